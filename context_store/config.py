@@ -1,0 +1,34 @@
+"""How to reach the store."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class StoreConfig:
+    """How to reach the two tables, and how long to keep what is in them.
+
+    endpoint_url: None for AWS itself, else e.g. ``http://127.0.0.1:8000``.
+    region: AWS region; any name for an endpoint of one's own.
+    connect_timeout_s, read_timeout_s: of one attempt. max_attempts: in all, with botocore's standard retries.
+    max_connections: at least the number of threads that use the store.
+    ttl_s: seconds from the first write of a turn or payload until it expires.
+    key_cache_entries, key_cache_s: how many unwrapped dialogue keys to hold in memory, and for how long.
+    access_key_id, secret_access_key: only for an endpoint that takes any credentials (moto, DynamoDB Local); None
+        lets boto3 find them as usual (environment, profile, role).
+    """
+
+    endpoint_url: str | None = None
+    region: str = "us-east-1"
+    events_table: str = "carryover-events"
+    payload_table: str = "carryover-payloads"
+    connect_timeout_s: float = 1.0
+    read_timeout_s: float = 2.0
+    max_attempts: int = 2
+    max_connections: int = 16
+    ttl_s: int = 24 * 3600
+    key_cache_entries: int = 1024
+    key_cache_s: float = 300.0
+    access_key_id: str | None = None
+    secret_access_key: str | None = field(default=None, repr=False)

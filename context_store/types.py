@@ -1,0 +1,145 @@
+"""What goes into the store and what comes out of it: plain frozen values.
+
+Fields that hold a user's words are left out of ``repr``, so that a value in a log line or a traceback shows none.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import ClassVar, TypeAlias
+
+
+@dataclass(frozen=True)
+class DialogueId:
+    """A dialogue of a tenant. Nothing stored under one tenant is ever read under another.
+
+    tenant, id: 1 to 256 bytes of UTF-8 each, without '#' and control characters.
+    """
+
+    tenant: str
+    id: str
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """What the user said, as recognised."""
+
+    kind: ClassVar[str] = "utterance"
+    text: str = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What the assistant answers."""
+
+    kind: ClassVar[str] = "reply"
+    text: str = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Entities:
+    """What a service knows: entries of one signal, in the service's order.
+
+    signal: contacts, devices, places, screen, preferences, device_type, or any custom name.
+    """
+
+    kind: ClassVar[str] = "entities"
+    signal: str = field(repr=False)
+    entries: tuple[str, ...] = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Transcribe:
+    """The recogniser is at work on the turn."""
+
+    kind: ClassVar[str] = "transcribe"
+
+
+@dataclass(frozen=True)
+class Speak:
+    """The assistant starts to speak."""
+
+    kind: ClassVar[str] = "speak"
+
+
+@dataclass(frozen=True)
+class ExpectSpeech:
+    """The assistant will open the microphone again: the trigger of the reply window."""
+
+    kind: ClassVar[str] = "expect_speech"
+
+
+Body: TypeAlias = Utterance | Reply | Entities | Transcribe | Speak | ExpectSpeech
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something that happened in a turn.
+
+    event_id: chosen by the caller, unique in the turn; the same event sent again changes nothing.
+    time_s: when it happened, seconds since 1970 by the caller's clock (kept to the microsecond). Turns are ordered
+        by it. The first time stored for an event id stays.
+    """
+
+    event_id: str
+    time_s: float
+    body: Body
+
+    @property
+    def kind(self) -> str:
+        """utterance, reply, entities, transcribe, speak or expect_speech."""
+        return self.body.kind
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """The turn after `ContextStore.record`, as the same round trip returned it.
+
+    version: number of distinct events in the turn. It only grows, does not depend on their order, and does not
+        change when an event is repeated: a job for (turn, version) need not be started twice.
+    trigger: an expect_speech event is among them (from this call or from an earlier one).
+    """
+
+    version: int
+    trigger: bool
+
+
+@dataclass(frozen=True)
+class StoredTurn:
+    """A turn with its texts.
+
+    events: by time, then event id. An event whose payload has expired is left out.
+    version: number of events in the turn, as in `Recorded`.
+    """
+
+    turn: str
+    version: int
+    events: tuple[Event, ...]
+
+
+@dataclass(frozen=True)
+class TurnSummary:
+    """A turn without its texts: made without reading or decrypting a payload.
+
+    start_s: time of its earliest event. expires_at: seconds since 1970 by the store's clock.
+    kinds: kinds of its events, by time, then event id.
+    """
+
+    turn: str
+    version: int
+    trigger: bool
+    start_s: float
+    expires_at: int
+    kinds: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class DialogueStatus:
+    """What is known of a dialogue without decrypting anything.
+
+    turns: live turns, oldest first. expired_turns: turns past their expiry that the table still holds; they are
+    never used, but tell EXPIRED from NOT_FOUND.
+    """
+
+    turns: tuple[TurnSummary, ...]
+    expired_turns: int
