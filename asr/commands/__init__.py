@@ -1,0 +1,1 @@
+"""Commands over the package; `scripts/` runs them."""

@@ -1,0 +1,103 @@
+"""Train the acoustic model on folders of transcribed speech; goes on where it stopped."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import torch
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from asr.text import normalize
+from asr.tokens import Tokenizer
+from asr.training.acoustic import Recipe, TrainingState, train
+from asr.training.speech import SpeechCache
+
+console = Console(stderr=True)
+
+
+def text_lines(data: Path) -> list[str]:
+    """Training texts for the tokens: prompts, commands, dialogues' user turns, names; train parts only."""
+    lines: list[str] = []
+    with gzip.open(data / "text/prose/prompts.tsv.gz", "rt") as prompts:
+        lines += [line.split("\t")[0] for line in prompts][:25_000]
+    for path in sorted((data / "text/commands").glob("*.txt.gz")):
+        with gzip.open(path, "rt") as commands:
+            fields = [line.rstrip("\n").split("\t") for line in commands]
+        lines += [f[0] for f in fields if f[1] == "train"][:4000]
+    for path in sorted((data / "text/dialogues").glob("*.train.jsonl.gz")):
+        with gzip.open(path, "rt") as dialogues:
+            turns = [t for d in dialogues for t in json.loads(d)["turns"] if t["speaker"] == "user"]
+        lines += [t["text"] for t in turns][:4000]
+    return [n for n in map(normalize, lines) if n]
+
+
+def main(
+    data: Annotated[Path, typer.Option(help="Folder with speech/, followups/ and text/.")],
+    out: Annotated[Path, typer.Option(help="Folder for cache, checkpoint, log and model; outside the repository.")],
+    pretrained: Annotated[Path | None, typer.Option(help="Whisper tiny.en's encoder as safetensors.")] = None,
+    extra: Annotated[list[Path] | None, typer.Option(help="More manifests (NAME-train.jsonl), with their shards.")] = None,
+    hours: Annotated[float, typer.Option(help="Hours of training in all.")] = 1.5,
+    preset: Annotated[str, typer.Option(help="Model size: base or tiny.")] = "base",
+    vocab: Annotated[int, typer.Option(help="SentencePiece pieces, the blank included.")] = 256,
+    batch_s: Annotated[float, typer.Option(help="Seconds of audio in a batch.")] = 100.0,
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    threads: Annotated[int, typer.Option(help="CPU threads.")] = 2,
+    dev_utterances: Annotated[int, typer.Option(help="Dev utterances of each set at each checkpoint.")] = 60,
+    every_s: Annotated[float, typer.Option(help="Seconds between checkpoints.")] = 300.0,
+) -> None:
+    """Trains and leaves OUT/model as it would be shipped; OUT/log.jsonl has losses and dev WER."""
+    torch.set_num_threads(threads)
+    out.mkdir(parents=True, exist_ok=True)
+    if (out / "tokens.model").exists():
+        tokenizer = Tokenizer.load(out / "tokens.model")
+    else:
+        console.print("training tokens on the texts ...")
+        tokenizer = Tokenizer.train(text_lines(data), vocab)
+        (out / "tokens.model").write_bytes(tokenizer.proto)
+    manifests = sorted([*data.glob("speech/*/*-train.jsonl.gz"), *data.glob("followups/*-train.jsonl.gz"), *(extra or [])])
+    manifests = [m for m in manifests if not m.name.startswith(("untranscribed", "alnum_weak"))]
+    dev_manifests = sorted([*data.glob("speech/*/*-dev.jsonl.gz"), *data.glob("followups/*-dev.jsonl.gz")])
+    dev_manifests = [m for m in dev_manifests if not m.name.startswith("alnum_weak")]
+    with Progress(TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn(), console=console) as bars:
+        decoding = bars.add_task("decoding")
+
+        def decoded(corpus: str, done: int, total: int) -> None:
+            bars.update(decoding, description=f"decoding {corpus}", completed=done, total=total)
+
+        cache = SpeechCache(manifests, out / "cache", decoded)
+        dev_cache = SpeechCache(dev_manifests, out / "cache", decoded)
+        bars.update(decoding, visible=False)
+        chosen = []
+        for corpus in sorted({u.corpus for u in dev_cache.utterances}):
+            of_corpus = [u for u in dev_cache.utterances if u.corpus == corpus]
+            picks = np.random.default_rng(0).permutation(len(of_corpus))[:dev_utterances]
+            chosen += [of_corpus[i] for i in picks]
+        recipe = Recipe(preset=preset, hours=hours, batch_s=batch_s)
+        console.print(f"{len(cache.utterances)} utterances, {sum(u.seconds for u in cache.utterances) / 3600:.2f} h")
+        training = bars.add_task("training", total=hours * 3600)
+
+        def stepped(state: TrainingState) -> None:
+            bars.update(training, completed=state.seconds, description=f"training, step {state.step}")
+
+        train(
+            recipe,
+            cache,
+            (dev_cache, chosen),
+            tokenizer,
+            out,
+            pretrained=pretrained,
+            device=device,
+            every_s=every_s,
+            log=lambda entry: console.print_json(data=entry),
+            on_step=stepped,
+        )
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,91 @@
+"""Streaming log-mel features: 80 bands, 25 ms windows every 10 ms, as Whisper's but with a fixed floor.
+
+Whisper clips each utterance 8 decades below its own maximum, which a stream cannot know; here the floor is fixed.
+Frame i is centred on sample 160 i. Frames are computed in aligned blocks of a fixed shape, so that the values do not
+depend on how the samples arrive: the features of a whole recording and of any chunking of it agree bit for bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torchaudio
+
+from asr.audio import SAMPLE_RATE
+
+WINDOW = 400
+HOP = 160
+MELS = 80
+FRAME_S = HOP / SAMPLE_RATE
+BLOCK = 4
+"""Frames computed at once (40 ms)."""
+FLOOR = 1e-6
+"""Mel power below this is silence: -0.5 after scaling."""
+_HALF = WINDOW // 2
+
+
+@cache
+def _tables(device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    bank = torchaudio.functional.melscale_fbanks(
+        WINDOW // 2 + 1, 0.0, SAMPLE_RATE / 2, MELS, SAMPLE_RATE, norm="slaney", mel_scale="slaney"
+    )
+    return torch.hann_window(WINDOW, device=device), bank.to(device)
+
+
+def log_mel(padded: torch.Tensor) -> torch.Tensor:
+    """Features of samples that are already padded by half a window on both sides.
+
+    Args:
+        padded: (..., 240 + 160 T) float32 at 16 kHz, -1 to 1.
+    Returns:
+        (..., T, 80) float32, about -0.5 (silence) to 1.5.
+    """
+    window, bank = _tables(padded.device)
+    frames = padded.unfold(-1, WINDOW, HOP) * window
+    power = torch.fft.rfft(frames).abs().square()
+    return (power @ bank).clamp(min=FLOOR).log10().add(4.0).div(4.0)
+
+
+class FeatureStream:
+    """Turns samples into feature blocks as they arrive.
+
+    `accept` takes (n,) float32 samples at 16 kHz and returns (T, 80) with T a multiple of 4; `flush` pads the end
+    with silence up to a whole block and ends the stream.
+
+    Args:
+        function: from padded samples to features, as `log_mel`.
+    """
+
+    def __init__(self, function: Callable[[torch.Tensor], torch.Tensor] = log_mel) -> None:
+        self._function = function
+        self._rest = np.zeros(_HALF, np.float32)
+
+    def accept(self, samples: npt.NDArray[np.float32]) -> torch.Tensor:
+        self._rest = np.concatenate([self._rest, samples])
+        span = BLOCK * HOP
+        blocks = []
+        at = 0
+        while len(self._rest) - at >= span + WINDOW - HOP:
+            blocks.append(self._function(torch.from_numpy(self._rest[at : at + span + WINDOW - HOP])))
+            at += span
+        self._rest = self._rest[at:]
+        return torch.cat(blocks) if blocks else torch.zeros(0, MELS)
+
+    def flush(self) -> torch.Tensor:
+        span = BLOCK * HOP
+        pending = max(0, len(self._rest) - _HALF)
+        blocks = -(-pending // span)
+        missing = blocks * span + WINDOW - HOP - len(self._rest)
+        out = self.accept(np.zeros(max(0, missing), np.float32))
+        self._rest = np.zeros(_HALF, np.float32)
+        return out
+
+
+def features(samples: npt.NDArray[np.float32]) -> torch.Tensor:
+    """Features of a whole recording: (n,) float32 at 16 kHz to (T, 80)."""
+    stream = FeatureStream()
+    return torch.cat([stream.accept(samples), stream.flush()])

@@ -1,0 +1,68 @@
+"""What a recogniser says: words, hypotheses, results."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+
+
+@dataclass(frozen=True)
+class Word:
+    """One recognised word; times in seconds from the start of the stream, confidence 0 to 1."""
+
+    text: str
+    start_s: float
+    end_s: float
+    confidence: float
+
+
+@dataclass(frozen=True)
+class Hypothesis:
+    """One reading of an utterance; the parts of its score are kept apart, in nats."""
+
+    text: str
+    """Lower-case words, apostrophes kept, single spaces."""
+    acoustic: float
+    """log P(y|x): the search's estimate, or exact where it was forced."""
+    language: float = 0.0
+    bias: float = 0.0
+    context: float = 0.0
+    tokens: tuple[int, ...] = ()
+    token_times: tuple[float, ...] = ()
+    """When each token was put out, seconds from the start of the stream."""
+    words: tuple[Word, ...] = ()
+    confidence: float = 0.0
+    from_context: bool = False
+    """True for a candidate that came from the context and not from the search."""
+
+    @property
+    def score(self) -> float:
+        return self.acoustic + self.language + self.bias + self.context
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """An utterance's encoder output, kept for forced scoring.
+
+    frames: (T, D) float32; start_s: time of the first frame's start, seconds from the start of the stream.
+    """
+
+    frames: torch.Tensor
+    start_s: float
+
+
+@dataclass(frozen=True)
+class Result:
+    """A partial or final result of one utterance."""
+
+    nbest: tuple[Hypothesis, ...]
+    """Best first, never empty; silence is one hypothesis with an empty text."""
+    is_final: bool
+    stability: float
+    """0 to 1: the share of the text that the whole beam agrees on; 1 on finals."""
+    start_s: float
+    end_s: float
+    endpoint_s: float | None = None
+    """Finals: audio time at which the end of the utterance was decided."""
+    encoded: Encoded | None = field(default=None, repr=False)

@@ -1,0 +1,162 @@
+"""Streaming transformer encoder: Whisper's blocks with chunked attention.
+
+A frame attends to its own chunk and to a fixed number of frames before the chunk (chunked attention as in Chen et al.
+2021, arXiv:2010.11395; chunk sizes drawn at random in training as in WeNet's U2, arXiv:2012.05481). `forward` is for
+whole utterances in training, `step` for one chunk of each of many streams; both compute the same function.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from asr.errors import ModelError
+from asr.model.presets import ModelConfig
+
+LOOKAHEAD = 1
+"""Feature frames after the chunk that the convolutions read (10 ms)."""
+LOOKBACK = 2
+"""Feature frames before the chunk that the convolutions read."""
+
+
+@dataclass(frozen=True)
+class EncoderState:
+    """What a stream's encoder remembers between chunks. B: streams, H: heads, P: past frames, W: width / heads.
+
+    keys, values: one (B, H, P, W) tensor for each block; position: (B,) frames seen so far, int64.
+    """
+
+    keys: tuple[Tensor, ...]
+    values: tuple[Tensor, ...]
+    position: Tensor
+
+
+def sinusoids(length: int, width: int) -> Tensor:
+    """(length, width) sinusoidal positions, as in Whisper."""
+    scale = math.log(10_000) / (width // 2 - 1)
+    inverse = torch.exp(-scale * torch.arange(width // 2))
+    angles = torch.arange(length)[:, None] * inverse[None]
+    return torch.cat([angles.sin(), angles.cos()], dim=1)
+
+
+class Attention(nn.Module):
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.query = nn.Linear(width, width)
+        self.key = nn.Linear(width, width, bias=False)
+        self.value = nn.Linear(width, width)
+        self.out = nn.Linear(width, width)
+
+    def split(self, x: Tensor) -> Tensor:
+        """(B, T, D) → (B, H, T, D / H)"""
+        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
+        out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+        return self.out(out.transpose(1, 2).flatten(2))
+
+
+class Block(nn.Module):
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.attn_ln = nn.LayerNorm(width)
+        self.attn = Attention(width, heads)
+        self.mlp_ln = nn.LayerNorm(width)
+        self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
+
+    def forward(self, x: Tensor, past: tuple[Tensor, Tensor] | None, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """x (B, T, D), past keys and values (B, H, P, W) or None, mask broadcastable to (B, H, T, P + T), True = seen.
+
+        Returns the block's output and all keys and values, past ones first.
+        """
+        normed = self.attn_ln(x)
+        q, k, v = (self.attn.split(f(normed)) for f in (self.attn.query, self.attn.key, self.attn.value))
+        if past is not None:
+            k, v = torch.cat([past[0], k], 2), torch.cat([past[1], v], 2)
+        x = x + self.attn.attend(q, k, v, mask)
+        return x + self.mlp(self.mlp_ln(x)), k, v
+
+
+def chunk_mask(frames: int, chunk: int, past: int, device: torch.device | None = None) -> Tensor:
+    """(T, T) bool: which frame (column) each frame (row) sees."""
+    at = torch.arange(frames, device=device)
+    start = at // chunk * chunk
+    return (at[None] < (start + chunk)[:, None]) & (at[None] >= (start - past)[:, None])
+
+
+class Encoder(nn.Module):
+    """(B, F, 80) log-mel frames of 10 ms to (B, T, encoded) frames of 40 ms."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.conv1 = nn.Conv1d(config.mels, config.width, 3, padding=1)
+        self.conv2 = nn.Conv1d(config.width, config.width, 3, stride=2, padding=1)
+        self.register_buffer("positions", sinusoids(config.positions, config.width), persistent=False)
+        self.blocks = nn.ModuleList(Block(config.width, config.heads) for _ in range(config.blocks))
+        self.ln_post = nn.LayerNorm(config.width)
+        self.stack = nn.Linear(2 * config.width, config.encoded)
+
+    def _finish(self, x: Tensor) -> Tensor:
+        return self.stack(self.ln_post(x).unflatten(1, (-1, 2)).flatten(2))
+
+    def forward(self, features: Tensor, chunk: int, offset: Tensor | None = None) -> Tensor:
+        """Whole utterances, for training.
+
+        Args:
+            features: (B, F, 80), F a multiple of 4.
+            chunk: frames of 20 ms in a chunk, even.
+            offset: (B,) int64, the position of the first frame; zeros if None.
+        Returns:
+            (B, F / 4, encoded).
+        """
+        x = F.gelu(self.conv1(features.mT))
+        x = F.gelu(self.conv2(x)).mT
+        at = torch.arange(x.shape[1], device=x.device)[None]
+        if offset is not None:
+            at = at + offset[:, None]
+        x = x + self.positions[at % self.config.positions].to(x.dtype)
+        mask = chunk_mask(x.shape[1], chunk, self.config.past, x.device)
+        for block in self.blocks:
+            x, _, _ = block(x, None, mask)
+        return self._finish(x)
+
+    def initial_state(self, streams: int) -> EncoderState:
+        shape = (streams, self.config.heads, self.config.past, self.config.width // self.config.heads)
+        device = self.conv1.weight.device
+        empty = tuple(torch.zeros(shape, device=device) for _ in range(self.config.blocks))
+        return EncoderState(empty, empty, torch.zeros(streams, dtype=torch.int64, device=device))
+
+    def step(self, features: Tensor, state: EncoderState) -> tuple[Tensor, EncoderState]:
+        """One chunk of each stream.
+
+        Args:
+            features: (B, 2 + 2 C + 1, 80): the chunk's 2 C feature frames, two before and one after it. What stands
+                before a stream's first frame is ignored.
+            state: of the B streams.
+        Returns:
+            (B, C / 2, encoded) and the new state.
+        """
+        if (features.shape[1] - LOOKBACK - LOOKAHEAD) % 4:
+            raise ModelError(f"encoder: {features.shape[1]} feature frames; a chunk is 3 + a multiple of 4 of them")
+        first = (state.position == 0)[:, None, None]
+        features = torch.cat([features[:, :LOOKBACK].masked_fill(first, 0.0), features[:, LOOKBACK:]], 1)
+        x = F.gelu(F.conv1d(features.mT, self.conv1.weight, self.conv1.bias))
+        x = torch.cat([x[:, :, :1].masked_fill(first, 0.0), x[:, :, 1:]], 2)
+        x = F.gelu(F.conv1d(x, self.conv2.weight, self.conv2.bias, stride=2)).mT
+        frames, past = x.shape[1], self.config.past
+        at = state.position[:, None] + torch.arange(frames, device=x.device)
+        x = x + self.positions[at % self.config.positions]
+        age = torch.arange(past, 0, -1, device=x.device)
+        seen = F.pad(age[None] <= state.position[:, None], (0, frames), value=True)[:, None, None]
+        keys, values = [], []
+        for block, k, v in zip(self.blocks, state.keys, state.values, strict=True):
+            x, k, v = block(x, (k, v), seen)
+            keys.append(k[:, :, frames:])
+            values.append(v[:, :, frames:])
+        return self._finish(x), EncoderState(tuple(keys), tuple(values), state.position + frames)

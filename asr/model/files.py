@@ -1,0 +1,63 @@
+"""Models on disk: config.json, encoder.safetensors, transducer.safetensors (fp16) and tokens.model in one folder."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from asr.errors import ModelError
+from asr.model.presets import ModelConfig
+from asr.model.transducer import Transducer
+from asr.tokens import Tokenizer
+
+SHIPPED = Path(__file__).parent.parent / "weights" / "acoustic"
+
+
+def save_model(folder: Path, model: Transducer, tokenizer: Tokenizer, version: str) -> None:
+    """Writes the model in half precision; the encoder goes into a file of its own."""
+    folder.mkdir(parents=True, exist_ok=True)
+    weights = {k: v.detach().to("cpu", torch.float16).contiguous() for k, v in model.state_dict().items()}
+    for name, chosen in (("encoder", True), ("transducer", False)):
+        part = {k: v for k, v in weights.items() if k.startswith("encoder.") == chosen}
+        save_file(part, folder / f"{name}.safetensors")
+    (folder / "tokens.model").write_bytes(tokenizer.proto)
+    config = {"version": version, "model": model.config.to_dict()}
+    (folder / "config.json").write_text(json.dumps(config, indent=1) + "\n")
+
+
+def load_model(folder: Path | None = None, device: str = "cpu") -> tuple[Transducer, Tokenizer, str]:
+    """The model in `folder` (None: the shipped one) in float32, its tokenizer and its version.
+
+    Raises:
+        ModelError: a file is missing or the files do not belong together.
+    """
+    folder = SHIPPED if folder is None else Path(folder)
+    try:
+        config = json.loads((folder / "config.json").read_text())
+        tokenizer = Tokenizer.load(folder / "tokens.model")
+        weights = load_file(folder / "encoder.safetensors") | load_file(folder / "transducer.safetensors")
+    except (OSError, json.JSONDecodeError, SafetensorError) as error:
+        raise ModelError(f"acoustic model in {folder}: {error}") from error
+    shape = ModelConfig.from_dict(config["model"])
+    if shape.vocab_size != tokenizer.vocab_size:
+        raise ModelError(f"acoustic model in {folder}: {shape.vocab_size} outputs, {tokenizer.vocab_size} tokens")
+    model = Transducer(shape)
+    try:
+        model.load_state_dict({k: v.float() for k, v in weights.items()})
+    except RuntimeError as error:
+        raise ModelError(f"acoustic model in {folder}: {error}") from error
+    return model.to(device).eval(), tokenizer, config["version"]
+
+
+def load_whisper_encoder(model: Transducer, path: Path) -> None:
+    """Starts the encoder from Whisper tiny.en's (MIT), names as in openai/whisper."""
+    weights = {k: v.float() for k, v in load_file(path).items() if k != "positional_embedding"}
+    for name in [k for k in weights if k.endswith("attn.key.bias")]:
+        del weights[name]  # Whisper's keys have no bias; some converted files carry zeros
+    missing, unexpected = model.encoder.load_state_dict(weights, strict=False)
+    if unexpected or set(missing) != {"stack.weight", "stack.bias"}:
+        raise ModelError(f"{path}: not Whisper tiny.en's encoder ({len(missing)} missing, {len(unexpected)} unknown)")

@@ -1,0 +1,92 @@
+"""RNN-T (Graves 2012, arXiv:1211.3711): encoder, stateless predictor (Ghodsi et al. 2020), joiner, CTC head."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from asr.errors import ModelError
+from asr.features import log_mel
+from asr.model.encoder import LOOKAHEAD, LOOKBACK, Encoder, EncoderState
+from asr.model.interface import PredictorState
+from asr.model.presets import ModelConfig
+
+
+class Predictor(nn.Module):
+    """A function of the last few tokens only, so that hypotheses with equal recent history share it."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.history = config.history
+        self.blank = config.blank
+        self.embedding = nn.Embedding(config.vocab_size, config.joined)
+        self.mix = nn.Conv1d(config.joined, config.joined, config.history, groups=config.joined)
+        self.out = nn.Linear(config.joined, config.joined)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """tokens (B, U) int64 → (B, U + 1, joined): position u has read the first u tokens."""
+        return self.step(F.pad(tokens, (self.history, 0), value=self.blank).unfold(1, self.history, 1))
+
+    def step(self, history: Tensor) -> Tensor:
+        """history (..., 2) int64, oldest first, blank where there is none → (..., joined)."""
+        embedded = self.embedding(history)
+        mixed = (embedded * self.mix.weight[:, 0].T).sum(-2) + self.mix.bias
+        return self.out(F.relu(mixed))
+
+
+class Transducer(nn.Module):
+    """The acoustic model; `encode`, `start`, `predict` and `join` are its `AcousticModel` side.
+
+    B: utterances, F: feature frames (10 ms), T: encoded frames (40 ms), U: tokens, V: vocabulary with the blank.
+    """
+
+    frame_s = 0.04
+    lookback, lookahead = LOOKBACK, LOOKAHEAD
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.blank, self.vocab_size = config.blank, config.vocab_size
+        self.encoder = Encoder(config)
+        self.predictor = Predictor(config)
+        self.join_encoded = nn.Linear(config.encoded, config.joined)
+        self.join_out = nn.Linear(config.joined, config.vocab_size)
+        self.ctc_out = nn.Linear(config.encoded, config.vocab_size)
+
+    def features(self, padded: Tensor) -> Tensor:
+        return log_mel(padded)
+
+    def chunk_frames(self, chunk_ms: int) -> int:
+        frames = chunk_ms // 10
+        if chunk_ms % 40 or not 0 < frames // 2 <= self.config.past:
+            raise ModelError(f"chunk_ms is {chunk_ms}; use a multiple of 40, at most {20 * self.config.past}")
+        return frames
+
+    def initial_state(self, streams: int) -> EncoderState:
+        return self.encoder.initial_state(streams)
+
+    def encode(self, features: Tensor, state: EncoderState) -> tuple[Tensor, EncoderState]:
+        encoded, state = self.encoder.step(features, state)
+        return self.join_encoded(encoded), state
+
+    def start(self, hypotheses: int) -> tuple[Tensor, PredictorState]:
+        shape = (hypotheses, self.config.history)
+        history = torch.full(shape, self.blank, dtype=torch.int64, device=self.join_out.weight.device)
+        return self.predictor.step(history), (history,)
+
+    def predict(self, tokens: Tensor, state: PredictorState) -> tuple[Tensor, PredictorState]:
+        history = torch.cat([state[0][:, 1:], tokens[:, None]], 1)
+        return self.predictor.step(history), (history,)
+
+    def join(self, encoded: Tensor, predicted: Tensor) -> Tensor:
+        """Logits of `join_encoded`'s and the predictor's outputs, (..., joined) each, broadcast → (..., V)."""
+        return self.join_out(torch.tanh(encoded + predicted))
+
+    def lattice(self, encoded: Tensor, tokens: Tensor) -> Tensor:
+        """encoded (B, T, encoded), tokens (B, U) → logits (B, T, U + 1, V), for training."""
+        return self.join(self.join_encoded(encoded)[:, :, None], self.predictor(tokens)[:, None])
+
+    def ctc(self, encoded: Tensor) -> Tensor:
+        """(B, T, encoded) → (B, T, V) log-probabilities."""
+        return self.ctc_out(encoded).log_softmax(-1)

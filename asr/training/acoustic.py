@@ -1,0 +1,299 @@
+"""Training of the acoustic model: CTC on a frozen encoder, then RNN-T with auxiliary CTC on everything.
+
+The schedule runs on seconds of training, not on steps, so that one recipe fits a machine of any speed: learning rates
+warm up, stay, and fall to a tenth over the last part of `hours`. A checkpoint holds all of the state; training that is
+started again goes on from it.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+import torchaudio
+from torch import Tensor
+
+from asr.features import log_mel
+from asr.model import PRESETS, Transducer, load_whisper_encoder, save_model
+from asr.tokens import Tokenizer
+from asr.training.augment import augment, collate, mask_features
+from asr.training.speech import SpeechCache, Utterance, batches, draw_epoch
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that decides what training does; kept in the checkpoint and in the card."""
+
+    preset: str = "base"
+    hours: float = 1.5
+    batch_s: float = 100.0
+    frozen_share: float = 0.06
+    """Share of the hours in which the encoder stays as it is and only CTC is trained."""
+    rnnt_share: float = 0.12
+    """Share of the hours after which the RNN-T loss joins."""
+    decay_share: float = 0.5
+    head_lr: float = 2e-3
+    encoder_lr: float = 1.5e-4
+    ctc_weight: float = 0.4
+    ema: float = 0.998
+    chunks: tuple[int, ...] = (8, 16, 16, 24, 32)
+    """Drawn per batch; frames of 20 ms."""
+    shares: dict[str, float] = field(
+        default_factory=lambda: {"speech_commands": 0.35, "an4": 2.0, "fsdd_strings": 1.0, "librispeech": 1.5}
+    )
+    seed: int = 1
+
+
+@dataclass
+class TrainingState:
+    model: Transducer
+    average: Transducer
+    optimizer: torch.optim.Optimizer
+    seconds: float = 0.0
+    step: int = 0
+    epoch: int = 0
+
+
+def start_state(recipe: Recipe, tokenizer: Tokenizer, pretrained: Path | None, device: str) -> TrainingState:
+    torch.manual_seed(recipe.seed)
+    config = PRESETS[recipe.preset](tokenizer.vocab_size)
+    model = Transducer(config)
+    if pretrained is not None:
+        load_whisper_encoder(model, pretrained)
+    average = Transducer(config)
+    average.load_state_dict(model.state_dict())
+    model, average = model.to(device), average.to(device)
+    encoder, heads = [], []
+    for name, weight in model.named_parameters():
+        old = name.startswith("encoder.") and not name.startswith("encoder.stack")
+        (encoder if old else heads).append(weight)
+    optimizer = torch.optim.AdamW(
+        [{"params": heads, "peak": recipe.head_lr}, {"params": encoder, "peak": recipe.encoder_lr}],
+        lr=0.0,
+        betas=(0.9, 0.98),
+        weight_decay=0.01,
+    )
+    return TrainingState(model, average, optimizer)
+
+
+def save_state(state: TrainingState, path: Path) -> None:
+    held = {
+        "model": state.model.state_dict(),
+        "average": state.average.state_dict(),
+        "optimizer": state.optimizer.state_dict(),
+        "seconds": state.seconds,
+        "step": state.step,
+        "epoch": state.epoch,
+    }
+    torch.save(held, path.with_suffix(".tmp"))
+    path.with_suffix(".tmp").replace(path)
+
+
+def load_state(state: TrainingState, path: Path) -> None:
+    held = torch.load(path, map_location="cpu", weights_only=True)
+    state.model.load_state_dict(held["model"])
+    state.average.load_state_dict(held["average"])
+    state.optimizer.load_state_dict(held["optimizer"])
+    state.seconds, state.step, state.epoch = held["seconds"], held["step"], held["epoch"]
+
+
+def learning_rate(recipe: Recipe, share: float, frozen: bool) -> float:
+    """Factor of the peak rate when `share` (0 to 1) of the training is done; the encoder's starts later."""
+    start = recipe.frozen_share if frozen else 0.0
+    warm = min(1.0, max(0.0, share - start) / 0.02)
+    left = min(1.0, (1.0 - share) / recipe.decay_share)
+    return warm * max(0.03, left)
+
+
+def loss_of(
+    model: Transducer, features: Tensor, lengths: Tensor, texts: list[list[int]], chunk: int, rnnt: bool, ctc_weight: float
+) -> tuple[Tensor, dict[str, float]]:
+    """Loss per token of a batch: features (B, F, 80), lengths (B,) in frames of 10 ms."""
+    blank = model.config.blank
+    offset = torch.randint(0, model.config.positions, (len(features),), device=features.device)
+    offset *= (torch.rand(len(features), device=features.device) < 0.6).long()
+    encoded = model.encoder(features, chunk, offset)
+    counts = torch.tensor([len(t) for t in texts], dtype=torch.int32)
+    targets = torch.zeros(len(texts), int(counts.max()), dtype=torch.int64)
+    for row, text in zip(targets, texts, strict=True):
+        row[: len(text)] = torch.tensor(text)
+    targets, frames = targets.to(features.device), (lengths // 4).to(torch.int32)
+    total = counts.sum()
+    ctc = torch.nn.functional.ctc_loss(
+        model.ctc(encoded).float().transpose(0, 1), targets, frames, counts, blank, reduction="sum", zero_infinity=True
+    )
+    parts = {"ctc": float(ctc.detach() / total)}
+    if not rnnt:
+        return ctc / total, parts
+    logits = model.lattice(encoded, targets).float()
+    transducer = torchaudio.functional.rnnt_loss(
+        logits, targets.int(), frames.to(logits.device), counts.to(logits.device), blank=blank, reduction="sum"
+    )
+    parts["rnnt"] = float(transducer.detach() / total)
+    return (ctc_weight * ctc + (1 - ctc_weight) * transducer) / total, parts
+
+
+def prepare(
+    cache: SpeechCache, batch: list[Utterance], tokenizer: Tokenizer, rng: np.random.Generator, device: str
+) -> tuple[Tensor, Tensor, list[list[int]]]:
+    everyone = cache.utterances
+    waves = [augment(cache.samples(u), cache.samples(everyone[rng.integers(len(everyone))]), rng) for u in batch]
+    padded, lengths = collate(waves)
+    features = mask_features(log_mel(padded.to(device)), lengths, rng)
+    texts = [tokenizer.sample(u.text) if rng.random() < 0.2 else tokenizer.encode(u.text) for u in batch]
+    return features, lengths, texts
+
+
+def greedy_ctc(model: Transducer, features: Tensor, chunk: int) -> list[list[int]]:
+    """Best path of the CTC head: a quick look at how far the encoder is."""
+    ids = model.ctc(model.encoder(features, chunk)).argmax(-1)
+    return [[t for t in torch.unique_consecutive(row).tolist() if t != model.config.blank] for row in ids]
+
+
+def greedy_rnnt(model: Transducer, features: Tensor, chunk: int, symbols: int = 4) -> list[list[int]]:
+    """Greedy search, all utterances of the batch at once."""
+    encoded = model.join_encoded(model.encoder(features, chunk))
+    rows = torch.arange(len(encoded), device=encoded.device)
+    history = torch.full((len(encoded), model.config.history), model.config.blank, device=encoded.device)
+    out: list[list[int]] = [[] for _ in rows]
+    for t in range(encoded.shape[1]):
+        for _ in range(symbols):
+            best = model.join(encoded[:, t], model.predictor.step(history)).argmax(-1)
+            spoken = best != model.config.blank
+            if not spoken.any():
+                break
+            history = torch.where(spoken[:, None], torch.cat([history[:, 1:], best[:, None]], 1), history)
+            for i in rows[spoken].tolist():
+                out[i].append(int(best[i]))
+    return out
+
+
+@torch.inference_mode()
+def quick_wer(
+    model: Transducer, tokenizer: Tokenizer, cache: SpeechCache, utterances: list[Utterance], device: str, rnnt: bool
+) -> dict[str, float]:
+    """WER in percent by corpus, greedy, 320 ms chunks."""
+    from jiwer import wer
+
+    pairs: dict[str, tuple[list[str], list[str]]] = {}
+    rng = np.random.default_rng(0)
+    for batch in batches(utterances, 60.0, rng):
+        padded, _ = collate([cache.samples(u) for u in batch], tail=6400)
+        features = log_mel(padded.to(device))
+        search = greedy_rnnt if rnnt else greedy_ctc
+        for utterance, ids in zip(batch, search(model, features, 16), strict=True):
+            references, hypotheses = pairs.setdefault(utterance.corpus, ([], []))
+            references.append(utterance.text)
+            hypotheses.append(tokenizer.decode(ids))
+    return {name: round(100 * wer(*pair), 1) for name, pair in sorted(pairs.items())}
+
+
+def steps(cache: SpeechCache, recipe: Recipe, state: TrainingState) -> Iterator[list[Utterance]]:
+    while True:
+        rng = np.random.default_rng([recipe.seed, state.epoch])
+        drawn = [u for u in draw_epoch(cache.utterances, recipe.shares, rng) if u.seconds < 16]
+        yield from batches(drawn, recipe.batch_s, rng)
+        state.epoch += 1
+
+
+def train(
+    recipe: Recipe,
+    cache: SpeechCache,
+    dev: tuple[SpeechCache, list[Utterance]],
+    tokenizer: Tokenizer,
+    folder: Path,
+    *,
+    pretrained: Path | None,
+    device: str = "cpu",
+    every_s: float = 240.0,
+    log: Callable[[dict[str, object]], None] = lambda _: None,
+    on_step: Callable[[TrainingState], None] = lambda _: None,
+) -> TrainingState:
+    """Trains until `recipe.hours` are used up; a checkpoint, a model and dev WER every `every_s` seconds.
+
+    FOLDER gets checkpoint.pt, model/ (the averaged weights, as they would be shipped) and log.jsonl.
+    """
+    state = start_state(recipe, tokenizer, pretrained, device)
+    if (folder / "checkpoint.pt").exists():
+        load_state(state, folder / "checkpoint.pt")
+    (folder / "recipe.json").write_text(json.dumps(asdict(recipe), indent=1))
+    state.model.train()
+    since, heard, begun = time.monotonic(), 0.0, state.seconds
+    parts: dict[str, float] = {}
+    frozen_now: bool | None = None
+    for batch in steps(cache, recipe, state):
+        started = time.monotonic()
+        rng = np.random.default_rng([recipe.seed, state.step])
+        torch.manual_seed(recipe.seed * 1_000_003 + state.step)
+        share = state.seconds / (3600 * recipe.hours)
+        if share >= 1:
+            break
+        heads, encoder = state.optimizer.param_groups
+        heads["lr"] = heads["peak"] * learning_rate(recipe, share, False)
+        encoder["lr"] = encoder["peak"] * learning_rate(recipe, share, True)
+        frozen = share < recipe.frozen_share and pretrained is not None
+        if frozen != frozen_now:
+            for weight in encoder["params"]:
+                weight.requires_grad_(not frozen)
+            frozen_now = frozen
+        features, lengths, texts = prepare(cache, batch, tokenizer, rng, device)
+        chunk = int(rng.choice(recipe.chunks))
+        with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
+            loss, now = loss_of(
+                state.model, features, lengths, texts, chunk, share >= recipe.rnnt_share, recipe.ctc_weight
+            )
+        state.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        norm = torch.nn.utils.clip_grad_norm_(state.model.parameters(), 2.0)
+        if math.isfinite(float(norm)):
+            state.optimizer.step()
+        state.step += 1
+        keep = min(recipe.ema, state.step / (state.step + 10))
+        with torch.no_grad():
+            for mean, value in zip(state.average.parameters(), state.model.parameters(), strict=True):
+                mean.lerp_(value, 1 - keep)
+        parts = {k: 0.95 * parts.get(k, v) + 0.05 * v for k, v in now.items()}
+        heard += sum(u.seconds for u in batch)
+        state.seconds += time.monotonic() - started
+        on_step(state)
+        if time.monotonic() - since > every_s:
+            _checkpoint(recipe, state, dev, tokenizer, folder, device, parts, heard / (state.seconds - begun), log)
+            since = time.monotonic()
+    _checkpoint(recipe, state, dev, tokenizer, folder, device, parts, heard / max(1.0, state.seconds - begun), log)
+    return state
+
+
+def _checkpoint(
+    recipe: Recipe,
+    state: TrainingState,
+    dev: tuple[SpeechCache, list[Utterance]],
+    tokenizer: Tokenizer,
+    folder: Path,
+    device: str,
+    parts: dict[str, float],
+    speed: float,
+    log: Callable[[dict[str, object]], None],
+) -> None:
+    save_state(state, folder / "checkpoint.pt")
+    save_model(folder / "model", state.average, tokenizer, f"{recipe.preset}-{state.step}")
+    rnnt = state.seconds >= 3600 * recipe.hours * recipe.rnnt_share
+    state.average.eval()
+    entry: dict[str, object] = {
+        "step": state.step,
+        "epoch": state.epoch,
+        "hours": round(state.seconds / 3600, 3),
+        "hours_left": round(recipe.hours - state.seconds / 3600, 3),
+        "times_real_time": round(speed, 1),
+        "loss": {k: round(v, 3) for k, v in parts.items()},
+        "dev_wer_ctc": quick_wer(state.average, tokenizer, *dev, device, False),
+        "dev_wer_rnnt": quick_wer(state.average, tokenizer, *dev, device, True) if rnnt else None,
+    }
+    with open(folder / "log.jsonl", "a") as file:
+        file.write(json.dumps(entry) + "\n")
+    log(entry)
