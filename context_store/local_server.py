@@ -2,19 +2,35 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
 
 from context_store.config import StoreConfig
 
 
 @contextmanager
 def local_server(port: int = 0) -> Iterator[str]:
-    """Run moto's server on 127.0.0.1 while the context lasts; yields its URL. Data is gone afterwards."""
-    raise NotImplementedError
-    yield ""
+    """Run moto's server on 127.0.0.1 while the context lasts; yields its URL, e.g. ``http://127.0.0.1:40123``.
+
+    port: 0 for a free one. Data lives in this process's memory and is shared by all such servers in it. The server
+    logs each request at INFO to the logger ``werkzeug``, which is set to WARNING here.
+    """
+    from moto.server import ThreadedMotoServer  # takes a second to import, and only this needs it
+
+    logging.getLogger("werkzeug").setLevel(logging.WARNING)
+    server = ThreadedMotoServer("127.0.0.1", port, verbose=False)
+    server.start()
+    try:
+        host, bound = server.get_host_and_port()
+        yield f"http://{host}:{bound}"
+    finally:
+        server.stop()
 
 
-def local_config(endpoint_url: str, **changes: object) -> StoreConfig:
-    """A StoreConfig for such a server (any credentials do)."""
-    raise NotImplementedError
+def local_config(endpoint_url: str, **changes: Any) -> StoreConfig:
+    """A StoreConfig for a server that takes any credentials; ``changes`` replace other fields."""
+    config = StoreConfig(endpoint_url=endpoint_url, access_key_id="local", secret_access_key="local")
+    return replace(config, **changes)

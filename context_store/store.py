@@ -2,12 +2,43 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Sequence
+from math import ceil
 
 from context_store.config import StoreConfig
-from context_store.types import DialogueId, DialogueStatus, Event, Recorded, StoredTurn
+from context_store.dialogue_keys import DialogueKeys
+from context_store.errors import (
+    EventClashError,
+    InvalidEventError,
+    PayloadClashError,
+    StoreUnavailableError,
+    TamperedError,
+)
+from context_store.names import check_events, check_turn, embedding_item, partition_key, payload_sort_key
+from context_store.payloads import Payloads, Place, StaleKeyError
+from context_store.table_access import TableAccess
+from context_store.tables import check_tables
+from context_store.turns import EventRecord, TurnRecord, Turns
+from context_store.types import (
+    Body,
+    DialogueId,
+    DialogueStatus,
+    Entities,
+    Event,
+    ExpectSpeech,
+    Recorded,
+    Reply,
+    Speak,
+    StoredTurn,
+    Transcribe,
+    Utterance,
+)
 from context_store.wrapping import WrappingKey
+
+_EMBEDDING = "embedding"
+_ATTEMPTS = 3
 
 
 class ContextStore:
@@ -22,7 +53,12 @@ class ContextStore:
     def __init__(
         self, config: StoreConfig, wrapping_key: WrappingKey, *, clock: Callable[[], float] = time.time
     ) -> None:
-        raise NotImplementedError
+        self._config = config
+        self._clock = clock
+        self._access = TableAccess(config)
+        self._keys = DialogueKeys(self._access, config, wrapping_key)
+        self._payloads = Payloads(self._access, config.payload_table, self._keys)
+        self._turns = Turns(self._access, config.events_table)
 
     def record(self, dialogue: DialogueId, turn: str, events: Sequence[Event]) -> Recorded:
         """Record 1 to 32 events of a turn; the order of events and of calls, and repetition, do not matter.
@@ -31,35 +67,165 @@ class ContextStore:
         Nothing is read and no payload is decrypted.
         Raises InvalidEventError, TooLargeError, EventClashError, PayloadClashError.
         """
-        raise NotImplementedError
+        partition_key(dialogue)
+        check_turn(turn)
+        check_events(events)
+        events = _distinct(events)
+        contents = {event.event_id: content for event in events if (content := _content(event.body)) is not None}
+        now = self._clock()
+        expires_at = ceil(now) + self._config.ttl_s
+        references = {
+            event.event_id: payload_sort_key(turn, event.kind, event.event_id)
+            for event in events
+            if event.event_id in contents
+        }
+        for _ in range(_ATTEMPTS):
+            if not contents:
+                return _recorded(self._turns.add(dialogue, turn, events, references, expires_at, now))
+            secret = self._keys.for_writing(dialogue, now)
+            try:
+                for event in events:
+                    if event.event_id in contents:
+                        place = Place(dialogue, turn, event.kind, event.event_id)
+                        self._payloads.put_once(secret, place, contents[event.event_id], expires_at, now)
+            except StaleKeyError:
+                self._keys.forget(dialogue)
+                continue
+            record = self._turns.add(dialogue, turn, events, references, expires_at, now)
+            if self._keys.renew(dialogue, secret, now):
+                return _recorded(record)
+        raise StoreUnavailableError("the dialogue is being deleted and written at once; repeat the call")
 
     def read_turns(self, dialogue: DialogueId, limit: int = 8) -> list[StoredTurn]:
-        """The last ``limit`` turns with their texts, oldest first. Raises TamperedError."""
-        raise NotImplementedError
+        """The last ``limit`` turns with their texts, oldest first (by their earliest event's time, then turn id).
+
+        Two round trips. Raises TamperedError when anything of them does not decrypt in its place.
+        """
+        if limit < 1:
+            raise InvalidEventError("limit", "give at least 1")
+        now = self._clock()
+        key_item, turns = self._turns.read(dialogue)
+        last = [turn for turn in turns if turn.expires_at > now][-limit:]
+        places = {
+            (turn.turn, event.event_id): Place(dialogue, turn.turn, event.kind, event.event_id)
+            for turn in last
+            for event in turn.events
+            if event.payload is not None
+        }
+        secret = self._keys.from_item(dialogue, key_item, now) if places else None
+        texts = self._payloads.read(secret, places.values(), now) if secret else {}
+        generation = secret.key_id if secret else ""
+        stored = []
+        for turn in last:
+            bodies = [
+                (event, _body(event, texts.get(payload_sort_key(turn.turn, event.kind, event.event_id))))
+                for event in turn.events
+            ]
+            kept = tuple(Event(event.event_id, event.time_s, body) for event, body in bodies if body is not None)
+            stored.append(StoredTurn(turn.turn, turn.version, kept, generation))
+        return stored
 
     def dialogue_status(self, dialogue: DialogueId) -> DialogueStatus:
-        """What is known of a dialogue, without reading or decrypting a payload."""
-        raise NotImplementedError
+        """What is known of a dialogue, in one round trip, without reading or decrypting a payload."""
+        now = self._clock()
+        _, turns = self._turns.read(dialogue)
+        live = tuple(turn.summary() for turn in turns if turn.expires_at > now)
+        return DialogueStatus(live, len(turns) - len(live))
 
-    def put_embedding(self, dialogue: DialogueId, turn: str, model_version: str, version: int, data: bytes) -> bool:
-        """Store, encrypted, the context embedding that ``turn`` at ``version`` gave; up to 380,000 bytes.
+    def put_embedding(self, dialogue: DialogueId, turn: StoredTurn, model_version: str, data: bytes) -> bool:
+        """Store, encrypted, the context embedding computed when ``turn`` was the last turn read; up to 380,000 bytes.
 
-        Returns False when one of the same turn, model version and version is there already (it stays).
+        False, and nothing stored, when there is one of the same turn, version and model already (the first stays:
+        replicas may differ in the last bits), or when the dialogue was deleted since ``turn`` was read.
+        Raises TooLargeError.
         """
-        raise NotImplementedError
+        item = embedding_item(model_version, turn.version)
+        now = self._clock()
+        secret = self._keys.for_generation(dialogue, turn.generation, now)
+        if secret is None:
+            return False
+        place = Place(dialogue, check_turn(turn.turn), _EMBEDDING, item)
+        try:
+            written = self._payloads.put_once(secret, place, data, ceil(now) + self._config.ttl_s, now)
+        except (PayloadClashError, StaleKeyError):
+            return False
+        if written and not self._keys.renew(dialogue, secret, now):
+            self._payloads.delete_if_sealed_under(secret, place)
+            return False
+        return written
 
     def get_embedding(self, dialogue: DialogueId, turn: str, model_version: str) -> bytes | None:
-        """The embedding of the turn's highest version, or None. Raises TamperedError."""
-        raise NotImplementedError
+        """The embedding of the turn's highest version; None without one or past its expiry. Raises TamperedError."""
+        prefix = embedding_item(model_version, 0).rsplit("#", 1)[0]
+        now = self._clock()
+        item = self._payloads.latest(dialogue, payload_sort_key(check_turn(turn), _EMBEDDING, prefix) + "#")
+        if item is None:
+            return None
+        secret = self._keys.read(dialogue, now)
+        if secret is None:
+            return None
+        found = f"{prefix}#{item['item']['S'].rsplit('#', 1)[1]}"
+        return self._payloads.open(secret, Place(dialogue, turn, _EMBEDDING, found), item, now)
 
     def delete_dialogue(self, dialogue: DialogueId) -> int:
-        """Destroy the dialogue's key, then delete all its items; returns how many items went. 0 when nothing is there."""
-        raise NotImplementedError
+        """Destroy the dialogue's key, then delete all its items; returns how many items went, 0 when none was there.
+
+        From the first step on nothing of the dialogue can be decrypted, from a backup neither. Call again when it
+        raises.
+        """
+        partition_key(dialogue)
+        destroyed = int(self._keys.destroy(dialogue))
+        return destroyed + self._turns.delete_all(dialogue) + self._payloads.delete_all(dialogue)
 
     def check(self) -> None:
         """Raise StoreConfigError or StoreUnavailableError unless both tables answer and are ACTIVE."""
-        raise NotImplementedError
+        check_tables(self._access, self._config)
 
     def close(self) -> None:
-        """Close the connections."""
-        raise NotImplementedError
+        """Close the connections and forget all keys."""
+        self._keys.forget_all()
+        self._access.client.close()
+
+
+def _recorded(record: TurnRecord) -> Recorded:
+    return Recorded(record.version, record.trigger)
+
+
+def _distinct(events: Sequence[Event]) -> list[Event]:
+    """The events without repetitions. Raises EventClashError, PayloadClashError for one id with two meanings."""
+    first: dict[str, Event] = {}
+    for event in events:
+        known = first.setdefault(event.event_id, event)
+        if known.kind != event.kind:
+            raise EventClashError("event_id", "is used for two kinds of event in one call; give every event its own id")
+        if known.body != event.body:
+            raise PayloadClashError("event_id", "is used with two contents in one call; give every event its own id")
+    return list(first.values())
+
+
+def _content(body: Body) -> bytes | None:
+    """What of a body is a user's text, as bytes; None for a mere signal."""
+    if isinstance(body, (Utterance, Reply)):
+        value: dict[str, object] = {"text": body.text}
+    elif isinstance(body, Entities):
+        value = {"signal": body.signal, "entries": list(body.entries)}
+    else:
+        return None
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def _body(event: EventRecord, content: bytes | None) -> Body | None:
+    """The body of a stored event; None when its payload is not there (any more)."""
+    for signal in (Transcribe, Speak, ExpectSpeech):
+        if event.kind == signal.kind:
+            return signal()
+    if content is None:
+        return None
+    value = json.loads(content)
+    if event.kind == Utterance.kind:
+        return Utterance(value["text"])
+    if event.kind == Reply.kind:
+        return Reply(value["text"])
+    if event.kind == Entities.kind:
+        return Entities(value["signal"], tuple(value["entries"]))
+    raise TamperedError("an event of an unknown kind is in the events table; run the version that wrote it")

@@ -110,11 +110,13 @@ class StoredTurn:
 
     events: by time, then event id. An event whose payload has expired is left out.
     version: number of events in the turn, as in `Recorded`.
+    generation: which life of the dialogue it was read in; a new one begins after every deletion. "" without texts.
     """
 
     turn: str
     version: int
     events: tuple[Event, ...]
+    generation: str
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,177 @@
+"""The events table: one item a turn, one attribute an event, no text.
+
+    dialogue (partition key)  TENANT#ID
+    turn (sort key)           the turn's id; ``#key`` holds the dialogue's key (see `dialogue_keys`)
+    e#EVENT_ID                "kind time", e.g. "utterance 1700000000.250000"
+    p#EVENT_ID                sort key of the event's payload, for kinds that have one
+    expires_at                seconds since 1970
+
+Every attribute is set with if_not_exists, so events may come in any order and any number of times.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+
+from context_store.errors import EventClashError, StoreUnavailableError, TamperedError
+from context_store.names import KEY_SORT_KEY, partition_key
+from context_store.table_access import ConditionFailedError, Item, TableAccess
+from context_store.types import DialogueId, Event, ExpectSpeech, TurnSummary
+
+_ATTEMPTS = 3
+
+
+@dataclass(frozen=True)
+class EventRecord:
+    """An event as the events table has it. payload: sort key in the payload table, or None."""
+
+    event_id: str
+    time_s: float
+    kind: str
+    payload: str | None
+
+
+@dataclass(frozen=True)
+class TurnRecord:
+    """A turn as the events table has it; events by time, then event id."""
+
+    turn: str
+    expires_at: int
+    events: tuple[EventRecord, ...]
+
+    @property
+    def version(self) -> int:
+        """Number of distinct events."""
+        return len(self.events)
+
+    @property
+    def trigger(self) -> bool:
+        """An expect_speech event is among them."""
+        return any(event.kind == ExpectSpeech.kind for event in self.events)
+
+    @property
+    def start_s(self) -> float:
+        """Time of the earliest event."""
+        return min(event.time_s for event in self.events)
+
+    def summary(self) -> TurnSummary:
+        """The public form."""
+        kinds = tuple(event.kind for event in self.events)
+        return TurnSummary(self.turn, self.version, self.trigger, self.start_s, self.expires_at, kinds)
+
+
+class Turns:
+    """Reads and writes the items of turns."""
+
+    def __init__(self, access: TableAccess, table: str) -> None:
+        self._access = access
+        self._table = table
+
+    def add(
+        self,
+        dialogue: DialogueId,
+        turn: str,
+        events: Sequence[Event],
+        payloads: Mapping[str, str],
+        expires_at: int,
+        now: float,
+    ) -> TurnRecord:
+        """Add events to a turn in one round trip; returns the turn as it is now. A turn past its expiry starts anew.
+
+        events: with distinct ids. payloads: sort key by event id. Raises EventClashError (nothing is added then).
+        """
+        key: Item = {"dialogue": {"S": partition_key(dialogue)}, "turn": {"S": turn}}
+        names, values = _names_and_values(events, payloads, expires_at, now)
+        settings = [f"{name}=if_not_exists({name},:{name[1:]})" for name in names]
+        condition = " AND ".join(
+            ["(attribute_not_exists(#x) OR #x>:now)"]
+            + [
+                f"(attribute_not_exists(#e{number}) OR begins_with(#e{number},:{event.kind}))"
+                for number, event in enumerate(events)
+            ]
+        )
+        for _ in range(_ATTEMPTS):
+            try:
+                update = "SET " + ",".join(settings)
+                return parse_turn(self._access.update(self._table, key, update, condition, names, values))
+            except ConditionFailedError as failed:
+                _raise_clash(failed.item, events)
+            with suppress(ConditionFailedError):  # it fails when another writer has started the turn anew
+                self._access.delete_if(self._table, key, "#x<=:now", {"#x": "expires_at"}, {":now": values[":now"]})
+        raise StoreUnavailableError("the turn is written by many at once; repeat the call")
+
+    def read(self, dialogue: DialogueId) -> tuple[Item | None, list[TurnRecord]]:
+        """The dialogue's key item and all its turns, oldest first, expired ones included.
+
+        Turns are ordered by their earliest event's time, then by id: a function of the set of events alone, so the
+        order in which events arrived does not matter. Raises TamperedError on an item that this package never wrote.
+        """
+        items = self._access.query(
+            self._table,
+            "#d = :d",
+            {":d": {"S": partition_key(dialogue)}},
+            ExpressionAttributeNames={"#d": "dialogue"},
+        )
+        key_item: Item | None = None
+        turns: list[TurnRecord] = []
+        for item in items:
+            if item["turn"]["S"] == KEY_SORT_KEY:
+                key_item = item
+            else:
+                turns.append(parse_turn(item))
+        return key_item, sorted(turns, key=lambda turn: (turn.start_s, turn.turn))
+
+    def delete_all(self, dialogue: DialogueId) -> int:
+        """Delete every item of a dialogue in the events table; returns how many there were."""
+        keys = list(
+            self._access.query(
+                self._table,
+                "#d = :d",
+                {":d": {"S": partition_key(dialogue)}},
+                ExpressionAttributeNames={"#d": "dialogue", "#t": "turn"},
+                ProjectionExpression="#d, #t",
+            )
+        )
+        self._access.batch_delete(self._table, keys)
+        return len(keys)
+
+
+def parse_turn(item: Item) -> TurnRecord:
+    """A turn from its item. Raises TamperedError on a malformed one."""
+    events = []
+    try:
+        for name, value in item.items():
+            if name.startswith("e#"):
+                kind, time = value["S"].split(" ")
+                payload = item.get(f"p#{name[2:]}", {}).get("S")
+                events.append(EventRecord(name[2:], float(time), kind, payload))
+        turn, expires_at = item["turn"]["S"], int(item["expires_at"]["N"])
+    except (KeyError, ValueError):
+        raise TamperedError("an item of the events table is malformed") from None
+    if not events:
+        raise TamperedError("an item of the events table has no events")
+    return TurnRecord(turn, expires_at, tuple(sorted(events, key=lambda event: (event.time_s, event.event_id))))
+
+
+def _names_and_values(
+    events: Sequence[Event], payloads: Mapping[str, str], expires_at: int, now: float
+) -> tuple[dict[str, str], Item]:
+    names = {"#x": "expires_at"}
+    values: Item = {":x": {"N": str(expires_at)}, ":now": {"N": repr(now)}}
+    for number, event in enumerate(events):
+        names[f"#e{number}"] = f"e#{event.event_id}"
+        values[f":e{number}"] = {"S": f"{event.kind} {event.time_s:.6f}"}
+        values[f":{event.kind}"] = {"S": f"{event.kind} "}
+        if event.event_id in payloads:
+            names[f"#p{number}"] = f"p#{event.event_id}"
+            values[f":p{number}"] = {"S": payloads[event.event_id]}
+    return names, values
+
+
+def _raise_clash(item: Item, events: Sequence[Event]) -> None:
+    for event in events:
+        stored = item.get(f"e#{event.event_id}", {}).get("S", "").split(" ")[0]
+        if stored and stored != event.kind:
+            raise EventClashError("event_id", f"was used in this turn for {stored}; give every event its own id")
