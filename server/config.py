@@ -1,0 +1,155 @@
+"""The server's one configuration: a TOML file, CARRYOVER_* environment variables and flags, the last one winning.
+
+An environment variable names a setting by its path: `CARRYOVER_PORT=50051`, `CARRYOVER_LIMITS__STREAMS=8`. A key that
+no setting has is an error, wherever it stands (which is why the environment is read here: pydantic-settings ignores
+variables that it does not know).
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+ENV_PREFIX = "CARRYOVER_"
+NOT_SETTINGS = ("CARRYOVER_TEST_",)
+"""Environment variables with these prefixes are for the tests and not for the server."""
+
+
+class ConfigError(Exception):
+    """The configuration cannot be used. The message says which setting to change."""
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ModelSettings(_Section):
+    """The recogniser."""
+
+    weights: Path | None = Field(None, description="Folder of the acoustic model; unset: the shipped one.")
+    beam: int = Field(8, ge=1, le=64, description="Hypotheses that the search keeps.")
+    nbest: int = Field(8, ge=1, le=64, description="Hypotheses of an utterance that rescoring sees.")
+    chunk_ms: int = Field(320, ge=160, le=640, description="Audio that the encoder takes at a time.")
+    workers: int = Field(
+        default_factory=lambda: max(1, os.cpu_count() or 1), ge=1, le=256, description="Threads that recognise."
+    )
+
+
+class ContextSettings(_Section):
+    """The reply window: what is made while the assistant speaks."""
+
+    enabled: bool = Field(True, description="False: every result says DISABLED and is the plain one.")
+    weights: Path | None = Field(None, description="Folder of the context model; unset: the shipped one.")
+    turns: int = Field(8, ge=1, le=64, description="Last turns of a dialogue that are read.")
+    entries: int = Field(200, ge=0, le=10_000, description="Entities that are used, the newest turn's first.")
+    ttl_s: float = Field(900, gt=0, description="Seconds from expect-speech until a context is no longer used.")
+    deadline_s: float = Field(5, gt=0, description="Seconds from expect-speech after which a job is given up.")
+    queue: int = Field(64, ge=1, description="Jobs that may wait; when full, a new one is dropped.")
+    cached_dialogues: int = Field(1024, ge=1, description="Dialogues whose contexts are held in memory.")
+    yield_ms: float = Field(50, ge=0, le=1000, description="The longest that the encoder waits for audio to pause.")
+
+
+class StoreSettings(_Section):
+    """Where dialogues are kept."""
+
+    endpoint: str = Field(
+        "local", description="'local': in this process, gone afterwards. 'aws': AWS. Else the URL of a DynamoDB."
+    )
+    region: str = Field("us-east-1", min_length=1, description="AWS region.")
+    events_table: str = "carryover-events"
+    payload_table: str = "carryover-payloads"
+    ttl_s: int = Field(24 * 3600, ge=60, description="Seconds that recorded turns are kept.")
+    key_file: Path | None = Field(
+        None, description="File of the local wrapping key (64 hex digits), made when absent. Unset: a key of this process."
+    )
+    kms_key: str | None = Field(None, description="ARN of a KMS key that wraps instead of a local one.")
+    connect_timeout_s: float = Field(1.0, gt=0, description="Of one attempt.")
+    read_timeout_s: float = Field(2.0, gt=0, description="Of one attempt.")
+    threads: int = Field(8, ge=1, le=64, description="Threads, and connections, that talk to the store.")
+
+    @model_validator(mode="after")
+    def _one_key(self) -> StoreSettings:
+        if self.key_file and self.kms_key:
+            raise ValueError("set key_file or kms_key, not both")
+        if self.endpoint == "aws" and not (self.key_file or self.kms_key):
+            raise ValueError("set kms_key (or key_file): a key that lives in one process cannot be shared by replicas")
+        return self
+
+
+class Limits(_Section):
+    """What one client may ask for. Over a limit: RESOURCE_EXHAUSTED, naming the limit."""
+
+    streams: int = Field(32, ge=1, description="Streams at once, Recognize calls included.")
+    stream_seconds: float = Field(300, gt=0, description="Seconds of audio in one stream or call.")
+    idle_seconds: float = Field(30, gt=0, description="Seconds without a message after which a stream is ended.")
+    audio_bytes: int = Field(1 << 20, ge=1024, description="Bytes of audio in one message of a stream.")
+    message_bytes: int = Field(32 << 20, ge=1 << 16, description="Bytes of any message.")
+    phrases: int = Field(5000, ge=0, description="Phrases in all speech_contexts of a request.")
+    phrase_characters: int = Field(100, ge=1, description="Characters of one phrase or entity entry.")
+    entries: int = Field(1000, ge=1, description="Entries of one entities event.")
+    text_characters: int = Field(4000, ge=1, description="Characters of one utterance, reply or n-best text.")
+    nbest: int = Field(64, ge=1, description="Entries of an n-best list to rescore.")
+
+
+class Settings(_Section):
+    """All settings. Build with `load_settings`."""
+
+    host: str = Field("127.0.0.1", description="Address to listen on.")
+    port: int = Field(50051, ge=0, le=65535, description="Port to listen on; 0 picks a free one.")
+    drain_s: float = Field(30, ge=0, description="Seconds that running calls have to end after SIGTERM.")
+    log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$")
+    metrics_port: int | None = Field(None, ge=0, le=65535, description="Port of Prometheus metrics; unset: off.")
+    model: ModelSettings = ModelSettings()
+    context: ContextSettings = ContextSettings()
+    store: StoreSettings = StoreSettings()
+    limits: Limits = Limits()
+
+
+def load_settings(
+    file: Path | None = None, flags: Mapping[str, Any] | None = None, environ: Mapping[str, str] = os.environ
+) -> Settings:
+    """Settings from defaults, then the file, then the environment, then flags.
+
+    flags: settings by dotted path, e.g. {"store.endpoint": "aws"}; None values are ignored.
+    Raises ConfigError.
+    """
+    values = _read_file(file) if file else {}
+    for name, text in environ.items():
+        if name.startswith(ENV_PREFIX) and not name.startswith(NOT_SETTINGS) and text:
+            _put(values, name[len(ENV_PREFIX):].lower().split("__"), text, name)
+    for path, value in (flags or {}).items():
+        if value is not None:
+            _put(values, path.split("."), value, path)
+    try:
+        return Settings(**values)
+    except ValidationError as error:
+        raise ConfigError("; ".join(_explain(e["loc"], e["type"], e["msg"]) for e in error.errors())) from None
+
+
+def _read_file(file: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"the configuration file {file} cannot be read ({error.strerror})") from None
+    except ValueError as error:
+        raise ConfigError(f"the configuration file {file} is not TOML: {error}") from None
+
+
+def _put(values: dict[str, Any], path: list[str], value: Any, name: str) -> None:
+    for part in path[:-1]:
+        values = values.setdefault(part, {})
+        if not isinstance(values, dict):
+            raise ConfigError(f"{name}: {part} is a single setting and has no parts")
+    values[path[-1]] = value
+
+
+def _explain(location: tuple[int | str, ...], kind: str, message: str) -> str:
+    name = ".".join(str(part) for part in location)
+    if kind == "extra_forbidden":
+        return f"{name}: there is no such setting; remove it or correct its name"
+    return f"{name}: {message}" if name else message

@@ -1,0 +1,36 @@
+"""From stored turns to what the context encoder reads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from asr.context.types import Context, Entry, Turn
+from context_store import Entities, Reply, StoredTurn, Utterance
+
+
+def context_of(turns: Sequence[StoredTurn], last: str, max_entries: int) -> Context:
+    """The context up to and with turn `last`.
+
+    turns: oldest first; those after `last` are left out. Entities: the newest turn's first, each (signal, text) once,
+    at most `max_entries`. A turn without texts gives nothing.
+    """
+    ids = [turn.turn for turn in turns]
+    used = turns[: ids.index(last) + 1] if last in ids else turns
+    said = tuple(spoken for turn in used for spoken in _spoken(turn))
+    entries = dict.fromkeys(entry for turn in reversed(used) for entry in _entries(turn))
+    return Context(turns=said, entries=tuple(entries)[:max_entries])
+
+
+def _spoken(turn: StoredTurn) -> Iterable[Turn]:
+    for event in turn.events:
+        if isinstance(event.body, Utterance):
+            yield Turn("user", event.body.text)
+        elif isinstance(event.body, Reply):
+            yield Turn("system", event.body.text)
+
+
+def _entries(turn: StoredTurn) -> Iterable[Entry]:
+    for event in turn.events:
+        if isinstance(event.body, Entities):
+            for text in event.body.entries:
+                yield Entry(event.body.signal, text)

@@ -1,0 +1,187 @@
+"""carryover.v1.Context: events of dialogues in, what became of them out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from asr.context.types import Context, ContextEmbedding, Entry, Turn
+from asr.hypothesis import Hypothesis
+from asr.text import normalize
+from carryover.v1 import context_pb2 as pb
+from carryover.v1.recognizer_pb2 import ContextInfo
+from context_store import DialogueId
+
+from server import logs, results
+from server.config import Limits
+from server.context_use import ContextSource, Used
+from server.embedding_cache import State, TurnContext
+from server.encoder_thread import EncoderThread
+from server.errors import InvalidRequestError, LimitError, NotFoundError
+from server.events import event_of
+from server.reply_window import ReplyWindow
+from server.requests import check_id, dialogue_and_turn, required_dialogue
+from server.store_threads import StoreThreads
+
+_SPEAKERS = {pb.ContextTurn.USER: "user", pb.ContextTurn.SYSTEM: "system"}
+
+
+class ContextService:
+    """The service over one store. window: None when context is switched off; events are recorded all the same."""
+
+    def __init__(
+        self,
+        store: StoreThreads,
+        window: ReplyWindow | None,
+        contexts: ContextSource,
+        encoder: EncoderThread,
+        limits: Limits,
+        clock: Callable[[], float],
+    ) -> None:
+        self._store = store
+        self._window = window
+        self._contexts = contexts
+        self._encoder = encoder
+        self._limits = limits
+        self._clock = clock
+
+    async def RecordEvents(self, request: pb.RecordEventsRequest, context: Any) -> pb.RecordEventsResponse:  # noqa: N802
+        """Records events; starts the reply window when one of the turn's events expects speech."""
+        dialogue = required_dialogue(request.dialogue_id)
+        turn = check_id("turn_id", request.turn_id)
+        if not request.events:
+            raise InvalidRequestError("events", "is empty; send at least one event")
+        now = self._clock()
+        events = [event_of(event, f"events[{i}]", now, self._limits) for i, event in enumerate(request.events)]
+        recorded = await self._store.run(self._store.store.record, dialogue, turn, events)
+        triggered = recorded.trigger and self._window is not None
+        if triggered and self._window is not None:
+            self._window.trigger(dialogue, turn, recorded.version, self._clock())
+        logs.note(dialogue=logs.short_hash(dialogue.id), events=len(events), triggered=triggered)
+        return pb.RecordEventsResponse(triggered=triggered)
+
+    async def GetContextStatus(  # noqa: N802
+        self, request: pb.GetContextStatusRequest, context: Any
+    ) -> pb.GetContextStatusResponse:
+        """How far a turn's context is."""
+        found = await self._status(request.dialogue_id, request.turn_id)
+        response = pb.GetContextStatusResponse(
+            state=_state(found.state), reason=found.reason, turn_id=found.turn,
+            timeline=[pb.StateTime(state=_state(state)) for state, _ in found.timeline],
+        )
+        for entry, (_, time_s) in zip(response.timeline, found.timeline, strict=True):
+            entry.time.FromNanoseconds(int(time_s * 1e9))
+        if found.state in (State.READY, State.EXPIRED):
+            response.expires_at.FromNanoseconds(int(found.expires_s * 1e9))
+        return response
+
+    async def GetContextEmbedding(  # noqa: N802
+        self, request: pb.GetContextEmbeddingRequest, context: Any
+    ) -> pb.GetContextEmbeddingResponse:
+        """A turn's context as vectors."""
+        found = await self._status(request.dialogue_id, request.turn_id)
+        embedding = found.embedding
+        if embedding is None:
+            raise NotFoundError(f"the turn's context is {found.state.value}; wait until GetContextStatus says READY")
+        return pb.GetContextEmbeddingResponse(
+            turn_id=found.turn,
+            model_version=embedding.model_version,
+            shape=embedding.vectors.shape,
+            values=embedding.vectors.ravel().tolist(),
+            summary=embedding.summary.tolist(),
+            phrases=[pb.ContextPhrase(phrase=p.text, signal=p.signal, weight=p.weight) for p in embedding.phrases],
+        )
+
+    async def Rescore(self, request: pb.RescoreRequest, context: Any) -> pb.RescoreResponse:  # noqa: N802
+        """Orders another recogniser's n-best list."""
+        nbest = self._nbest(request)
+        source = request.WhichOneof("source")
+        if source == "context":
+            used = await self._rescore_inline(nbest, self._inline_context(request.context))
+        elif source == "dialogue_id":
+            used = await self._rescore_stored(nbest, request.dialogue_id, request.turn_id)
+        else:
+            raise InvalidRequestError("source", "set dialogue_id or context")
+        return pb.RescoreResponse(
+            nbest=[pb.RescoredEntry(text=h.text, score=h.score, from_context=h.from_context) for h in used.nbest],
+            context=results.context_info(used, nbest[0].text),
+        )
+
+    async def DeleteDialogue(  # noqa: N802
+        self, request: pb.DeleteDialogueRequest, context: Any
+    ) -> pb.DeleteDialogueResponse:
+        """Erases a dialogue."""
+        dialogue = required_dialogue(request.dialogue_id)
+        if self._window is not None:
+            deleted = await self._window.erase(dialogue)
+        else:
+            deleted = await self._store.run(self._store.store.delete_dialogue, dialogue)
+        logs.note(dialogue=logs.short_hash(dialogue.id), items_deleted=deleted)
+        return pb.DeleteDialogueResponse(items_deleted=deleted)
+
+    async def _status(self, dialogue_id: str, turn_id: str) -> TurnContext:
+        dialogue = required_dialogue(dialogue_id)
+        _, turn = dialogue_and_turn(dialogue_id, turn_id)
+        found = await self._ready_window().status(dialogue, turn)
+        if found is None:
+            raise NotFoundError(f"nothing is recorded of the {'turn' if turn else 'dialogue'}; record its events first")
+        return found
+
+    def _ready_window(self) -> ReplyWindow:
+        if self._window is None:
+            raise NotFoundError("the server runs with context switched off (its setting is context.enabled)")
+        return self._window
+
+    async def _rescore_stored(self, nbest: tuple[Hypothesis, ...], dialogue_id: str, turn_id: str) -> Used:
+        dialogue, turn = dialogue_and_turn(check_id("dialogue_id", dialogue_id), turn_id)
+        if self._window is not None and isinstance(dialogue, DialogueId):
+            await self._window.status(dialogue, "")  # here there is time to ask the store
+        return await self._contexts.open(dialogue, turn).apply(nbest, None)
+
+    async def _rescore_inline(self, nbest: tuple[Hypothesis, ...], context: Context) -> Used:
+        self._ready_window()
+        embedding: ContextEmbedding = await self._encoder.encode(context)
+        return await self._contexts.rescore(nbest, embedding, None, Used(nbest, ContextInfo.APPLIED))
+
+    def _nbest(self, request: pb.RescoreRequest) -> tuple[Hypothesis, ...]:
+        entries = request.nbest
+        if not entries:
+            raise InvalidRequestError("nbest", "is empty; send at least one entry")
+        if len(entries) > self._limits.nbest:
+            raise LimitError("nbest", f"nbest: {len(entries)} entries; send at most {self._limits.nbest}")
+        scored = [entry.HasField("score") for entry in entries]
+        if any(scored) != all(scored):
+            raise InvalidRequestError("nbest.score", "set it in every entry or in none")
+        for i, entry in enumerate(entries):
+            _check_length(entry.text, f"nbest[{i}].text", self._limits)
+            if not abs(entry.score) < float("inf"):
+                raise InvalidRequestError(f"nbest[{i}].score", "send a finite number")
+        return tuple(
+            Hypothesis(text=normalize(entry.text), acoustic=entry.score if any(scored) else -float(i))
+            for i, entry in enumerate(entries)
+        )
+
+    def _inline_context(self, inline: pb.InlineContext) -> Context:
+        turns = []
+        for i, turn in enumerate(inline.turns):
+            if turn.speaker not in _SPEAKERS:
+                raise InvalidRequestError(f"context.turns[{i}].speaker", "set USER or SYSTEM")
+            _check_length(turn.text, f"context.turns[{i}].text", self._limits)
+            turns.append(Turn("user" if turn.speaker == pb.ContextTurn.USER else "system", turn.text))
+        entries = [Entry(entities.signal, text) for entities in inline.entities for text in entities.entries]
+        if len(entries) > self._limits.entries:
+            raise LimitError("entries", f"context.entities: {len(entries)} entries; send at most {self._limits.entries}")
+        for entry in entries:
+            if len(entry.text) > self._limits.phrase_characters:
+                longest = self._limits.phrase_characters
+                raise LimitError("phrase_characters", f"context.entities: an entry is longer than {longest} characters")
+        return Context(tuple(turns), tuple(entries))
+
+
+def _check_length(text: str, field: str, limits: Limits) -> None:
+    if len(text) > limits.text_characters:
+        raise LimitError("text_characters", f"{field}: {len(text)} characters; send at most {limits.text_characters}")
+
+
+def _state(state: State) -> pb.ContextState:
+    return pb.ContextState.Value(state.name)

@@ -1,0 +1,66 @@
+"""The context encoder in a thread of its own, beside recognition and behind it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import Protocol
+
+from asr.context.types import Context, ContextEmbedding
+
+from server.engine import AudioLoad
+
+_NICENESS = 10
+
+
+class Encoder(Protocol):
+    """What the server needs of `asr.context.encoder.ContextEncoder`."""
+
+    @property
+    def model_version(self) -> str:
+        """Version of the context model."""
+        ...
+
+    def encode(self, context: Context) -> ContextEmbedding:
+        """The context as vectors and phrases; blocking."""
+        ...
+
+
+class EncoderThread:
+    """One thread of low priority. Before each context it waits, for a bounded time, until no audio is being worked on.
+
+    yield_s: the longest wait, so that a server that is never idle still makes contexts.
+    """
+
+    def __init__(self, encoder: Encoder, load: AudioLoad, yield_s: float) -> None:
+        self._encoder = encoder
+        self._load = load
+        self._yield_s = yield_s
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="encode", initializer=_lower_priority)
+
+    @property
+    def model_version(self) -> str:
+        """Version of the context model."""
+        return self._encoder.model_version
+
+    async def encode(self, context: Context) -> ContextEmbedding:
+        """Encode a context. Raises what the encoder raises."""
+        return await asyncio.get_running_loop().run_in_executor(self._pool, self._encode, context)
+
+    def _encode(self, context: Context) -> ContextEmbedding:
+        self._load.wait_for_pause(self._yield_s)
+        return self._encoder.encode(context)
+
+    def close(self) -> None:
+        """End the thread; contexts that have not begun are dropped."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _lower_priority() -> None:
+    """On Linux a thread has a priority of its own; elsewhere the pause alone must do."""
+    try:
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
+    except (AttributeError, OSError):
+        pass

@@ -1,0 +1,156 @@
+"""Recognition beside the event loop: streams in a small thread pool, with a limit on how many at once."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+from asr.hypothesis import Hypothesis, Result
+
+from server.errors import LimitError
+from server.metrics import Metrics
+
+T = TypeVar("T")
+Samples = np.ndarray[Any, np.dtype[np.float32]]
+
+
+class AudioLoad:
+    """How many threads work on audio now. Work of lower priority waits here, for a bounded time."""
+
+    def __init__(self) -> None:
+        self._busy = 0
+        self._changed = threading.Condition()
+
+    @contextmanager
+    def working(self) -> Iterator[None]:
+        """While inside, audio is being worked on."""
+        with self._changed:
+            self._busy += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._busy -= 1
+                self._changed.notify_all()
+
+    def wait_for_pause(self, seconds: float) -> bool:
+        """Blocks until no audio is being worked on, at most `seconds`; returns whether there was a pause."""
+        with self._changed:
+            return self._changed.wait_for(lambda: self._busy == 0, seconds)
+
+
+class Stream(Protocol):
+    """A stream of the recogniser (`asr.recognizer.Stream`): blocking, used by one thread at a time."""
+
+    @property
+    def done(self) -> bool:
+        """True when the stream ignores what follows (`single_utterance`, after its final)."""
+        ...
+
+    def accept(self, samples: Samples) -> list[Result]:
+        """Takes float32 mono samples; returns the results that they complete."""
+        ...
+
+    def finish(self) -> list[Result]:
+        """Ends the stream; returns its last results."""
+        ...
+
+
+class Recognizer(Protocol):
+    """What the server needs of `asr.recognizer.Recognizer`."""
+
+    @property
+    def version(self) -> str:
+        """Version of the model."""
+        ...
+
+    def open(self, options: Any) -> Any:
+        """A new stream for `asr.recognizer.StreamOptions`."""
+        ...
+
+    def force_score(self, encoded: Any, texts: Any) -> list[Hypothesis]:
+        """Exact scores of texts for an utterance's frames."""
+        ...
+
+    def unspellable(self, texts: Any) -> list[str]:
+        """Those of the texts that the model's tokens cannot spell."""
+        ...
+
+
+@dataclass(frozen=True)
+class RunningStream:
+    """A stream of the recogniser whose work is done in the engine's threads."""
+
+    engine: Engine
+    stream: Stream
+
+    @property
+    def done(self) -> bool:
+        """True when the stream ignores what follows."""
+        return self.stream.done
+
+    async def accept(self, samples: Samples) -> list[Result]:
+        """Recognise float32 mono samples. Raises what the recogniser raises (AudioError)."""
+        return await self.engine.run(self.stream.accept, samples)
+
+    async def finish(self) -> list[Result]:
+        """End the stream."""
+        return await self.engine.run(self.stream.finish)
+
+
+class Engine:
+    """Runs streams of one recogniser. Belongs to one event loop.
+
+    workers: threads. max_streams: streams at once, over which `open` raises LimitError. A stream's error or
+    cancellation concerns no other: each call is its own piece of work, and a cancelled caller only stops waiting.
+    """
+
+    def __init__(self, recognizer: Recognizer, *, workers: int, max_streams: int, metrics: Metrics) -> None:
+        self.recognizer = recognizer
+        self.load = AudioLoad()
+        self._max_streams = max_streams
+        self._metrics = metrics
+        self._open = 0
+        self._pool = ThreadPoolExecutor(workers, thread_name_prefix="recognise")
+
+    @property
+    def streams(self) -> int:
+        """Streams open now."""
+        return self._open
+
+    @contextmanager
+    def open(self, options: Any) -> Iterator[RunningStream]:
+        """A stream that counts against the limit while inside. options: `asr.recognizer.StreamOptions`."""
+        if self._open >= self._max_streams:
+            raise LimitError("streams", f"{self._open} streams are being recognised; retry later or on another replica")
+        self._open += 1
+        self._metrics.streams.inc()
+        try:
+            yield RunningStream(self, self.recognizer.open(options))
+        finally:
+            self._open -= 1
+            self._metrics.streams.dec()
+
+    async def run(self, work: Callable[..., T], *arguments: Any) -> T:
+        """Result of `work(*arguments)`, done in one of the engine's threads as work on audio."""
+        return await asyncio.get_running_loop().run_in_executor(self._pool, self._as_audio, work, arguments)
+
+    def _as_audio(self, work: Callable[..., T], arguments: tuple[Any, ...]) -> T:
+        with self.load.working():
+            return work(*arguments)
+
+    def close(self) -> None:
+        """End the threads. Work that has not begun is dropped."""
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+
+def milliseconds_since(started: float) -> float:
+    """Milliseconds since a `time.monotonic()`."""
+    return (time.monotonic() - started) * 1000

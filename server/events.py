@@ -1,0 +1,64 @@
+"""From the interface's events to the store's."""
+
+from __future__ import annotations
+
+import re
+
+from carryover.v1 import context_pb2 as pb
+from context_store import Body, Entities, Event, ExpectSpeech, Reply, Speak, Transcribe, Utterance
+
+from server.config import Limits
+from server.errors import InvalidRequestError, LimitError
+from server.requests import check_id
+
+_SIGNAL = re.compile(r"[a-z][a-z0-9_]{0,31}")
+
+
+def event_of(event: pb.Event, field: str, now_s: float, limits: Limits) -> Event:
+    """A checked event. field: where it stands in the request. now_s: its time where it has none.
+
+    Raises InvalidRequestError, LimitError.
+    """
+    check_id(f"{field}.event_id", event.event_id)
+    time_s = event.time.seconds + event.time.nanos / 1e9 if event.HasField("time") else now_s
+    return Event(event.event_id, time_s, _body(event, field, limits))
+
+
+def _body(event: pb.Event, field: str, limits: Limits) -> Body:
+    kind = event.WhichOneof("event")
+    if kind == "utterance":
+        return Utterance(_text(event.utterance.text, f"{field}.utterance.text", limits))
+    if kind == "reply":
+        return Reply(_text(event.reply.text, f"{field}.reply.text", limits))
+    if kind == "entities":
+        return _entities(event.entities, f"{field}.entities", limits)
+    if kind == "transcribe":
+        return Transcribe()
+    if kind == "speak":
+        return Speak()
+    if kind == "expect_speech":
+        return ExpectSpeech()
+    raise InvalidRequestError(f"{field}.event", "set one of utterance, reply, entities, transcribe, speak, expect_speech")
+
+
+def _text(text: str, field: str, limits: Limits) -> str:
+    if not text.strip():
+        raise InvalidRequestError(field, "is empty; send the text or leave the event out")
+    if len(text) > limits.text_characters:
+        raise LimitError("text_characters", f"{field}: {len(text)} characters; send at most {limits.text_characters}")
+    return text
+
+
+def _entities(entities: pb.Entities, field: str, limits: Limits) -> Entities:
+    if not _SIGNAL.fullmatch(entities.signal):
+        advice = "send a name of lower-case letters, digits and _, at most 32, that begins with a letter"
+        raise InvalidRequestError(f"{field}.signal", advice)
+    if not entities.entries:
+        raise InvalidRequestError(f"{field}.entries", "is empty; send at least one entry or leave the event out")
+    if len(entities.entries) > limits.entries:
+        raise LimitError("entries", f"{field}: {len(entities.entries)} entries; send at most {limits.entries}")
+    for i, entry in enumerate(entities.entries):
+        if len(entry) > limits.phrase_characters:
+            advice = f"{len(entry)} characters; send at most {limits.phrase_characters}"
+            raise LimitError("phrase_characters", f"{field}.entries[{i}]: {advice}")
+    return Entities(entities.signal, tuple(entities.entries))

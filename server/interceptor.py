@@ -1,0 +1,112 @@
+"""What every call of the interface has in common: request id, refusal while draining, statuses of errors, one log line."""
+
+from __future__ import annotations
+
+import re
+import secrets
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import aclosing, asynccontextmanager
+from typing import Any
+
+import grpc
+from google.protobuf import descriptor_pool
+
+from server import logs
+from server.errors import DrainingError, InvalidRequestError, status_of
+from server.metrics import Metrics
+from server.wire import Malformed, reader
+
+PACKAGE = "carryover.v1."
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+
+
+class CallGuard(grpc.aio.ServerInterceptor):
+    """Wraps the handlers of the `carryover.v1` services; health and reflection pass untouched.
+
+    draining: asked at the start of each call; True refuses it with UNAVAILABLE.
+    """
+
+    def __init__(self, draining: Callable[[], bool], metrics: Metrics) -> None:
+        self._draining = draining
+        self._metrics = metrics
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Any:
+        handler: Any = await continuation(handler_call_details)
+        _, service, method = handler_call_details.method.split("/")
+        if handler is None or not service.startswith(PACKAGE):
+            return handler
+        descriptor = descriptor_pool.Default().FindServiceByName(service).methods_by_name[method].input_type  # type: ignore[no-untyped-call]
+        deserializer = reader(handler.request_deserializer, descriptor)
+        if handler.stream_stream is not None:
+            return grpc.stream_stream_rpc_method_handler(
+                self._stream(handler.stream_stream, method), deserializer, handler.response_serializer
+            )
+        return grpc.unary_unary_rpc_method_handler(
+            self._unary(handler.unary_unary, method), deserializer, handler.response_serializer
+        )
+
+    def _unary(self, serve: Callable[[Any, Any], Awaitable[Any]], method: str) -> Callable[[Any, Any], Awaitable[Any]]:
+        async def call(request: Any, context: Any) -> Any:
+            async with self._guard(context, method):
+                return await serve(_checked(request), context)
+
+        return call
+
+    def _stream(
+        self, serve: Callable[[Any, Any], AsyncIterator[Any]], method: str
+    ) -> Callable[[Any, Any], AsyncIterator[Any]]:
+        async def call(requests: AsyncIterator[Any], context: Any) -> AsyncIterator[Any]:
+            async def checked() -> AsyncIterator[Any]:
+                async for request in requests:
+                    yield _checked(request)
+
+            async with self._guard(context, method), aclosing(serve(checked(), context)) as responses:  # type: ignore[type-var]
+                async for response in responses:
+                    yield response
+
+        return call
+
+    @asynccontextmanager
+    async def _guard(self, context: Any, method: str) -> AsyncIterator[None]:
+        request_id = _request_id(context)
+        notes = logs.begin_call(request_id)
+        context.set_trailing_metadata((("x-request-id", request_id),))
+        started = time.monotonic()
+        code = grpc.StatusCode.CANCELLED  # unless something else is known in the end
+        try:
+            if self._draining():
+                raise DrainingError("the server is shutting down; retry on another replica")
+            yield
+            code = grpc.StatusCode.OK
+        except grpc.aio.AbortError:
+            code = context.code() or grpc.StatusCode.UNKNOWN
+            raise
+        except Exception as error:
+            code, message = status_of(error)
+            if code is grpc.StatusCode.INTERNAL:
+                logs.failure("call_failed", error, method=method)
+            await context.abort(code, message)
+        finally:
+            seconds = time.monotonic() - started
+            self._metrics.calls.labels(method, code.name).inc()
+            self._metrics.call_seconds.labels(method).observe(seconds)
+            logs.event("call", method=method, code=code.name, duration_ms=round(seconds * 1000, 1), **notes)
+
+
+def _checked(request: Any) -> Any:
+    if isinstance(request, Malformed):
+        raise InvalidRequestError(request.field, request.advice)
+    return request
+
+
+def _request_id(context: Any) -> str:
+    """The client's x-request-id where it has one that can be logged, else a new one."""
+    for key, value in context.invocation_metadata() or ():
+        if key == "x-request-id" and isinstance(value, str) and _REQUEST_ID.fullmatch(value):
+            return value
+    return secrets.token_hex(8)

@@ -1,0 +1,182 @@
+"""Putting a server together, starting it, and letting it go without losing a word."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+from asr.context.encoder import ContextEncoder
+from asr.context.rescorer import Rescorer as ContextRescorer
+from asr.recognizer import Recognizer as StreamingRecognizer
+from carryover.v1 import context_pb2, context_pb2_grpc, recognizer_pb2, recognizer_pb2_grpc
+from context_store import (
+    ContextStore,
+    StoreConfig,
+    WrappingKey,
+    kms_wrapping_key,
+    load_or_create_key_file,
+    local_wrapping_key,
+)
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from server import logs
+from server.config import Settings, StoreSettings
+from server.context_service import ContextService
+from server.context_use import ContextSource, Rescorer
+from server.encoder_thread import Encoder, EncoderThread
+from server.engine import Engine, Recognizer
+from server.interceptor import CallGuard
+from server.metrics import Metrics
+from server.recognizer_service import RecognizerService
+from server.reply_window import ReplyWindow
+from server.store_threads import StoreThreads
+
+SERVICES = (
+    recognizer_pb2.DESCRIPTOR.services_by_name["Recognizer"].full_name,
+    context_pb2.DESCRIPTOR.services_by_name["Context"].full_name,
+)
+_POLL_S = 0.05
+
+
+class PortError(Exception):
+    """The server cannot listen where it should. The message says what to change."""
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a server is made of. clock: seconds since 1970, for everything that expires."""
+
+    recognizer: Recognizer
+    encoder: Encoder
+    rescorer: Rescorer
+    store: ContextStore
+    clock: Callable[[], float] = time.time
+
+
+def load_parts(settings: Settings, store: ContextStore) -> Parts:
+    """The models that the settings name, with a store. Takes seconds. Raises ModelError, ContextError."""
+    model, context = settings.model, settings.context
+    return Parts(
+        recognizer=StreamingRecognizer.load(model.weights, beam=model.beam, chunk_ms=model.chunk_ms),
+        encoder=ContextEncoder.load(context.weights),
+        rescorer=ContextRescorer.load(context.weights),
+        store=store,
+    )
+
+
+def store_config(settings: StoreSettings, local_endpoint: str | None = None) -> StoreConfig:
+    """The store's configuration. local_endpoint: URL of the store in this process, when the setting is "local"."""
+    local = settings.endpoint == "local"
+    return StoreConfig(
+        endpoint_url=local_endpoint if local else None if settings.endpoint == "aws" else settings.endpoint,
+        region=settings.region,
+        events_table=settings.events_table,
+        payload_table=settings.payload_table,
+        connect_timeout_s=settings.connect_timeout_s,
+        read_timeout_s=settings.read_timeout_s,
+        max_connections=settings.threads,
+        ttl_s=settings.ttl_s,
+        access_key_id="local" if local else None,
+        secret_access_key="local" if local else None,
+    )
+
+
+def wrapping_key(settings: StoreSettings) -> WrappingKey:
+    """The key that the settings name: KMS, a file, or one that lives with this process. Raises StoreConfigError."""
+    if settings.kms_key:
+        endpoint = None if settings.endpoint in ("aws", "local") else settings.endpoint
+        return kms_wrapping_key(settings.kms_key, region=settings.region, endpoint_url=endpoint)
+    return local_wrapping_key(load_or_create_key_file(settings.key_file) if settings.key_file else None)
+
+
+class Server:
+    """One replica. Make, `start`, `drain` and `close` it on one event loop."""
+
+    def __init__(self, settings: Settings, parts: Parts) -> None:
+        self.settings = settings
+        self.metrics = Metrics()
+        self.draining = False
+        limits, context = settings.limits, settings.context
+        self.engine = Engine(
+            parts.recognizer, workers=settings.model.workers, max_streams=limits.streams, metrics=self.metrics
+        )
+        self.store = StoreThreads(parts.store, settings.store.threads)
+        self.encoder = EncoderThread(parts.encoder, self.engine.load, context.yield_ms / 1000)
+        self.window = ReplyWindow(
+            self.store, self.encoder, context,
+            store_ttl_s=settings.store.ttl_s, clock=parts.clock, metrics=self.metrics,
+        )
+        window = self.window if context.enabled else None
+        source = ContextSource(window, parts.rescorer, self.engine)
+        self._recognizer = RecognizerService(self.engine, source, limits, settings.model.nbest, self.metrics)
+        self._context = ContextService(self.store, window, source, self.encoder, limits, parts.clock)
+        self._health = health.aio.HealthServicer()
+        self._grpc: grpc.aio.Server | None = None
+
+    async def start(self) -> int:
+        """Listen; returns the port. Raises PortError."""
+        self._grpc = grpc.aio.server(
+            interceptors=(CallGuard(lambda: self.draining, self.metrics),),
+            options=(
+                ("grpc.max_receive_message_length", self.settings.limits.message_bytes),
+                ("grpc.max_send_message_length", self.settings.limits.message_bytes),
+                ("grpc.so_reuseport", 0),  # else a second server would share the port without a word
+                ("grpc.keepalive_time_ms", 30_000),  # finds clients that vanished without a word
+                ("grpc.keepalive_timeout_ms", 10_000),
+                ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
+            ),
+        )
+        add: Any = recognizer_pb2_grpc.add_RecognizerServicer_to_server
+        add(self._recognizer, self._grpc)
+        add = context_pb2_grpc.add_ContextServicer_to_server
+        add(self._context, self._grpc)
+        add = health_pb2_grpc.add_HealthServicer_to_server
+        add(self._health, self._grpc)
+        names = (*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME)
+        reflection.enable_server_reflection(names, self._grpc)
+        port = self._listen(self._grpc)
+        self.window.start()
+        await self._grpc.start()
+        await self._set_health(health_pb2.HealthCheckResponse.SERVING)
+        logs.event("serving", port=port, model=self.engine.recognizer.version, context=self.settings.context.enabled)
+        return port
+
+    def _listen(self, server: grpc.aio.Server) -> int:
+        address = f"{self.settings.host}:{self.settings.port}"
+        advice = f"cannot listen on {address}: it is in use or not ours; choose another port (--port, 0 for a free one)"
+        try:
+            port = server.add_insecure_port(address)
+        except RuntimeError:
+            raise PortError(advice) from None
+        if not port:
+            raise PortError(advice)
+        return port
+
+    async def drain(self) -> bool:
+        """Refuse new calls, let running streams and jobs end; returns whether they did within `drain_s`."""
+        self.draining = True
+        await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
+        logs.event("draining", streams=self.engine.streams)
+        deadline = time.monotonic() + self.settings.drain_s
+        while (self.engine.streams or self.window.busy) and time.monotonic() < deadline:
+            await asyncio.sleep(_POLL_S)
+        return not self.engine.streams
+
+    async def close(self) -> None:
+        """Stop listening and end all threads. Calls that still run are cancelled."""
+        if self._grpc is not None:
+            await self._grpc.stop(grace=1.0)
+        await self.window.close()
+        self.engine.close()
+        self.encoder.close()
+        self.store.close()
+        logs.event("stopped")
+
+    async def _set_health(self, status: Any) -> None:
+        for name in ("", *SERVICES):
+            await self._health.set(name, status)

@@ -1,0 +1,198 @@
+"""carryover.v1.Recognizer: from a client's messages to streams of the recogniser, and back."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+from asr.audio import decode_pcm, read_container
+from asr.context.phrases import rescore_phrases
+from asr.context.types import BiasedWord
+from asr.hypothesis import Hypothesis, Result
+from carryover.v1 import recognizer_pb2 as pb
+
+from server import logs, results
+from server.config import Limits
+from server.context_use import ContextSource, ContextUse, ForceScore
+from server.engine import Engine, RunningStream, Samples
+from server.errors import IdleError, InvalidRequestError, LimitError
+from server.metrics import Metrics
+from server.requests import Phrases, TurnRequest, check_phrases, check_streaming, check_utterance
+
+PIECE_S = 1.0
+"""Seconds of a whole utterance that are recognised at a time, so that other streams come in between."""
+
+
+class RecognizerService:
+    """The service over one engine. nbest: hypotheses that rescoring sees, however few the client asks for."""
+
+    def __init__(self, engine: Engine, contexts: ContextSource, limits: Limits, nbest: int, metrics: Metrics) -> None:
+        self._engine = engine
+        self._contexts = contexts
+        self._limits = limits
+        self._nbest = nbest
+        self._metrics = metrics
+
+    async def Recognize(self, request: pb.RecognizeRequest, context: Any) -> pb.RecognizeResponse:  # noqa: N802
+        """One utterance."""
+        turn_request = check_utterance(request.config, self._nbest)
+        if not request.audio:
+            raise InvalidRequestError("audio", "is empty; send a file or samples")
+        samples, rate = await self._engine.run(_decode, request.audio, turn_request)
+        self._check_length(len(samples) / rate)
+        options = replace(turn_request.options, sample_rate_hertz=rate)
+        phrases = await self._engine.run(
+            check_phrases, request.config.speech_contexts, self._limits, self._engine.recognizer
+        )
+        with self._engine.open(options) as stream:
+            turn = self._turn(turn_request, phrases)
+            found: list[pb.StreamingRecognitionResult] = []
+            step = int(rate * PIECE_S)
+            for start in range(0, len(samples), step):
+                found += await turn.results(await stream.accept(samples[start : start + step]))
+            found += await turn.results(await stream.finish())
+        self._heard(len(samples) / rate)
+        return pb.RecognizeResponse(results=found, speech_context_report=phrases.report)
+
+    async def StreamingRecognize(  # noqa: N802
+        self, request_iterator: AsyncIterator[pb.StreamingRecognizeRequest], context: Any
+    ) -> AsyncIterator[pb.StreamingRecognizeResponse]:
+        """Audio as it is spoken, results as they are found."""
+        messages = _Messages(request_iterator, self._limits)
+        config = await messages.config()
+        turn_request = check_streaming(config, self._nbest)
+        phrases = await self._engine.run(check_phrases, config.speech_contexts, self._limits, self._engine.recognizer)
+        with self._engine.open(turn_request.options) as stream:
+            turn = self._turn(turn_request, phrases)
+            if phrases.report is not None:
+                yield pb.StreamingRecognizeResponse(speech_context_report=phrases.report)
+            async for found in self._recognise(messages, stream, turn_request):
+                for result in await turn.results(found):
+                    yield pb.StreamingRecognizeResponse(results=[result])
+            self._heard(messages.seconds)
+            if messages.over_length:  # only now: what was said until then is not lost
+                self._check_length(messages.seconds)
+
+    async def _recognise(
+        self, messages: _Messages, stream: RunningStream, request: TurnRequest
+    ) -> AsyncIterator[list[Result]]:
+        async for samples in messages.audio(request):
+            yield await stream.accept(samples)
+            if stream.done:
+                return
+        if not messages.seconds:
+            raise InvalidRequestError("audio", "the stream ended without any; send audio after the configuration")
+        yield await stream.finish()
+
+    def _turn(self, request: TurnRequest, phrases: Phrases) -> _Turn:
+        return _Turn(request, phrases, self._contexts.open(request.dialogue, request.turn), self._engine, self._metrics)
+
+    def _check_length(self, seconds: float) -> None:
+        if seconds > self._limits.stream_seconds:
+            longest = self._limits.stream_seconds
+            raise LimitError("stream_seconds", f"the audio is longer than {longest:g} s; send it in several streams")
+
+    def _heard(self, seconds: float) -> None:
+        self._metrics.audio_seconds.inc(seconds)
+        logs.note(audio_s=round(seconds, 2))
+
+
+class _Messages:
+    """A client's messages, checked. seconds: audio so far. over_length: it became longer than a stream may be."""
+
+    def __init__(self, messages: AsyncIterator[pb.StreamingRecognizeRequest], limits: Limits) -> None:
+        self._messages = messages
+        self._limits = limits
+        self.seconds = 0.0
+        self.over_length = False
+
+    async def config(self) -> pb.StreamingConfig:
+        """The first message's configuration."""
+        message = await self._next()
+        if message is None:
+            raise InvalidRequestError("config", "the stream is empty; send the configuration first, then audio")
+        if message.WhichOneof("request") != "config":
+            raise InvalidRequestError("config", "send the configuration in the first message, before any audio")
+        return message.config
+
+    async def audio(self, request: TurnRequest) -> AsyncIterator[Samples]:
+        """Samples of the messages that follow, until the client is done or the audio is too long."""
+        while (message := await self._next()) is not None:
+            if message.WhichOneof("request") != "audio":
+                advice = "was sent twice; send it once" if message.HasField("config") else "send audio in every message"
+                raise InvalidRequestError("config" if message.HasField("config") else "audio", advice)
+            if len(message.audio) > self._limits.audio_bytes:
+                raise LimitError("audio_bytes", f"audio: {len(message.audio)} bytes in a message; send smaller pieces")
+            samples = decode_pcm(message.audio, request.encoding)
+            rate = request.options.sample_rate_hertz
+            room = max(0, int(self._limits.stream_seconds * rate - self.seconds * rate))
+            self.over_length = len(samples) > room
+            self.seconds += len(samples) / rate
+            if room:
+                yield samples[:room]
+            if self.over_length:
+                return
+
+    async def _next(self) -> pb.StreamingRecognizeRequest | None:
+        try:
+            async with asyncio.timeout(self._limits.idle_seconds):
+                return await anext(self._messages, None)
+        except TimeoutError:
+            idle = self._limits.idle_seconds
+            advice = f"no message for {idle:g} s; send audio as it comes and half-close the stream at its end"
+            raise IdleError(f"{advice} (the server's setting is limits.idle_seconds)") from None
+
+
+class _Turn:
+    """Rescores one turn's final results: first with the request's phrases, then with the dialogue's context."""
+
+    def __init__(
+        self, request: TurnRequest, phrases: Phrases, context: ContextUse, engine: Engine, metrics: Metrics
+    ) -> None:
+        self._request = request
+        self._phrases = phrases.usable
+        self._context = context
+        self._engine = engine
+        self._metrics = metrics
+
+    async def results(self, found: list[Result]) -> list[pb.StreamingRecognitionResult]:
+        """The recogniser's results as messages."""
+        return [await self._final(result) if result.is_final else results.partial(result) for result in found]
+
+    async def _final(self, result: Result) -> pb.StreamingRecognitionResult:
+        force_score = partial(self._engine.recognizer.force_score, result.encoded) if result.encoded else None
+        nbest, phrase_words, problem = await self._boosted(result.nbest, force_score)
+        used = await self._context.apply(nbest, force_score)
+        status = pb.ContextInfo.Status.Name(used.status)
+        self._metrics.context.labels(status).inc()
+        logs.note(context=status, changed=used.changed)
+        message = results.final(
+            result, used, nbest[0].text, phrase_words, self._request.max_alternatives, self._request.words
+        )
+        if problem:
+            message.context.reason = "; ".join(filter(None, (message.context.reason, problem)))
+        return message
+
+    async def _boosted(
+        self, nbest: tuple[Hypothesis, ...], force_score: ForceScore | None
+    ) -> tuple[tuple[Hypothesis, ...], tuple[BiasedWord, ...], str]:
+        """The n-best with the request's phrases, the words they support, and what went wrong on the way."""
+        if not self._phrases:
+            return nbest, (), ""
+        try:
+            boosted = await self._engine.run(rescore_phrases, nbest, self._phrases, force_score)
+            return (tuple(boosted.nbest), tuple(boosted.biased_words), "") if boosted.nbest else (nbest, (), "")
+        except Exception as error:
+            logs.failure("phrases_failed", error)
+            return nbest, (), f"speech_contexts were not used: {type(error).__name__}"
+
+
+def _decode(audio: bytes, request: TurnRequest) -> tuple[Samples, int]:
+    if request.encoding == "FILE":
+        samples, rate = read_container(audio)
+        return np.asarray(samples, np.float32), rate
+    return decode_pcm(audio, request.encoding), request.options.sample_rate_hertz

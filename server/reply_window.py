@@ -1,0 +1,339 @@
+"""The reply window: while the assistant speaks its question, the context of the next turn is made.
+
+    recorded → triggered → reading → encoding → ready | failed | expired
+
+A trigger puts a job into a bounded queue; a full queue drops it, and its turn stays *triggered*, with a reason. A newer
+trigger of the same dialogue supersedes an older one. A job that is not done by its deadline fails. Looking a context up
+is a dictionary look-up. What another replica made is fetched from the store in the background (`follow`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections import OrderedDict, defaultdict
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from asr.context.types import ContextEmbedding
+from context_store import DialogueId, StoredTurn, StoreError, TurnSummary
+
+from server import logs
+from server.config import ContextSettings
+from server.context_reader import context_of
+from server.embedding_cache import EmbeddingCache, State, TurnContext
+from server.encoder_thread import EncoderThread
+from server.metrics import Metrics
+from server.store_threads import StoreThreads
+
+JOBS_AT_ONCE = 2  # one reads while another encodes
+SUPERSEDED = "a newer turn of the dialogue, or newer events of this one, superseded it"
+
+
+@dataclass(eq=False)
+class _Work:
+    """Something under way for a dialogue. cancelled: it must leave no trace in the cache or the store any more."""
+
+    dialogue: DialogueId
+    cancelled: bool = False
+    done: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+@dataclass(eq=False)
+class _Job(_Work):
+    context: TurnContext = field(kw_only=True)
+    deadline_s: float = field(kw_only=True)  # of the event loop's clock
+
+
+@dataclass(eq=False)
+class Follow(_Work):
+    """A turn that will ask for its context. answered: the store has said what it knows; problem: why it did not."""
+
+    turn: str = field(kw_only=True)
+    answered: bool = False
+    problem: str = ""
+    known: bool = False
+    expired: bool = False
+
+
+W = TypeVar("W", bound=_Work)
+
+
+class ReplyWindow:
+    """Makes, keeps and hands out the contexts of dialogues. Belongs to one event loop.
+
+    store_ttl_s: seconds that the store keeps a turn. clock: seconds since 1970.
+    """
+
+    def __init__(
+        self,
+        store: StoreThreads,
+        encoder: EncoderThread,
+        settings: ContextSettings,
+        *,
+        store_ttl_s: float,
+        clock: Callable[[], float],
+        metrics: Metrics,
+    ) -> None:
+        self.cache = EmbeddingCache(settings.cached_dialogues)
+        self.model_version = encoder.model_version
+        self.clock = clock
+        self._store = store
+        self._encoder = encoder
+        self._settings = settings
+        self._store_ttl_s = store_ttl_s
+        self._metrics = metrics
+        self._orders = itertools.count()
+        self._waiting: OrderedDict[DialogueId, _Job] = OrderedDict()
+        self._wake = asyncio.Condition()
+        self._active: defaultdict[DialogueId, set[_Work]] = defaultdict(set)
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def start(self) -> None:
+        """Begin to take jobs."""
+        for _ in range(JOBS_AT_ONCE):
+            self._spawn(self._serve_jobs())
+
+    @property
+    def busy(self) -> bool:
+        """Is a context being made, or waiting to be?"""
+        return bool(self._waiting) or any(isinstance(w, _Job) for works in self._active.values() for w in works)
+
+    async def close(self) -> None:
+        """Stop; jobs that are not done are dropped."""
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def trigger(self, dialogue: DialogueId, turn: str, version: int, recorded_s: float) -> None:
+        """Start to make the context of a turn that expects speech. Never waits.
+
+        version: the stored turn's; the same one again changes nothing unless its job failed. recorded_s: when it was
+        recorded, seconds since 1970.
+        """
+        held = self.cache.get(dialogue, turn)
+        if held is not None and held.version >= version and held.state is not State.FAILED:
+            return
+        order = held.order if held is not None else next(self._orders)
+        self._enqueue(dialogue, turn, version, order, recorded_s)
+
+    def _enqueue(self, dialogue: DialogueId, turn: str, version: int, order: int, recorded_s: float) -> None:
+        now = self.clock()
+        context = TurnContext(dialogue, turn, version, order, expires_s=now + self._settings.ttl_s)
+        context.enter(State.RECORDED, recorded_s)
+        self._enter(context, State.TRIGGERED)
+        self.cache.put(context)
+        waiting = self._waiting.get(dialogue)
+        if waiting is not None and waiting.context.order > order:
+            context.reason = SUPERSEDED
+            return
+        self._waiting.pop(dialogue, None)
+        under_way = [work for work in self._active.get(dialogue, ()) if isinstance(work, _Job)]
+        for job in [*under_way, *([waiting] if waiting else [])]:
+            job.cancelled = True
+            job.context.reason = SUPERSEDED
+        if len(self._waiting) >= self._settings.queue:
+            context.reason = f"dropped: {len(self._waiting)} contexts were waiting already"
+            return
+        deadline_s = asyncio.get_running_loop().time() + self._settings.deadline_s
+        self._waiting[dialogue] = _Job(dialogue, context=context, deadline_s=deadline_s)
+        self._spawn(self._notify())
+
+    def follow(self, dialogue: DialogueId, turn: str) -> Follow:
+        """Announce a turn that will ask for its context; asks the store, in the background, what it knows."""
+        follow = Follow(dialogue, turn=turn)
+        self._spawn(self._follow(follow))
+        return follow
+
+    async def status(self, dialogue: DialogueId, turn: str) -> TurnContext | None:
+        """A turn's context ("": the one that would apply now), asking the store where need be.
+
+        None: nothing of the turn, or of the dialogue, is recorded. Raises StoreError.
+        """
+        held = self.cache.get(dialogue, turn) if turn else None
+        if held is None:
+            with self._under_way(Follow(dialogue, turn="")) as asking:
+                held = await self._ask_store(asking) if not turn else await self._read_context(dialogue, turn)
+        if held is not None:
+            held.expire(self.clock())
+        return held
+
+    async def erase(self, dialogue: DialogueId) -> int:
+        """Erase a dialogue from the cache, the jobs under way and the store; returns how many items were stored.
+
+        Raises StoreError; the cache and the jobs are clean even then.
+        """
+        self._waiting.pop(dialogue, None)
+        under_way = list(self._active.get(dialogue, ()))
+        for work in under_way:
+            work.cancelled = True
+        self.cache.forget(dialogue)
+        try:
+            async with asyncio.timeout(self._settings.deadline_s):
+                for work in under_way:
+                    await work.done.wait()
+        except TimeoutError:
+            logs.event("erase_did_not_wait", works=len(under_way))
+        return await self._store.run(self._store.store.delete_dialogue, dialogue)
+
+    # Jobs
+
+    async def _serve_jobs(self) -> None:
+        while True:
+            async with self._wake:
+                await self._wake.wait_for(lambda: bool(self._waiting))
+                _, job = self._waiting.popitem(last=False)
+            with self._under_way(job):
+                try:
+                    await self._make(job)
+                except Exception as error:  # a job's error ends the job, never this loop
+                    logs.failure("context_job", error)
+
+    async def _make(self, job: _Job) -> None:
+        context = job.context
+        try:
+            async with asyncio.timeout_at(job.deadline_s):
+                made = await self._embed(job)
+        except TimeoutError:
+            self._fail(job, f"not ready {self._settings.deadline_s:g} s after expect-speech, while {context.state.value}")
+            return
+        except Exception as error:
+            logs.failure("context_failed", error, state=context.state.value)
+            self._fail(job, f"{type(error).__name__} while {context.state.value}")
+            return
+        if made is None or job.cancelled:
+            return
+        embedding, stored = made
+        context.embedding = embedding
+        self._enter(context, State.READY)
+        triggered = context.entered(State.TRIGGERED) or 0.0
+        self._metrics.window_seconds.observe(max(0.0, self.clock() - triggered))
+        try:
+            data = await asyncio.to_thread(embedding.to_bytes)
+            if not job.cancelled:
+                await self._store.run(
+                    self._store.store.put_embedding, job.dialogue, stored, self.model_version, data
+                )
+        except StoreError as error:  # this replica has it; the others make their own
+            logs.failure("context_not_stored", error)
+
+    async def _embed(self, job: _Job) -> tuple[ContextEmbedding, StoredTurn] | None:
+        """Reads and encodes; also returns the turn as it was read. None when the job was cancelled on the way."""
+        if job.cancelled:
+            return None
+        context = job.context
+        self._enter(context, State.READING)
+        turns = await self._store.run(self._store.store.read_turns, job.dialogue, limit=self._settings.turns)
+        if job.cancelled:
+            return None
+        stored = next((turn for turn in turns if turn.turn == context.turn), None)
+        if stored is None:
+            raise LookupError("the turn is not among the last ones of what is stored")
+        context.version = stored.version
+        self._enter(context, State.ENCODING)
+        return await self._encoder.encode(context_of(turns, context.turn, self._settings.entries)), stored
+
+    def _fail(self, job: _Job, reason: str) -> None:
+        if not job.cancelled:
+            self._enter(job.context, State.FAILED, reason)
+
+    # What the store knows
+
+    async def _follow(self, follow: Follow) -> None:
+        with self._under_way(follow):
+            try:
+                await self._ask_store(follow)
+            except Exception as error:
+                logs.failure("context_not_followed", error)
+                follow.problem = f"{type(error).__name__} while asking the store"
+            finally:
+                follow.answered = True
+
+    async def _ask_store(self, follow: Follow) -> TurnContext | None:
+        """Brings the cache up to what the store knows of a dialogue.
+
+        Returns the context that applies to `follow.turn`; when no other turn expects speech, the last turn's; or None.
+        """
+        dialogue, order = follow.dialogue, next(self._orders)
+        status = await self._store.run(self._store.store.dialogue_status, dialogue)
+        follow.known = bool(status.turns)
+        follow.expired = status.expired_turns > 0
+        if not status.turns:  # erased, or past its time
+            self.cache.forget(dialogue, before=order)
+            return None
+        expecting = [summary for summary in status.turns if summary.trigger and summary.turn != follow.turn]
+        if not expecting:
+            return self._described(dialogue, status.turns[-1], order)
+        newest = expecting[-1]
+        held = self.cache.get(dialogue, newest.turn)
+        if held is not None and held.version >= newest.version:
+            held.order = max(held.order, order)
+            return held
+        context = await self._fetch(dialogue, newest, order)
+        if follow.cancelled or self.cache.get(dialogue, newest.turn) is not held:
+            return context
+        if context.state is State.TRIGGERED:  # nobody has made it yet
+            self._enqueue(dialogue, newest.turn, newest.version, order, self._recorded_s(newest))
+        else:
+            self.cache.put(context)
+        return self.cache.get(dialogue, newest.turn)
+
+    async def _read_context(self, dialogue: DialogueId, turn: str) -> TurnContext | None:
+        """A named turn's context as the store has it, past the cache."""
+        status = await self._store.run(self._store.store.dialogue_status, dialogue)
+        summary = next((summary for summary in status.turns if summary.turn == turn), None)
+        return await self._fetch(dialogue, summary, -1) if summary else None
+
+    async def _fetch(self, dialogue: DialogueId, summary: TurnSummary, order: int) -> TurnContext:
+        context = self._described(dialogue, summary, order)
+        if context.state is State.TRIGGERED:
+            get = self._store.store.get_embedding
+            data = await self._store.run(get, dialogue, summary.turn, self.model_version)
+            if data is not None:
+                context.embedding = await asyncio.to_thread(ContextEmbedding.from_bytes, data)
+                self._enter(context, State.READY)
+        return context
+
+    def _described(self, dialogue: DialogueId, summary: TurnSummary, order: int) -> TurnContext:
+        """A stored turn as recorded, triggered, or triggered and expired."""
+        recorded_s = self._recorded_s(summary)
+        context = TurnContext(
+            dialogue, summary.turn, summary.version, order, expires_s=recorded_s + self._settings.ttl_s
+        )
+        context.enter(State.TRIGGERED if summary.trigger else State.RECORDED, recorded_s)
+        if summary.trigger and self.clock() >= context.expires_s:
+            context.enter(State.EXPIRED, self.clock())
+        return context
+
+    def _recorded_s(self, summary: TurnSummary) -> float:
+        return summary.expires_at - self._store_ttl_s
+
+    # Bookkeeping
+
+    def _enter(self, context: TurnContext, state: State, reason: str = "") -> None:
+        context.enter(state, self.clock(), reason)
+        self._metrics.window_states.labels(state.value).inc()
+
+    @contextmanager
+    def _under_way(self, work: W) -> Iterator[W]:
+        """While inside, `erase` knows of the work and waits for it."""
+        self._active[work.dialogue].add(work)
+        try:
+            yield work
+        finally:
+            work.done.set()
+            self._active[work.dialogue].discard(work)
+            if not self._active[work.dialogue]:
+                del self._active[work.dialogue]
+
+    async def _notify(self) -> None:
+        async with self._wake:
+            self._wake.notify()
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)

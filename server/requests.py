@@ -1,0 +1,171 @@
+"""What a client may send: each check names the field and says what to change."""
+
+from __future__ import annotations
+
+import math
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from asr.audio import MAX_RATE, MIN_RATE
+from asr.recognizer import StreamOptions
+from asr.text import normalize
+from carryover.v1 import recognizer_pb2 as pb
+from context_store import DialogueId
+
+from server.config import Limits
+from server.engine import Recognizer
+from server.errors import InvalidRequestError, LimitError
+
+MAX_ALTERNATIVES = 32
+MAX_BOOST = 20.0
+DEFAULT_BOOST = 3.0
+MAX_ID_BYTES = 256
+RAW = ("LINEAR16", "FLOAT32", "MULAW", "ALAW")
+FILES = ("WAV", "FLAC")
+TENANT = "default"
+"""The one tenant of a server without keys. Every key in memory and in the store holds it."""
+
+
+@dataclass(frozen=True)
+class TurnRequest:
+    """A checked configuration. encoding: one of RAW. dialogue: None when the request names none."""
+
+    encoding: str
+    options: StreamOptions
+    max_alternatives: int
+    words: bool
+    dialogue: DialogueId | None
+    turn: str
+
+
+@dataclass(frozen=True)
+class Phrases:
+    """Checked `speech_contexts`: usable (normalised text, boost in nats), and the report for the client."""
+
+    usable: tuple[tuple[str, float], ...]
+    report: pb.SpeechContextReport | None
+
+
+def check_streaming(config: pb.StreamingConfig, nbest: int) -> TurnRequest:
+    """A stream's configuration. nbest: the least number of hypotheses that rescoring sees. Raises InvalidRequestError."""
+    encoding = _encoding_name(config.encoding)
+    if encoding not in RAW:
+        advice = "a stream carries raw samples; decode files first" if encoding in FILES else "is required"
+        raise InvalidRequestError("config.encoding", f"{advice}: set one of {', '.join(RAW)}")
+    _check_rate(config.sample_rate_hertz)
+    alternatives = _alternatives(config.max_alternatives)
+    options = StreamOptions(
+        sample_rate_hertz=config.sample_rate_hertz,
+        interim_results=config.interim_results,
+        nbest=max(nbest, alternatives),
+        single_utterance=config.single_utterance,
+    )
+    dialogue, turn = dialogue_and_turn(config.dialogue_id, config.turn_id)
+    return TurnRequest(encoding, options, alternatives, config.enable_word_time_offsets, dialogue, turn)
+
+
+def check_utterance(config: pb.RecognitionConfig, nbest: int) -> TurnRequest:
+    """The configuration of one utterance; options without a rate (0) when the audio is a file (encoding "FILE")."""
+    encoding = _encoding_name(config.encoding)
+    if encoding in RAW:
+        _check_rate(config.sample_rate_hertz)
+    elif config.sample_rate_hertz:
+        raise InvalidRequestError("config.sample_rate_hertz", "leave it unset for files, whose header has it")
+    alternatives = _alternatives(config.max_alternatives)
+    options = StreamOptions(
+        sample_rate_hertz=config.sample_rate_hertz, nbest=max(nbest, alternatives), endpointing=False
+    )
+    dialogue, turn = dialogue_and_turn(config.dialogue_id, config.turn_id)
+    words = config.enable_word_time_offsets
+    return TurnRequest(encoding if encoding in RAW else "FILE", options, alternatives, words, dialogue, turn)
+
+
+def dialogue_and_turn(dialogue_id: str, turn_id: str) -> tuple[DialogueId | None, str]:
+    """Both ids checked, where they are set. Raises InvalidRequestError."""
+    if turn_id and not dialogue_id:
+        raise InvalidRequestError("dialogue_id", "is required when turn_id is set")
+    turn = check_id("turn_id", turn_id) if turn_id else ""
+    return (required_dialogue(dialogue_id) if dialogue_id else None), turn
+
+
+def required_dialogue(dialogue_id: str) -> DialogueId:
+    """The dialogue of a request that must name one. Raises InvalidRequestError."""
+    return DialogueId(TENANT, check_id("dialogue_id", dialogue_id))
+
+
+def check_id(field: str, value: str) -> str:
+    """An id that can be a key. Raises InvalidRequestError."""
+    if not value:
+        raise InvalidRequestError(field, "is required")
+    if len(value.encode()) > MAX_ID_BYTES:
+        raise InvalidRequestError(field, f"is longer than {MAX_ID_BYTES} bytes of UTF-8; shorten it")
+    if any(c == "#" or unicodedata.category(c) in ("Cc", "Zl", "Zp") for c in value):
+        raise InvalidRequestError(field, "remove '#', control characters and line separators")
+    return value
+
+
+def check_phrases(contexts: Sequence[pb.SpeechContext], limits: Limits, recognizer: Recognizer) -> Phrases:
+    """Sorts the phrases into usable ones and ones to report. CPU bound. Raises LimitError, InvalidRequestError."""
+    if not contexts:
+        return Phrases((), None)
+    _check_phrase_limits(contexts, limits)
+    phrases = [
+        (pb.RejectedPhrase(context_index=i, phrase_index=j, phrase=phrase), normalize(phrase), _boost(context))
+        for i, context in enumerate(contexts)
+        for j, phrase in enumerate(context.phrases)
+    ]
+    unspellable = set(recognizer.unspellable([text for _, text, _ in phrases]))
+    report, usable = pb.SpeechContextReport(), []
+    for place, text, boost in phrases:
+        if not text or text in unspellable or _lost_letters(place.phrase):
+            place.reason = "the model cannot spell it; write it with the letters a to z, apostrophes and spaces"
+            report.rejected.append(place)
+        else:
+            usable.append((text, boost))
+    report.accepted = len(usable)
+    return Phrases(tuple(usable), report)
+
+
+def _check_phrase_limits(contexts: Sequence[pb.SpeechContext], limits: Limits) -> None:
+    count = sum(len(context.phrases) for context in contexts)
+    if count > limits.phrases:
+        raise LimitError("phrases", f"speech_contexts: {count} phrases; send at most {limits.phrases}")
+    for i, context in enumerate(contexts):
+        for j, phrase in enumerate(context.phrases):
+            if len(phrase) > limits.phrase_characters:
+                field = f"speech_contexts[{i}].phrases[{j}]"
+                advice = f"{len(phrase)} characters; send at most {limits.phrase_characters} a phrase"
+                raise LimitError("phrase_characters", f"{field}: {advice}")
+
+
+def _boost(context: pb.SpeechContext) -> float:
+    boost = context.boost if context.HasField("boost") else DEFAULT_BOOST
+    if not math.isfinite(boost) or not 0 <= boost <= MAX_BOOST:
+        raise InvalidRequestError("speech_contexts.boost", f"send a number from 0 to {MAX_BOOST:g}")
+    return boost
+
+
+def _lost_letters(phrase: str) -> bool:
+    """Does the phrase hold letters, of any script, of which normalising would leave nothing?"""
+    decomposed = unicodedata.normalize("NFKD", phrase)
+    return any(c.isalpha() and not c.isascii() for c in decomposed)
+
+
+def _check_rate(hertz: int) -> None:
+    if not MIN_RATE <= hertz <= MAX_RATE:
+        raise InvalidRequestError("config.sample_rate_hertz", f"send audio of {MIN_RATE} to {MAX_RATE} Hz and say which")
+
+
+def _alternatives(wanted: int) -> int:
+    if not 0 <= wanted <= MAX_ALTERNATIVES:
+        raise InvalidRequestError("config.max_alternatives", f"ask for 1 to {MAX_ALTERNATIVES}, or leave it unset for 1")
+    return wanted or 1
+
+
+def _encoding_name(value: int) -> str:
+    try:
+        return pb.AudioEncoding.Name(value)  # type: ignore[arg-type]
+    except ValueError:
+        known = ", ".join((*RAW, *FILES))
+        raise InvalidRequestError("config.encoding", f"{value} is not known; use one of {known}") from None

@@ -1,0 +1,82 @@
+"""From the recogniser's values to the messages of the interface."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from asr.context.types import BiasedWord
+from asr.hypothesis import Hypothesis, Result
+from carryover.v1 import recognizer_pb2 as pb
+
+from server.context_use import Used
+
+PHRASE_SIGNAL = "speech_contexts"
+
+
+def partial(result: Result) -> pb.StreamingRecognitionResult:
+    """An interim result."""
+    return pb.StreamingRecognitionResult(
+        alternatives=[pb.SpeechRecognitionAlternative(transcript=result.nbest[0].text)],
+        is_final=False,
+        stability=result.stability,
+        start=result.start_s,
+        end=result.end_s,
+    )
+
+
+def final(
+    result: Result, used: Used, plain: str, phrase_words: Iterable[BiasedWord], alternatives: int, words: bool
+) -> pb.StreamingRecognitionResult:
+    """A final result with what context did. plain: the first transcript without context. phrase_words: supported by
+    the request's own phrases. alternatives: how many at most. words: with word times."""
+    return pb.StreamingRecognitionResult(
+        alternatives=[alternative(hypothesis, words) for hypothesis in used.nbest[:alternatives]],
+        is_final=True,
+        stability=1.0,
+        start=result.start_s,
+        end=result.end_s,
+        context=context_info(used, plain, phrase_words),
+    )
+
+
+def alternative(hypothesis: Hypothesis, words: bool) -> pb.SpeechRecognitionAlternative:
+    """One hypothesis of a final result."""
+    return pb.SpeechRecognitionAlternative(
+        transcript=hypothesis.text,
+        confidence=hypothesis.confidence,
+        words=[
+            pb.WordInfo(word=word.text, start=word.start_s, end=word.end_s, confidence=word.confidence)
+            for word in (hypothesis.words if words else ())
+        ],
+        score=hypothesis.score,
+        from_context=hypothesis.from_context,
+    )
+
+
+def context_info(used: Used, plain: str, phrase_words: Iterable[BiasedWord] = ()) -> pb.ContextInfo:
+    """What context did to a result, `plain` being the first transcript without it."""
+    best = used.nbest[0].text.split()
+    by_phrases = [
+        pb.BiasedWord(word=biased.word, phrase=biased.phrase, signal=PHRASE_SIGNAL)
+        for biased in phrase_words
+        if biased.word in best
+    ]
+    by_context = [pb.BiasedWord(word=b.word, phrase=b.phrase, signal=b.signal) for b in used.biased_words]
+    return pb.ContextInfo(
+        status=used.status,
+        changed=used.changed,
+        plain_transcript=plain,
+        biased_words=[*by_context, *by_phrases],
+        timings=_timings(used),
+        reason=used.reason,
+        context_turn_id=used.context.turn if used.context else "",
+    )
+
+
+def _timings(used: Used) -> pb.ContextTimings:
+    return pb.ContextTimings(
+        trigger_to_ready_ms=used.context.made_in_ms if used.context else None,
+        age_ms=used.age_ms,
+        lookup_ms=used.lookup_ms,
+        rescore_ms=used.rescore_ms,
+    )
