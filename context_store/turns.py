@@ -97,7 +97,7 @@ class Turns:
                 update = "SET " + ",".join(settings)
                 return parse_turn(self._access.update(self._table, key, update, condition, names, values))
             except ConditionFailedError as failed:
-                _raise_clash(failed.item, events)
+                _raise_clash(failed.item, events, now)
             with suppress(ConditionFailedError):  # it fails when another writer has started the turn anew
                 self._access.delete_if(self._table, key, "#x<=:now", {"#x": "expires_at"}, {":now": values[":now"]})
         raise StoreUnavailableError("the turn is written by many at once; repeat the call")
@@ -170,7 +170,9 @@ def _names_and_values(
     return names, values
 
 
-def _raise_clash(item: Item, events: Sequence[Event]) -> None:
+def _raise_clash(item: Item, events: Sequence[Event], now: float) -> None:
+    if int(item.get("expires_at", {}).get("N", "0")) <= now:
+        return
     for event in events:
         stored = item.get(f"e#{event.event_id}", {}).get("S", "").split(" ")[0]
         if stored and stored != event.kind:

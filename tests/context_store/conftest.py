@@ -1,0 +1,58 @@
+"""A store on real HTTP: moto's server, or what CARRYOVER_TEST_DYNAMODB_ENDPOINT names."""
+
+from __future__ import annotations
+
+import sys
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from context_store import DialogueId, StoreConfig, WrappingKey, local_wrapping_key
+
+HERE = Path(__file__).parent
+sys.path[:0] = [str(HERE), str(HERE.parent)]
+
+from moto_server import dynamodb_endpoint, fresh_tables  # noqa: E402
+from store_bench import TTL_S, Bench, Clock, open_bench  # noqa: E402
+
+
+@pytest.fixture(scope="session")
+def endpoint() -> Iterator[str]:
+    """URL of a DynamoDB."""
+    with dynamodb_endpoint() as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def tables(endpoint: str) -> Iterator[StoreConfig]:
+    """Tables for this run."""
+    with fresh_tables(endpoint, ttl_s=TTL_S) as config:
+        yield config
+
+
+@pytest.fixture(scope="session")
+def session_key() -> WrappingKey:
+    """One local wrapping key."""
+    return local_wrapping_key()
+
+
+@pytest.fixture
+def bench(tables: StoreConfig, session_key: WrappingKey) -> Iterator[Bench]:
+    """A store of its own on the run's tables."""
+    opened = open_bench(tables, Clock(), session_key)
+    yield opened
+    opened.store.close()
+
+
+@pytest.fixture
+def new_dialogue() -> Callable[[], DialogueId]:
+    """Makes dialogues that no other test uses."""
+    return lambda: DialogueId("acme", uuid.uuid4().hex)
+
+
+@pytest.fixture
+def dialogue(new_dialogue: Callable[[], DialogueId]) -> DialogueId:
+    """A dialogue that no other test uses."""
+    return new_dialogue()
