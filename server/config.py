@@ -31,10 +31,10 @@ class _Section(BaseModel):
 class ModelSettings(_Section):
     """The recogniser."""
 
-    weights: Path | None = Field(None, description="Folder of the acoustic model; unset: the shipped one.")
-    beam: int = Field(8, ge=1, le=64, description="Hypotheses that the search keeps.")
-    nbest: int = Field(8, ge=1, le=64, description="Hypotheses of an utterance that rescoring sees.")
-    chunk_ms: int = Field(320, ge=160, le=640, description="Audio that the encoder takes at a time.")
+    weights: Path | None = Field(default=None, description="Folder of the acoustic model; unset: the shipped one.")
+    beam: int = Field(default=8, ge=1, le=64, description="Hypotheses that the search keeps.")
+    nbest: int = Field(default=8, ge=1, le=64, description="Hypotheses of an utterance that rescoring sees.")
+    chunk_ms: int = Field(default=320, ge=160, le=640, description="Audio that the encoder takes at a time.")
     workers: int = Field(
         default_factory=lambda: max(1, os.cpu_count() or 1), ge=1, le=256, description="Threads that recognise."
     )
@@ -43,34 +43,34 @@ class ModelSettings(_Section):
 class ContextSettings(_Section):
     """The reply window: what is made while the assistant speaks."""
 
-    enabled: bool = Field(True, description="False: every result says DISABLED and is the plain one.")
-    weights: Path | None = Field(None, description="Folder of the context model; unset: the shipped one.")
-    turns: int = Field(8, ge=1, le=64, description="Last turns of a dialogue that are read.")
-    entries: int = Field(200, ge=0, le=10_000, description="Entities that are used, the newest turn's first.")
-    ttl_s: float = Field(900, gt=0, description="Seconds from expect-speech until a context is no longer used.")
-    deadline_s: float = Field(5, gt=0, description="Seconds from expect-speech after which a job is given up.")
-    queue: int = Field(64, ge=1, description="Jobs that may wait; when full, a new one is dropped.")
-    cached_dialogues: int = Field(1024, ge=1, description="Dialogues whose contexts are held in memory.")
-    yield_ms: float = Field(50, ge=0, le=1000, description="The longest that the encoder waits for audio to pause.")
+    enabled: bool = Field(default=True, description="False: every result says DISABLED and is the plain one.")
+    weights: Path | None = Field(default=None, description="Folder of the context model; unset: the shipped one.")
+    turns: int = Field(default=8, ge=1, le=64, description="Last turns of a dialogue that are read.")
+    entries: int = Field(default=200, ge=0, le=10_000, description="Entities that are used, the newest turn's first.")
+    ttl_s: float = Field(default=900, gt=0, description="Seconds from expect-speech until a context is no longer used.")
+    deadline_s: float = Field(default=5, gt=0, description="Seconds from expect-speech after which a job is given up.")
+    queue: int = Field(default=64, ge=1, description="Jobs that may wait; when full, a new one is dropped.")
+    cached_dialogues: int = Field(default=1024, ge=1, description="Dialogues whose contexts are held in memory.")
+    yield_ms: float = Field(default=50, ge=0, le=1000, description="The longest wait of the encoder for audio to pause.")
 
 
 class StoreSettings(_Section):
     """Where dialogues are kept."""
 
     endpoint: str = Field(
-        "local", description="'local': in this process, gone afterwards. 'aws': AWS. Else the URL of a DynamoDB."
+        default="local", description="'local': in this process, gone afterwards; 'aws'; or the URL of a DynamoDB."
     )
-    region: str = Field("us-east-1", min_length=1, description="AWS region.")
+    region: str = Field(default="us-east-1", min_length=1, description="AWS region.")
     events_table: str = "carryover-events"
     payload_table: str = "carryover-payloads"
-    ttl_s: int = Field(24 * 3600, ge=60, description="Seconds that recorded turns are kept.")
+    ttl_s: int = Field(default=24 * 3600, ge=60, description="Seconds that recorded turns are kept.")
     key_file: Path | None = Field(
-        None, description="File of the local wrapping key (64 hex digits), made when absent. Unset: a key of this process."
+        default=None, description="Local wrapping key (64 hex digits), made when absent. Unset: a key of this process."
     )
-    kms_key: str | None = Field(None, description="ARN of a KMS key that wraps instead of a local one.")
-    connect_timeout_s: float = Field(1.0, gt=0, description="Of one attempt.")
-    read_timeout_s: float = Field(2.0, gt=0, description="Of one attempt.")
-    threads: int = Field(8, ge=1, le=64, description="Threads, and connections, that talk to the store.")
+    kms_key: str | None = Field(default=None, description="ARN of a KMS key that wraps instead of a local one.")
+    connect_timeout_s: float = Field(default=1.0, gt=0, description="Of one attempt.")
+    read_timeout_s: float = Field(default=2.0, gt=0, description="Of one attempt.")
+    threads: int = Field(default=8, ge=1, le=64, description="Threads, and connections, that talk to the store.")
 
     @model_validator(mode="after")
     def _one_key(self) -> StoreSettings:
@@ -84,26 +84,26 @@ class StoreSettings(_Section):
 class Limits(_Section):
     """What one client may ask for. Over a limit: RESOURCE_EXHAUSTED, naming the limit."""
 
-    streams: int = Field(32, ge=1, description="Streams at once, Recognize calls included.")
-    stream_seconds: float = Field(300, gt=0, description="Seconds of audio in one stream or call.")
-    idle_seconds: float = Field(30, gt=0, description="Seconds without a message after which a stream is ended.")
-    audio_bytes: int = Field(1 << 20, ge=1024, description="Bytes of audio in one message of a stream.")
-    message_bytes: int = Field(32 << 20, ge=1 << 16, description="Bytes of any message.")
-    phrases: int = Field(5000, ge=0, description="Phrases in all speech_contexts of a request.")
-    phrase_characters: int = Field(100, ge=1, description="Characters of one phrase or entity entry.")
-    entries: int = Field(1000, ge=1, description="Entries of one entities event.")
-    text_characters: int = Field(4000, ge=1, description="Characters of one utterance, reply or n-best text.")
-    nbest: int = Field(64, ge=1, description="Entries of an n-best list to rescore.")
+    streams: int = Field(default=32, ge=1, description="Streams at once, Recognize calls included.")
+    stream_seconds: float = Field(default=300, gt=0, description="Seconds of audio in one stream or call.")
+    idle_seconds: float = Field(default=30, gt=0, description="Seconds without a message that end a stream.")
+    audio_bytes: int = Field(default=1 << 20, ge=1024, description="Bytes of audio in one message of a stream.")
+    message_bytes: int = Field(default=32 << 20, ge=1 << 16, description="Bytes of any message.")
+    phrases: int = Field(default=5000, ge=0, description="Phrases in all speech_contexts of a request.")
+    phrase_characters: int = Field(default=100, ge=1, description="Characters of one phrase or entity entry.")
+    entries: int = Field(default=1000, ge=1, description="Entries of one entities event.")
+    text_characters: int = Field(default=4000, ge=1, description="Characters of one utterance, reply or n-best text.")
+    nbest: int = Field(default=64, ge=1, description="Entries of an n-best list to rescore.")
 
 
 class Settings(_Section):
     """All settings. Build with `load_settings`."""
 
-    host: str = Field("127.0.0.1", description="Address to listen on.")
-    port: int = Field(50051, ge=0, le=65535, description="Port to listen on; 0 picks a free one.")
-    drain_s: float = Field(30, ge=0, description="Seconds that running calls have to end after SIGTERM.")
-    log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$")
-    metrics_port: int | None = Field(None, ge=0, le=65535, description="Port of Prometheus metrics; unset: off.")
+    host: str = Field(default="127.0.0.1", description="Address to listen on.")
+    port: int = Field(default=50051, ge=0, le=65535, description="Port to listen on; 0 picks a free one.")
+    drain_s: float = Field(default=30, ge=0, description="Seconds that running calls have to end after SIGTERM.")
+    log_level: str = Field(default="INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$")
+    metrics_port: int | None = Field(default=None, ge=0, le=65535, description="Port for Prometheus; unset: off.")
     model: ModelSettings = ModelSettings()
     context: ContextSettings = ContextSettings()
     store: StoreSettings = StoreSettings()

@@ -7,11 +7,8 @@ from typing import Any
 
 from asr.context.types import Context, ContextEmbedding, Entry, Turn
 from asr.hypothesis import Hypothesis
-from asr.text import normalize
 from carryover.v1 import context_pb2 as pb
 from carryover.v1.recognizer_pb2 import ContextInfo
-from context_store import DialogueId
-
 from server import logs, results
 from server.config import Limits
 from server.context_use import ContextSource, Used
@@ -134,9 +131,9 @@ class ContextService:
 
     async def _rescore_stored(self, nbest: tuple[Hypothesis, ...], dialogue_id: str, turn_id: str) -> Used:
         dialogue, turn = dialogue_and_turn(check_id("dialogue_id", dialogue_id), turn_id)
-        if self._window is not None and isinstance(dialogue, DialogueId):
-            await self._window.status(dialogue, "")  # here there is time to ask the store
-        return await self._contexts.open(dialogue, turn).apply(nbest, None)
+        use = self._contexts.open(dialogue, turn)
+        await use.settled()
+        return await use.apply(nbest, None)
 
     async def _rescore_inline(self, nbest: tuple[Hypothesis, ...], context: Context) -> Used:
         self._ready_window()
@@ -157,7 +154,7 @@ class ContextService:
             if not abs(entry.score) < float("inf"):
                 raise InvalidRequestError(f"nbest[{i}].score", "send a finite number")
         return tuple(
-            Hypothesis(text=normalize(entry.text), acoustic=entry.score if any(scored) else -float(i))
+            Hypothesis(text=entry.text, acoustic=entry.score if any(scored) else -float(i))
             for i, entry in enumerate(entries)
         )
 
@@ -170,7 +167,8 @@ class ContextService:
             turns.append(Turn("user" if turn.speaker == pb.ContextTurn.USER else "system", turn.text))
         entries = [Entry(entities.signal, text) for entities in inline.entities for text in entities.entries]
         if len(entries) > self._limits.entries:
-            raise LimitError("entries", f"context.entities: {len(entries)} entries; send at most {self._limits.entries}")
+            most = self._limits.entries
+            raise LimitError("entries", f"context.entities: {len(entries)} entries; send at most {most}")
         for entry in entries:
             if len(entry.text) > self._limits.phrase_characters:
                 longest = self._limits.phrase_characters
@@ -184,4 +182,4 @@ def _check_length(text: str, field: str, limits: Limits) -> None:
 
 
 def _state(state: State) -> pb.ContextState:
-    return pb.ContextState.Value(state.name)
+    return getattr(pb, state.name)  # type: ignore[no-any-return]

@@ -12,7 +12,6 @@ from asr.context.types import BiasedWord, ContextEmbedding, Rescored
 from asr.hypothesis import Hypothesis
 from carryover.v1.recognizer_pb2 import ContextInfo
 from context_store import DialogueId
-
 from server import logs
 from server.embedding_cache import State, TurnContext
 from server.engine import Engine, milliseconds_since
@@ -94,6 +93,11 @@ class ContextUse:
     source: ContextSource
     follow: Follow | None
     requested: bool
+
+    async def settled(self) -> None:
+        """Waits until the store has said what it knows of the dialogue. For callers that have the time."""
+        if self.follow is not None:
+            await self.follow.done.wait()
 
     async def apply(self, nbest: tuple[Hypothesis, ...], force_score: ForceScore | None) -> Used:
         """Rescore with the context if it is there now. Never raises on its account, never waits for it."""

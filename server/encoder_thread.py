@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
 
 from asr.context.types import Context, ContextEmbedding
-
 from server.engine import AudioLoad
 
 _NICENESS = 10
@@ -60,7 +60,5 @@ class EncoderThread:
 
 def _lower_priority() -> None:
     """On Linux a thread has a priority of its own; elsewhere the pause alone must do."""
-    try:
+    with contextlib.suppress(AttributeError, OSError):
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
-    except (AttributeError, OSError):
-        pass

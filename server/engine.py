@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
-from asr.hypothesis import Hypothesis, Result
 
+from asr.hypothesis import Hypothesis, Result
 from server.errors import LimitError
 from server.metrics import Metrics
 

@@ -13,6 +13,7 @@ Messages are sent to the client as they are, so none of them holds a user's word
 from __future__ import annotations
 
 import grpc
+
 from asr.errors import AsrError, AudioError, ContextError, ManifestError, ModelError, UnspellableError
 from context_store import (
     InvalidEventError,

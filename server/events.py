@@ -6,7 +6,6 @@ import re
 
 from carryover.v1 import context_pb2 as pb
 from context_store import Body, Entities, Event, ExpectSpeech, Reply, Speak, Transcribe, Utterance
-
 from server.config import Limits
 from server.errors import InvalidRequestError, LimitError
 from server.requests import check_id
@@ -38,7 +37,8 @@ def _body(event: pb.Event, field: str, limits: Limits) -> Body:
         return Speak()
     if kind == "expect_speech":
         return ExpectSpeech()
-    raise InvalidRequestError(f"{field}.event", "set one of utterance, reply, entities, transcribe, speak, expect_speech")
+    kinds = "utterance, reply, entities, transcribe, speak, expect_speech"
+    raise InvalidRequestError(f"{field}.event", f"set one of {kinds}")
 
 
 def _text(text: str, field: str, limits: Limits) -> str:

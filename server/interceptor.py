@@ -1,4 +1,4 @@
-"""What every call of the interface has in common: request id, refusal while draining, statuses of errors, one log line."""
+"""What every call has in common: request id, refusal while draining, statuses of errors, one log line."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ class CallGuard(grpc.aio.ServerInterceptor):
 
     async def intercept_service(
         self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler]],
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any] | None]],
         handler_call_details: grpc.HandlerCallDetails,
     ) -> Any:
         handler: Any = await continuation(handler_call_details)
         _, service, method = handler_call_details.method.split("/")
         if handler is None or not service.startswith(PACKAGE):
             return handler
-        descriptor = descriptor_pool.Default().FindServiceByName(service).methods_by_name[method].input_type  # type: ignore[no-untyped-call]
+        descriptor = descriptor_pool.Default().FindServiceByName(service).methods_by_name[method].input_type
         deserializer = reader(handler.request_deserializer, descriptor)
         if handler.stream_stream is not None:
             return grpc.stream_stream_rpc_method_handler(

@@ -9,6 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
 from asr.context.encoder import ContextEncoder
 from asr.context.rescorer import Rescorer as ContextRescorer
 from asr.recognizer import Recognizer as StreamingRecognizer
@@ -21,9 +24,6 @@ from context_store import (
     load_or_create_key_file,
     local_wrapping_key,
 )
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
-
 from server import logs
 from server.config import Settings, StoreSettings
 from server.context_service import ContextService

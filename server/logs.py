@@ -57,8 +57,9 @@ def note(**fields: Any) -> None:
 
 def failure(name: str, error: BaseException, **fields: Any) -> None:
     """Log an error with where it happened, without its message."""
-    frames = [f"{frame.filename.rsplit('/', 1)[-1]}:{frame.lineno}" for frame in traceback.extract_tb(error.__traceback__)]
-    event(name, level=logging.ERROR, error=type(error).__name__, at=frames[-8:], **fields)
+    frames = traceback.extract_tb(error.__traceback__)[-8:]
+    places = [f"{frame.filename.rsplit('/', 1)[-1]}:{frame.lineno}" for frame in frames]
+    event(name, level=logging.ERROR, error=type(error).__name__, at=places, **fields)
 
 
 def short_hash(text: str) -> str:

@@ -9,12 +9,12 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+
 from asr.audio import decode_pcm, read_container
 from asr.context.phrases import rescore_phrases
 from asr.context.types import BiasedWord
 from asr.hypothesis import Hypothesis, Result
 from carryover.v1 import recognizer_pb2 as pb
-
 from server import logs, results
 from server.config import Limits
 from server.context_use import ContextSource, ContextUse, ForceScore

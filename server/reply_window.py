@@ -19,7 +19,6 @@ from typing import Any, TypeVar
 
 from asr.context.types import ContextEmbedding
 from context_store import DialogueId, StoredTurn, StoreError, TurnSummary
-
 from server import logs
 from server.config import ContextSettings
 from server.context_reader import context_of
@@ -145,6 +144,7 @@ class ReplyWindow:
     def follow(self, dialogue: DialogueId, turn: str) -> Follow:
         """Announce a turn that will ask for its context; asks the store, in the background, what it knows."""
         follow = Follow(dialogue, turn=turn)
+        self._active[dialogue].add(follow)  # before its task begins, so that `erase` finds it
         self._spawn(self._follow(follow))
         return follow
 
@@ -166,18 +166,26 @@ class ReplyWindow:
 
         Raises StoreError; the cache and the jobs are clean even then.
         """
-        self._waiting.pop(dialogue, None)
-        under_way = list(self._active.get(dialogue, ()))
-        for work in under_way:
-            work.cancelled = True
-        self.cache.forget(dialogue)
+        under_way = self._disown(dialogue)
         try:
             async with asyncio.timeout(self._settings.deadline_s):
                 for work in under_way:
                     await work.done.wait()
         except TimeoutError:
             logs.event("erase_did_not_wait", works=len(under_way))
-        return await self._store.run(self._store.store.delete_dialogue, dialogue)
+        try:
+            return await self._store.run(self._store.store.delete_dialogue, dialogue)
+        finally:
+            self._disown(dialogue)  # what began meanwhile may have read what is now gone
+
+    def _disown(self, dialogue: DialogueId) -> list[_Work]:
+        """Forgets a dialogue; what is under way for it leaves no trace any more."""
+        self._waiting.pop(dialogue, None)
+        under_way = list(self._active.get(dialogue, ()))
+        for work in under_way:
+            work.cancelled = True
+        self.cache.forget(dialogue)
+        return under_way
 
     # Jobs
 
@@ -198,7 +206,8 @@ class ReplyWindow:
             async with asyncio.timeout_at(job.deadline_s):
                 made = await self._embed(job)
         except TimeoutError:
-            self._fail(job, f"not ready {self._settings.deadline_s:g} s after expect-speech, while {context.state.value}")
+            deadline_s, state = self._settings.deadline_s, context.state.value
+            self._fail(job, f"not ready {deadline_s:g} s after expect-speech, while {state}")
             return
         except Exception as error:
             logs.failure("context_failed", error, state=context.state.value)

@@ -12,7 +12,6 @@ from asr.recognizer import StreamOptions
 from asr.text import normalize
 from carryover.v1 import recognizer_pb2 as pb
 from context_store import DialogueId
-
 from server.config import Limits
 from server.engine import Recognizer
 from server.errors import InvalidRequestError, LimitError
@@ -48,7 +47,7 @@ class Phrases:
 
 
 def check_streaming(config: pb.StreamingConfig, nbest: int) -> TurnRequest:
-    """A stream's configuration. nbest: the least number of hypotheses that rescoring sees. Raises InvalidRequestError."""
+    """A stream's configuration. nbest: hypotheses that rescoring sees at least. Raises InvalidRequestError."""
     encoding = _encoding_name(config.encoding)
     if encoding not in RAW:
         advice = "a stream carries raw samples; decode files first" if encoding in FILES else "is required"
@@ -154,18 +153,18 @@ def _lost_letters(phrase: str) -> bool:
 
 def _check_rate(hertz: int) -> None:
     if not MIN_RATE <= hertz <= MAX_RATE:
-        raise InvalidRequestError("config.sample_rate_hertz", f"send audio of {MIN_RATE} to {MAX_RATE} Hz and say which")
+        raise InvalidRequestError("config.sample_rate_hertz", f"send audio of {MIN_RATE} to {MAX_RATE} Hz, and say so")
 
 
 def _alternatives(wanted: int) -> int:
     if not 0 <= wanted <= MAX_ALTERNATIVES:
-        raise InvalidRequestError("config.max_alternatives", f"ask for 1 to {MAX_ALTERNATIVES}, or leave it unset for 1")
+        raise InvalidRequestError("config.max_alternatives", f"ask for 1 to {MAX_ALTERNATIVES}, or leave it unset")
     return wanted or 1
 
 
 def _encoding_name(value: int) -> str:
     try:
-        return pb.AudioEncoding.Name(value)  # type: ignore[arg-type]
+        return pb.AudioEncoding.Name(value)
     except ValueError:
         known = ", ".join((*RAW, *FILES))
         raise InvalidRequestError("config.encoding", f"{value} is not known; use one of {known}") from None

@@ -7,7 +7,6 @@ from collections.abc import Iterable
 from asr.context.types import BiasedWord
 from asr.hypothesis import Hypothesis, Result
 from carryover.v1 import recognizer_pb2 as pb
-
 from server.context_use import Used
 
 PHRASE_SIGNAL = "speech_contexts"

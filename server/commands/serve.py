@@ -1,0 +1,52 @@
+"""Runs the server until SIGTERM or Ctrl-C."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from server import logs
+from server.config import ConfigError, Settings, load_settings
+from server.hosting import HostError, running, until_signalled
+
+app = typer.Typer(add_completion=False)
+
+
+@app.command()
+def main(
+    port: Annotated[int | None, typer.Option(help="Port to listen on; 0 picks a free one. [default: 50051]")] = None,
+    config: Annotated[Path | None, typer.Option(help="TOML file with settings, see docs/operation.md.")] = None,
+    host: Annotated[str | None, typer.Option(help="Address to listen on. [default: 127.0.0.1]")] = None,
+    endpoint: Annotated[
+        str | None, typer.Option(help="Store: 'local' (in this process), 'aws', or the URL of a DynamoDB.")
+    ] = None,
+    region: Annotated[str | None, typer.Option(help="AWS region of the store.")] = None,
+) -> None:
+    """Serve carryover.v1 over gRPC. Settings: defaults, then --config, then CARRYOVER_* variables, then flags."""
+    flags = {"port": port, "host": host, "store.endpoint": endpoint, "store.region": region}
+    try:
+        settings = load_settings(config, flags)
+        asyncio.run(_serve(settings))
+    except (ConfigError, HostError) as error:
+        typer.echo(f"serve: {error}", err=True)
+        raise typer.Exit(1) from None
+
+
+async def _serve(settings: Settings) -> None:
+    logs.configure(settings.log_level)
+    async with running(settings, _say) as (server, port):
+        _say(f"listening on {settings.host}:{port} (Ctrl-C ends it)")
+        name = await until_signalled()
+        _say(f"{name}: finishing what runs, at most {settings.drain_s:g} s")
+        await server.drain()
+
+
+def _say(line: str) -> None:
+    typer.echo(f"serve: {line}", err=True)
+
+
+if __name__ == "__main__":
+    app()

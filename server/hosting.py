@@ -1,0 +1,86 @@
+"""A server with everything it needs in this process: models, and a store where none is configured."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+
+import torch
+
+from asr.errors import AsrError
+from context_store import ContextStore, StoreError, create_tables
+from context_store.local_server import local_server
+from server.config import Settings
+from server.lifecycle import PortError, Server, load_parts, store_config, wrapping_key
+
+Say = Callable[[str], None]
+
+
+class HostError(Exception):
+    """The server cannot run here. The message says what to change."""
+
+
+@contextmanager
+def open_store(settings: Settings, say: Say) -> Iterator[ContextStore]:
+    """The store that the settings name; "local" is one in this process. Tables are made where they are local.
+
+    Raises HostError.
+    """
+    with local_server() if settings.store.endpoint == "local" else _nothing() as endpoint:
+        config = store_config(settings.store, endpoint)
+        try:
+            if endpoint:
+                say(f"store: in this process ({endpoint}); what is recorded is gone when it ends")
+                create_tables(config)
+            else:
+                say(f"store: {config.endpoint_url or 'AWS'}, {config.region}")
+            store = ContextStore(config, wrapping_key(settings.store))
+            store.check()
+        except StoreError as error:
+            raise HostError(f"the context store cannot be used: {error}") from None
+        try:
+            yield store
+        finally:
+            store.close()
+
+
+@asynccontextmanager
+async def running(settings: Settings, say: Say) -> AsyncIterator[tuple[Server, int]]:
+    """A server and its port, while inside. Raises HostError."""
+    torch.set_num_threads(1)  # streams run beside each other: more threads for one of them slow the others down
+    with open_store(settings, say) as store:
+        say("models: loading")
+        try:
+            server = Server(settings, load_parts(settings, store))
+        except AsrError as error:
+            raise HostError(f"a model cannot be loaded: {error}") from None
+        try:
+            port = await server.start()
+            if settings.metrics_port is not None:
+                server.metrics.serve(settings.host, settings.metrics_port)
+        except PortError as error:
+            await server.close()
+            raise HostError(str(error)) from None
+        except OSError:
+            await server.close()
+            message = f"cannot serve metrics on port {settings.metrics_port}: it is in use; set metrics_port"
+            raise HostError(message) from None
+        try:
+            yield server, port
+        finally:
+            await server.close()
+
+
+async def until_signalled() -> str:
+    """Waits for SIGTERM or SIGINT; returns its name."""
+    loop, came = asyncio.get_running_loop(), asyncio.Queue[str]()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, came.put_nowait, number.name)
+    return await came.get()
+
+
+@contextmanager
+def _nothing() -> Iterator[None]:
+    yield None

@@ -1,0 +1,256 @@
+"""Real servers on loopback sockets, each on its own event loop in a thread, over moto's DynamoDB."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import threading
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import grpc
+import numpy as np
+import pytest
+
+from asr.context.types import BiasedWord, Context, ContextEmbedding, Phrase, Rescored
+from asr.hypothesis import Hypothesis
+from asr.recognizer import Recognizer
+from carryover.v1 import context_pb2, context_pb2_grpc, recognizer_pb2, recognizer_pb2_grpc
+from context_store import ContextStore, StoreConfig, WrappingKey, local_wrapping_key
+from server.config import load_settings
+from server.lifecycle import Parts, Server
+from server.reply_window import JOBS_AT_ONCE
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from moto_server import dynamodb_endpoint, fresh_tables
+
+DEADLINE_S = 60.0
+RATE = 16_000
+
+
+class EchoEncoder:
+    """A context encoder that keeps the entries as phrases, and can be made to wait or to fail."""
+
+    model_version = "echo-1"
+
+    def __init__(self) -> None:
+        self.go_on = threading.Event()
+        self.go_on.set()
+        self.error: Exception | None = None
+        self.seen: list[Context] = []
+
+    def encode(self, context: Context) -> ContextEmbedding:
+        assert self.go_on.wait(DEADLINE_S)
+        self.seen.append(context)
+        if self.error is not None:
+            raise self.error
+        vectors = np.arange(3 * 4, dtype=np.float32).reshape(3, 4)
+        phrases = tuple(Phrase(entry.text.lower(), entry.signal, -1.0) for entry in context.entries)
+        return ContextEmbedding(vectors, vectors.mean(0), phrases, "none", self.model_version)
+
+
+class FirstPhraseRescorer:
+    """Puts the context's first phrase before everything, with its forced score; can be made to fail."""
+
+    def __init__(self) -> None:
+        self.error: Exception | None = None
+
+    def rescore(
+        self,
+        nbest: Sequence[Hypothesis],
+        embedding: ContextEmbedding,
+        force_score: Callable[[Sequence[str]], list[Hypothesis]] | None,
+    ) -> Rescored:
+        if self.error is not None:
+            raise self.error
+        if not embedding.phrases:
+            return Rescored(tuple(nbest))
+        phrase = embedding.phrases[0]
+        forced = force_score([phrase.text])[0] if force_score else Hypothesis(phrase.text, -1.0, from_context=True)
+        words = tuple(BiasedWord(word, phrase.text, phrase.signal) for word in phrase.text.split())
+        return Rescored((forced, *nbest), True, words)
+
+
+class Clock:
+    """Seconds since 1970, moved by hand."""
+
+    def __init__(self) -> None:
+        self.now = 1_700_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@dataclass
+class Replica:
+    """A running server and clients of it."""
+
+    server: Server
+    port: int
+    loop: asyncio.AbstractEventLoop
+    thread: threading.Thread
+    encoder: Any
+    rescorer: Any
+    clock: Clock
+    channel: grpc.Channel = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.channel = grpc.insecure_channel(f"127.0.0.1:{self.port}")
+        self.recognizer = recognizer_pb2_grpc.RecognizerStub(self.channel)
+        self.context = context_pb2_grpc.ContextStub(self.channel)
+
+    def run(self, work: Any) -> Any:
+        """Result of a coroutine, awaited on the server's event loop."""
+        return asyncio.run_coroutine_threadsafe(work, self.loop).result(DEADLINE_S)
+
+    async def store_answered(self) -> None:
+        """Waits, on the server's loop, until a stream is open and the store has said what it knows of its dialogue."""
+        async with asyncio.timeout(DEADLINE_S):
+            while not self.server.engine.streams or len(self.server.window._tasks) > JOBS_AT_ONCE:
+                await asyncio.sleep(0.01)
+
+    def close(self) -> None:
+        """End the server, its event loop and the client."""
+        self.channel.close()
+        self.run(self.server.close())
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self.thread.join(DEADLINE_S)
+        self.loop.run_until_complete(self.loop.shutdown_default_executor())
+        self.loop.close()
+
+    def stream(
+        self, audio: bytes | Sequence[bytes], *, chunk: int = 6400, **config: Any
+    ) -> list[recognizer_pb2.StreamingRecognizeResponse]:
+        """All responses to a stream of LINEAR16 audio (or whatever `config` says). Raises grpc.RpcError."""
+        settings = {"encoding": recognizer_pb2.LINEAR16, "sample_rate_hertz": RATE, **config}
+        pieces = [audio[i : i + chunk] for i in range(0, len(audio), chunk)] if isinstance(audio, bytes) else audio
+
+        def messages() -> Iterator[recognizer_pb2.StreamingRecognizeRequest]:
+            yield recognizer_pb2.StreamingRecognizeRequest(config=recognizer_pb2.StreamingConfig(**settings))
+            if "dialogue_id" in config:
+                self.run(self.store_answered())
+            for piece in pieces:
+                yield recognizer_pb2.StreamingRecognizeRequest(audio=piece)
+
+        return list(self.recognizer.StreamingRecognize(messages(), timeout=DEADLINE_S))
+
+    def finals(self, audio: bytes, **config: Any) -> list[recognizer_pb2.StreamingRecognitionResult]:
+        """The final results of a stream."""
+        return [result for response in self.stream(audio, **config) for result in response.results if result.is_final]
+
+    def record(self, dialogue: str, turn: str, *events: context_pb2.Event) -> context_pb2.RecordEventsResponse:
+        """Record events; their ids are their places."""
+        for i, event in enumerate(events):
+            event.event_id = event.event_id or f"e{i}"
+        request = context_pb2.RecordEventsRequest(dialogue_id=dialogue, turn_id=turn, events=events)
+        return self.context.RecordEvents(request, timeout=DEADLINE_S)
+
+    def ask(self, dialogue: str, turn: str, *entries: str) -> context_pb2.RecordEventsResponse:
+        """Record a turn in which the assistant asks back."""
+        return self.record(
+            dialogue,
+            turn,
+            context_pb2.Event(utterance=context_pb2.Utterance(text="call meg")),
+            context_pb2.Event(reply=context_pb2.Reply(text="which meg do you mean")),
+            context_pb2.Event(entities=context_pb2.Entities(signal="contacts", entries=entries or ("meg bauer",))),
+            context_pb2.Event(expect_speech=context_pb2.ExpectSpeech()),
+        )
+
+    def status(self, dialogue: str, turn: str = "") -> context_pb2.GetContextStatusResponse:
+        """How far a context is."""
+        request = context_pb2.GetContextStatusRequest(dialogue_id=dialogue, turn_id=turn)
+        return self.context.GetContextStatus(request, timeout=DEADLINE_S)
+
+    def wait_for(self, state: str, dialogue: str, turn: str = "") -> context_pb2.GetContextStatusResponse:
+        """The status once it is in a state; fails after a minute."""
+        for _ in range(600):
+            status = self.status(dialogue, turn)
+            if context_pb2.ContextState.Name(status.state) == state:
+                return status
+            threading.Event().wait(0.1)
+        raise AssertionError(f"still {context_pb2.ContextState.Name(status.state)}: {status.reason}")
+
+
+@dataclass
+class Workshop:
+    """Makes replicas over the same tables with the same key, and closes them."""
+
+    recognizer: Recognizer
+    config: StoreConfig
+    key: WrappingKey
+    replicas: list[Replica] = field(default_factory=list)
+
+    def start(
+        self, *, encoder: Any = None, rescorer: Any = None, recognizer: Any = None, clock: Clock | None = None,
+        config: StoreConfig | None = None, **flags: Any,
+    ) -> Replica:  # fmt: skip
+        """A new replica. flags: settings, with __ for the dot."""
+        clock = clock or Clock()
+        config = config or self.config
+        names = {"port": 0, "model.workers": 2, "store.ttl_s": config.ttl_s, "context.yield_ms": 1, "drain_s": 10}
+        settings = load_settings(None, names | {k.replace("__", "."): v for k, v in flags.items()}, {})
+        encoder, rescorer = encoder or EchoEncoder(), rescorer or FirstPhraseRescorer()
+        store = ContextStore(config, self.key, clock=clock)
+        parts = Parts(recognizer or self.recognizer, encoder, rescorer, store, clock)
+        loop = asyncio.new_event_loop()
+        thread = threading.Thread(target=loop.run_forever, daemon=True)
+        thread.start()
+
+        async def start() -> tuple[Server, int]:
+            server = Server(settings, parts)
+            return server, await server.start()
+
+        server, port = asyncio.run_coroutine_threadsafe(start(), loop).result(DEADLINE_S)
+        self.replicas.append(Replica(server, port, loop, thread, encoder, rescorer, clock))
+        return self.replicas[-1]
+
+    def close(self) -> None:
+        """End all replicas."""
+        for replica in self.replicas:
+            if hasattr(replica.encoder, "go_on"):
+                replica.encoder.go_on.set()
+            replica.close()
+
+
+@pytest.fixture(scope="session")
+def tables() -> Iterator[StoreConfig]:
+    """Tables of this run's own."""
+    with dynamodb_endpoint() as url, fresh_tables(url) as config:
+        yield config
+
+
+@pytest.fixture(scope="session")
+def key() -> WrappingKey:
+    """One wrapping key for all replicas."""
+    return local_wrapping_key()
+
+
+@pytest.fixture
+def workshop(tiny_recognizer: Recognizer, tables: StoreConfig, key: WrappingKey) -> Iterator[Workshop]:
+    """Makes replicas with the tiny recogniser."""
+    shop = Workshop(tiny_recognizer, tables, key)
+    yield shop
+    shop.close()
+
+
+@pytest.fixture(scope="module")
+def shared(tiny_recognizer: Recognizer, tables: StoreConfig, key: WrappingKey) -> Iterator[Replica]:
+    """One replica for tests that leave no trace in it."""
+    shop = Workshop(tiny_recognizer, tables, key)
+    yield shop.start(limits__stream_seconds=20, limits__idle_seconds=2, limits__streams=8)
+    shop.close()
+
+
+@pytest.fixture
+def pcm(speech: Any) -> bytes:
+    """Three seconds of LINEAR16 at 16 kHz that the tiny model takes for words."""
+    return (np.clip(speech, -1, 1) * 32767).astype("<i2").tobytes()
+
+
+@pytest.fixture
+def dialogue() -> str:
+    """An id that no other test uses."""
+    return uuid.uuid4().hex

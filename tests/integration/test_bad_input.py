@@ -1,0 +1,308 @@
+"""Everything that a client can do wrong: a status that says what to change, and everyone else is served on."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import grpc
+import numpy as np
+import pytest
+
+from asr.recognizer import Recognizer
+from carryover.v1 import context_pb2
+from carryover.v1 import recognizer_pb2 as pb
+
+INVALID = grpc.StatusCode.INVALID_ARGUMENT
+TOO_MUCH = grpc.StatusCode.RESOURCE_EXHAUSTED
+CONFIG = pb.StreamingRecognizeRequest(
+    config=pb.StreamingConfig(encoding=pb.LINEAR16, sample_rate_hertz=16_000)
+)  # fmt: skip
+
+
+@pytest.fixture
+def refused(shared: Any, pcm: bytes) -> Iterator[Any]:
+    """Asserts that a call ends with a status whose message names something; afterwards others are still served."""
+    before = shared.finals(pcm[:32_000])
+
+    def refused(code: grpc.StatusCode, named: str, call: Any) -> str:
+        with pytest.raises(grpc.RpcError) as caught:
+            call()
+        assert (caught.value.code(), named in caught.value.details()) == (code, True), caught.value.details()
+        return str(caught.value.details())
+
+    yield refused
+    assert shared.finals(pcm[:32_000]) == before
+
+
+def send(replica: Any, *messages: pb.StreamingRecognizeRequest) -> list[pb.StreamingRecognizeResponse]:
+    return list(replica.recognizer.StreamingRecognize(iter(messages), timeout=60))
+
+
+def audio(data: bytes) -> pb.StreamingRecognizeRequest:
+    return pb.StreamingRecognizeRequest(audio=data)
+
+
+def test_audio_before_configuration(shared: Any, refused: Any) -> None:
+    refused(INVALID, "config: send the configuration in the first message", lambda: send(shared, audio(bytes(640))))
+
+
+def test_two_configurations(shared: Any, refused: Any) -> None:
+    refused(INVALID, "config: was sent twice", lambda: send(shared, CONFIG, audio(bytes(640)), CONFIG))
+
+
+def test_message_with_nothing_in_it(shared: Any, refused: Any) -> None:
+    empty = pb.StreamingRecognizeRequest()
+    refused(INVALID, "config", lambda: send(shared, empty))
+    refused(INVALID, "audio", lambda: send(shared, CONFIG, empty))
+
+
+@pytest.mark.parametrize("encoding", [0, pb.WAV, pb.FLAC, 99])
+def test_unknown_encoding(shared: Any, refused: Any, encoding: int) -> None:
+    refused(INVALID, "config.encoding", lambda: shared.stream(bytes(640), encoding=encoding))
+
+
+@pytest.mark.parametrize("rate", [0, -1, 7999, 48_001, 2**31 - 1])
+def test_impossible_sample_rate(shared: Any, refused: Any, rate: int) -> None:
+    refused(INVALID, "8000 to 48000", lambda: shared.stream(bytes(640), sample_rate_hertz=rate))
+
+
+def test_impossible_number_of_alternatives(shared: Any, refused: Any) -> None:
+    for wanted in (-1, 33):
+        refused(INVALID, "config.max_alternatives", lambda n=wanted: shared.stream(bytes(640), max_alternatives=n))
+
+
+def test_empty_stream(shared: Any, refused: Any) -> None:
+    refused(INVALID, "the stream is empty", lambda: send(shared))
+    refused(INVALID, "audio: the stream ended without any", lambda: send(shared, CONFIG))
+    refused(INVALID, "audio: the stream ended without any", lambda: send(shared, CONFIG, audio(b"")))
+
+
+def test_odd_byte_count(shared: Any, refused: Any) -> None:
+    refused(INVALID, "audio", lambda: send(shared, CONFIG, audio(bytes(641))))
+    config = pb.RecognitionConfig(encoding=pb.FLOAT32, sample_rate_hertz=16_000)
+    request = pb.RecognizeRequest(config=config, audio=bytes(4001))
+    refused(INVALID, "audio", lambda: shared.recognizer.Recognize(request, timeout=60))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_samples_that_are_no_numbers(shared: Any, refused: Any, value: float) -> None:
+    samples = np.zeros(1600, np.float32)
+    samples[7] = value
+    refused(INVALID, "NaN", lambda: shared.stream(samples.tobytes(), encoding=pb.FLOAT32))
+
+
+def test_a_file_that_is_none(shared: Any, refused: Any) -> None:
+    for data in (b"no file", b"RIFF\0\0\0\0WAVE", b"fLaC" + bytes(100)):
+        request = pb.RecognizeRequest(audio=data)
+        refused(INVALID, "audio", lambda r=request: shared.recognizer.Recognize(r, timeout=60))
+    refused(INVALID, "audio", lambda: shared.recognizer.Recognize(pb.RecognizeRequest(), timeout=60))
+
+
+def test_a_stream_that_is_too_long_keeps_what_was_said(shared: Any, refused: Any, pcm: bytes) -> None:
+    finals: list[Any] = []
+
+    def ten_minutes() -> None:
+        def messages() -> Iterator[pb.StreamingRecognizeRequest]:
+            yield CONFIG
+            for _ in range(200):
+                yield audio(pcm)
+
+        for response in shared.recognizer.StreamingRecognize(messages(), timeout=120):
+            finals.extend(response.results)
+
+    message = refused(TOO_MUCH, "longer than 20 s", ten_minutes)
+    assert "limits.stream_seconds" in message
+    assert finals[-1].is_final
+    assert finals[-1].end == pytest.approx(20, abs=0.5)
+    config = pb.RecognitionConfig(encoding=pb.LINEAR16, sample_rate_hertz=16_000)
+    request = pb.RecognizeRequest(config=config, audio=pcm * 7)
+    refused(TOO_MUCH, "longer than 20 s", lambda: shared.recognizer.Recognize(request, timeout=60))
+
+
+def test_a_ten_minute_stream_where_it_is_allowed(
+    workshop: Any, pcm: bytes, tiny_model: Any, tiny_tokenizer: Any
+) -> None:
+    fast = Recognizer(tiny_model, tiny_tokenizer, beam=1, chunk_ms=640)
+    replica = workshop.start(recognizer=fast, limits__stream_seconds=700)
+    quiet = (np.random.default_rng(1).standard_normal(16_000 * 600) * 3).astype("<i2").tobytes()
+    assert replica.finals(quiet, chunk=320_000)[-1].end == pytest.approx(600, abs=1)
+    assert replica.finals(pcm)
+
+
+def test_a_message_that_is_too_big(shared: Any, refused: Any) -> None:
+    refused(TOO_MUCH, "send smaller pieces", lambda: send(shared, CONFIG, audio(bytes((1 << 20) + 2))))
+
+
+def test_a_megabyte_long_phrase(shared: Any, refused: Any) -> None:
+    contexts = [pb.SpeechContext(phrases=["fine", "x" * 1_000_000])]
+    call = lambda: shared.stream(bytes(640), speech_contexts=contexts)  # noqa: E731
+    refused(TOO_MUCH, "speech_contexts[0].phrases[1]: 1000000 characters; send at most 100", call)
+
+
+def test_ten_thousand_phrases(shared: Any, refused: Any, pcm: bytes) -> None:
+    phrases = [f"phrase {'abcdefghij'[i % 10]} {'klmnopqrst'[i // 10 % 10]}" for i in range(10_000)]
+    contexts = [pb.SpeechContext(phrases=phrases[:9999]), pb.SpeechContext(phrases=phrases[9999:])]
+    refused(TOO_MUCH, "10000 phrases; send at most 5000", lambda: shared.stream(bytes(640), speech_contexts=contexts))
+    first, *rest = shared.stream(pcm[:32_000], speech_contexts=[pb.SpeechContext(phrases=phrases[:5000])])
+    assert first.speech_context_report.accepted == 5000
+    assert rest[-1].results[-1].is_final
+
+
+def test_only_unspellable_phrases(shared: Any, pcm: bytes) -> None:
+    contexts = [pb.SpeechContext(phrases=["北京", "Москва", "", "\U0001f600"])]
+    first, *rest = shared.stream(pcm, speech_contexts=contexts)
+    assert first.speech_context_report.accepted == 0
+    assert [r.phrase for r in first.speech_context_report.rejected] == list(contexts[0].phrases)
+    results = [result for response in rest for result in response.results]
+    assert results == shared.finals(pcm)
+
+
+@pytest.mark.parametrize("boost", [-1.0, 21.0, float("nan"), float("inf")])
+def test_impossible_boost(shared: Any, refused: Any, boost: float) -> None:
+    contexts = [pb.SpeechContext(phrases=["fine"], boost=boost)]
+    refused(INVALID, "speech_contexts.boost", lambda: shared.stream(bytes(640), speech_contexts=contexts))
+
+
+def test_ids_that_are_not_utf8(shared: Any, refused: Any) -> None:
+    def raw(path: str, request: Any) -> None:
+        data = request.SerializeToString().replace(b"BADBAD", b"\xff\xfe\xfd\xfc\xfb\xfa")
+        if path.endswith("StreamingRecognize"):
+            list(shared.channel.stream_stream(path)(iter([data]), timeout=60))
+        else:
+            shared.channel.unary_unary(path)(data, timeout=60)
+
+    stream = pb.StreamingRecognizeRequest(config=pb.StreamingConfig(sample_rate_hertz=16_000, dialogue_id="BADBAD"))
+    refused(INVALID, "config.dialogue_id: is not valid UTF-8",
+            lambda: raw("/carryover.v1.Recognizer/StreamingRecognize", stream))  # fmt: skip
+    recognize = pb.RecognizeRequest(config=pb.RecognitionConfig(turn_id="BADBAD"), audio=b"x")
+    refused(INVALID, "config.turn_id", lambda: raw("/carryover.v1.Recognizer/Recognize", recognize))
+    record = context_pb2.RecordEventsRequest(dialogue_id="a", turn_id="b", events=[context_pb2.Event(event_id="BADBAD")])
+    refused(INVALID, "events.event_id", lambda: raw("/carryover.v1.Context/RecordEvents", record))
+    delete = context_pb2.DeleteDialogueRequest(dialogue_id="BADBAD")
+    refused(INVALID, "dialogue_id", lambda: raw("/carryover.v1.Context/DeleteDialogue", delete))
+
+
+def test_bytes_that_are_no_message(shared: Any, refused: Any) -> None:
+    def raw(data: bytes) -> None:
+        shared.channel.unary_unary("/carryover.v1.Context/RecordEvents")(data, timeout=60)
+
+    for data in (b"\xff", b"\x0a\xff\xff", bytes(range(256))):
+        refused(INVALID, "RecordEventsRequest", lambda d=data: raw(d))
+
+
+def test_ids_that_cannot_be_keys(shared: Any, refused: Any) -> None:
+    for bad in ("a#b", "a\nb", "x" * 257, "\0"):
+        refused(INVALID, "dialogue_id", lambda b=bad: shared.stream(bytes(640), dialogue_id=b))
+        refused(INVALID, "turn_id", lambda b=bad: shared.stream(bytes(640), dialogue_id="a", turn_id=b))
+        refused(INVALID, "turn_id", lambda b=bad: shared.ask("a", b))
+        refused(INVALID, "dialogue_id", lambda b=bad: shared.status(b))
+    refused(INVALID, "dialogue_id", lambda: shared.stream(bytes(640), turn_id="1"))
+
+
+def test_unknown_dialogue(shared: Any, refused: Any, dialogue: str) -> None:
+    refused(grpc.StatusCode.NOT_FOUND, "dialogue", lambda: shared.status(dialogue))
+    request = context_pb2.GetContextEmbeddingRequest(dialogue_id=dialogue, turn_id="1")
+    refused(grpc.StatusCode.NOT_FOUND, "turn", lambda: shared.context.GetContextEmbedding(request, timeout=60))
+
+
+def test_events_that_cannot_be_recorded(shared: Any, refused: Any, dialogue: str) -> None:
+    event, entities = context_pb2.Event, context_pb2.Entities
+    cases = [
+        (INVALID, "events: is empty", []),
+        (INVALID, "events[0].event", [event(event_id="a")]),
+        (INVALID, "events[0].utterance.text", [event(utterance=context_pb2.Utterance())]),
+        (INVALID, "events[0].entities.signal", [event(entities=entities(signal="Contacts!", entries=["a"]))]),
+        (INVALID, "events[0].entities.entries", [event(entities=entities(signal="contacts"))]),
+        (TOO_MUCH, "limits.text_characters", [event(reply=context_pb2.Reply(text="x" * 4001))]),
+        (TOO_MUCH, "limits.entries", [event(entities=entities(signal="contacts", entries=["a"] * 1001))]),
+        (TOO_MUCH, "limits.phrase_characters", [event(entities=entities(signal="contacts", entries=["a" * 101]))]),
+        (TOO_MUCH, "events", [event(event_id=f"e{i}", speak=context_pb2.Speak()) for i in range(33)]),
+    ]
+    for code, named, events in cases:
+        refused(code, named, lambda e=events: shared.record(dialogue, "1", *e))
+    refused(grpc.StatusCode.NOT_FOUND, "", lambda: shared.status(dialogue))
+    shared.record(dialogue, "1", event(utterance=context_pb2.Utterance(text="first")))
+    again = event(utterance=context_pb2.Utterance(text="another text"))
+    refused(INVALID, "event_id", lambda: shared.record(dialogue, "1", again))
+    assert "another" not in refused(INVALID, "event_id", lambda: shared.record(dialogue, "1", event(speak=context_pb2.Speak())))
+
+
+def test_lists_that_cannot_be_rescored(shared: Any, refused: Any) -> None:
+    entry, inline = context_pb2.NBestEntry, context_pb2.InlineContext
+    turn = context_pb2.ContextTurn(text="hello")
+    cases = [
+        (INVALID, "nbest: is empty", {"context": inline()}),
+        (INVALID, "source", {"nbest": [entry(text="a")]}),
+        (INVALID, "nbest.score", {"nbest": [entry(text="a", score=1), entry(text="b")], "context": inline()}),
+        (INVALID, "nbest[0].score", {"nbest": [entry(text="a", score=float("nan"))], "context": inline()}),
+        (INVALID, "context.turns[0].speaker", {"nbest": [entry(text="a")], "context": inline(turns=[turn])}),
+        (TOO_MUCH, "limits.nbest", {"nbest": [entry(text="a")] * 65, "context": inline()}),
+    ]
+    for code, named, fields in cases:
+        request = context_pb2.RescoreRequest(**fields)
+        refused(code, named, lambda r=request: shared.context.Rescore(r, timeout=60))
+
+
+def test_too_many_streams(workshop: Any, pcm: bytes) -> None:
+    replica = workshop.start(limits__streams=2)
+    go_on = False
+
+    def slowly() -> Iterator[pb.StreamingRecognizeRequest]:
+        yield CONFIG
+        while not go_on:
+            yield audio(bytes(640))
+            time.sleep(0.02)
+
+    running = [replica.recognizer.StreamingRecognize(slowly(), timeout=60) for _ in range(2)]
+    while replica.server.engine.streams < 2:
+        time.sleep(0.02)
+    with pytest.raises(grpc.RpcError) as caught:
+        replica.finals(pcm)
+    assert caught.value.code() == TOO_MUCH
+    assert "limits.streams" in caught.value.details()
+    go_on = True
+    for stream in running:
+        assert list(stream)[-1].results[0].is_final
+    assert replica.finals(pcm)
+
+
+def test_a_client_that_says_nothing(shared: Any, refused: Any) -> None:
+    def silent() -> Iterator[pb.StreamingRecognizeRequest]:
+        yield CONFIG
+        yield audio(bytes(640))
+        time.sleep(4)
+
+    call = lambda: list(shared.recognizer.StreamingRecognize(silent(), timeout=60))  # noqa: E731
+    refused(grpc.StatusCode.DEADLINE_EXCEEDED, "limits.idle_seconds", call)
+
+
+def test_a_client_that_vanishes_harms_nobody(workshop: Any, pcm: bytes) -> None:
+    replica = workshop.start()
+    expected = replica.finals(pcm)
+    for how in ("cancel", "close"):
+        channel = grpc.insecure_channel(f"127.0.0.1:{replica.port}", options=[("grpc.use_local_subchannel_pool", 1)])
+        stub = channel.stream_stream(
+            "/carryover.v1.Recognizer/StreamingRecognize",
+            request_serializer=pb.StreamingRecognizeRequest.SerializeToString,
+            response_deserializer=pb.StreamingRecognizeResponse.FromString,
+        )
+
+        def endless() -> Iterator[pb.StreamingRecognizeRequest]:
+            yield CONFIG
+            while True:
+                yield audio(pcm[:6400])
+                time.sleep(0.01)
+
+        call = stub(endless())
+        while not replica.server.engine.streams:
+            time.sleep(0.01)
+        assert replica.finals(pcm) == expected
+        call.cancel() if how == "cancel" else channel.close()
+        deadline = time.monotonic() + 30
+        while replica.server.engine.streams and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert replica.server.engine.streams == 0
+        assert replica.finals(pcm) == expected
+        channel.close()

@@ -1,0 +1,209 @@
+"""The path of a follow-up over sockets: events, reply window, rescored result, other replicas, erasure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import grpc
+import numpy as np
+import pytest
+
+from carryover.v1 import context_pb2
+from carryover.v1 import recognizer_pb2 as pb
+from context_store import ContextStore, DialogueId
+from server.requests import TENANT
+
+STATES = ["RECORDED", "TRIGGERED", "READING", "ENCODING", "READY"]
+
+
+def names(status: context_pb2.GetContextStatusResponse) -> list[str]:
+    return [context_pb2.ContextState.Name(entry.state) for entry in status.timeline]
+
+
+def test_a_follow_up_is_rescored_with_its_context(workshop: Any, pcm: bytes, dialogue: str) -> None:
+    replica = workshop.start()
+    plain = replica.finals(pcm)
+    assert replica.ask(dialogue, "1", "Meg Bauer", "Meg Jones").triggered
+    status = replica.wait_for("READY", dialogue)
+    assert names(status) == STATES
+    times = [entry.time.ToNanoseconds() for entry in status.timeline]
+    assert times == sorted(times)
+    assert status.turn_id == "1"
+    assert status.expires_at.ToNanoseconds() > times[-1]
+
+    finals = replica.finals(pcm, dialogue_id=dialogue, turn_id="2", max_alternatives=32)
+
+    assert len(finals) == len(plain)
+    for final, without in zip(finals, plain, strict=True):
+        info = final.context
+        assert info.status == pb.ContextInfo.APPLIED
+        assert final.alternatives[0].transcript == "meg bauer"
+        assert info.plain_transcript == without.alternatives[0].transcript == final.alternatives[1].transcript
+        assert info.changed
+        assert [(b.word, b.phrase, b.signal) for b in info.biased_words] == [
+            ("meg", "meg bauer", "contacts"), ("bauer", "meg bauer", "contacts")
+        ]  # fmt: skip
+        assert info.context_turn_id == "1"
+        assert info.timings.HasField("trigger_to_ready_ms")
+        assert info.timings.HasField("rescore_ms")
+        assert not info.reason
+
+
+def test_the_encoder_sees_the_dialogue(workshop: Any, dialogue: str) -> None:
+    replica = workshop.start()
+    replica.record(dialogue, "1", context_pb2.Event(utterance=context_pb2.Utterance(text="hello")))
+    replica.ask(dialogue, "2", "Meg Bauer", "Meg Jones")
+    replica.wait_for("READY", dialogue, "2")
+    (context,) = replica.encoder.seen
+    said = [(turn.speaker, turn.text) for turn in context.turns]
+    assert said == [("user", "hello"), ("user", "call meg"), ("system", "which meg do you mean")]
+    assert [(e.signal, e.text) for e in context.entries] == [("contacts", "Meg Bauer"), ("contacts", "Meg Jones")]
+
+
+def test_without_expect_speech_nothing_is_made(workshop: Any, dialogue: str, pcm: bytes) -> None:
+    replica = workshop.start()
+    event = context_pb2.Event(utterance=context_pb2.Utterance(text="hello"))
+    assert not replica.record(dialogue, "1", event).triggered
+    assert names(replica.status(dialogue)) == ["RECORDED"]
+    (final, *_) = replica.finals(pcm, dialogue_id=dialogue)
+    assert final.context.status == pb.ContextInfo.NOT_FOUND
+    assert not replica.encoder.seen
+
+
+def test_a_turns_own_context_is_not_used_on_it(workshop: Any, dialogue: str, pcm: bytes) -> None:
+    replica = workshop.start()
+    replica.ask(dialogue, "1", "first")
+    replica.wait_for("READY", dialogue, "1")
+    replica.ask(dialogue, "2", "second")
+    replica.wait_for("READY", dialogue, "2")
+
+    def used(turn: str) -> str:
+        return replica.finals(pcm, dialogue_id=dialogue, turn_id=turn)[0].context.context_turn_id
+
+    assert used("3") == "2"
+    assert used("2") == "1"
+    assert used("") == "2"
+
+
+def test_repeated_events_change_nothing(workshop: Any, dialogue: str) -> None:
+    replica = workshop.start()
+    replica.ask(dialogue, "1")
+    before = replica.wait_for("READY", dialogue)
+    assert replica.ask(dialogue, "1").triggered
+    assert replica.status(dialogue) == before
+    assert len(replica.encoder.seen) == 1
+
+
+def test_later_events_of_a_turn_make_its_context_anew(workshop: Any, dialogue: str) -> None:
+    replica = workshop.start()
+    replica.ask(dialogue, "1", "Meg Bauer")
+    replica.wait_for("READY", dialogue)
+    late = context_pb2.Event(
+        event_id="late", entities=context_pb2.Entities(signal="places", entries=["Boston"])
+    )
+    replica.record(dialogue, "1", late)
+    replica.wait_for("READY", dialogue)
+    assert {entry.text for entry in replica.encoder.seen[-1].entries} == {"Meg Bauer", "Boston"}
+
+
+def test_another_replica_uses_the_stored_context(workshop: Any, dialogue: str, pcm: bytes) -> None:
+    first = workshop.start()
+    second = workshop.start(clock=first.clock)
+    first.ask(dialogue, "1", "meg bauer")
+    first.wait_for("READY", dialogue)
+    first.run(first.server.drain())  # only then is it certain that the embedding is stored
+    info = second.finals(pcm, dialogue_id=dialogue, turn_id="2")[-1].context
+    assert info.status == pb.ContextInfo.APPLIED
+    assert not info.timings.HasField("trigger_to_ready_ms")
+    assert not second.encoder.seen
+
+
+def test_another_replica_makes_the_context_that_none_made(workshop: Any, dialogue: str, pcm: bytes) -> None:
+    first = workshop.start(context__enabled=False)
+    second = workshop.start(clock=first.clock)
+    assert not first.ask(dialogue, "1").triggered
+    second.finals(pcm[:6400], dialogue_id=dialogue, turn_id="2")
+    second.wait_for("READY", dialogue)
+    assert second.finals(pcm, dialogue_id=dialogue, turn_id="2")[-1].context.status == pb.ContextInfo.APPLIED
+
+
+def test_a_newer_turn_at_another_replica_wins(workshop: Any, dialogue: str, pcm: bytes) -> None:
+    first = workshop.start()
+    second = workshop.start(clock=first.clock)
+    first.ask(dialogue, "1", "old")
+    first.wait_for("READY", dialogue)
+    first.clock.now += 5
+    second.ask(dialogue, "2", "new")
+    second.wait_for("READY", dialogue)
+    second.run(second.server.drain())
+    info = first.finals(pcm, dialogue_id=dialogue, turn_id="3")[-1].context
+    assert info.status == pb.ContextInfo.APPLIED
+    assert info.context_turn_id == "2"
+
+
+def test_embedding_of_a_turn(workshop: Any, dialogue: str) -> None:
+    replica = workshop.start()
+    replica.encoder.go_on.clear()
+    replica.ask(dialogue, "1", "Meg Bauer")
+    request = context_pb2.GetContextEmbeddingRequest(dialogue_id=dialogue)
+    with pytest.raises(grpc.RpcError) as caught:
+        replica.context.GetContextEmbedding(request, timeout=30)
+    assert caught.value.code() == grpc.StatusCode.NOT_FOUND
+    replica.encoder.go_on.set()
+    replica.wait_for("READY", dialogue)
+    answer = replica.context.GetContextEmbedding(request, timeout=30)
+    assert list(answer.shape) == [3, 4]
+    assert np.array_equal(np.reshape(answer.values, answer.shape), np.arange(12).reshape(3, 4))
+    assert len(answer.summary) == 4
+    assert answer.model_version == "echo-1"
+    assert [(p.phrase, p.signal) for p in answer.phrases] == [("meg bauer", "contacts")]
+
+
+def test_rescore_with_a_dialogue_or_an_inline_context(workshop: Any, dialogue: str) -> None:
+    replica = workshop.start()
+    nbest = [context_pb2.NBestEntry(text="Power!"), context_pb2.NBestEntry(text="flower")]
+    inline = context_pb2.InlineContext(
+        turns=[context_pb2.ContextTurn(speaker=context_pb2.ContextTurn.SYSTEM, text="who?")],
+        entities=[context_pb2.Entities(signal="contacts", entries=["Bauer"])],
+    )
+    answer = replica.context.Rescore(context_pb2.RescoreRequest(nbest=nbest, context=inline), timeout=30)
+    assert [(e.text, e.from_context) for e in answer.nbest] == [
+        ("bauer", True), ("Power!", False), ("flower", False)
+    ]  # fmt: skip
+    assert (answer.context.status, answer.context.plain_transcript) == (pb.ContextInfo.APPLIED, "Power!")
+
+    request = context_pb2.RescoreRequest(nbest=nbest, dialogue_id=dialogue)
+    unknown = replica.context.Rescore(request, timeout=30)
+    assert [e.text for e in unknown.nbest] == ["Power!", "flower"]
+    assert unknown.context.status == pb.ContextInfo.NOT_FOUND
+    replica.ask(dialogue, "1", "Bauer")
+    replica.wait_for("READY", dialogue)
+    assert replica.context.Rescore(request, timeout=30).nbest[0].text == "bauer"
+
+
+def test_delete_erases_tables_caches_and_jobs(workshop: Any, dialogue: str, pcm: bytes) -> None:
+    replica = workshop.start()
+    other = workshop.start(clock=replica.clock)
+    replica.ask(dialogue, "1")
+    replica.wait_for("READY", dialogue)
+    other.finals(pcm, dialogue_id=dialogue, turn_id="2")  # now it is in the other's cache too
+    replica.encoder.go_on.clear()
+    replica.ask(dialogue, "2")
+    replica.wait_for("ENCODING", dialogue, "2")
+
+    request = context_pb2.DeleteDialogueRequest(dialogue_id=dialogue)
+    deletion = replica.context.DeleteDialogue.future(request, timeout=60)
+    replica.encoder.go_on.set()
+    assert deletion.result().items_deleted > 0
+
+    store = ContextStore(workshop.config, workshop.key, clock=replica.clock)
+    assert not store.dialogue_status(DialogueId(TENANT, dialogue)).turns
+    assert store.get_embedding(DialogueId(TENANT, dialogue), "2", "echo-1") is None
+    store.close()
+    for either in (replica, other):
+        info = either.finals(pcm, dialogue_id=dialogue, turn_id="3")[-1].context
+        assert info.status == pb.ContextInfo.NOT_FOUND
+        with pytest.raises(grpc.RpcError) as caught:
+            either.status(dialogue)
+        assert caught.value.code() == grpc.StatusCode.NOT_FOUND
+    assert replica.context.DeleteDialogue(request, timeout=30).items_deleted == 0

@@ -1,0 +1,127 @@
+"""Recognition over a socket: results, interim results, phrases, formats."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import grpc
+import numpy as np
+import pytest
+import soundfile
+from google.protobuf.descriptor_pool import DescriptorPool
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
+
+from asr.recognizer import Recognizer, StreamOptions
+from carryover.v1 import recognizer_pb2 as pb
+
+
+def test_stream_gives_what_the_recogniser_gives(shared: Any, pcm: bytes, tiny_recognizer: Recognizer) -> None:
+    stream = tiny_recognizer.open(StreamOptions())
+    samples = np.frombuffer(pcm, "<i2").astype(np.float32) / 32768.0
+    expected = [r for r in (*stream.accept(samples), *stream.finish()) if r.is_final]
+
+    finals = shared.finals(pcm, max_alternatives=4, enable_word_time_offsets=True)
+
+    assert [r.nbest[0].text for r in expected] == [f.alternatives[0].transcript for f in finals]
+    assert any(f.alternatives[0].transcript for f in finals)
+    for result, final in zip(expected, finals, strict=True):
+        best, answer = result.nbest[0], final.alternatives[0]
+        assert len(final.alternatives) == min(4, len(result.nbest))
+        assert answer.confidence == pytest.approx(best.confidence)
+        assert answer.score == best.score
+        assert [(w.word, w.start, w.end) for w in answer.words] == [(w.text, w.start_s, w.end_s) for w in best.words]
+        assert final.context.status == pb.ContextInfo.NOT_REQUESTED
+        assert final.context.plain_transcript == best.text
+
+
+@pytest.mark.parametrize("chunk", [22, 640, 31_998, 10**6])
+def test_chunks_do_not_matter(shared: Any, pcm: bytes, chunk: int) -> None:
+    piece = pcm[:32_000]
+    assert shared.finals(piece, chunk=chunk) == shared.finals(piece, chunk=3200)
+
+
+def test_interim_results_come_before_their_final(shared: Any, pcm: bytes) -> None:
+    responses = shared.stream(pcm, interim_results=True)
+    results = [result for response in responses for result in response.results]
+    assert not results[0].is_final
+    assert results[-1].is_final
+    assert all(r.HasField("context") == r.is_final for r in results)
+    assert all(0 <= r.stability <= 1 for r in results)
+
+
+def test_word_times_and_alternatives_only_on_request(shared: Any, pcm: bytes) -> None:
+    (final, *_) = shared.finals(pcm)
+    assert len(final.alternatives) == 1
+    assert not final.alternatives[0].words
+
+
+def test_single_utterance_ends_by_itself(shared: Any, pcm: bytes) -> None:
+    silence = bytes(2 * 16_000 * 3)
+    assert len(shared.finals(pcm + silence + pcm + silence, single_utterance=True)) == 1
+    assert len(shared.finals(pcm + silence + pcm + silence)) > 1
+
+
+@pytest.mark.parametrize("rate", [8000, 22_050, 48_000])
+@pytest.mark.parametrize("encoding", ["LINEAR16", "FLOAT32", "MULAW", "ALAW"])
+def test_encodings_and_rates(shared: Any, encoding: str, rate: int) -> None:
+    tone = (0.3 * np.sin(np.arange(rate) / 20)).astype(np.float32)
+    data = {"LINEAR16": (tone * 32767).astype("<i2").tobytes(), "FLOAT32": tone.tobytes()}
+    audio = data.get(encoding, bytes(range(256)) * (rate // 256))
+    (*_, final) = shared.finals(audio, encoding=pb.AudioEncoding.Value(encoding), sample_rate_hertz=rate)
+    assert final.end == pytest.approx(1.0, abs=0.05)
+
+
+@pytest.mark.parametrize("kind", ["WAV", "FLAC"])
+def test_files_give_what_their_samples_give(shared: Any, pcm: bytes, kind: str) -> None:
+    file = io.BytesIO()
+    soundfile.write(file, np.frombuffer(pcm, "<i2"), 16_000, format=kind)
+    raw = pb.RecognitionConfig(encoding=pb.LINEAR16, sample_rate_hertz=16_000)
+    named = pb.RecognitionConfig(encoding=pb.AudioEncoding.Value(kind))
+    answers = [
+        shared.recognizer.Recognize(pb.RecognizeRequest(config=config, audio=audio), timeout=60)
+        for config, audio in ((raw, pcm), (named, file.getvalue()), (None, file.getvalue()))
+    ]
+    assert answers[0] == answers[1] == answers[2]
+    assert answers[0].results[0].alternatives[0].transcript
+    assert len(answers[0].results) == 1
+
+
+def test_silence_is_an_answer(shared: Any) -> None:
+    (final,) = shared.finals(bytes(2 * 16_000 // 10))  # what the random model hears in it does not matter
+    assert len(final.alternatives) == 1
+    assert final.context.status == pb.ContextInfo.NOT_REQUESTED
+
+
+def test_phrases_boost_and_are_reported(shared: Any, pcm: bytes) -> None:
+    plain = shared.finals(pcm, max_alternatives=6)[0]
+    other = next(a.transcript for a in plain.alternatives if a.transcript and a.transcript != "")
+    contexts = [pb.SpeechContext(phrases=[other, "北京", "!?"], boost=15.0), pb.SpeechContext(phrases=["straße"])]
+    first, *rest = shared.stream(pcm, speech_contexts=contexts)
+    assert first.speech_context_report.accepted == 1
+    rejected = [(r.context_index, r.phrase_index, r.phrase) for r in first.speech_context_report.rejected]
+    assert rejected == [(0, 1, "北京"), (0, 2, "!?"), (1, 0, "straße")]
+    assert all(r.reason for r in first.speech_context_report.rejected)
+    assert not any(response.HasField("speech_context_report") for response in rest)
+    assert rest[-1].results[-1].is_final
+
+
+def test_no_report_without_phrases(shared: Any, pcm: bytes) -> None:
+    assert not any(response.HasField("speech_context_report") for response in shared.stream(pcm))
+
+
+def test_health_and_reflection(shared: Any) -> None:
+    check = health_pb2_grpc.HealthStub(shared.channel).Check
+    for name in ("", "carryover.v1.Recognizer", "carryover.v1.Context"):
+        assert check(health_pb2.HealthCheckRequest(service=name), timeout=10).status == 1
+    database = ProtoReflectionDescriptorDatabase(shared.channel)
+    assert {"carryover.v1.Recognizer", "carryover.v1.Context"} <= set(database.get_services())
+    service = DescriptorPool(database).FindServiceByName("carryover.v1.Recognizer")
+    assert set(service.methods_by_name) == {"Recognize", "StreamingRecognize"}
+
+
+def test_request_id_comes_back(shared: Any) -> None:
+    with pytest.raises(grpc.RpcError) as caught:
+        shared.recognizer.Recognize(pb.RecognizeRequest(), metadata=[("x-request-id", "abc-1")], timeout=10)
+    assert ("x-request-id", "abc-1") in [(m.key, m.value) for m in caught.value.trailing_metadata()]
