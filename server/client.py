@@ -1,0 +1,69 @@
+"""A small client of the interface: what `stream_client` and `demo` share, and a pattern for clients of one's own."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import numpy as np
+
+from carryover.v1 import recognizer_pb2 as pb
+from carryover.v1.recognizer_pb2_grpc import RecognizerStub
+from server.engine import Samples
+
+PIECE_S = 0.1
+
+
+async def pieces(samples: Samples, rate: int, *, real_time: bool) -> AsyncIterator[bytes]:
+    """LINEAR16 audio of float32 samples in pieces of 0.1 s, each sent when it would have been spoken."""
+    data = (np.clip(samples, -1.0, 1.0) * 32767).astype("<i2")
+    step, began = int(rate * PIECE_S), time.monotonic()
+    for start in range(0, len(data), step):
+        piece = data[start : start + step]
+        if real_time:
+            await asyncio.sleep(max(0.0, began + (start + len(piece)) / rate - time.monotonic()))
+        yield piece.tobytes()
+
+
+async def recognise(
+    stub: RecognizerStub,
+    config: pb.StreamingConfig,
+    audio: AsyncIterator[bytes],
+    on_result: Callable[[pb.StreamingRecognitionResult], None] = lambda result: None,
+) -> tuple[list[pb.StreamingRecognitionResult], pb.SpeechContextReport | None]:
+    """Streams audio; returns the final results, and the report on phrases where the configuration has any.
+
+    on_result: is given each result, interim ones too, as it comes. Raises grpc.aio.AioRpcError.
+    """
+
+    async def messages() -> AsyncIterator[pb.StreamingRecognizeRequest]:
+        yield pb.StreamingRecognizeRequest(config=config)
+        async for piece in audio:
+            yield pb.StreamingRecognizeRequest(audio=piece)
+
+    finals: list[pb.StreamingRecognitionResult] = []
+    report = None
+    call: Any = stub.StreamingRecognize(messages())
+    async for response in call:
+        if response.HasField("speech_context_report"):
+            report = response.speech_context_report
+        for result in response.results:
+            on_result(result)
+            if result.is_final:
+                finals.append(result)
+    return finals, report
+
+
+def context_summary(info: pb.ContextInfo) -> dict[str, Any]:
+    """A ContextInfo as plain values, for JSON."""
+    timings = {field.name: round(value, 2) for field, value in info.timings.ListFields()}
+    return {
+        "status": pb.ContextInfo.Status.Name(info.status),
+        "changed": info.changed,
+        "plain_transcript": info.plain_transcript,
+        "biased_words": [{"word": b.word, "phrase": b.phrase, "signal": b.signal} for b in info.biased_words],
+        "timings": timings,
+        "reason": info.reason,
+    }

@@ -1,0 +1,37 @@
+"""Audio of the default microphone, by the optional package sounddevice."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+RATE = 16_000
+_PIECE = RATE // 10
+
+
+class MicrophoneError(Exception):
+    """There is no microphone to listen to. The message says what to change."""
+
+
+async def listen() -> AsyncIterator[bytes]:
+    """LINEAR16 audio at 16 kHz until the caller stops asking. Raises MicrophoneError."""
+    try:
+        import sounddevice
+    except ImportError:
+        raise MicrophoneError("the microphone needs the package sounddevice: pip install sounddevice") from None
+    except OSError:
+        raise MicrophoneError("sounddevice does not find PortAudio; install libportaudio2") from None
+    heard: asyncio.Queue[bytes] = asyncio.Queue()
+    loop = asyncio.get_running_loop()
+
+    def take(data: Any, frames: int, time: Any, status: Any) -> None:
+        loop.call_soon_threadsafe(heard.put_nowait, bytes(data))
+
+    try:
+        stream = sounddevice.RawInputStream(RATE, _PIECE, channels=1, dtype="int16", callback=take)
+    except sounddevice.PortAudioError as error:
+        raise MicrophoneError(f"the microphone does not open: {error}") from None
+    with stream:
+        while True:
+            yield await heard.get()
