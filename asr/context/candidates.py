@@ -1,0 +1,194 @@
+"""Answers that the context makes possible and that sound like what was heard.
+
+A candidate is a part of a phrase alone, within a carrier ("play …", "… please"), in the place of a similar sounding
+span of a hypothesis, or a common answer to the kind of question asked ("the second one"). Sound only chooses what is
+worth scoring; whether a candidate wins is decided by its exact acoustic score and the rescorer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from asr.context import phonetics
+from asr.context.index import PhraseIndex
+from asr.context.types import ContextEmbedding
+
+HEARD = 3
+"""Hypotheses that candidates are compared with."""
+_KEPT_PARTS = 8
+_KEPT_SPANS = 2
+_MAX_SPAN_WORDS = 6
+_MAX_HEARD_WORDS = 30
+_WEIGHT = 0.2
+"""Worth of a nat of prior weight, in units of phonetic distance, when candidates are chosen."""
+_CHANCE = 0.3
+"""Distance per phone at which a span resembles anything."""
+_LIKELY = -3.0
+"""Weight, a log probability, of a phrase that is scored however it sounds."""
+_UNKNOWN_CARRIER = 0.3
+"""What leaving the rest of a hypothesis as it was heard costs, in units of distance."""
+
+
+@dataclass(frozen=True)
+class Carrier:
+    """Words around an entity, with their sounds."""
+
+    before: str
+    after: str
+    sound_before: str
+    sound_after: str
+    logp: float
+
+
+@dataclass(frozen=True)
+class AnswerTables:
+    """What training texts say about how people answer.
+
+    carriers: (before, after) the entity → log probability, ("", "") among them. answers: by kind of question, whole
+    answers that name no entity → log probability.
+    """
+
+    carriers: dict[tuple[str, str], float] = field(default_factory=lambda: {("", ""): 0.0})
+    answers: dict[str, dict[str, float]] = field(default_factory=dict)
+
+    @cached_property
+    def by_sound(self) -> tuple[Carrier, ...]:
+        """The carriers, most frequent first."""
+        ranked = sorted(self.carriers.items(), key=lambda c: -c[1])
+        return tuple(Carrier(b, a, phonetics.phones(b), phonetics.phones(a), p) for (b, a), p in ranked)
+
+
+@dataclass(frozen=True)
+class _Heard:
+    words: tuple[str, ...]
+    starts: tuple[int, ...]
+    """First phone of each word."""
+    ids: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, text: str) -> _Heard:
+        words = tuple(text.split()[:_MAX_HEARD_WORDS])
+        starts, sound = [], ""
+        for word in words:
+            starts.append(len(sound))
+            sound += phonetics.word_phones(word)
+        return cls(words, tuple(starts), phonetics.encode([sound])[0][0, : len(sound)])
+
+
+def candidates(
+    nbest: Sequence[str], embedding: ContextEmbedding, tables: AnswerTables, limit: int, reach: float = 0.6, by_sound_only: bool = False
+) -> list[str]:
+    """Texts worth scoring that are not in the n-best.
+
+    A third of the places is for what was probably meant (an offered choice), however different it sounds.
+
+    Args:
+        nbest: texts, best first. limit: the most that are returned.
+        reach: phonetic distance, as a share of the longer text's phones, past which nothing else is returned.
+        by_sound_only: no such places; for lists without audio, where only sound can speak for a candidate.
+    """
+    heard = [h for h in (_Heard.of(t) for t in list(dict.fromkeys(nbest))[:HEARD]) if len(h.ids)]
+    if not heard or embedding.empty:
+        return []
+    costs: dict[str, float] = {}
+    for place, h in enumerate(heard):
+        found = _common(h, tables.answers.get(embedding.question, {}), reach)
+        if embedding.phrases:
+            _lower(found, _whole(h, embedding.index, tables.by_sound[: len(tables.by_sound) if place == 0 else 8], reach))
+            _lower(found, _within(h, embedding.index, reach))
+        _lower(costs, {t: c + 0.1 * place for t, c in found.items()})
+    known = set(nbest)
+    offered = [t for t in _likely(embedding.index) if t not in known][: 0 if by_sound_only else limit // 3]
+    ranked = [t for _, t in sorted((c, t) for t, c in costs.items()) if t not in known and t not in offered]
+    return [*offered, *ranked][:limit]
+
+
+def _likely(index: PhraseIndex) -> list[str]:
+    """Parts of the phrases that were probably meant: worth scoring whatever was heard, likeliest first."""
+    good = [i for i in np.argsort(-index.weights) if index.weights[i] > _LIKELY and index.parts[i].kind != "other"]
+    return [index.parts[i].text for i in good]
+
+
+def _lower(costs: dict[str, float], other: dict[str, float]) -> None:
+    for text, cost in other.items():
+        costs[text] = min(cost, costs.get(text, np.inf))
+
+
+def _global(sounds: Sequence[str], heard: _Heard, reach: float) -> NDArray[np.float32]:
+    """Distance of each sound to all that was heard, infinite past reach."""
+    ids, lengths = phonetics.encode(sounds)
+    distance = phonetics.distances(ids, lengths, heard.ids[None, :], np.array([len(heard.ids)]))
+    far = distance > reach * np.maximum(lengths, len(heard.ids))
+    return np.where(far, np.inf, distance).astype(np.float32)
+
+
+def _common(heard: _Heard, answers: dict[str, float], reach: float) -> dict[str, float]:
+    if not answers:
+        return {}
+    distance = _global([phonetics.phones(t) for t in answers], heard, reach)
+    return {t: float(d - _WEIGHT * p) for (t, p), d in zip(answers.items(), distance, strict=True) if d < np.inf}
+
+
+def _whole(heard: _Heard, index: PhraseIndex, carriers: Sequence[Carrier], reach: float) -> dict[str, float]:
+    """Parts that explain all that was heard, alone or within a carrier."""
+    alone = phonetics.distances(index.sounds, index.sound_lengths, heard.ids[None, :], np.array([len(heard.ids)]))
+    inside = phonetics.span_distances(index.sounds, index.sound_lengths, heard.ids, heard.starts)
+    prior = _WEIGHT * index.weights
+    best = np.union1d(
+        np.argsort(alone - prior)[:_KEPT_PARTS],
+        np.argsort(inside - _CHANCE * index.sound_lengths - prior)[:_KEPT_PARTS],
+    )
+    texts, sounds, priors = [], [], []
+    for i in best:
+        part, sound = index.parts[i].text, index.heard_as[i]
+        for carrier in carriers:
+            texts.append(f"{carrier.before} {part} {carrier.after}".strip())
+            sounds.append(carrier.sound_before + sound + carrier.sound_after)
+            priors.append(prior[i] + _WEIGHT * carrier.logp)
+    distance = _global(sounds, heard, reach)
+    out: dict[str, float] = {}
+    for text, cost, p in zip(texts, distance.tolist(), priors, strict=True):
+        if cost < np.inf:
+            out[text] = min(out.get(text, np.inf), cost - float(p))
+    return out
+
+
+def _within(heard: _Heard, index: PhraseIndex, reach: float) -> dict[str, float]:
+    """Parts in the place of the spans of whole words that they resemble."""
+    inside = phonetics.span_distances(index.sounds, index.sound_lengths, heard.ids, heard.starts)
+    gain = inside - _CHANCE * index.sound_lengths - _WEIGHT * index.weights
+    best = np.argsort(gain)[:_KEPT_PARTS]
+    ends = [*heard.starts[1:], len(heard.ids)]
+    spans = [
+        (s, e)
+        for s in range(len(heard.words))
+        for e in range(s + 1, min(s + _MAX_SPAN_WORDS, len(heard.words)) + 1)
+        if (s, e) != (0, len(heard.words)) and ends[e - 1] > heard.starts[s]
+    ]
+    if not spans:
+        return {}
+    pairs = [(i, span) for i in best for span in spans]
+    longest = max(ends[e - 1] - heard.starts[s] for s, e in spans)
+    b = np.full((len(pairs), longest), len(phonetics.PHONES), np.int64)
+    lengths = np.empty(len(pairs), np.int64)
+    for row, (_, (s, e)) in enumerate(pairs):
+        sound = heard.ids[heard.starts[s] : ends[e - 1]]
+        b[row, : len(sound)], lengths[row] = sound, len(sound)
+    rows = np.array([i for i, _ in pairs])
+    distance = phonetics.distances(index.sounds[rows], index.sound_lengths[rows], b, lengths)
+    out: dict[str, float] = {}
+    used: dict[int, int] = {}
+    for row in np.argsort(distance - _CHANCE * np.maximum(lengths, index.sound_lengths[rows])):
+        i, (s, e) = pairs[row]
+        far = distance[row] > reach * max(lengths[row], index.sound_lengths[i])
+        if far or used.get(i, 0) == _KEPT_SPANS:
+            continue
+        used[i] = used.get(i, 0) + 1
+        text = " ".join((*heard.words[:s], index.parts[i].text, *heard.words[e:]))
+        out.setdefault(text, float(distance[row] - _WEIGHT * index.weights[i]) + _UNKNOWN_CARRIER)
+    return out

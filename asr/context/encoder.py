@@ -1,0 +1,116 @@
+"""Turns and entries to an embedding: what runs in the reply window."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+
+from asr.context.items import Items, entries_of, items_of
+from asr.context.mining import question_of
+from asr.context.model import ContextModel, ContextModelConfig
+from asr.context.types import MAX_TURNS, MAX_VECTORS, Context, ContextEmbedding, Entry, Phrase
+from asr.errors import ModelError
+from asr.tokens import Tokenizer
+
+WEIGHTS = Path(__file__).parent.parent / "weights" / "context"
+_WEAKEST = -10.0
+"""Weight, a log probability, below which no phrase falls."""
+
+
+class ContextEncoder:
+    """Encodes contexts with a trained `ContextModel`. Blocking and CPU bound; safe to use from several threads.
+
+    Args:
+        model: the network, put into evaluation mode.
+        tokenizer: the tokens that it was trained with.
+        model_version: stamped on every embedding; the rescorer refuses any other.
+    """
+
+    def __init__(self, model: ContextModel, tokenizer: Tokenizer, model_version: str) -> None:
+        if model.config.vocab_size != tokenizer.vocab_size:
+            raise ModelError(
+                f"context: the model has {model.config.vocab_size} tokens, tokens.model {tokenizer.vocab_size}"
+            )
+        self.model = model.eval()
+        self.tokenizer = tokenizer
+        self.model_version = model_version
+
+    @classmethod
+    def load(cls, folder: Path | None = None) -> ContextEncoder:
+        """Reads config.json, context.safetensors and tokens.model; None: the shipped weights.
+
+        Raises:
+            ModelError: files are missing or do not fit together.
+        """
+        model, tokenizer, config = load_model(folder or WEIGHTS)
+        return cls(model, tokenizer, str(config["version"]))
+
+    @torch.inference_mode()
+    def encode(self, context: Context) -> ContextEmbedding:
+        """Long contexts are cut, as `docs/context.md` says; nothing of one is kept."""
+        context = Context(context.turns[-MAX_TURNS:], context.entries)
+        entries = entries_of(context)
+        config = self.model.config
+        items = items_of(context, entries, self.tokenizer, config.item_tokens, config.max_age)
+        if len(items) == 0:
+            nothing = np.zeros((0, config.dim), np.float32)
+            return ContextEmbedding(nothing, np.zeros(config.dim, np.float32), (), "none", self.model_version)
+        encoded = self.model.encode_items(items.tokens, items.kinds, items.ages, items.overlaps)
+        rows = merge_items(encoded, items)
+        vectors, summary = self.model.encode_context(rows[None], torch.zeros(1, len(rows), dtype=torch.bool))
+        logp = self.model.point(summary[0], encoded[items.turns :], items.overlaps[items.turns :])
+        return ContextEmbedding(
+            vectors=vectors[0].numpy().astype(np.float32),
+            summary=summary[0].numpy().astype(np.float32),
+            phrases=_phrases(entries, logp),
+            question=question_of(context.turns),
+            model_version=self.model_version,
+        )
+
+
+def merge_items(encoded: torch.Tensor, items: Items) -> torch.Tensor:
+    """(N, D) → (at most 64, D): turn pieces stay, then entries named in the last system turn; the other entries share
+    what room is left, neighbours in the list averaged."""
+    if len(encoded) <= MAX_VECTORS:
+        return encoded
+    turns, entries = encoded[: items.turns], encoded[items.turns :]
+    named = items.overlaps[items.turns :, 0] > 0
+    room = MAX_VECTORS - len(turns)
+    first = entries[named][: room - 1]
+    rest = torch.cat([entries[named][room - 1 :], entries[~named]])
+    groups = rest.tensor_split(min(room - len(first), len(rest))) if len(rest) else ()
+    return torch.cat([turns, first, *(g.mean(0, keepdim=True) for g in groups)])
+
+
+def _phrases(entries: list[Entry], logp: torch.Tensor) -> tuple[Phrase, ...]:
+    weights = [max(_WEAKEST, w) for w in logp[:-1].tolist()]
+    weights += [_WEAKEST] * (len(entries) - len(weights))
+    return tuple(Phrase(e.text, e.signal, w) for e, w in zip(entries, weights, strict=True))
+
+
+def load_model(folder: Path) -> tuple[ContextModel, Tokenizer, dict[str, object]]:
+    """The network, its tokens and the whole of config.json."""
+    try:
+        config = json.loads((folder / "config.json").read_text())
+        model = ContextModel(ContextModelConfig(**config["model"]))
+        tensors = load_file(folder / "context.safetensors")
+        own = {k.removeprefix("model."): v.float() for k, v in tensors.items() if k.startswith("model.")}
+        model.load_state_dict(own)
+        tokenizer = Tokenizer.load(folder / "tokens.model")
+    except (OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise ModelError(f"context weights in {folder.name!r} cannot be read: {type(error).__name__}") from error
+    return model, tokenizer, config
+
+
+def save_model(folder: Path, model: ContextModel, tokenizer: Tokenizer, config: dict[str, object]) -> None:
+    """Writes what `load_model` reads, the weights as fp16."""
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors = {f"model.{k}": v.half().contiguous() for k, v in model.state_dict().items()}
+    save_file(tensors, folder / "context.safetensors")
+    (folder / "tokens.model").write_bytes(tokenizer.proto)
+    (folder / "config.json").write_text(json.dumps({"model": asdict(model.config), **config}, indent=1) + "\n")

@@ -1,0 +1,95 @@
+"""The context's phrases and their parts, findable by words and by sound."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from asr.context import phonetics
+from asr.context.types import Phrase
+
+PART_KINDS = ("full", "last", "first", "other")
+MAX_WORDS = 10
+"""Words of a phrase that are matched; the rest of a longer one is ignored."""
+_TITLES = {"the", "a", "an", "doctor", "mr", "mrs", "dr"}
+_SMALL = {"the", "a", "an", "of", "and", "in", "on", "to", "for", "at", "i", "is", "it", "you", "me", "my", "with"}
+
+
+@dataclass(frozen=True)
+class Part:
+    """Words by which a phrase may be named; kind: one of PART_KINDS."""
+
+    text: str
+    kind: str
+    phrase: int
+    """Place of the phrase in the context's list."""
+
+
+def parts_of(text: str) -> list[tuple[str, str]]:
+    """(words, kind) by which people name something: all of it, without its article, its first or its last word.
+
+    >>> parts_of("meg bauer")
+    [('meg bauer', 'full'), ('bauer', 'last'), ('meg', 'first')]
+    """
+    words = text.split()[:MAX_WORDS]
+    if not words:
+        return []
+    parts = {" ".join(words): "full"}
+    if len(words) > 1 and words[0] in _TITLES:
+        parts.setdefault(" ".join(words[1:]), "full")
+    if len(words) > 1:
+        if words[-1] not in _SMALL and len(words) <= 4:
+            parts.setdefault(words[-1], "last")
+        if words[0] not in _SMALL:
+            parts.setdefault(words[0], "first")
+    if len(words) > 2:
+        parts.setdefault(" ".join(words[:2]), "other")
+        parts.setdefault(" ".join(words[-2:]), "other")
+    if len(words) > 3:
+        parts.setdefault(" ".join(words[:3]), "other")
+    return [(t, kind) for t, kind in parts.items() if t not in _SMALL]
+
+
+class PhraseIndex:
+    """Parts of phrases, with the strongest phrase kept where two have a part in common.
+
+    Args:
+        phrases: any number; equal texts may repeat.
+    """
+
+    def __init__(self, phrases: Sequence[Phrase]) -> None:
+        self.phrases = tuple(phrases)
+        best: dict[str, Part] = {}
+        for place, phrase in enumerate(self.phrases):
+            for text, kind in parts_of(phrase.text):
+                part = Part(text, kind, place)
+                other = best.get(text)
+                if other is None or self._rank(part) > self._rank(other):
+                    best[text] = part
+        self.parts: tuple[Part, ...] = tuple(best.values())
+        self.weights: NDArray[np.float32] = np.array([self.phrases[p.phrase].weight for p in self.parts], np.float32)
+        self.heard_as: tuple[str, ...] = tuple(phonetics.phones(p.text) for p in self.parts)
+        self.sounds, self.sound_lengths = phonetics.encode(self.heard_as)
+        self._by_text = {p.text: i for i, p in enumerate(self.parts)}
+        self.longest = max((p.text.count(" ") + 1 for p in self.parts), default=0)
+
+    def _rank(self, part: Part) -> tuple[float, float]:
+        return (self.phrases[part.phrase].weight, 1.0 if part.kind == "full" else 0.0)
+
+    def weight(self, part: Part) -> float:
+        return self.phrases[part.phrase].weight
+
+    def find(self, words: Sequence[str]) -> tuple[Part, int, int] | None:
+        """The longest part among the words, the strongest of equally long ones: (part, first word, past the last)."""
+        for size in range(min(self.longest, len(words)), 0, -1):
+            found = [
+                (self.parts[i], start, start + size)
+                for start in range(len(words) - size + 1)
+                if (i := self._by_text.get(" ".join(words[start : start + size]))) is not None
+            ]
+            if found:
+                return max(found, key=lambda f: (self.weight(f[0]), -f[1]))
+        return None

@@ -1,0 +1,70 @@
+"""What can be read off the turns without a model: the kind of question, and phrases named in it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from asr.context.types import MAX_TEXT, Entry, Question, Turn
+from asr.text import normalize
+
+TURN_SIGNAL = "turns"
+"""Signal of phrases that were found in the dialogue itself."""
+
+_WHICH = re.compile(r"\bwhich\b|\bor\b|\bwhere would you like\b|\bthere are\b|\bi found\b", re.I)
+_OPEN = re.compile(r"\b(who|whose|whom|what|where|when|how|why|name|tell me|may i have|could i get|please)\b", re.I)
+_YES_NO = re.compile(
+    r"^(is|are|do|does|did|shall|should|would|will|can|could|was|were|have|has|ok|so)\b|\bright\?|\bcorrect\?"
+    r"|\b(do you want|would you like|shall i|should i|is that|are you)\b",
+    re.I,
+)
+_CAPITALISED = re.compile(r"\b[A-Z][\w'&.-]*(?:\s+(?:(?:of|the|and|in|de|la|van|der|&)\s+)*[A-Z0-9][\w'&.-]*)*")
+_OPENERS = frozenset(
+    ["i", "the", "there", "which", "who", "whose", "what", "where", "when", "how", "do", "did", "does", "is", "are", "shall", "should", "would", "could", "can", "calling", "ok", "okay", "sure", "yes", "no", "so", "and", "or", "for", "your", "you", "we", "it", "in", "at", "on", "please", "thanks", "thank", "sorry", "hello", "hi", "great", "alright"]
+)
+
+
+def question_of(turns: Sequence[Turn]) -> Question:
+    """What the last turn asks, by its words; "none" unless the last turn is the system's."""
+    if not turns or turns[-1].speaker != "system":
+        return "none"
+    sentences = [s for s in re.split(r"(?<=[.!?])\s+", turns[-1].text[-MAX_TEXT:].strip()) if s]
+    if not sentences:
+        return "none"
+    last = sentences[-1]
+    if re.search(r"\bwhich\b|\bwho\b|\bwhose\b", last, re.I) or (_WHICH.search(last) and " or " in last):
+        return "which"
+    if _WHICH.search(last) and last.endswith("?"):
+        return "which"
+    if _YES_NO.search(last) and last.endswith("?"):
+        return "yes_no"
+    return "open" if last.endswith("?") or _OPEN.search(last) else "none"
+
+
+def phrases_in_turns(turns: Sequence[Turn]) -> list[Entry]:
+    """Names (capitalised words) and offered alternatives ("red, blue or green") of the last two system turns."""
+    found: dict[str, Entry] = {}
+    for turn in [t for t in turns if t.speaker == "system"][-2:]:
+        text = turn.text[-MAX_TEXT:]
+        pieces = [m.group() for m in _CAPITALISED.finditer(text)]
+        pieces += _alternatives(text)
+        for piece in pieces:
+            words = normalize(piece).split()
+            while words and words[0] in _OPENERS:
+                words = words[1:]
+            if words and len(words) <= 6 and len("".join(words)) > 1:
+                found.setdefault(" ".join(words), Entry(TURN_SIGNAL, " ".join(words)))
+    return list(found.values())
+
+
+def _alternatives(text: str) -> list[str]:
+    out: list[str] = []
+    for sentence in re.split(r"[.!?]", text):
+        sides = re.split(r"\bor\b", sentence)
+        if len(sides) < 2:
+            continue
+        *before, last_left = sides[0].split(",")
+        out += [" ".join(last_left.split()[-3:]), " ".join(last_left.split()[-1:])]
+        out += [b.strip() for b in before[1:] if len(b.split()) <= 4]
+        out += [" ".join(s.split()[:3]) for s in sides[1:]] + [" ".join(s.split()[:1]) for s in sides[1:]]
+    return out

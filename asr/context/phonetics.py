@@ -1,0 +1,187 @@
+"""How words sound, from their spelling alone: phones by letter rules and a weighted edit distance.
+
+No dictionary is needed at run time. The phone set is coarse (vowels that accents merge are close, a vowel costs
+less than a consonant), because the aim is to find what *might* have been heard; the acoustic model decides.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+VOWELS = "aAeEiIoOuUYW@R"
+CONSONANTS = "pbtdkgfvszSZCJTmnNlrwjh"
+PHONES = VOWELS + CONSONANTS
+_PAD = len(PHONES)
+
+# Letter rules, tried in order at each position; the first that matches wins. Phones: A ah/aw, a cat, e bed, E day,
+# i see, I bit, o go, O boy, u too, U put, Y my, W now, @ schwa, R er, S sh, Z zh, C ch, J judge, T th, N ng.
+_RULES = """
+^kn n|^gn n|^wr r|^ps s|^pn n|^x z|^wh w|^mc m@k|^mac(?=[bcdfgklmnpqrtvw]) m@k|^sch S|^tsch C|^cz C|^hu(?=[aei]) w
+tsch C|tzsch C|schw Sw|sch(?=[^aeiou]) S|sch sk|tch C|dge?(?=$) J|dg(?=[ei]) J|tion S@n|sion Z@n|cian S@n|tious S@s|cious S@s
+tial S@l|cial S@l|ture C@R|sure Z@R|ough(?=t) A|augh(?=t) A|ought At|igh Y|eigh E|aigh E|gh(?=$) |gh(?=t) |gh g
+qu kw|que(?=$) k|ck k|cc(?=[ei]) ks|cq k|ch(?=[rl]) k|ch C|ph f|sh S|th T|ng(?=$) N|ng(?=[s]) N|nk Nk|ng(?=[aou]) Ng
+ge(?=$) J|gue(?=$) g|gu(?=[ei]) g|g(?=[eiy]) J|gg g|g g
+ce(?=$) s|sc(?=[eiy]) s|c(?=[eiy]) s|c k|ss s|se(?=$) z|s(?=$) z|s s|zz z|z z|x ks
+mb(?=$) m|mn(?=$) m|kn(?=$) n|lk(?=$) k|lm(?=$) m|tt t|ted(?=$) t@d|ded(?=$) d@d|ed(?=$) d|pp p|bb b|dd d|ff f|ll l|mm m|nn n|rr r
+eau o|ieu u|iew u|oeu @|owe(?=r) W|ower WR|our WR|auer WR|ayer ER|oor Ar|oar Ar|ore(?=$) Ar|ore Ar|ar(?=[^aeiouy]|$) Ar|air er|are(?=$) er
+ear(?=[^aeiouyt]) R|ear ir|eer ir|ier ir|ere(?=$) ir|ire(?=$) YR|ure(?=$) ur|er(?=[^aeiouyr]|$) R|ir(?=[^aeiouyr]|$) R|ur(?=[^aeiouyr]|$) R|or(?=[^aeiouyr]|$) Ar|yr(?=[^aeiouy]|$) R
+a(?=[bcdfgklmnpstvz]es?$) E|i(?=[bcdfgklmnpstvz]es?$) Y|o(?=[bcdfgklmnpstvz]es?$) o|u(?=[bcdfgklmnpstvz]es?$) u|y(?=[bcdfgklmnpstvz]es?$) Y
+ai E|ay E|au A|aw A|aa A|ae i|ah A|al(?=[kt]) A|al(?=l$) A
+ee i|ea i|ei Y|ey(?=$) i|ey E|eu u|ew u|eo io|ie(?=$) i|ie i|oe(?=[bm]) i|oa o|oo u|oi O|oy O|ou W|ow(?=$) o|ow W|oe o|oh o|ue(?=$) u|ui u|uy Y
+ia(?=$) i@|io io|ia i@|ua w@|uo wo|a(?=$) @|e(?=$) |e(?=s$) |le(?=$) @l|i(?=$) i|o(?=$) o|u(?=$) u|^y j|y(?=$) i|y(?=[aeou]) j|y I
+a(?=[bcdfgklmnpqstvxz]{2}) a|a a|e e|i I|o(?=[lr]) o|o A|u @|b b|d d|f f|h(?=[^aeiouy]|$) |h h|j J|k k|l l|m m|n n|p p|q k|r r|t t|v v|w(?=[aeiouy]) w|w |' 
+"""
+
+# Frequent words of answers that no rule of English spelling gives.
+_IRREGULAR = dict(
+    pair.split("=")
+    for pair in ["the=T@", "a=@", "one=w@n", "two=tu", "four=fAr", "eight=Et", "to=tu", "of=@v", "is=Iz", "was=w@z", "are=Ar", "you=ju", "your=jAr", "do=du", "does=d@z", "who=hu", "what=w@t", "some=s@m", "come=k@m", "none=n@n", "please=pliz", "i=Y", "my=mY", "ok=okE", "hugh=hju", "shaun=SAn", "sean=SAn", "thomas=tAm@s", "stephen=stiv@n", "chloe=kloi", "zoe=zoi", "phoebe=fibi"]
+)
+
+
+def _compile_rules() -> dict[str, list[tuple[re.Pattern[str], str]]]:
+    by_letter: dict[str, list[tuple[re.Pattern[str], str]]] = {}
+    for rule in re.split(r"\n|\|(?![^()]*\))", _RULES.strip()):
+        pattern, _, phones = rule.partition(" ")
+        anchored = pattern.startswith("^")
+        body = pattern.lstrip("^")
+        compiled = re.compile((r"(?<![a-z'])" if anchored else "") + body)
+        by_letter.setdefault(body[0], []).append((compiled, phones.strip()))
+    return by_letter
+
+
+_RULES_BY_LETTER = _compile_rules()
+
+
+@lru_cache(maxsize=65536)
+def word_phones(word: str) -> str:
+    """Phones of one normalised word, one character each.
+
+    >>> word_phones("bauer"), word_phones("power")
+    ('bWR', 'pWR')
+    """
+    if word in _IRREGULAR:
+        return _IRREGULAR[word]
+    out: list[str] = []
+    i = 0
+    while i < len(word):
+        for pattern, phones in _RULES_BY_LETTER.get(word[i], ()):
+            match = pattern.match(word, i)
+            if match:
+                out.append(phones)
+                i = match.end()
+                break
+        else:
+            i += 1
+    squeezed = re.sub(r"(.)\1+", r"\1", "".join(out))
+    return squeezed or word[:1].translate(str.maketrans("aeiou'", "aeIAu@"))
+
+
+def phones(text: str) -> str:
+    """Phones of a normalised text, words joined: what is heard has no spaces."""
+    return "".join(word_phones(w) for w in text.split())
+
+
+def _substitution_costs() -> NDArray[np.float32]:
+    costs = np.ones((len(PHONES) + 1, len(PHONES) + 1), np.float32)
+    index = {p: i for i, p in enumerate(PHONES)}
+    for group, cost in (
+        (VOWELS, 0.4), ("aAeE", 0.25), ("eEiI", 0.25), ("AoOU@", 0.25), ("uUo", 0.25), ("aAW", 0.25), ("Ii", 0.1),
+        ("@IeaAU", 0.2), ("R@", 0.25), ("YaiI", 0.3), ("Rr", 0.3), ("pb", 0.35), ("td", 0.35), ("kg", 0.35),
+        ("fv", 0.35), ("sz", 0.15), ("SZ", 0.2), ("CJ", 0.3), ("SC", 0.4), ("ZJ", 0.3), ("Tfsdt", 0.5), ("Tv", 0.5),
+        ("mn", 0.4), ("nN", 0.3), ("lr", 0.6), ("wr", 0.6), ("wv", 0.5), ("ji", 0.4), ("jI", 0.4), ("wu", 0.4),
+        ("ptk", 0.6), ("bdg", 0.6), ("sS", 0.4), ("zZ", 0.4), ("lw", 0.6), ("bv", 0.5), ("pf", 0.6), ("hf", 0.7),
+    ):  # fmt: skip
+        for a in group:
+            for b in group:
+                costs[index[a], index[b]] = min(costs[index[a], index[b]], cost)
+    np.fill_diagonal(costs, 0.0)
+    return costs
+
+
+def _gap_costs() -> NDArray[np.float32]:
+    costs = np.full(len(PHONES) + 1, 0.8, np.float32)
+    for i, p in enumerate(PHONES):
+        if p in VOWELS:
+            costs[i] = 0.5
+        if p in "@hwjr":
+            costs[i] = 0.35
+    costs[_PAD] = 0.0
+    return costs
+
+
+_SUBSTITUTION = _substitution_costs()
+_GAP = _gap_costs()
+_INDEX = {p: i for i, p in enumerate(PHONES)}
+
+
+def encode(sounds: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Phone strings as a padded array.
+
+    Returns:
+        ids (N, L) int64, padded with a value past the last phone; lengths (N,) int64. L is at least 1.
+    """
+    lengths = np.array([len(s) for s in sounds], np.int64)
+    ids = np.full((len(sounds), max(1, int(lengths.max(initial=1)))), _PAD, np.int64)
+    for row, sound in enumerate(sounds):
+        ids[row, : len(sound)] = [_INDEX[p] for p in sound]
+    return ids, lengths
+
+
+def distances(
+    a: NDArray[np.int64],
+    a_lengths: NDArray[np.int64],
+    b: NDArray[np.int64],
+    b_lengths: NDArray[np.int64],
+) -> NDArray[np.float32]:
+    """Weighted edit distance of each row of a (N, A) to the same row of b (N, B); one row of b serves all. → (N,)."""
+    table = _last_rows(a, b, np.cumsum(_GAP[b], axis=1, dtype=np.float32))
+    return _at_own_length(table, a_lengths)[np.arange(len(a)), np.broadcast_to(b_lengths, len(a))]
+
+
+def span_distances(
+    a: NDArray[np.int64], a_lengths: NDArray[np.int64], text: NDArray[np.int64], word_starts: Sequence[int]
+) -> NDArray[np.float32]:
+    """Least distance of each row of a (N, A) to any run of whole words of one text (B,) that starts at word_starts. → (N,)."""
+    free = np.full(len(text), np.inf, np.float32)
+    starts = [s for s in word_starts if s > 0]
+    free[[s - 1 for s in starts]] = 0.0
+    table = _last_rows(a, text[None, :], free[None, :])
+    ends = np.array([*starts, len(text)])
+    return _at_own_length(table, a_lengths)[:, ends].min(axis=1)
+
+
+def _last_rows(
+    a: NDArray[np.int64], b: NDArray[np.int64], first_row: NDArray[np.float32]
+) -> list[NDArray[np.float32]]:
+    """The dynamic programme, a row of every pair at a time; insertions along b by a running minimum.
+
+    first_row: (1 or N, B) cost of having used no phone of a and the first 1..B of b. → rows 0..A, each (N, B + 1).
+    """
+    n = len(a)
+    gaps = np.concatenate([np.zeros((len(b), 1), np.float32), np.cumsum(_GAP[b], axis=1, dtype=np.float32)], axis=1)
+    row = np.zeros((n, b.shape[1] + 1), np.float32)
+    row[:, 1:] = first_row
+    rows = [row]
+    for i in range(a.shape[1]):
+        phone = a[:, i]
+        match = row[:, :-1] + _SUBSTITUTION[phone[:, None], b]
+        best = row + _GAP[phone][:, None]
+        np.minimum(best[:, 1:], match, out=best[:, 1:])
+        row = np.minimum.accumulate(best - gaps, axis=1) + gaps
+        rows.append(row)
+    return rows
+
+
+def _at_own_length(rows: list[NDArray[np.float32]], lengths: NDArray[np.int64]) -> NDArray[np.float32]:
+    return np.stack(rows)[lengths, np.arange(len(lengths))]
+
+
+def distance(a: str, b: str) -> float:
+    """Distance of two phone strings, in units of one clearly wrong consonant."""
+    return float(distances(*encode([a]), *encode([b]))[0])

@@ -1,0 +1,228 @@
+"""The last word on an utterance: its readings weighed with the context.
+
+    score = log P(y|x) + gate · (value(reading) − value(plain 1-best))
+
+value is a small network over the features of `features.py`; the gate, one number an utterance, says how much this
+context matters. The plain 1-best stands unless another reading beats it by a margin fitted so that contexts that are
+beside the point do no harm. Trained by minimum word error rate over lists (Prabhavalkar et al. 2018).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from difflib import SequenceMatcher
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from asr.context.candidates import AnswerTables, candidates
+from asr.context.encoder import WEIGHTS, load_model
+from asr.context.features import FEATURES, LIST_FEATURES, Pool, match, pool_features
+from asr.context.model import ContextModel
+from asr.context.phonetics import distance, phones
+from asr.context.types import BiasedWord, ContextEmbedding, Rescored
+from asr.errors import ContextError, ModelError
+from asr.hypothesis import Hypothesis
+from asr.text import normalize
+from asr.tokens import Tokenizer
+
+ForceScore = Callable[[Sequence[str]], list[Hypothesis]]
+MAX_CANDIDATES = 24
+MAX_SCORED = 16
+"""Readings of the n-best that are weighed; those after keep their order behind."""
+_SPREAD = 2.0
+"""Nats that a standard deviation of a foreign recogniser's scores, or a rank's log, is taken for."""
+_PER_DISTANCE = 2.5
+"""Nats that a unit of phonetic distance costs where no audio can be asked."""
+
+
+class ListScorer(nn.Module):
+    """Features to context scores, nats. H: readings of one list."""
+
+    def __init__(self, hidden: int = 24) -> None:
+        super().__init__()
+        self.mean = nn.Parameter(torch.zeros(len(FEATURES)), requires_grad=False)
+        self.scale = nn.Parameter(torch.ones(len(FEATURES)), requires_grad=False)
+        self.linear = nn.Linear(len(FEATURES), 1, bias=False)
+        self.value = nn.Sequential(nn.Linear(len(FEATURES), hidden), nn.Tanh(), nn.Linear(hidden, 1, bias=False))
+        self.gate = nn.Sequential(nn.Linear(len(LIST_FEATURES), 12), nn.Tanh(), nn.Linear(12, 1))
+
+    def forward(self, features: Tensor, of_list: Tensor) -> Tensor:
+        """features (..., H, FEATURES), of_list (..., LIST_FEATURES) → (..., H); the first reading's is 0."""
+        x = (features - self.mean) / self.scale
+        value = (self.linear(x) + self.value(x))[..., 0]
+        gate = torch.sigmoid(self.gate(of_list))
+        return gate * (value - value[..., :1])
+
+
+class Rescorer:
+    """Weighs n-best lists with contexts. Blocking, CPU bound; safe to use from several threads.
+
+    Args:
+        model, tokenizer: those of the context encoder. tables: how people answer.
+        forced, ranked: scorers for readings with exact log P(y|x) and for foreign lists.
+        margins: what a reading must win by, nats, for each of the two.
+    """
+
+    def __init__(
+        self,
+        model: ContextModel,
+        tokenizer: Tokenizer,
+        tables: AnswerTables,
+        forced: ListScorer,
+        ranked: ListScorer,
+        margins: tuple[float, float],
+        model_version: str,
+    ) -> None:
+        self.model, self.tokenizer, self.tables = model.eval(), tokenizer, tables
+        self.forced, self.ranked, self.margins = forced.eval(), ranked.eval(), margins
+        self.model_version = model_version
+
+    @classmethod
+    def load(cls, folder: Path | None = None) -> Rescorer:
+        """Reads a folder that `scripts/train_context` wrote; None: the shipped weights.
+
+        Raises:
+            ModelError: files are missing or do not fit together.
+        """
+        folder = folder or WEIGHTS
+        model, tokenizer, config = load_model(folder)
+        try:
+            tensors = load_file(folder / "context.safetensors")
+            tables = read_tables(json.loads(json.dumps(config["tables"])))
+            margins = tuple(float(m) for m in config["margins"])  # type: ignore[attr-defined]
+            scorers = []
+            for name in ("forced", "ranked"):
+                scorer = ListScorer()
+                scorer.load_state_dict(
+                    {k.removeprefix(f"{name}."): v.float() for k, v in tensors.items() if k.startswith(f"{name}.")}
+                )
+                scorers.append(scorer)
+            return cls(model, tokenizer, tables, *scorers, (margins[0], margins[1]), str(config["version"]))
+        except (OSError, KeyError, TypeError, ValueError, IndexError, RuntimeError) as error:
+            raise ModelError(f"context weights in {folder.name!r} cannot be read: {type(error).__name__}") from error
+
+    def rescore(
+        self, nbest: Sequence[Hypothesis], embedding: ContextEmbedding, force_score: ForceScore | None
+    ) -> Rescored:
+        """The n-best, re-ordered, with the context's candidates that beat its first reading.
+
+        Args:
+            nbest: best first. embedding: of the same model version. force_score: exact scores of texts for this
+                utterance; None for another recogniser's list, whose acoustic scores may have any scale or none
+                (all equal or not finite: the rank counts).
+
+        Returns:
+            The very same hypotheses in the same order where nothing changes.
+
+        Raises:
+            ContextError: the embedding is another model's.
+        """
+        if embedding.model_version != self.model_version:
+            raise ContextError(
+                f"context embedding of model {embedding.model_version!r}, the rescorer is {self.model_version!r}: "
+                "encode the context again"
+            )
+        same = Rescored(tuple(nbest))
+        if embedding.empty or not nbest or not normalize(nbest[0].text):
+            return same
+        head = tuple(nbest[:MAX_SCORED])
+        readings = self._forced_readings(head, embedding, force_score) if force_score else self._ranked(head, embedding)
+        pool = _pool(readings, len(head))
+        scores = self.context_scores(pool, embedding, exact=force_score is not None)
+        total = [a + s for a, s in zip(pool.acoustic, scores, strict=True)]
+        order = sorted(range(len(total)), key=lambda i: -total[i])
+        margin = self.margins[0 if force_score else 1]
+        first = order[0]
+        if first == 0 or total[first] <= total[0] + margin or readings[first].text == nbest[0].text:
+            return same
+        kept = [i for i in order if i < len(head) or total[i] > total[0] + margin]
+        ranked = [replace(readings[i], bias=0.0, context=scores[i]) for i in kept]
+        return Rescored((*ranked, *nbest[MAX_SCORED:]), True, self._biased(ranked[0].text, nbest[0].text, embedding))
+
+    def _forced_readings(
+        self, nbest: Sequence[Hypothesis], embedding: ContextEmbedding, force_score: ForceScore
+    ) -> list[Hypothesis]:
+        texts = [h.text for h in nbest]
+        found = candidates(texts, embedding, self.tables, MAX_CANDIDATES)
+        scored = force_score([*texts, *found])
+        own = [replace(h, acoustic=s.acoustic) for h, s in zip(nbest, scored, strict=False)]
+        return own + [replace(s, from_context=True) for s in scored[len(nbest) :]]
+
+    def _ranked(self, nbest: Sequence[Hypothesis], embedding: ContextEmbedding) -> list[Hypothesis]:
+        texts = [normalize(h.text) for h in nbest]
+        values = pseudo_acoustic([h.acoustic for h in nbest])
+        own = [replace(h, acoustic=v) for h, v in zip(nbest, values, strict=True)]
+        found = candidates(texts, embedding, self.tables, MAX_CANDIDATES, reach=0.45, by_sound_only=True)
+        return own + [
+            Hypothesis(t, acoustic=candidate_acoustic(t, texts, values), from_context=True) for t in found
+        ]
+
+    def context_scores(self, pool: Pool, embedding: ContextEmbedding, *, exact: bool) -> list[float]:
+        """gate · (value − value of the first) of each reading, nats."""
+        features, of_list = pool_features(pool, embedding, self.model, self.tokenizer, self.tables)
+        with torch.inference_mode():
+            scores: list[float] = (self.forced if exact else self.ranked)(features, of_list).tolist()
+        return scores
+
+    @staticmethod
+    def _biased(text: str, plain: str, embedding: ContextEmbedding) -> tuple[BiasedWord, ...]:
+        words, before = text.split(), plain.split()
+        new = {
+            j
+            for tag, _, _, start, end in SequenceMatcher(a=before, b=words, autojunk=False).get_opcodes()
+            if tag in ("replace", "insert")
+            for j in range(start, end)
+        }
+        found = match(text, embedding)
+        if found is None:
+            return tuple(BiasedWord(words[j], "", "") for j in sorted(new))
+        start = len(found.carrier[0].split())
+        end = start + len(found.part.text.split())
+        phrase = embedding.phrases[found.part.phrase]
+        return tuple(
+            BiasedWord(words[j], phrase.text, phrase.signal) if start <= j < end else BiasedWord(words[j], "", "")
+            for j in sorted(new)
+        )
+
+
+class NullContext:
+    """Stands where there is no context: hands the n-best back as it is."""
+
+    def rescore(self, nbest: Sequence[Hypothesis], *_: object) -> Rescored:
+        return Rescored(tuple(nbest))
+
+
+def _pool(readings: Sequence[Hypothesis], from_search: int) -> Pool:
+    ranks = tuple(i if i < from_search else -1 for i in range(len(readings)))
+    return Pool(tuple(normalize(h.text) for h in readings), tuple(h.acoustic for h in readings), ranks)
+
+
+def pseudo_acoustic(scores: Sequence[float]) -> list[float]:
+    """Scores of any scale, higher better, as nats below the first; by rank where they say nothing."""
+    n = len(scores)
+    usable = all(map(math.isfinite, scores)) and all(a >= b for a, b in zip(scores, scores[1:], strict=False))
+    spread = (sum((s - sum(scores) / n) ** 2 for s in scores) / n) ** 0.5 if usable else 0.0
+    if n < 3 or spread <= 1e-9 * max(1.0, abs(scores[0]) if usable else 1.0):
+        return [-_SPREAD * math.log1p(i) for i in range(n)]
+    return [-_SPREAD * min(4.0, (scores[0] - s) / spread) for s in scores]
+
+
+def candidate_acoustic(text: str, texts: Sequence[str], values: Sequence[float]) -> float:
+    """What a candidate's score may be where only texts are known: that of the reading it resembles, less a distance."""
+    sound = phones(text)
+    return max(
+        v - _PER_DISTANCE * distance(sound, phones(t)) for t, v in list(zip(texts, values, strict=True))[:5]
+    )
+
+
+def read_tables(values: dict[str, list]) -> AnswerTables:
+    """From config.json: carriers [[before, after, logp]], answers {question: [[text, logp]]}."""
+    carriers = {(str(b), str(a)): float(p) for b, a, p in values["carriers"]}
+    answers = {str(q): {str(t): float(p) for t, p in rows} for q, rows in values["answers"].items()}  # type: ignore[attr-defined]
+    return AnswerTables(carriers, answers)

@@ -1,0 +1,168 @@
+"""What goes in (turns and entries), what comes out (an embedding), and what rescoring returns."""
+
+from __future__ import annotations
+
+import json
+import math
+import struct
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from asr.errors import ContextError
+from asr.hypothesis import Hypothesis
+
+if TYPE_CHECKING:
+    from asr.context.index import PhraseIndex
+
+Speaker = Literal["user", "system"]
+Question = Literal["none", "open", "which", "yes_no"]
+QUESTIONS: tuple[Question, ...] = ("none", "open", "which", "yes_no")
+
+MAX_VECTORS = 64
+MAX_TURNS = 8
+"""Older turns are ignored."""
+MAX_PHRASES = 5_000
+"""Entries past this many are ignored, last first."""
+MAX_TEXT = 400
+"""Characters of a turn (its end) or an entry (its beginning) that are read."""
+
+_MAGIC = b"CCE1"
+_MAX_BYTES = 4_000_000
+_MAX_WIDTH = 1024
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One turn of the dialogue, as it was recognised or said; any casing."""
+
+    speaker: Speaker
+    text: str
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Something a service knows: the signal is any name ("contacts", "devices", or one of your own)."""
+
+    signal: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Context:
+    """turns: oldest first. Anything may be empty."""
+
+    turns: tuple[Turn, ...] = ()
+    entries: tuple[Entry, ...] = ()
+
+    def __bool__(self) -> bool:
+        return any(t.text.strip() for t in self.turns) or any(e.text.strip() for e in self.entries)
+
+
+@dataclass(frozen=True)
+class Phrase:
+    """Normalised words that may be said next; weight: log of the probability that this entry is the one meant."""
+
+    text: str
+    signal: str
+    weight: float
+
+
+@dataclass(frozen=True)
+class ContextEmbedding:
+    """A context as the rescorer reads it.
+
+    vectors: (n, d) float32, n at most 64, turns first; none for an empty context. summary: (d,) float32.
+    question: what the last system turn asks. It is a value: serialise it with `to_bytes`.
+    """
+
+    vectors: NDArray[np.float32]
+    summary: NDArray[np.float32]
+    phrases: tuple[Phrase, ...]
+    question: Question
+    model_version: str
+
+    @property
+    def empty(self) -> bool:
+        return len(self.vectors) == 0 and not self.phrases
+
+    @cached_property
+    def index(self) -> PhraseIndex:
+        """The phrases by sound and by word; built once, on first use."""
+        from asr.context.index import PhraseIndex  # the index is made of phrases: the import would be circular
+
+        return PhraseIndex(self.phrases)
+
+    def to_bytes(self) -> bytes:
+        """A little-endian record: magic, header length, JSON header, vectors, summary."""
+        header = json.dumps(
+            {
+                "version": self.model_version,
+                "question": self.question,
+                "shape": list(self.vectors.shape),
+                "phrases": [[p.text, p.signal, round(p.weight, 4)] for p in self.phrases],
+            },
+            ensure_ascii=True,
+        ).encode()
+        values = np.concatenate([self.vectors.reshape(-1), self.summary]).astype("<f4")
+        return _MAGIC + struct.pack("<I", len(header)) + header + values.tobytes()
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> ContextEmbedding:
+        """Reads what `to_bytes` wrote; every size is checked before it is used.
+
+        Raises:
+            ContextError: the bytes are not a whole embedding of this format.
+        """
+        try:
+            return cls._parse(data)
+        except (ValueError, TypeError, KeyError, struct.error, RecursionError) as error:
+            if isinstance(error, ContextError):
+                raise
+            raise ContextError("context embedding: damaged, encode the context again") from None
+
+    @classmethod
+    def _parse(cls, data: bytes) -> ContextEmbedding:
+        if data[:4] != _MAGIC or len(data) > _MAX_BYTES:
+            raise ContextError("context embedding: not of this format, encode the context again")
+        (size,) = struct.unpack("<I", data[4:8])
+        if 8 + size > len(data):
+            raise ContextError("context embedding: cut short, encode the context again")
+        header = json.loads(data[8 : 8 + size])
+        n, width = (int(x) for x in header["shape"])
+        if not (0 <= n <= MAX_VECTORS and 0 < width <= _MAX_WIDTH and len(data) == 8 + size + 4 * (n + 1) * width):
+            raise ContextError("context embedding: its sizes do not fit, encode the context again")
+        values = np.frombuffer(data, "<f4", offset=8 + size).astype(np.float32)
+        phrases = tuple(Phrase(str(t), str(s), float(w)) for t, s, w in header["phrases"])
+        if not np.isfinite(values).all() or not all(math.isfinite(p.weight) for p in phrases):
+            raise ContextError("context embedding: holds values that are no numbers, encode the context again")
+        if header["question"] not in QUESTIONS or len(phrases) > MAX_PHRASES:
+            raise ContextError("context embedding: its header does not fit, encode the context again")
+        return cls(
+            vectors=values[: n * width].reshape(n, width),
+            summary=values[n * width :],
+            phrases=phrases,
+            question=header["question"],
+            model_version=str(header["version"]),
+        )
+
+
+@dataclass(frozen=True)
+class BiasedWord:
+    """A word of the answer that only the context brought, and the phrase that did."""
+
+    word: str
+    phrase: str
+    signal: str
+
+
+@dataclass(frozen=True)
+class Rescored:
+    """The n-best in its new order; changed: another text came first because of the context."""
+
+    nbest: tuple[Hypothesis, ...]
+    changed: bool = False
+    biased_words: tuple[BiasedWord, ...] = ()

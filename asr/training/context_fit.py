@@ -1,0 +1,192 @@
+"""Fits the rescorer's scorers to lists, and its margins to dev under the condition that no context does harm."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from asr.context.candidates import AnswerTables
+from asr.context.features import Pool, pool_features
+from asr.context.model import ContextModel
+from asr.context.rescorer import MAX_SCORED, ListScorer, candidate_acoustic, pseudo_acoustic
+from asr.tokens import Tokenizer
+from asr.training.context_lists import ContextList
+
+HARM_WEIGHT = {"relevant": 1.0, "irrelevant": 1.5, "anti": 1.5}
+MARGINS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0)
+
+
+@dataclass(frozen=True)
+class Example:
+    """One list ready for the scorer. H readings, the plain 1-best first.
+
+    features (H, F), of_list (G,), acoustic (H,), errors (H,): word errors of each reading.
+    """
+
+    id: str
+    set: str
+    condition: str
+    words: int
+    texts: tuple[str, ...]
+    features: Tensor
+    of_list: Tensor
+    acoustic: Tensor
+    errors: Tensor
+
+
+def word_errors(reference: str, text: str) -> int:
+    """Levenshtein distance of words."""
+    a, b = reference.split(), text.split()
+    row = list(range(len(b) + 1))
+    for i, x in enumerate(a, 1):
+        last, row[0] = row[0], i
+        for j, y in enumerate(b, 1):
+            last, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, last + (x != y))
+    return row[-1]
+
+
+def example(
+    item: ContextList, model: ContextModel, tokenizer: Tokenizer, tables: AnswerTables, *, exact: bool
+) -> Example:
+    """exact: with the acoustic scores; else as a foreign recogniser's list, ranks only."""
+    texts = item.decoded.texts[:MAX_SCORED]
+    own = item.decoded.acoustic[:MAX_SCORED]
+    others = item.acoustic
+    if not exact:
+        values = pseudo_acoustic([0.0] * len(texts))
+        others = tuple(candidate_acoustic(t, texts, values) for t in item.texts)
+        own = tuple(values)
+    ranks = (*range(len(texts)), *([-1] * len(item.texts)))
+    pool = Pool((*texts, *item.texts), (*own, *others), ranks)
+    features, of_list = pool_features(pool, item.embedding, model, tokenizer, tables)
+    reference = item.decoded.row.text
+    errors = torch.tensor([float(word_errors(reference, t)) for t in pool.texts])
+    return Example(
+        item.decoded.row.id, item.decoded.row.set, item.condition, len(reference.split()), pool.texts, features,
+        of_list, torch.tensor(pool.acoustic), errors,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Stack:
+    features: Tensor
+    of_list: Tensor
+    acoustic: Tensor
+    errors: Tensor
+    weights: Tensor
+    absent: Tensor
+
+
+def _stack(examples: Sequence[Example]) -> _Stack:
+    longest = max(len(e.texts) for e in examples)
+
+    def pad(x: Tensor, value: float) -> Tensor:
+        shape = (longest - len(x), *x.shape[1:])
+        return torch.cat([x, torch.full(shape, value)])
+
+    lengths = torch.tensor([len(e.texts) for e in examples])
+    return _Stack(
+        torch.stack([pad(e.features, 0.0) for e in examples]),
+        torch.stack([e.of_list for e in examples]),
+        torch.stack([pad(e.acoustic, 0.0) for e in examples]),
+        torch.stack([pad(e.errors, 0.0) for e in examples]),
+        torch.tensor([HARM_WEIGHT[e.condition] for e in examples]),
+        torch.arange(longest)[None, :] >= lengths[:, None],
+    )
+
+
+def fit(
+    examples: Sequence[Example], *, steps: int = 400, batch: int = 256, seed: int = 1
+) -> ListScorer:
+    """Minimum word error rate over lists, with a little cross-entropy towards the best reading to begin with."""
+    torch.manual_seed(seed)
+    rng = random.Random(seed)
+    scorer = ListScorer()
+    data = _stack(examples)
+    rows = data.features[~data.absent]
+    scorer.mean.data = rows.mean(0)
+    scorer.scale.data = rows.std(0).clamp(min=0.05)
+    optimiser = torch.optim.AdamW(scorer.parameters(), lr=6e-3, weight_decay=0.05)
+    places = list(range(len(examples)))
+    for step in range(steps):
+        for group in optimiser.param_groups:
+            group["lr"] = 6e-3 * (1 - step / steps)
+        chosen = torch.tensor(rng.sample(places, min(batch, len(places))))
+        loss = _loss(scorer, data, chosen, mix=max(0.1, 0.7 - step / steps))
+        optimiser.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(scorer.parameters(), 1.0)
+        optimiser.step()
+    return scorer.eval()
+
+
+def _loss(scorer: ListScorer, data: _Stack, chosen: Tensor, mix: float) -> Tensor:
+    absent = data.absent[chosen]
+    total = data.acoustic[chosen] + scorer(data.features[chosen], data.of_list[chosen])
+    logp = total.masked_fill(absent, -1e4).log_softmax(1)
+    errors = data.errors[chosen]
+    risk = (logp.exp() * (errors - errors[:, :1]) * ~absent).sum(1)
+    least = errors.masked_fill(absent, 1e4).min(1, keepdim=True).values
+    best = (errors == least) & ~absent
+    entropy = -(logp.masked_fill(~best, -1e4)).logsumexp(1)
+    return ((risk + mix * entropy) * data.weights[chosen]).mean()
+
+
+@torch.inference_mode()
+def choose(examples: Sequence[Example], scorer: ListScorer, margin: float) -> list[int]:
+    """Place of the reading that wins each list."""
+    out = []
+    for e in examples:
+        total = e.acoustic + scorer(e.features, e.of_list)
+        first = int(total.argmax())
+        out.append(first if total[first] > total[0] + margin else 0)
+    return out
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One condition's word errors before and after, words, and utterances that only the context made wrong."""
+
+    plain: float
+    rescored: float
+    words: int
+    false_bias: int
+    utterances: int
+
+    @property
+    def relative(self) -> float:
+        return self.rescored / max(1.0, self.plain) - 1.0
+
+
+def outcome(examples: Sequence[Example], chosen: Sequence[int]) -> Outcome:
+    pairs = [(float(e.errors[0]), float(e.errors[c])) for e, c in zip(examples, chosen, strict=True)]
+    return Outcome(
+        sum(p for p, _ in pairs),
+        sum(r for _, r in pairs),
+        sum(e.words for e in examples),
+        sum(p == 0 and r > 0 for p, r in pairs),
+        len(examples),
+    )
+
+
+def fit_margin(dev: Sequence[Example], scorer: ListScorer) -> float:
+    """The margin with the fewest errors on relevant contexts of those under which no other context does harm:
+    at most +1% errors and 1% of utterances made wrong, under each condition."""
+    best, best_errors = MARGINS[-1], float("inf")
+    for margin in MARGINS:
+        chosen = choose(dev, scorer, margin)
+        by = {}
+        for condition in HARM_WEIGHT:
+            picked = [i for i, e in enumerate(dev) if e.condition == condition]
+            by[condition] = outcome([dev[i] for i in picked], [chosen[i] for i in picked])
+        harmless = all(
+            by[c].relative <= 0.01 and by[c].false_bias <= 0.01 * by[c].utterances for c in ("irrelevant", "anti")
+        )
+        if harmless and by["relevant"].false_bias <= 0.01 * by["relevant"].utterances:
+            if by["relevant"].rescored < best_errors:
+                best, best_errors = margin, by["relevant"].rescored
+    return best
