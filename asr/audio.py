@@ -110,8 +110,8 @@ class Resampler:
         held = np.concatenate([self._rest, samples])
         whole = len(held) // self._block * self._block
         self._rest = held[whole:]
-        blocks = [self._stream.resample_chunk(b) for b in np.split(held[:whole], range(self._block, whole, self._block))]
-        return np.concatenate(blocks).astype(np.float32)
+        blocks = np.split(held[:whole], range(self._block, whole, self._block))
+        return np.concatenate([self._stream.resample_chunk(b) for b in blocks]).astype(np.float32)
 
     def flush(self) -> Samples:
         """The rest; ends the stream."""

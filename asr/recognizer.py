@@ -45,7 +45,13 @@ class Recognizer:
     """
 
     def __init__(
-        self, model: AcousticModel, tokenizer: Tokenizer, *, beam: int = 8, chunk_ms: int = 320, version: str = "unnamed"
+        self,
+        model: AcousticModel,
+        tokenizer: Tokenizer,
+        *,
+        beam: int = 8,
+        chunk_ms: int = 320,
+        version: str = "unnamed",
     ) -> None:
         if model.vocab_size != tokenizer.vocab_size:
             raise ModelError(f"model has {model.vocab_size} outputs, its tokens are {tokenizer.vocab_size}")

@@ -73,7 +73,7 @@ class Tokenizer:
         return ids if self.unknown not in ids else self.encode(text)
 
     def decode(self, ids: Sequence[int]) -> str:
-        return "".join(self.pieces[i] for i in ids).replace(WORD_START, " ").strip()
+        return " ".join("".join(self.pieces[i] for i in ids).replace(WORD_START, " ").split())
 
     def can_spell(self, text: str) -> bool:
         return self.unknown not in self._pieces.encode(text)

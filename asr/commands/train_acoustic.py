@@ -41,7 +41,7 @@ def main(
     data: Annotated[Path, typer.Option(help="Folder with speech/, followups/ and text/.")],
     out: Annotated[Path, typer.Option(help="Folder for cache, checkpoint, log and model; outside the repository.")],
     pretrained: Annotated[Path | None, typer.Option(help="Whisper tiny.en's encoder as safetensors.")] = None,
-    extra: Annotated[list[Path] | None, typer.Option(help="More manifests (NAME-train.jsonl), with their shards.")] = None,
+    extra: Annotated[list[Path] | None, typer.Option(help="More manifests, NAME-train.jsonl.gz.")] = None,
     hours: Annotated[float, typer.Option(help="Hours of training in all.")] = 1.5,
     preset: Annotated[str, typer.Option(help="Model size: base or tiny.")] = "base",
     vocab: Annotated[int, typer.Option(help="SentencePiece pieces, the blank included.")] = 256,
@@ -60,7 +60,8 @@ def main(
         console.print("training tokens on the texts ...")
         tokenizer = Tokenizer.train(text_lines(data), vocab)
         (out / "tokens.model").write_bytes(tokenizer.proto)
-    manifests = sorted([*data.glob("speech/*/*-train.jsonl.gz"), *data.glob("followups/*-train.jsonl.gz"), *(extra or [])])
+    manifests = [*data.glob("speech/*/*-train.jsonl.gz"), *data.glob("followups/*-train.jsonl.gz")]
+    manifests = sorted(manifests) + (extra or [])
     manifests = [m for m in manifests if not m.name.startswith(("untranscribed", "alnum_weak"))]
     dev_manifests = sorted([*data.glob("speech/*/*-dev.jsonl.gz"), *data.glob("followups/*-dev.jsonl.gz")])
     dev_manifests = [m for m in dev_manifests if not m.name.startswith("alnum_weak")]

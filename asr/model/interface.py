@@ -1,4 +1,4 @@
-"""What search and recogniser need of an acoustic model; the chunked transducer and torchaudio's Emformer both have it."""
+"""What search and recogniser need of an acoustic model: the chunked transducer and torchaudio's Emformer have it."""
 
 from __future__ import annotations
 

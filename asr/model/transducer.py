@@ -83,10 +83,6 @@ class Transducer(nn.Module):
         """Logits of `join_encoded`'s and the predictor's outputs, (..., joined) each, broadcast → (..., V)."""
         return self.join_out(torch.tanh(encoded + predicted))
 
-    def lattice(self, encoded: Tensor, tokens: Tensor) -> Tensor:
-        """encoded (B, T, encoded), tokens (B, U) → logits (B, T, U + 1, V), for training."""
-        return self.join(self.join_encoded(encoded)[:, :, None], self.predictor(tokens)[:, None])
-
     def ctc(self, encoded: Tensor) -> Tensor:
         """(B, T, encoded) → (B, T, V) log-probabilities."""
         return self.ctc_out(encoded).log_softmax(-1)

@@ -16,14 +16,18 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torchaudio
 from torch import Tensor
 
 from asr.features import log_mel
 from asr.model import PRESETS, Transducer, load_whisper_encoder, save_model
 from asr.tokens import Tokenizer
 from asr.training.augment import augment, collate, mask_features
+from asr.training.losses import band_starts, banded_rnnt_loss
 from asr.training.speech import SpeechCache, Utterance, batches, draw_epoch
+
+
+BAND = 8
+"""Token positions of each frame that the RNN-T loss looks at."""
 
 
 @dataclass(frozen=True)
@@ -112,7 +116,13 @@ def learning_rate(recipe: Recipe, share: float, frozen: bool) -> float:
 
 
 def loss_of(
-    model: Transducer, features: Tensor, lengths: Tensor, texts: list[list[int]], chunk: int, rnnt: bool, ctc_weight: float
+    model: Transducer,
+    features: Tensor,
+    lengths: Tensor,
+    texts: list[list[int]],
+    chunk: int,
+    rnnt: bool,
+    ctc_weight: float,
 ) -> tuple[Tensor, dict[str, float]]:
     """Loss per token of a batch: features (B, F, 80), lengths (B,) in frames of 10 ms."""
     blank = model.config.blank
@@ -125,18 +135,26 @@ def loss_of(
         row[: len(text)] = torch.tensor(text)
     targets, frames = targets.to(features.device), (lengths // 4).to(torch.int32)
     total = counts.sum()
-    ctc = torch.nn.functional.ctc_loss(
-        model.ctc(encoded).float().transpose(0, 1), targets, frames, counts, blank, reduction="sum", zero_infinity=True
-    )
+    scores = model.ctc(encoded).float()
+    ctc = torch.nn.functional.ctc_loss(scores.transpose(0, 1), targets, frames, counts, blank, reduction="sum")
     parts = {"ctc": float(ctc.detach() / total)}
     if not rnnt:
         return ctc / total, parts
-    logits = model.lattice(encoded, targets).float()
-    transducer = torchaudio.functional.rnnt_loss(
-        logits, targets.int(), frames.to(logits.device), counts.to(logits.device), blank=blank, reduction="sum"
-    )
+    frames, counts = frames.to(features.device), counts.to(features.device)
+    starts = band_starts(scores, targets, frames, counts, blank, BAND)
+    at = starts[..., None] + torch.arange(BAND, device=features.device)
+    predicted = model.predictor(targets)
+    rows = torch.arange(len(texts), device=features.device)[:, None, None]
+    predicted = predicted[rows, at.clamp(max=predicted.shape[1] - 1)]
+    logits = model.join(model.join_encoded(encoded)[:, :, None], predicted).float()
+    transducer = banded_rnnt_loss(logits, targets, starts, frames, counts, blank)
     parts["rnnt"] = float(transducer.detach() / total)
     return (ctc_weight * ctc + (1 - ctc_weight) * transducer) / total, parts
+
+
+def needed_frames(tokens: list[int]) -> int:
+    """Frames that a CTC alignment takes at least: one a token, and a blank between equal ones."""
+    return len(tokens) + sum(a == b for a, b in zip(tokens, tokens[1:], strict=False))
 
 
 def prepare(
@@ -147,7 +165,8 @@ def prepare(
     padded, lengths = collate(waves)
     features = mask_features(log_mel(padded.to(device)), lengths, rng)
     texts = [tokenizer.sample(u.text) if rng.random() < 0.2 else tokenizer.encode(u.text) for u in batch]
-    return features, lengths, texts
+    fits = [i for i, t in enumerate(texts) if needed_frames(t) <= int(lengths[i]) // 4]
+    return features[fits], lengths[fits], [texts[i] for i in fits]
 
 
 def greedy_ctc(model: Transducer, features: Tensor, chunk: int) -> list[list[int]]:

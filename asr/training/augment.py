@@ -19,9 +19,10 @@ def change_speed(samples: Samples, factor: float) -> Samples:
 
 def coloured_noise(count: int, slope: float, rng: np.random.Generator) -> Samples:
     """Noise of unit power whose spectrum falls as 1 / f^slope (0 white, 1 pink, 2 brown)."""
-    spectrum = np.fft.rfft(rng.standard_normal(count))
+    whole = -(-count // 4096) * 4096  # lengths with large prime factors transform slowly
+    spectrum = np.fft.rfft(rng.standard_normal(whole))
     spectrum /= np.maximum(np.arange(len(spectrum)), 1.0) ** (slope / 2)
-    noise = np.fft.irfft(spectrum, count)
+    noise = np.fft.irfft(spectrum, whole)[:count]
     return (noise / (noise.std() + 1e-9)).astype(np.float32)
 
 

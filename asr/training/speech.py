@@ -38,7 +38,7 @@ class Utterance:
 
 
 def for_acoustic(line: dict[str, object]) -> bool:
-    """Half of the follow-up turns stay unheard by the acoustic model, so that the rescorer can learn from its errors."""
+    """Half of the follow-up turns stay unheard by the acoustic model: the rescorer learns from its errors on them."""
     if "set" not in line or line["set"] in ALWAYS_ACOUSTIC:
         return True
     return hashlib.md5(str(line["id"]).encode()).digest()[0] % 2 == 0

@@ -1,0 +1,78 @@
+import io
+
+import numpy as np
+import pytest
+import soundfile
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from asr.audio import Resampler, check_samples, decode_pcm, read_container
+from asr.errors import AudioError
+
+
+def test_linear16_scale() -> None:
+    assert decode_pcm(np.array([0, 16384, -32768], "<i2").tobytes(), "LINEAR16").tolist() == [0.0, 0.5, -1.0]
+
+
+@pytest.mark.parametrize(("encoding", "subtype"), [("MULAW", "ULAW"), ("ALAW", "ALAW")])
+def test_companded_codes_decode_as_libsndfile_does(encoding: str, subtype: str) -> None:
+    codes = bytes(range(256))
+    file = io.BytesIO(codes)
+    expected, _ = soundfile.read(file, channels=1, samplerate=8000, format="RAW", subtype=subtype, dtype="float32")
+    assert np.array_equal(decode_pcm(codes, encoding), expected)
+
+
+@pytest.mark.parametrize(
+    ("data", "encoding", "says"),
+    [
+        (b"123", "LINEAR16", "whole LINEAR16 samples"),
+        (b"12345", "FLOAT32", "whole FLOAT32 samples"),
+        (np.array([np.nan], "<f4").tobytes(), "FLOAT32", "NaN"),
+        (b"", "MP3", "use one of"),
+    ],
+)
+def test_bad_pcm_says_what_to_change(data: bytes, encoding: str, says: str) -> None:
+    with pytest.raises(AudioError, match=says):
+        decode_pcm(data, encoding)
+
+
+@pytest.mark.parametrize("fmt", ["WAV", "FLAC"])
+def test_containers_are_mixed_to_mono(fmt: str) -> None:
+    stereo = np.stack([np.full(800, 0.5), np.full(800, -0.25)], 1).astype(np.float32)
+    file = io.BytesIO()
+    soundfile.write(file, stereo, 22_050, format=fmt)
+    samples, rate = read_container(file.getvalue())
+    assert rate == 22_050 and samples.shape == (800,)
+    assert np.allclose(samples, 0.125, atol=1e-4)
+
+
+def test_not_a_container() -> None:
+    with pytest.raises(AudioError, match="WAV, FLAC or Ogg"):
+        read_container(b"RIFF no")
+
+
+@pytest.mark.parametrize("rate", [0, 7999, 48001, -1])
+def test_impossible_rates(rate: int) -> None:
+    with pytest.raises(AudioError, match="8000 to 48000"):
+        Resampler(rate)
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.sampled_from([8000, 11_025, 22_050, 44_100, 48_000]), st.lists(st.integers(0, 3000), max_size=8))
+def test_resampling_does_not_depend_on_the_cut(rate: int, cuts: list[int]) -> None:
+    samples = np.random.default_rng(1).standard_normal(6000).astype(np.float32)
+
+    def run(parts: list[np.ndarray]) -> np.ndarray:
+        resampler = Resampler(rate)
+        return np.concatenate([*(resampler.accept(p) for p in parts), resampler.flush()])
+
+    whole = run([samples])
+    assert np.array_equal(whole, run(np.split(samples, np.clip(np.cumsum(cuts), 0, 6000))))
+    assert abs(len(whole) - 6000 * 16_000 / rate) < 2
+
+
+def test_samples_must_be_mono_float32() -> None:
+    with pytest.raises(AudioError, match="mono float32"):
+        check_samples(np.zeros((2, 2), np.float32))
+    with pytest.raises(AudioError, match="mono float32"):
+        check_samples(np.zeros(2))  # type: ignore[arg-type]

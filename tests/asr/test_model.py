@@ -1,0 +1,100 @@
+from pathlib import Path
+
+import pytest
+import torch
+
+from asr.errors import ModelError
+from asr.model import PRESETS, ModelConfig, Transducer, load_model, save_model
+from asr.model.encoder import EncoderState, chunk_mask
+from asr.tokens import Tokenizer
+
+
+def stream(model: Transducer, features: torch.Tensor, chunk: int) -> torch.Tensor:
+    """(B, F, 80) in chunks of `chunk` feature frames."""
+    batch = len(features)
+    before, after = torch.randn(batch, model.lookback, 80), torch.zeros(batch, model.lookahead, 80)
+    padded, state, out = torch.cat([before, features, after], 1), model.initial_state(batch), []
+    for at in range(0, features.shape[1], chunk):
+        encoded, state = model.encode(padded[:, at : at + model.lookback + chunk + model.lookahead], state)
+        out.append(encoded)
+    return torch.cat(out, 1)
+
+
+@pytest.mark.parametrize("chunk", [8, 16, 32])
+@torch.inference_mode()
+def test_streaming_computes_what_training_computes(tiny_model: Transducer, chunk: int) -> None:
+    """Over more frames than there are positions, and with garbage before the first frame."""
+    features = torch.randn(2, 320, 80)
+    whole = tiny_model.join_encoded(tiny_model.encoder(features, chunk // 2))
+    assert tiny_model.config.positions < 320 // 2
+    assert torch.allclose(stream(tiny_model, features, chunk), whole, atol=1e-5)
+
+
+@torch.inference_mode()
+def test_streams_at_different_ages_share_a_batch(tiny_model: Transducer) -> None:
+    features, need = torch.randn(1, 3 + 3 * 16, 80), 2 + 16 + 1
+    alone = [tiny_model.initial_state(1)]
+    outputs = []
+    for i in range(3):
+        out, state = tiny_model.encode(features[:, 16 * i : 16 * i + need], alone[-1])
+        outputs.append(out)
+        alone.append(state)
+
+    def cat(a: EncoderState, b: EncoderState) -> EncoderState:
+        keys = tuple(torch.cat(p) for p in zip(a.keys, b.keys, strict=True))
+        values = tuple(torch.cat(p) for p in zip(a.values, b.values, strict=True))
+        return EncoderState(keys, values, torch.cat([a.position, b.position]))
+
+    both = torch.cat([features[:, :need], features[:, 32 : 32 + need]])
+    together, _ = tiny_model.encode(both, cat(alone[0], alone[2]))
+    assert torch.allclose(together, torch.cat([outputs[0], outputs[2]]), atol=1e-5)
+
+
+def test_chunk_mask() -> None:
+    assert chunk_mask(6, 2, 2).int().tolist() == [
+        [1, 1, 0, 0, 0, 0],
+        [1, 1, 0, 0, 0, 0],
+        [1, 1, 1, 1, 0, 0],
+        [1, 1, 1, 1, 0, 0],
+        [0, 0, 1, 1, 1, 1],
+        [0, 0, 1, 1, 1, 1],
+    ]
+
+
+@torch.inference_mode()
+def test_predictor_steps_agree_with_the_whole(tiny_model: Transducer) -> None:
+    tokens = torch.tensor([[5, 9, 5, 7]])
+    whole = tiny_model.predictor(tokens)
+    out, state = tiny_model.start(1)
+    steps = [out]
+    for token in tokens[0]:
+        out, state = tiny_model.predict(token[None], state)
+        steps.append(out)
+    assert torch.allclose(torch.stack(steps, 1), whole, atol=1e-6)
+
+
+def test_files(tmp_path: Path, tiny_model: Transducer, tiny_tokenizer: Tokenizer) -> None:
+    save_model(tmp_path, tiny_model, tiny_tokenizer, "v1")
+    model, tokenizer, version = load_model(tmp_path)
+    assert version == "v1" and tokenizer.pieces == tiny_tokenizer.pieces
+    for name, weight in model.state_dict().items():
+        assert torch.allclose(weight, tiny_model.state_dict()[name], atol=2e-2, rtol=1e-3)
+    (tmp_path / "encoder.safetensors").write_bytes(b"short")
+    with pytest.raises(ModelError, match="encoder|header|acoustic model"):
+        load_model(tmp_path)
+
+
+def test_missing_and_mismatched_files(tmp_path: Path, tiny_model: Transducer, tiny_tokenizer: Tokenizer) -> None:
+    with pytest.raises(ModelError, match="config.json"):
+        load_model(tmp_path)
+    save_model(tmp_path, Transducer(PRESETS["tiny"](99)), tiny_tokenizer, "v1")
+    with pytest.raises(ModelError, match="99 outputs"):
+        load_model(tmp_path)
+    with pytest.raises(ModelError, match="unknown fields: colour"):
+        ModelConfig.from_dict({"vocab_size": 9, "colour": 1})
+
+
+@pytest.mark.parametrize("chunk_ms", [0, 30, 100, -40, 100_000])
+def test_impossible_chunks(tiny_model: Transducer, chunk_ms: int) -> None:
+    with pytest.raises(ModelError, match="multiple of 40"):
+        tiny_model.chunk_frames(chunk_ms)

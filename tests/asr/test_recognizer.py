@@ -1,0 +1,115 @@
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from asr.audio import Samples
+from asr.endpoint import EndpointRule
+from asr.errors import AudioError, ModelError, UnspellableError
+from asr.hypothesis import Result
+from asr.model import PRESETS, Transducer
+from asr.recognizer import Recognizer, StreamOptions
+from asr.search import force_score
+
+
+def plain(result: Result) -> tuple[object, ...]:
+    """All that a result says, without its encoder frames."""
+    return result.nbest, result.is_final, result.start_s, result.end_s, result.endpoint_s
+
+
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(cuts=st.lists(st.integers(0, 20_000), max_size=12), rate=st.sampled_from([8000, 16_000, 44_100]))
+def test_the_cut_of_the_audio_changes_nothing(
+    tiny_recognizer: Recognizer, speech: Samples, cuts: list[int], rate: int
+) -> None:
+    stream = tiny_recognizer.open(StreamOptions(rate))
+    parts = np.split(speech, np.clip(np.cumsum(cuts), 0, len(speech)))
+    pieces = [plain(r) for p in parts for r in stream.accept(p)] + [plain(r) for r in stream.finish()]
+    whole = tiny_recognizer.open(StreamOptions(rate))
+    assert pieces == [plain(r) for r in [*whole.accept(speech), *whole.finish()]]
+
+
+def test_recognition_gives_text_times_and_confidence(tiny_recognizer: Recognizer, speech: Samples) -> None:
+    result = tiny_recognizer.recognize(speech)
+    best = result.nbest[0]
+    assert best.text and best.text == " ".join(w.text for w in best.words)
+    assert 0 < best.confidence <= 1
+    assert all(0 <= w.start_s < w.end_s <= 3.5 and 0 < w.confidence <= 1 for w in best.words)
+    assert [h.score for h in result.nbest] == sorted((h.score for h in result.nbest), reverse=True)
+    assert result.end_s == 3.0 and result.is_final and result.stability == 1
+
+
+def test_interim_results_lead_to_the_final(tiny_recognizer: Recognizer, speech: Samples) -> None:
+    stream = tiny_recognizer.open(StreamOptions(interim_results=True, endpointing=False))
+    results = [r for part in np.split(speech, 30) for r in stream.accept(part)] + stream.finish()
+    partials, final = [r for r in results if not r.is_final], results[-1]
+    assert len(partials) >= 3 and final.is_final and sum(r.is_final for r in results) == 1
+    assert all(0 <= r.stability <= 1 and len(r.nbest) == 1 for r in partials)
+    quiet = tiny_recognizer.open(StreamOptions(endpointing=False))
+    assert [plain(r) for r in [*quiet.accept(speech), *quiet.finish()]] == [plain(final)]
+
+
+def endpoints(recognizer: Recognizer, speech: Samples, single: bool) -> list[Result]:
+    rule = EndpointRule(silence_s=0.3, longest_s=1.0)
+    stream = recognizer.open(StreamOptions(single_utterance=single, endpoint=rule))
+    return [r for part in np.split(speech, 12) for r in stream.accept(part)] + stream.finish()
+
+
+def test_a_stream_goes_on_after_an_endpoint(tiny_recognizer: Recognizer, speech: Samples) -> None:
+    results = endpoints(tiny_recognizer, speech, single=False)
+    assert len(results) >= 3
+    for before, after in zip(results, results[1:], strict=False):
+        assert before.end_s <= after.start_s + 1e-6
+        assert all(w.start_s >= after.start_s for w in after.nbest[0].words)
+
+
+def test_single_utterance_ends_the_stream(tiny_recognizer: Recognizer, speech: Samples) -> None:
+    results = endpoints(tiny_recognizer, speech, single=True)
+    assert len(results) == 1 and results[0].endpoint_s is not None
+
+
+def test_forced_scores_agree_with_the_search(tiny_recognizer: Recognizer, speech: Samples) -> None:
+    result = tiny_recognizer.recognize(speech)
+    assert result.encoded is not None
+    readings = force_score(tiny_recognizer.model, result.encoded.frames, [h.tokens for h in result.nbest])
+    for searched, exact in zip(result.nbest, readings, strict=True):
+        assert exact.acoustic >= searched.acoustic - 1e-3  # the search sees some of the alignments
+    for forced in tiny_recognizer.force_score(result.encoded, ["call meg", "call meg bauer"]):
+        assert forced.text.split() == [w.text for w in forced.words] and 0 < forced.confidence <= 1
+
+
+def test_what_cannot_be_forced(tiny_recognizer: Recognizer, speech: Samples) -> None:
+    result = tiny_recognizer.recognize(speech)
+    assert result.encoded is not None
+    assert tiny_recognizer.unspellable(["meg", "東京"]) == ["東京"]
+    with pytest.raises(UnspellableError, match="normalise"):
+        tiny_recognizer.force_score(result.encoded, ["meg", "東京"])
+    assert tiny_recognizer.force_score(result.encoded, []) == []
+
+
+@pytest.mark.parametrize("samples", [np.zeros(0, np.float32), np.zeros(10, np.float32)])
+def test_next_to_no_audio_gives_one_final(tiny_recognizer: Recognizer, samples: Samples) -> None:
+    result = tiny_recognizer.recognize(samples)
+    assert result.is_final and result.end_s == len(samples) / 16_000
+
+
+def test_bad_audio_is_refused(tiny_recognizer: Recognizer) -> None:
+    stream = tiny_recognizer.open()
+    with pytest.raises(AudioError, match="NaN"):
+        stream.accept(np.array([0, np.nan], np.float32))
+    with pytest.raises(AudioError, match="8000 to 48000"):
+        tiny_recognizer.open(StreamOptions(100))
+
+
+def test_model_and_tokens_must_fit(tiny_recognizer: Recognizer) -> None:
+    with pytest.raises(ModelError, match="70 outputs"):
+        Recognizer(Transducer(PRESETS["tiny"](70)), tiny_recognizer.tokenizer)
+
+
+def test_memory_of_a_long_silence_is_bounded(tiny_recognizer: Recognizer) -> None:
+    """A minute in which nothing is said keep no frames."""
+    stream = tiny_recognizer.open(StreamOptions(endpoint=EndpointRule(silence_s=0.5, start_s=1.0, longest_s=2.0)))
+    for _ in range(60):
+        stream.accept(np.zeros(16_000, np.float32))
+        assert sum(len(e) for e in stream._encoded) <= 2.4 / 0.04
+        assert len(stream._pending) < 2 * tiny_recognizer.chunk_frames

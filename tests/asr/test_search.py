@@ -1,0 +1,128 @@
+import itertools
+import math
+
+import pytest
+import torch
+import torchaudio
+from torch import Tensor
+
+from asr.model import Transducer
+from asr.model.interface import PredictorState
+from asr.search import BeamSearch, force_score
+
+
+class Toy:
+    """Three tokens and a blank at any index, random logits that depend on the last token: small enough to enumerate."""
+
+    frame_s, lookback, lookahead, vocab_size = 0.04, 0, 0, 4
+
+    def __init__(self, seed: int, blank: int = 0) -> None:
+        self.blank = blank
+        self.table = 2 * torch.randn(4, 4, generator=torch.Generator().manual_seed(seed))
+
+    def start(self, hypotheses: int) -> tuple[Tensor, PredictorState]:
+        return self.table[self.blank].repeat(hypotheses, 1), (torch.zeros(hypotheses, 1),)
+
+    def predict(self, tokens: Tensor, state: PredictorState) -> tuple[Tensor, PredictorState]:
+        return self.table[tokens], (state[0] + 1,)
+
+    def join(self, encoded: Tensor, predicted: Tensor) -> Tensor:
+        return encoded + predicted
+
+
+def brute_force(model: Toy, encoded: Tensor, symbols: int) -> dict[tuple[int, ...], float]:
+    """log P of every token sequence, over all alignments with at most `symbols` tokens a frame."""
+    prefixes: dict[tuple[int, ...], float] = {(): 0.0}
+    tokens = [v for v in range(4) if v != model.blank]
+    for frame in encoded:
+        after: dict[tuple[int, ...], list[float]] = {}
+        for prefix, score in prefixes.items():
+            for n in range(symbols + 1):
+                for more in itertools.product(tokens, repeat=n):
+                    text, total = prefix, score
+                    for token in (*more, model.blank):
+                        logits = frame + model.table[text[-1] if text else model.blank]
+                        total += float(logits.log_softmax(-1)[token])
+                        text = (*text, token) if token != model.blank else text
+                    after.setdefault(text, []).append(total)
+        prefixes = {k: float(torch.tensor(v, dtype=torch.float64).logsumexp(0)) for k, v in after.items()}
+    return prefixes
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("blank", [0, 2, 3])
+def test_a_wide_beam_finds_what_enumeration_finds(seed: int, blank: int) -> None:
+    model = Toy(seed, blank)
+    encoded = 1.5 * torch.randn(3, 4, generator=torch.Generator().manual_seed(100 + seed))
+    truth = sorted(brute_force(model, encoded, 2).items(), key=lambda kv: -kv[1])
+    model.vocab_size = 10_000  # lets the beam be wider than the vocabulary
+    search = BeamSearch(model, beam=3, symbols=2)
+    search.beam = 3
+    found = search.nbest(search.step(encoded[None], search.start(1)), 0)
+    assert found[0].tokens == truth[0][0]
+    assert found[0].acoustic <= truth[0][1] + 1e-5  # pruning only loses probability
+    assert found[0].acoustic == pytest.approx(truth[0][1], abs=0.5)
+
+
+def test_forced_score_is_the_sum_over_all_alignments() -> None:
+    model, encoded = Toy(7), torch.randn(4, 4, generator=torch.Generator().manual_seed(1))
+    truth = brute_force(model, encoded, 4)
+    texts = [(), (1,), (2, 2), (3, 1, 2), (1, 1)]
+    for reading in force_score(model, encoded, texts):
+        if len(reading.tokens) <= 2:  # longer ones could put more than four tokens into a frame in the real lattice
+            assert reading.acoustic == pytest.approx(truth[reading.tokens], abs=1e-4)
+
+
+@torch.inference_mode()
+def test_forced_score_agrees_with_torchaudios_loss(tiny_model: Transducer) -> None:
+    encoded = torch.randn(20, tiny_model.config.joined)
+    tokens = torch.tensor([[7, 9, 7, 30]])
+    logits = tiny_model.join(encoded[:, None], tiny_model.predictor(tokens)[0][None])
+    loss = torchaudio.functional.rnnt_loss(
+        logits[None], tokens.int(), torch.tensor([20]).int(), torch.tensor([4]).int(), blank=0, reduction="sum"
+    )
+    reading = force_score(tiny_model, encoded, [(9,), (7, 9, 7, 30), ()])[1]
+    assert reading.acoustic == pytest.approx(-float(loss), abs=1e-3)
+    assert list(reading.frames) == sorted(reading.frames) and max(reading.frames) < 20
+
+
+@torch.inference_mode()
+def test_a_stream_does_not_depend_on_its_batch(tiny_model: Transducer) -> None:
+    search = BeamSearch(tiny_model, beam=5)
+    encoded = 3 * torch.randn(3, 40, tiny_model.config.joined, generator=torch.Generator().manual_seed(0))
+    together = search.step(encoded, search.start(3))
+    for i in range(3):
+        alone = search.nbest(search.step(encoded[i : i + 1], search.start(1)), 0)
+        shared = search.nbest(together, i)
+        assert [r.tokens for r in alone] == [r.tokens for r in shared]
+        assert [r.frames for r in alone] == [r.frames for r in shared]
+        assert [r.acoustic for r in alone] == pytest.approx([r.acoustic for r in shared], abs=1e-3)
+    assert len({search.nbest(together, i)[0].tokens for i in range(3)}) > 1
+
+
+@torch.inference_mode()
+def test_cutting_the_frames_changes_nothing(tiny_model: Transducer) -> None:
+    search = BeamSearch(tiny_model, beam=5)
+    encoded = 3 * torch.randn(1, 30, tiny_model.config.joined, generator=torch.Generator().manual_seed(2))
+    state = search.start(1)
+    for part in encoded.split([1, 7, 2, 20], dim=1):
+        state = search.step(part, state)
+    assert search.nbest(state, 0) == search.nbest(search.step(encoded, search.start(1)), 0)
+
+
+@torch.inference_mode()
+def test_hypotheses_are_distinct_sorted_and_grow_past_the_first_buffer(tiny_model: Transducer) -> None:
+    search = BeamSearch(tiny_model, beam=5)
+    encoded = 3 * torch.randn(1, 400, tiny_model.config.joined, generator=torch.Generator().manual_seed(3))
+    readings = search.nbest(search.step(encoded, search.start(1)), 0)
+    assert len({r.tokens for r in readings}) == len(readings) == 5
+    assert len(readings[0].tokens) > 64
+    scores = [r.acoustic for r in readings]
+    assert scores == sorted(scores, reverse=True) and all(math.isfinite(s) for s in scores)
+    assert all(c <= 1e-6 for r in readings for c in r.certainty)
+
+
+def test_impossible_beams(tiny_model: Transducer) -> None:
+    for beam in (0, -1, tiny_model.vocab_size):
+        with pytest.raises(ValueError, match="beam"):
+            BeamSearch(tiny_model, beam=beam)

@@ -1,0 +1,97 @@
+"""The recipe, end to end on a tiny model: it learns, stops, and goes on where it stopped."""
+
+import gzip
+import io
+import json
+import tarfile
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from asr.model import load_model
+from asr.tokens import Tokenizer
+from asr.training.acoustic import Recipe, learning_rate, load_state, start_state, train
+from asr.training.augment import augment, coloured_noise
+from asr.training.speech import SpeechCache, batches, for_acoustic
+
+
+@pytest.fixture
+def corpus(tmp_path: Path) -> Path:
+    """Twelve utterances: a low tone says yes, a high one no; one file is broken."""
+    lines = []
+    with tarfile.open(tmp_path / "tones-train-00.tar", "w") as tar:
+        for i in range(12):
+            t = np.arange(9600) / 16_000
+            file = io.BytesIO()
+            soundfile.write(file, 0.3 * np.sin(2 * np.pi * (300 if i % 2 else 2000) * t), 16_000, format="FLAC")
+            data = b"broken" if i == 11 else file.getvalue()
+            member = tarfile.TarInfo(f"{i}.flac")
+            member.size = len(data)
+            tar.addfile(member, io.BytesIO(data))
+            lines.append({"id": f"tones/{i}", "shard": "tones-train-00.tar", "member": member.name,
+                          "speaker": "s", "text": "yes" if i % 2 else "No."})  # fmt: skip
+    manifest = tmp_path / "tones-train.jsonl.gz"
+    with gzip.open(manifest, "wt") as file:
+        file.writelines(json.dumps(line) + "\n" for line in lines)
+    return manifest
+
+
+def test_cache_decodes_once_and_reports_what_is_broken(corpus: Path, tmp_path: Path) -> None:
+    cache = SpeechCache([corpus], tmp_path / "cache")
+    assert len(cache.utterances) == 11 and {u.text for u in cache.utterances} == {"yes", "no"}
+    assert json.loads((tmp_path / "cache/tones-train.bad.jsonl").read_text())["id"] == "tones/11"
+    corpus.with_name("tones-train-00.tar").unlink()
+    again = SpeechCache([corpus], tmp_path / "cache")
+    assert np.array_equal(again.samples(again.utterances[3]), cache.samples(cache.utterances[3]))
+    assert len(again.samples(again.utterances[0])) == 9600
+
+
+def test_training_learns_checkpoints_and_resumes(corpus: Path, tmp_path: Path, tiny_tokenizer: Tokenizer) -> None:
+    cache, seen = SpeechCache([corpus], tmp_path / "cache"), []
+    recipe = Recipe(preset="tiny", hours=6 / 3600, batch_s=4.0, frozen_share=0.0, rnnt_share=0.3, head_lr=1e-2,
+                    encoder_lr=1e-2, shares={})  # fmt: skip
+    dev = (cache, cache.utterances[:4])
+    first = train(replace(recipe, hours=3 / 3600), cache, dev, tiny_tokenizer, tmp_path, pretrained=None,
+                  log=seen.append)  # fmt: skip
+    state = start_state(recipe, tiny_tokenizer, None, "cpu")
+    load_state(state, tmp_path / "checkpoint.pt")
+    assert state.step == first.step and state.seconds == first.seconds
+    for held, trained in zip(state.model.parameters(), first.model.parameters(), strict=True):
+        assert torch.equal(held, trained)
+    last = train(recipe, cache, dev, tiny_tokenizer, tmp_path, pretrained=None, log=seen.append)
+    assert last.step > first.step
+    assert seen[-1]["loss"]["ctc"] < 0.7 * seen[0]["loss"]["ctc"]  # type: ignore[index]
+    assert len((tmp_path / "log.jsonl").read_text().splitlines()) == len(seen) == 2
+    model, tokenizer, _ = load_model(tmp_path / "model")
+    assert model.vocab_size == tokenizer.vocab_size
+
+
+def test_learning_rate_warms_up_and_falls() -> None:
+    recipe = Recipe(frozen_share=0.1)
+    assert learning_rate(recipe, 0.0, False) == 0 == learning_rate(recipe, 0.1, True)
+    assert learning_rate(recipe, 0.3, False) == 1 == learning_rate(recipe, 0.3, True)
+    assert 0 < learning_rate(recipe, 0.99, False) < 0.1
+
+
+def test_batches_hold_everything_once_and_are_bounded(corpus: Path, tmp_path: Path) -> None:
+    cache = SpeechCache([corpus], tmp_path / "cache")
+    drawn = list(batches(cache.utterances, 2.0, np.random.default_rng(0)))
+    assert sorted(u.id for b in drawn for u in b) == sorted(u.id for u in cache.utterances)
+    assert all(max(u.seconds for u in b) * len(b) <= 2.0 for b in drawn)
+
+
+def test_half_of_the_followups_are_kept_for_the_rescorer() -> None:
+    lines = [{"id": f"followup-train-{i:05d}", "set": "who"} for i in range(400)]
+    assert 150 < sum(map(for_acoustic, lines)) < 250
+    assert for_acoustic({"id": "x", "set": "prose"}) and for_acoustic({"id": "an4/1"})
+
+
+def test_augmentation_keeps_the_level_in_range() -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        out = augment(coloured_noise(4000, 1.0, rng) * 0.1, coloured_noise(900, 1.0, rng), rng)
+        assert np.isfinite(out).all() and 0.05 < np.abs(out).max() <= 1.0 and out.dtype == np.float32
