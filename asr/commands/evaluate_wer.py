@@ -1,0 +1,100 @@
+"""Measure word errors with and without context."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from asr.commands.terminal import give_up, report, track, warn
+from asr.context.encoder import ContextEncoder
+from asr.context.rescorer import Rescorer
+from asr.errors import AsrError
+from asr.evaluation.conditions import CONDITIONS, parse_conditions, signal_conditions
+from asr.evaluation.manifest import read_manifest
+from asr.evaluation.page import page
+from asr.evaluation.report import table, to_json
+from asr.evaluation.run import Outcome, evaluate
+from asr.evaluation.summary import summarize
+from asr.recognizer import Recognizer
+
+app = typer.Typer(add_completion=False)
+
+
+@app.command()
+def main(
+    manifest: Annotated[
+        Path, typer.Argument(metavar="MANIFEST.jsonl", help="Utterances with contexts; may be gzipped.", show_default=False)
+    ],
+    conditions: Annotated[str, typer.Option(help="Comma-separated; none is always among them.")] = ",".join(CONDITIONS),
+    signals: Annotated[bool, typer.Option("--signals", help="Also each signal alone, and each left out.")] = False,
+    json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write everything here.")] = None,
+    html_file: Annotated[
+        Path | None, typer.Option("--html", metavar="FILE", help="Write a page with plots and sound here.")
+    ] = None,
+    sets: Annotated[str, typer.Option(help="Comma-separated sets; empty: all.")] = "",
+    limit: Annotated[int | None, typer.Option(min=1, help="Only so many utterances.")] = None,
+    nbest: Annotated[int, typer.Option(min=1, help="Readings that context may choose from; at most the beam.")] = 8,
+    beam: Annotated[int, typer.Option(min=1, help="Hypotheses that the search keeps.")] = 8,
+    seed: Annotated[int, typer.Option(help="Of the other dialogues' contexts and of the intervals.")] = 0,
+) -> None:
+    """Recognise the utterances of a manifest once and rescore them under each condition.
+
+    none: no context. relevant: their own. irrelevant: another dialogue's. anti: their own without what is meant.
+    late: context that was not ready. Prints a table; treat --json and --html, which hold texts and sound, as you treat
+    the recordings. The exit status is 1 when lines or recordings could not be used.
+    """
+    try:
+        named = parse_conditions(conditions)
+        utterances, problems = read_manifest(manifest, filter(None, map(str.strip, sets.split(","))), limit)
+        failed = report(manifest, problems)
+        named += signal_conditions(utterances) if signals else ()
+        recognizer = Recognizer.load(beam=beam)
+        encoder, rescorer = ContextEncoder.load(), Rescorer.load()
+        for file in filter(None, (json_file, html_file)):
+            file.open("a").close()  # a run takes minutes: know before it that its result can be written
+    except (AsrError, OSError) as error:
+        give_up(error)
+    outcomes: list[Outcome] = []
+    run = evaluate(utterances, named, recognizer, encoder, rescorer, nbest=nbest, seed=seed)
+    for outcome in track(run, len(utterances), "recognising"):
+        if isinstance(outcome, Outcome):
+            outcomes.append(outcome)
+        else:
+            warn(f"{outcome.utterance.id}: {outcome.reason}")
+            failed += 1
+    settings = {
+        "manifest": manifest.name, "model": recognizer.version, "context model": rescorer.model_version,
+        "beam": beam, "nbest": nbest, "seed": seed,
+    }  # fmt: skip
+    if outcomes:
+        _write(outcomes, named, settings, json_file, html_file)
+    if failed:
+        warn(f"{failed} lines or recordings could not be used")
+        raise typer.Exit(1)
+
+
+def _write(
+    outcomes: Sequence[Outcome],
+    conditions: Sequence[str],
+    settings: dict[str, Any],
+    json_file: Path | None,
+    html_file: Path | None,
+) -> None:
+    summary = summarize(outcomes, conditions, seed=int(settings["seed"]))
+    Console(width=None if Console().is_terminal else 160, highlight=False).print(table(summary))
+    if json_file:
+        json_file.write_text(json.dumps(to_json(summary, outcomes, settings)) + "\n", encoding="utf-8")
+    if html_file:
+        html_file.write_text(page(summary, outcomes, conditions, settings), encoding="utf-8")
+    failed = sum(statuses.get("FAILED", 0) for statuses in summary.statuses.values())
+    if failed:
+        warn(f"context failed {failed} times: those results are the plain ones (status FAILED in the JSON)")
+
+
+if __name__ == "__main__":
+    app()

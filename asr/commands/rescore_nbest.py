@@ -1,0 +1,116 @@
+"""Re-order the n-best lists of any recogniser with the dialogues' contexts."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from asr.commands.terminal import console, give_up, report, track, warn
+from asr.context.encoder import ContextEncoder
+from asr.context.rescorer import Rescorer
+from asr.context.types import Context
+from asr.errors import AsrError, ContextError, ManifestError
+from asr.evaluation.manifest import Problem, parse_entries, parse_turns, read_lines
+from asr.evaluation.run import EncodesContext, Rescores
+from asr.evaluation.wer import Errors, align, count
+from asr.hypothesis import Hypothesis
+from asr.text import normalize
+
+app = typer.Typer(add_completion=False)
+
+
+def rescore(value: dict[str, Any], encoder: EncodesContext, rescorer: Rescores) -> dict[str, Any]:
+    """The line with its `nbest` re-ordered and `changed`; every other field, also of the readings, stays as it was.
+
+    A reading that the list did not have, a phrase of the context that sounds like what was heard, is marked
+    `from_context`.
+
+    Raises:
+        ManifestError: a field of the line is wrong. ContextError: the context cannot be used.
+    """
+    readings = value.get("nbest")
+    if not isinstance(readings, list) or not all(isinstance(r, dict) and isinstance(r.get("text"), str) for r in readings):
+        raise ManifestError("nbest must be a list of {text, score?}, best first")
+    context = Context(parse_turns(value.get("context") or []), parse_entries(value.get("entities") or [], "type"))
+    if not readings or not context:
+        return {**value, "changed": False}
+    scores = _scores(readings)
+    nbest = tuple(Hypothesis(text=r["text"], acoustic=s) for r, s in zip(readings, scores, strict=True))
+    rescored = rescorer.rescore(nbest, encoder.encode(context), None)
+    left = list(readings)
+    out = []
+    for hypothesis in rescored.nbest:
+        own = next((r for r in left if not hypothesis.from_context and r["text"] == hypothesis.text), None)
+        if own is not None:
+            left.remove(own)
+        out.append(own or {"text": hypothesis.text, "from_context": True})
+    return {**value, "nbest": out, "changed": rescored.changed}
+
+
+def _scores(readings: list[dict[str, Any]]) -> list[float]:
+    """The scores where every reading has one, else all equal: then the rank counts."""
+    scores = [r.get("score") for r in readings]
+    if any(s is None for s in scores):
+        return [0.0] * len(readings)
+    if not all(isinstance(s, int | float) and math.isfinite(s) for s in scores):
+        raise ManifestError("score of a reading must be a finite number, higher is better")
+    return [float(s) for s in scores]  # type: ignore[arg-type]
+
+
+@app.command()
+def main(
+    source: Annotated[
+        Path,
+        typer.Argument(
+            metavar="IN.jsonl",
+            help="Lines {id, context: [{speaker, text}], entities: [{type, text}], nbest: [{text, score?}], reference?}.",
+            show_default=False,
+        ),
+    ],
+    out: Annotated[
+        Path, typer.Argument(metavar="OUT.jsonl", help="The same lines, re-ordered, with `changed`.", show_default=False)
+    ],
+) -> None:
+    """Re-order n-best lists of any recogniser with what was said before and what the services know.
+
+    Readings come best first; scores may have any scale (higher is better) or be left out. Lines that cannot be used are
+    reported, the rest is done, and the exit status is then 1. Where lines have a reference, the WER before and after is
+    printed at the end.
+    """
+    try:
+        lines = list(read_lines(source))
+        encoder, rescorer = ContextEncoder.load(), Rescorer.load()
+        output = out.open("w", encoding="utf-8")
+    except (AsrError, OSError) as error:
+        give_up(error)
+    before, after, failed, changed = Errors(), Errors(), 0, 0
+    with output:
+        for number, value in track(lines, len(lines), "rescoring"):
+            if isinstance(value, Problem):
+                failed += report(source, [value])
+                continue
+            try:
+                row = rescore(value, encoder, rescorer)
+            except (ContextError, ManifestError) as error:
+                failed += report(source, [Problem(number, str(error))])
+                continue
+            output.write(json.dumps(row) + "\n")
+            changed += row["changed"]
+            if isinstance(value.get("reference"), str) and value["nbest"]:
+                reference = normalize(value["reference"])
+                before += count(align(reference, normalize(value["nbest"][0]["text"])))
+                after += count(align(reference, normalize(row["nbest"][0]["text"])))
+    console.print(f"{changed} of {len(lines) - failed} changed")
+    if before.words:
+        console.print(f"WER {100 * before.rate:.2f}% before, {100 * after.rate:.2f}% after ({before.words} words)")
+    if failed:
+        warn(f"{failed} of {len(lines)} lines could not be used")
+        raise typer.Exit(1)
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,117 @@
+"""Transcribe a list of audio files with the server's streaming recogniser."""
+
+from __future__ import annotations
+
+import json
+import time
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from asr.audio import read_container
+from asr.commands.terminal import console, give_up, report, track, warn
+from asr.context.phrases import rescore_phrases
+from asr.errors import AsrError, AudioError, ManifestError
+from asr.evaluation.manifest import AudioPlace, AudioReader, Problem, read_lines, required_text
+from asr.evaluation.run import listen
+from asr.evaluation.wer import Errors, align, count
+from asr.recognizer import Recognizer
+from asr.text import normalize
+
+BOOST = 3.0
+"""Nats for each phrase of --phrases-field: what the server takes where a client sets no boost."""
+
+app = typer.Typer(add_completion=False)
+
+
+def transcribe(
+    recognizer: Recognizer, value: dict[str, Any], folder: Path, nbest: int, phrases_field: str | None
+) -> dict[str, Any]:
+    """One line of the output for one line `{id, path, ...}` of the list.
+
+    Raises:
+        ManifestError, AudioError: what is wrong with the line or its file.
+    """
+    name = required_text(value, "id")
+    with AudioReader() as files:
+        samples, rate = read_container(files.read(AudioPlace(folder / required_text(value, "path"))))
+    phrases = _phrases(recognizer, value, phrases_field) if phrases_field else []
+    started = time.perf_counter()
+    result = listen(recognizer, samples, rate, nbest)
+    hypotheses = result.nbest
+    if phrases:
+        force_score = partial(recognizer.force_score, result.encoded) if result.encoded else None
+        hypotheses = tuple(rescore_phrases(hypotheses, phrases, force_score).nbest)[:nbest]
+    seconds = time.perf_counter() - started
+    return {
+        "id": name,
+        "hyp": hypotheses[0].text,
+        "nbest": [{"text": h.text, "score": round(h.score, 4)} for h in hypotheses],
+        "seconds_audio": round(len(samples) / rate, 3),
+        "seconds_wall": round(seconds, 4),
+    }
+
+
+def _phrases(recognizer: Recognizer, value: dict[str, Any], field: str) -> list[tuple[str, float]]:
+    listed = value.get(field, [])
+    if not isinstance(listed, list) or not all(isinstance(phrase, str) for phrase in listed):
+        raise ManifestError(f"{field} must be a list of strings")
+    texts = [normalize(phrase) for phrase in listed]
+    unspellable = {*recognizer.unspellable(texts), ""}
+    return [(text, BOOST) for text in dict.fromkeys(texts) if text not in unspellable]
+
+
+@app.command()
+def main(
+    list_file: Annotated[Path, typer.Argument(metavar="LIST.jsonl", help="Lines {id, path, text?}.", show_default=False)],
+    out: Annotated[Path, typer.Option(help="Where the lines go.", show_default=False)],
+    beam: Annotated[int, typer.Option(min=1, help="Hypotheses that the search keeps.")] = 8,
+    nbest: Annotated[int, typer.Option(min=1, help="Readings to write; at most the beam.")] = 8,
+    phrases_field: Annotated[
+        str | None, typer.Option(metavar="NAME", help="A field of the list's lines with phrases to expect.")
+    ] = None,
+) -> None:
+    """Transcribe the audio files of LIST.jsonl; paths are relative to the list's folder.
+
+    Writes lines {id, hyp, nbest: [{text, score}], seconds_audio, seconds_wall}. Files that cannot be read are reported,
+    the rest is done, and the exit status is then 1. Where the list gives texts, the WER is printed at the end.
+    """
+    try:
+        lines = list(read_lines(list_file))
+        recognizer = Recognizer.load(beam=beam)
+        output = out.open("w", encoding="utf-8")
+    except (AsrError, OSError) as error:
+        give_up(error)
+    errors, failed, audio_s, wall_s = Errors(), 0, 0.0, 0.0
+    with output:
+        for number, value in track(lines, len(lines), "transcribing"):
+            if isinstance(value, Problem):
+                failed += report(list_file, [value])
+                continue
+            try:
+                row = transcribe(recognizer, value, list_file.parent, nbest, phrases_field)
+            except (AudioError, ManifestError) as error:
+                failed += report(list_file, [Problem(number, str(error))])
+                continue
+            output.write(json.dumps(row) + "\n")
+            output.flush()
+            audio_s, wall_s = audio_s + row["seconds_audio"], wall_s + row["seconds_wall"]
+            if isinstance(value.get("text"), str):
+                errors += count(align(normalize(value["text"]), row["hyp"]))
+    if errors.words:
+        console.print(f"WER {100 * errors.rate:.2f}% ({errors.total} errors in {errors.words} words: {_kinds(errors)})")
+    if audio_s:
+        console.print(f"{audio_s:.0f} s of audio in {wall_s:.0f} s: real-time factor {wall_s / audio_s:.3f}")
+    if failed:
+        warn(f"{failed} of {len(lines)} lines could not be transcribed")
+        raise typer.Exit(1)
+
+
+def _kinds(errors: Errors) -> str:
+    return f"{errors.substitutions} substitutions, {errors.insertions} insertions, {errors.deletions} deletions"
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,1 @@
+"""How well it hears, and what context changes: word errors, intervals, reports."""

@@ -1,0 +1,107 @@
+"""The contexts that an utterance is recognised with: its own, another's, its own without what is meant, parts of it."""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+
+from rapidfuzz import fuzz
+
+from asr.context.types import Context, Entry
+from asr.errors import ManifestError
+from asr.evaluation.manifest import Utterance
+from asr.evaluation.wer import contains, shared_run, spoken_entities
+from asr.text import normalize
+
+CONDITIONS = ("none", "relevant", "irrelevant", "anti", "late")
+TURNS = "turns"
+"""The dialogue's turns as a signal of their own, beside the signals of the entries."""
+
+
+def parse_conditions(names: str) -> tuple[str, ...]:
+    """Comma-separated names; *none* comes first whether named or not: all others are compared with it.
+
+    Raises:
+        ManifestError: an unknown name.
+    """
+    wanted = [name.strip() for name in names.split(",") if name.strip()]
+    unknown = [name for name in wanted if name not in CONDITIONS]
+    if unknown:
+        raise ManifestError(f"condition {unknown[0]!r} is not known; use {', '.join(CONDITIONS)}")
+    return tuple(dict.fromkeys(["none", *wanted]))
+
+
+def signal_conditions(utterances: Sequence[Utterance]) -> tuple[str, ...]:
+    """`only:SIGNAL` and `without:SIGNAL` for every signal that the utterances' contexts hold."""
+    signals = sorted({entry.signal for u in utterances for entry in u.context.entries})
+    if any(u.context.turns for u in utterances):
+        signals.append(TURNS)
+    return tuple(f"{part}:{signal}" for part in ("only", "without") for signal in signals)
+
+
+def context_for(condition: str, utterances: Sequence[Utterance], index: int, seed: int) -> Context | None:
+    """The context of one utterance under a condition; None: there is none to use (*none*, *late*)."""
+    own = utterances[index].context
+    part, _, signal = condition.partition(":")
+    if condition in ("none", "late"):
+        return None
+    if condition == "irrelevant":
+        return irrelevant(utterances, index, seed)
+    if condition == "anti":
+        return without_target(utterances[index])
+    if part == "only":
+        return Context(own.turns if signal == TURNS else (), tuple(e for e in own.entries if e.signal == signal))
+    if part == "without":
+        return Context(() if signal == TURNS else own.turns, tuple(e for e in own.entries if e.signal != signal))
+    return own
+
+
+def irrelevant(utterances: Sequence[Utterance], index: int, seed: int) -> Context:
+    """Another dialogue's context that does not hold what is said; empty where there is none."""
+    this = utterances[index]
+    order = list(range(len(utterances)))
+    random.Random(f"{seed} {this.id}").shuffle(order)
+    meant = spoken_entities(this.text, this.target, [normalize(e.text) for e in this.context.entries])
+    for other in (utterances[i] for i in order):
+        if other.context and other.dialogue != this.dialogue and not _holds(other.context, meant):
+            return other.context
+    return Context()
+
+
+def _holds(context: Context, phrases: Sequence[str]) -> bool:
+    texts = [normalize(t.text) for t in (*context.turns, *context.entries)] if phrases else []
+    return any(contains(text, phrase) for text in texts for phrase in phrases)
+
+
+def without_target(utterance: Utterance) -> Context:
+    """The own context with what is meant taken out: its entries are gone, and where a turn names it, it names the entry
+    that sounds most like it. What is left is what a wrong answer would be made of.
+    """
+    own = utterance.context
+    names = [normalize(e.text) for e in own.entries]
+    if utterance.target is not None:
+        whole = [utterance.target] if utterance.target else []
+    else:
+        whole = list(spoken_entities(utterance.text, None, names))
+    gone = [name for name in names if any(_is(name, phrase) for phrase in whole)]
+    entries = tuple(e for e, name in zip(own.entries, names, strict=True) if name not in gone)
+    turns = own.turns
+    for phrase in dict.fromkeys([*gone, *whole]):
+        instead = _most_alike(phrase, entries)
+        turns = tuple(replace(t, text=_swap(t.text, phrase, instead)) for t in turns)
+    return Context(turns, entries)
+
+
+def _is(name: str, phrase: str) -> bool:
+    return name == phrase or contains(name, phrase) or (bool(name) and shared_run(phrase, name) == name)
+
+
+def _most_alike(phrase: str, entries: Sequence[Entry]) -> str:
+    return max((e.text for e in entries), key=lambda text: fuzz.ratio(phrase, normalize(text)), default="someone else")
+
+
+def _swap(text: str, phrase: str, instead: str) -> str:
+    pattern = r"[\s\W]+".join(re.escape(word) for word in phrase.split())
+    return re.sub(rf"\b{pattern}\b", lambda _: instead, text, flags=re.IGNORECASE) if phrase else text

@@ -1,0 +1,223 @@
+"""A run as one HTML page that needs nothing else: plots, figures, the utterances that context changed, with sound."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from asr.errors import ManifestError
+from asr.evaluation.manifest import AudioReader
+from asr.evaluation.plots import Bar, Dot, bars, dots
+from asr.evaluation.report import percent
+from asr.evaluation.run import Outcome
+from asr.evaluation.summary import ALL, METRICS, Figures, Summary
+from asr.evaluation.wer import align, count
+
+MAX_SHOWN = 400
+MAX_SOUND_BYTES = 12_000_000
+"""Audio in one page, before base64; utterances past it are shown without sound."""
+_ASSETS = Path(__file__).parent / "assets"
+_MEDIA = {b"OggS": "audio/ogg", b"RIFF": "audio/wav", b"fLaC": "audio/flac"}
+_VERDICTS = {"better": "fewer errors", "worse": "more errors", "same": "other errors, as many"}
+
+
+@dataclass(frozen=True)
+class Change:
+    """An utterance whose 1-best under `condition` is another than without context; verdict: a key of _VERDICTS."""
+
+    outcome: Outcome
+    condition: str
+    verdict: str
+
+
+def changes(outcomes: Sequence[Outcome], conditions: Sequence[str]) -> list[Change]:
+    """All of them: worse ones first, then better ones, then the rest, each in the order of the outcomes."""
+    found = []
+    for outcome in outcomes:
+        reference, plain = outcome.utterance.text, outcome.heard["none"].nbest[0]
+        before = count(align(reference, plain)).total
+        for condition in conditions:
+            text = outcome.heard[condition].nbest[0]
+            if text != plain:
+                after = count(align(reference, text)).total
+                verdict = "better" if after < before else "worse" if after > before else "same"
+                found.append(Change(outcome, condition, verdict))
+    rank = {"worse": 0, "better": 1, "same": 2}
+    return sorted(found, key=lambda change: rank[change.verdict])
+
+
+def page(summary: Summary, outcomes: Sequence[Outcome], conditions: Sequence[str], settings: dict[str, Any]) -> str:
+    """The page. It holds the references and what was recognised: treat it as you treat the recordings."""
+    found = changes(outcomes, conditions)
+    values = {
+        "style": (_ASSETS / "page.css").read_text(),
+        "script": (_ASSETS / "page.js").read_text(),
+        "settings": _settings(summary, settings),
+        "cards": "".join(_card(name, f) for name, f in summary.figures[ALL].items()),
+        "plots": _plots(summary, conditions),
+        "table": _table(summary),
+        "metrics": "".join(f"<dt>{escape(_HEADS[n])}</dt><dd>{escape(t)}</dd>" for n, t in METRICS.items()),
+        "filters": _filters(found, conditions),
+        "changes": _change_list(found),
+    }
+    text = (_ASSETS / "page.html").read_text()
+    for name, value in values.items():
+        text = text.replace(f"<!--{name}-->", value, 1)
+    return text
+
+
+def _settings(summary: Summary, settings: dict[str, Any]) -> str:
+    shown = {
+        **settings,
+        "utterances": summary.utterances[ALL],
+        "dialogues": summary.dialogues[ALL],
+        "real-time factor": f"{summary.real_time_factor:.3f}",
+    }
+    for name, times in (("context encoding", summary.encode_ms), ("rescoring", summary.rescore_ms)):
+        if times:
+            shown[name] = f"{times[0]:.1f} ms median, {times[1]:.1f} ms p99"
+    return "".join(f"<span>{escape(str(k))} <b>{escape(str(v))}</b></span>" for k, v in shown.items())
+
+
+def _card(condition: str, figures: Figures) -> str:
+    change, direction = "", ""
+    if condition != "none":
+        direction = "better" if figures.change.high < 0 else "worse" if figures.change.low > 0 else ""
+        change = f'<p class="change">{percent(figures.change, signed=True)} % errors</p>'
+    wer = f"{100 * figures.wer.value:.1f}"
+    figure = f'<p class="wer">{wer}<small>% WER</small></p>'
+    return f'<div class="card {direction}"><h3>{escape(condition)}</h3>{figure}{change}</div>'
+
+
+def _plots(summary: Summary, conditions: Sequence[str]) -> str:
+    rows = []
+    for condition, figures in summary.figures[ALL].items():
+        words = max(1, figures.counts["words"])
+        kinds = ("substitutions", "deletions", "insertions")
+        parts = [(kind, figures.counts[kind] / words) for kind in kinds]
+        rows.append(Bar(condition, parts, figures.wer, f"{100 * figures.wer.value:.1f}%"))
+    legend = "".join(f'<span class="key {kind}">{kind}</span>' for kind in ("substitutions", "deletions", "insertions"))
+    out = [_figure("Word error rate by condition", bars(rows, "word error rate, all sets"), legend)]
+    for condition in (c for c in conditions if c not in ("none", "late")):
+        by_set = [(name, f[condition]) for name, f in summary.figures.items()]
+        marks = [
+            Dot(f"{name} ({summary.utterances[name]})", _direction(f), f.change, f"{100 * f.change.value:+.0f}%")
+            for name, f in by_set
+            if f.change.value == f.change.value
+        ]
+        if len(marks) > 1:
+            title = f"Change of the errors with {condition} context, by set"
+            out.append(_figure(title, dots(marks, "errors against none: left of the line is better"), ""))
+    return "".join(out)
+
+
+def _direction(figures: Figures) -> str:
+    return "better" if figures.change.high < 0 else "worse" if figures.change.low > 0 else "neutral"
+
+
+def _figure(title: str, svg: str, legend: str) -> str:
+    return f"<figure><figcaption>{escape(title)}{legend}</figcaption>{svg}</figure>"
+
+
+_HEADS = {
+    "wer": "WER", "change": "errors vs none", "b_wer": "B-WER", "u_wer": "U-WER", "entity_recall": "entities",
+    "entity_recall_nbest": "entities in n-best", "oracle_wer": "oracle WER", "false_bias": "false bias",
+    "changed": "changed",
+}  # fmt: skip
+
+
+def _table(summary: Summary) -> str:
+    heads = "".join(f"<th>{escape(head)}</th>" for head in ("sub", "ins", "del", *_HEADS.values()))
+    body = []
+    for group, by_condition in summary.figures.items():
+        for number, (condition, figures) in enumerate(by_condition.items()):
+            name = f"{group} ({summary.utterances[group]})" if number == 0 else ""
+            cells = [str(figures.counts[k]) for k in ("substitutions", "insertions", "deletions")]
+            hidden = ("change", "false_bias", "changed") if condition == "none" else ()
+            cells += ["" if n in hidden else percent(getattr(figures, n), signed=n == "change") for n in _HEADS]
+            row = "".join(f"<td>{escape(cell)}</td>" for cell in cells)
+            start = ' class="first"' if number == 0 else ""
+            body.append(f"<tr{start}><th>{escape(name)}</th><th>{escape(condition)}</th>{row}</tr>")
+    return f"<table><thead><tr><th>set</th><th>condition</th>{heads}</tr></thead><tbody>{''.join(body)}</tbody></table>"
+
+
+def _filters(found: Sequence[Change], conditions: Sequence[str]) -> str:
+    named = [c for c in conditions if any(change.condition == c for change in found)]
+    numbers = {c: sum(change.condition == c for change in found) for c in named}
+    options = "".join(f'<option value="{escape(c)}">{escape(c)} ({numbers[c]})</option>' for c in named)
+    boxes = "".join(
+        f'<label><input type="checkbox" value="{v}" checked> {escape(text)} '
+        f"({sum(change.verdict == v for change in found)})</label>"
+        for v, text in _VERDICTS.items()
+    )
+    return f'<select id="condition"><option value="">all conditions ({len(found)})</option>{options}</select>{boxes}'
+
+
+def _change_list(found: Sequence[Change]) -> str:
+    if not found:
+        return "<p>Context changed no utterance.</p>"
+    out, sounds = [], {}
+    left = MAX_SOUND_BYTES
+    with AudioReader() as audio:
+        for change in found[:MAX_SHOWN]:
+            utterance = change.outcome.utterance
+            if utterance.id not in sounds:
+                sounds[utterance.id], used = _sound(audio, change.outcome, left)
+                left -= used
+            out.append(_change(change, f's{list(sounds).index(utterance.id)}'))
+    if len(found) > MAX_SHOWN:
+        out.append(f"<p>{len(found) - MAX_SHOWN} more are in the JSON.</p>")
+    # A recording is in the page once, however many conditions changed it; the script puts it where it is shown.
+    data = "".join(f'<template id="s{i}">{sound}</template>' for i, sound in enumerate(sounds.values()))
+    return "".join(out) + data
+
+
+def _sound(audio: AudioReader, outcome: Outcome, room: int) -> tuple[str, int]:
+    try:
+        data = audio.read(outcome.utterance.audio)
+    except ManifestError:
+        return "", 0
+    media = _MEDIA.get(data[:4])
+    if media is None or len(data) > room:
+        return "", 0
+    encoded = base64.b64encode(data).decode()
+    return f'<audio controls preload="none" src="data:{media};base64,{encoded}"></audio>', len(data)
+
+
+def _change(change: Change, sound: str) -> str:
+    utterance, heard = change.outcome.utterance, change.outcome.heard
+    question = next((t.text for t in reversed(utterance.context.turns) if t.speaker == "system"), "")
+    turns = "".join(f"<p><i>{escape(t.speaker)}</i> {escape(t.text)}</p>" for t in utterance.context.turns)
+    entries = "".join(f"<li>{escape(e.text)} <i>{escape(e.signal)}</i></li>" for e in utterance.context.entries)
+    context = f"{turns}<ul>{entries}</ul>" if turns or entries else "<p>none</p>"
+    nbest = "".join(f"<li>{escape(text) or '(silence)'}</li>" for text in heard[change.condition].nbest)
+    reference, plain = utterance.text, heard["none"].nbest[0]
+    condition = escape(change.condition)
+    return (
+        f'<article class="{change.verdict}" data-condition="{condition}" data-verdict="{change.verdict}">'
+        f'<header><b>{condition}</b> <span class="verdict">{escape(_VERDICTS[change.verdict])}</span>'
+        f'<span class="id">{escape(utterance.set)} · {escape(utterance.id)}</span></header>'
+        + (f'<p class="question">{escape(question)}</p>' if question else "")
+        + f'<div class="sound" data-sound="{sound}"></div><dl>'
+        f"<dt>said</dt><dd>{escape(reference)}</dd>"
+        f"<dt>none</dt><dd>{_difference(reference, plain)}</dd>"
+        f"<dt>{condition}</dt><dd>{_difference(reference, heard[change.condition].nbest[0])}</dd></dl>"
+        f"<details><summary>n-best and the dialogue's own context</summary><ol>{nbest}</ol>{context}</details>"
+        "</article>"
+    )
+
+
+def _difference(reference: str, heard: str) -> str:
+    """The words heard, wrong ones marked; the words missed, struck through."""
+    out = []
+    for step in align(reference, heard):
+        if step.kind == "equal":
+            out.append(escape(step.heard))
+            continue
+        out += [f"<del>{escape(step.reference)}</del>"] if step.reference else []
+        out += [f"<ins>{escape(step.heard)}</ins>"] if step.heard else []
+    return " ".join(out) or "<del>(silence)</del>"

@@ -1,0 +1,86 @@
+"""A run as a table for the terminal and as JSON."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from rich.table import Table
+from rich.text import Text
+
+from asr.evaluation.run import Outcome
+from asr.evaluation.statistics import Interval
+from asr.evaluation.summary import ALL, Figures, Summary
+
+_COLUMNS = (
+    "WER", "sub", "ins", "del", "errors vs none", "B-WER", "U-WER", "entities", "in n-best", "oracle", "false bias",
+)  # fmt: skip
+
+
+def percent(interval: Interval, *, signed: bool = False) -> str:
+    """ "12.3 [10.1, 14.9]", in percent; a dash where it is not defined."""
+    if math.isnan(interval.value):
+        return "–"
+    form = "{:+.1f}" if signed else "{:.1f}"
+    value, low, high = (form.format(100 * x) for x in (interval.value, interval.low, interval.high))
+    return f"{value} [{low}, {high}]"
+
+
+def table(summary: Summary, title: str = "") -> Table:
+    """One row for each set and condition."""
+    out = Table(title=title or None, caption="percent, with 95% bootstrap intervals by dialogue", pad_edge=False)
+    out.add_column("set")
+    out.add_column("condition")
+    for name in _COLUMNS:
+        out.add_column(name, justify="right", no_wrap=name in ("WER", "errors vs none"))
+    for group, by_condition in summary.figures.items():
+        for number, (condition, figures) in enumerate(by_condition.items()):
+            size = f"{group} ({summary.utterances[group]})" if number == 0 else ""
+            out.add_row(size, condition, *_cells(condition, figures), style="bold" if group == ALL else "")
+        out.add_section()
+    return out
+
+
+def _cells(condition: str, figures: Figures) -> list[str | Text]:
+    counts = figures.counts
+    none = condition == "none"
+    change = "" if none else percent(figures.change, signed=True)
+    helped = "green" if figures.change.high < 0 else "red" if figures.change.low > 0 else ""
+    return [
+        percent(figures.wer),
+        *(str(counts[name]) for name in ("substitutions", "insertions", "deletions")),
+        Text(change, style=helped),
+        *(_short(figure) for figure in (figures.b_wer, figures.u_wer, figures.entity_recall)),
+        *(_short(figure) for figure in (figures.entity_recall_nbest, figures.oracle_wer)),
+        "" if none else _short(figures.false_bias),
+    ]
+
+
+def _short(interval: Interval) -> str:
+    return "–" if math.isnan(interval.value) else f"{100 * interval.value:.1f}"
+
+
+def to_json(summary: Summary, outcomes: Sequence[Outcome], settings: dict[str, Any]) -> dict[str, Any]:
+    """The whole run: `settings` of the command, `summary`, and every utterance with what was heard.
+
+    context_status is that of the utterance's own context (of *none* where *relevant* was not asked for);
+    context_statuses has it for each condition.
+    """
+    return {"settings": settings, "summary": summary.to_json(), "utterances": [_utterance(o) for o in outcomes]}
+
+
+def _utterance(outcome: Outcome) -> dict[str, Any]:
+    utterance, heard = outcome.utterance, outcome.heard
+    own = heard.get("relevant", heard["none"])
+    return {
+        "id": utterance.id,
+        "set": utterance.set,
+        "reference": utterance.text,
+        "hyp": {condition: h.nbest[0] for condition, h in heard.items()},
+        "nbest": {condition: list(h.nbest) for condition, h in heard.items()},
+        "context_status": own.status,
+        "context_statuses": {condition: h.status for condition, h in heard.items()},
+        "seconds_audio": round(outcome.seconds_audio, 3),
+        "seconds_wall": round(outcome.seconds_wall, 4),
+    }

@@ -1,0 +1,137 @@
+"""Recognises the utterances of a manifest under several conditions. The search runs once an utterance."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Protocol
+
+from asr.audio import Samples, read_container
+from asr.context.rescorer import ForceScore, NullContext
+from asr.context.types import Context, ContextEmbedding, Rescored
+from asr.errors import AudioError, ManifestError
+from asr.evaluation.conditions import context_for
+from asr.evaluation.manifest import AudioReader, Utterance
+from asr.hypothesis import Hypothesis, Result
+from asr.recognizer import Recognizer, StreamOptions
+
+CHUNK_S = 0.1
+"""Audio handed to the recogniser at a time, as a client would send it."""
+
+
+class EncodesContext(Protocol):
+    """What is needed of `asr.context.encoder.ContextEncoder`."""
+
+    def encode(self, context: Context) -> ContextEmbedding: ...
+
+
+class Rescores(Protocol):
+    """What is needed of `asr.context.rescorer.Rescorer`."""
+
+    def rescore(
+        self, nbest: Sequence[Hypothesis], embedding: ContextEmbedding, force_score: ForceScore | None
+    ) -> Rescored: ...
+
+
+@dataclass(frozen=True)
+class Heard:
+    """What was recognised under one condition.
+
+    nbest: texts, best first. status: the name that the server's ContextInfo would have. encode_ms, rescore_ms: wall
+    time; None where that did not run.
+    """
+
+    nbest: tuple[str, ...]
+    status: str
+    encode_ms: float | None = None
+    rescore_ms: float | None = None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One utterance under every condition; the search's part in seconds_wall, of seconds_audio of audio."""
+
+    utterance: Utterance
+    heard: dict[str, Heard]
+    seconds_audio: float
+    seconds_wall: float
+
+
+@dataclass(frozen=True)
+class Unusable:
+    """An utterance whose audio cannot be read, and why."""
+
+    utterance: Utterance
+    reason: str
+
+
+def listen(recognizer: Recognizer, samples: Samples, rate: int, nbest: int) -> Result:
+    """The final result of one utterance, streamed in chunks of 100 ms through the server's recogniser.
+
+    Endpointing is off: a recording is one utterance from its first sample to its last.
+
+    Raises:
+        AudioError: the samples or the rate cannot be used.
+    """
+    stream = recognizer.open(StreamOptions(sample_rate_hertz=rate, nbest=nbest, endpointing=False))
+    step = max(1, round(CHUNK_S * rate))
+    results = [r for start in range(0, len(samples), step) for r in stream.accept(samples[start : start + step])]
+    return [*results, *stream.finish()][-1]
+
+
+def evaluate(
+    utterances: Sequence[Utterance],
+    conditions: Sequence[str],
+    recognizer: Recognizer,
+    encoder: EncodesContext,
+    rescorer: Rescores,
+    *,
+    nbest: int = 8,
+    seed: int = 0,
+) -> Iterator[Outcome | Unusable]:
+    """An outcome for each utterance, in order. `conditions` is led by "none"."""
+    with AudioReader() as audio:
+        for index, utterance in enumerate(utterances):
+            try:
+                samples, rate = read_container(audio.read(utterance.audio))
+                started = time.perf_counter()
+                result = listen(recognizer, samples, rate, nbest)
+            except (AudioError, ManifestError) as error:
+                yield Unusable(utterance, str(error))
+                continue
+            seconds = time.perf_counter() - started
+            force_score = partial(recognizer.force_score, result.encoded) if result.encoded else None
+            heard = {}
+            for condition in conditions:
+                context = context_for(condition, utterances, index, seed)
+                heard[condition] = _hear(condition, result.nbest, context, encoder, rescorer, force_score, nbest)
+            yield Outcome(utterance, heard, len(samples) / rate, seconds)
+
+
+def _hear(
+    condition: str,
+    plain: tuple[Hypothesis, ...],
+    context: Context | None,
+    encoder: EncodesContext,
+    rescorer: Rescores,
+    force_score: ForceScore | None,
+    nbest: int,
+) -> Heard:
+    """The n-best under one condition, by the steps that the server takes."""
+    as_it_is = tuple(h.text for h in NullContext().rescore(plain).nbest)
+    if context is None:
+        return Heard(as_it_is, "NOT_READY" if condition == "late" else "NOT_REQUESTED")
+    if not context:
+        return Heard(as_it_is, "NOT_FOUND")
+    try:
+        started = time.perf_counter()
+        embedding = encoder.encode(context)
+        encoded = time.perf_counter()
+        rescored = rescorer.rescore(plain, embedding, force_score)
+    except Exception:
+        return Heard(as_it_is, "FAILED")  # as in the server: a context that fails costs no result
+    done = time.perf_counter()
+    texts = tuple(h.text for h in rescored.nbest)[:nbest]
+    return Heard(texts, "APPLIED", 1000 * (encoded - started), 1000 * (done - encoded))
