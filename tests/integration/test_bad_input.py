@@ -124,7 +124,7 @@ def test_a_stream_that_is_too_long_keeps_what_was_said(shared: Any, refused: Any
 def test_a_ten_minute_stream_where_it_is_allowed(
     workshop: Any, pcm: bytes, tiny_model: Any, tiny_tokenizer: Any
 ) -> None:
-    fast = Recognizer(tiny_model, tiny_tokenizer, beam=1, chunk_ms=640)
+    fast = Recognizer(tiny_model, tiny_tokenizer, beam=1)
     replica = workshop.start(recognizer=fast, limits__stream_seconds=700)
     quiet = (np.random.default_rng(1).standard_normal(16_000 * 600) * 3).astype("<i2").tobytes()
     assert replica.finals(quiet, chunk=320_000)[-1].end == pytest.approx(600, abs=1)
@@ -178,7 +178,8 @@ def test_ids_that_are_not_utf8(shared: Any, refused: Any) -> None:
             lambda: raw("/carryover.v1.Recognizer/StreamingRecognize", stream))  # fmt: skip
     recognize = pb.RecognizeRequest(config=pb.RecognitionConfig(turn_id="BADBAD"), audio=b"x")
     refused(INVALID, "config.turn_id", lambda: raw("/carryover.v1.Recognizer/Recognize", recognize))
-    record = context_pb2.RecordEventsRequest(dialogue_id="a", turn_id="b", events=[context_pb2.Event(event_id="BADBAD")])
+    events = [context_pb2.Event(event_id="BADBAD")]
+    record = context_pb2.RecordEventsRequest(dialogue_id="a", turn_id="b", events=events)
     refused(INVALID, "events.event_id", lambda: raw("/carryover.v1.Context/RecordEvents", record))
     delete = context_pb2.DeleteDialogueRequest(dialogue_id="BADBAD")
     refused(INVALID, "dialogue_id", lambda: raw("/carryover.v1.Context/DeleteDialogue", delete))
@@ -226,7 +227,8 @@ def test_events_that_cannot_be_recorded(shared: Any, refused: Any, dialogue: str
     shared.record(dialogue, "1", event(utterance=context_pb2.Utterance(text="first")))
     again = event(utterance=context_pb2.Utterance(text="another text"))
     refused(INVALID, "event_id", lambda: shared.record(dialogue, "1", again))
-    assert "another" not in refused(INVALID, "event_id", lambda: shared.record(dialogue, "1", event(speak=context_pb2.Speak())))
+    other_kind = event(speak=context_pb2.Speak())
+    assert "another" not in refused(INVALID, "event_id", lambda: shared.record(dialogue, "1", other_kind))
 
 
 def test_lists_that_cannot_be_rescored(shared: Any, refused: Any) -> None:

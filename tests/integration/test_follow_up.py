@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import grpc
@@ -104,6 +105,34 @@ def test_later_events_of_a_turn_make_its_context_anew(workshop: Any, dialogue: s
     replica.record(dialogue, "1", late)
     replica.wait_for("READY", dialogue)
     assert {entry.text for entry in replica.encoder.seen[-1].entries} == {"Meg Bauer", "Boston"}
+
+
+def test_a_newer_turn_supersedes_what_is_under_way(workshop: Any, dialogue: str, pcm: bytes) -> None:
+    replica = workshop.start()
+    replica.encoder.go_on.clear()
+    replica.ask(dialogue, "1", "old")
+    replica.wait_for("ENCODING", dialogue, "1")
+    replica.clock.now += 5
+    replica.ask(dialogue, "2", "new")
+    assert "superseded" in replica.status(dialogue, "1").reason
+    replica.encoder.go_on.set()
+    replica.wait_for("READY", dialogue, "2")
+    assert names(replica.status(dialogue, "1"))[-1] == "ENCODING"
+    info = replica.finals(pcm, dialogue_id=dialogue, turn_id="3")[0].context
+    assert (info.status, info.context_turn_id) == (pb.ContextInfo.APPLIED, "2")
+
+
+def test_dialogues_at_once_keep_their_own_contexts(workshop: Any, dialogue: str, pcm: bytes) -> None:
+    replica = workshop.start()
+    ids = [f"{dialogue}-{i}" for i in range(4)]
+    for i, name in enumerate(ids):
+        replica.ask(name, "1", "abcd"[i] * 3)
+    for name in ids:
+        replica.wait_for("READY", name)
+    with ThreadPoolExecutor(4) as pool:
+        answers = list(pool.map(lambda name: replica.finals(pcm, dialogue_id=name, turn_id="2"), ids))
+    assert [final[0].alternatives[0].transcript for final in answers] == ["aaa", "bbb", "ccc", "ddd"]
+    assert len({final[0].context.plain_transcript for final in answers}) == 1
 
 
 def test_another_replica_uses_the_stored_context(workshop: Any, dialogue: str, pcm: bytes) -> None:

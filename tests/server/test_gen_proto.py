@@ -1,0 +1,33 @@
+"""The generated modules are those of the .proto files, and the check finds when they are not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from server.commands import gen_proto
+
+
+def test_committed_modules_are_up_to_date() -> None:
+    result = CliRunner().invoke(gen_proto.app, ["--check"])
+    assert result.exit_code == 0, result.output
+
+
+def test_check_finds_what_differs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    proto = tmp_path / "proto"
+    (proto / "a").mkdir(parents=True)
+    (proto / "a" / "b.proto").write_text('syntax = "proto3"; package a; message B { string c = 1; }')
+    monkeypatch.setattr(gen_proto, "PROTO_ROOT", proto)
+    assert CliRunner().invoke(gen_proto.app, ["--check"]).exit_code == 1
+    assert CliRunner().invoke(gen_proto.app, []).exit_code == 0
+    assert CliRunner().invoke(gen_proto.app, ["--check"]).exit_code == 0
+    (proto / "a" / "b_pb2.pyi").write_text("changed")
+    (proto / "a" / "gone_pb2.py").write_text("left over")
+    result = CliRunner().invoke(gen_proto.app, ["--check"])
+    assert result.exit_code == 1
+    assert "b_pb2.pyi" in result.output
+    assert "gone_pb2.py" in result.output
+    assert CliRunner().invoke(gen_proto.app, []).exit_code == 0
+    assert not (proto / "a" / "gone_pb2.py").exists()
