@@ -102,8 +102,8 @@ class BeamSearch:
     """
 
     def __init__(self, model: AcousticModel, beam: int = 8, symbols: int = 3) -> None:
-        if beam < 1 or symbols < 1 or beam > model.vocab_size - 1:
-            raise ValueError(f"beam {beam} and symbols {symbols}: use 1 to {model.vocab_size - 1}, and at least 1")
+        if beam < 1 or symbols < 1:
+            raise ValueError(f"beam is {beam} and symbols {symbols}; both must be at least 1")
         self.model, self.beam, self.symbols = model, beam, symbols
 
     def start(self, streams: int) -> BeamState:

