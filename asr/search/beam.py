@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from asr.model.interface import AcousticModel, PredictorState
 
@@ -132,7 +133,7 @@ class BeamSearch:
         return state
 
     def _frame(self, encoded: Tensor, state: BeamState) -> BeamState:
-        active, done = state, None
+        active, done = self._with_room(state), None
         for symbol in range(self.symbols + 1):
             scores = self.model.join(encoded[:, None], active.predicted).log_softmax(-1)
             blank = scores[..., self.model.blank]
@@ -150,14 +151,18 @@ class BeamSearch:
         assert done is not None
         return replace(done, time=state.time + 1)
 
+    def _with_room(self, state: BeamState) -> BeamState:
+        """The same state with room for all tokens that a frame may bring."""
+        if int(state.length.max()) + self.symbols <= state.tokens.shape[-1]:
+            return state
+        tokens, frames, certainty = (F.pad(x, (0, _GROW)) for x in (state.tokens, state.frames, state.certainty))
+        return replace(state, tokens=tokens, frames=frames, certainty=certainty)
+
     def _extend(self, state: BeamState, score: Tensor, picks: Tensor, scores: Tensor, blank: Tensor) -> BeamState:
         vocab = scores.shape[-1]
         rows, token = picks // vocab, picks % vocab
         emitted = scores.flatten(1).gather(1, picks) - torch.log1p(-blank.exp().clamp(max=1 - 1e-6)).gather(1, rows)
         state = _pick(state, rows)
-        if int(state.length.max()) == state.tokens.shape[-1]:
-            grow = [torch.nn.functional.pad(x, (0, _GROW)) for x in (state.tokens, state.frames, state.certainty)]
-            state = replace(state, tokens=grow[0], frames=grow[1], certainty=grow[2])
         at = state.length[..., None]
         predicted, predictor = self.model.predict(token.flatten(), state.predictor)
         return replace(
