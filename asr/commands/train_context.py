@@ -149,6 +149,10 @@ def _save(out: Path, encoder: ContextEncoder, scorers: dict[str, ListScorer], ma
     return version
 
 
+app = typer.Typer(add_completion=False)
+
+
+@app.command()
 def main(
     data: Annotated[Path, typer.Option(help="Folder with followups/ and text/.")],
     acoustic: Annotated[Path, typer.Option(help="Folder of the acoustic model whose lists are learned from.")],
@@ -194,9 +198,9 @@ def main(
     )
     text = "".join(f"\n### {k}\n\n{as_markdown(v)}" for k, v in results.items() if "train" not in k)
     (out / "report.md").write_text(text)
-    print(text)
+    typer.echo(text)
     console.print(f"{version}: {out / 'model'}")
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    app()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import sys
 import time
 from collections.abc import Callable, Sequence
 
@@ -16,7 +17,27 @@ from asr.context.rescorer import Rescorer
 from asr.context.types import Context, Entry, Turn
 from asr.hypothesis import Hypothesis
 
-_SYLLABLES = "ba ker jo nes mil ler da vis gar cia tan to pel li son ray mo ni ka".split()
+_SYLLABLES = [
+    "ba",
+    "ker",
+    "jo",
+    "nes",
+    "mil",
+    "ler",
+    "da",
+    "vis",
+    "gar",
+    "cia",
+    "tan",
+    "to",
+    "pel",
+    "li",
+    "son",
+    "ray",
+    "mo",
+    "ni",
+    "ka",
+]
 
 
 def _name(rng: random.Random) -> str:
@@ -24,7 +45,9 @@ def _name(rng: random.Random) -> str:
 
 
 def _context(rng: random.Random, turns: int, entries: int) -> Context:
-    said = [Turn("user" if i % 2 == 0 else "system", f"please find {_name(rng)} and tell me where") for i in range(turns)]
+    said = [
+        Turn("user" if i % 2 == 0 else "system", f"please find {_name(rng)} and tell me where") for i in range(turns)
+    ]
     return Context(
         (*said[:-1], Turn("system", f"Do you mean {_name(rng)} or {_name(rng)}?")),
         tuple(Entry("contacts", _name(rng)) for _ in range(entries)),
@@ -66,7 +89,9 @@ def main(times: int = 100, threads: int = 1) -> None:
         rescorer.rescore(heard, embedding, force_score)
         return 1000 * (time.perf_counter() - start - spent)
 
-    print(json.dumps({"encode_ms": _percentiles(encode, times), "rescore_ms": _percentiles(rescore, times)}))
+    sys.stdout.write(
+        json.dumps({"encode_ms": _percentiles(encode, times), "rescore_ms": _percentiles(rescore, times)}) + "\n"
+    )
 
 
 if __name__ == "__main__":

@@ -81,7 +81,12 @@ class _Heard:
 
 
 def candidates(
-    nbest: Sequence[str], embedding: ContextEmbedding, tables: AnswerTables, limit: int, reach: float = 0.6, by_sound_only: bool = False
+    nbest: Sequence[str],
+    embedding: ContextEmbedding,
+    tables: AnswerTables,
+    limit: int,
+    reach: float = 0.6,
+    by_sound_only: bool = False,
 ) -> list[str]:
     """Texts worth scoring that are not in the n-best.
 
@@ -99,7 +104,9 @@ def candidates(
     for place, h in enumerate(heard):
         found = _common(h, tables.answers.get(embedding.question, {}), reach)
         if embedding.phrases:
-            _lower(found, _whole(h, embedding.index, tables.by_sound[: len(tables.by_sound) if place == 0 else 8], reach))
+            _lower(
+                found, _whole(h, embedding.index, tables.by_sound[: len(tables.by_sound) if place == 0 else 8], reach)
+            )
             _lower(found, _within(h, embedding.index, reach))
         _lower(costs, {t: c + 0.1 * place for t, c in found.items()})
     known = set(nbest)

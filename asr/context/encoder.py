@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from asr.context.items import Items, entries_of, items_of
@@ -102,7 +103,7 @@ def load_model(folder: Path) -> tuple[ContextModel, Tokenizer, dict[str, object]
         own = {k.removeprefix("model."): v.float() for k, v in tensors.items() if k.startswith("model.")}
         model.load_state_dict(own)
         tokenizer = Tokenizer.load(folder / "tokens.model")
-    except (OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
+    except (OSError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
         raise ModelError(f"context weights in {folder.name!r} cannot be read: {type(error).__name__}") from error
     return model, tokenizer, config
 

@@ -32,7 +32,10 @@ _NAMED = math.log(0.02)
 
 @dataclass(frozen=True)
 class Pool:
-    """Readings of one utterance, the plain 1-best first. acoustic: nats; ranks: place in the n-best, -1 for candidates."""
+    """Readings of one utterance, the plain 1-best first.
+
+    acoustic: nats. ranks: place in the n-best, -1 for candidates.
+    """
 
     texts: tuple[str, ...]
     acoustic: tuple[float, ...]

@@ -38,7 +38,7 @@ class Items:
 def entries_of(context: Context) -> list[Entry]:
     """The entries, normalised and without repetition, then what the turns name; at most MAX_PHRASES.
 
-    An entry named in the turns keeps the signal of its service. Empty or unspellable ones are left out.
+    What is named in the turns is left out where an entry holds it. Empty or unspellable ones are left out.
     """
     found: dict[str, Entry] = {}
     for entry in context.entries:
@@ -47,8 +47,9 @@ def entries_of(context: Context) -> list[Entry]:
         text = _normal(entry.text[:MAX_TEXT])
         if text:
             found.setdefault(text, Entry(entry.signal, text))
+    known = [f" {text} " for text in found]
     for entry in phrases_in_turns(context.turns[-MAX_TURNS:]):
-        if len(found) < MAX_PHRASES:
+        if len(found) < MAX_PHRASES and not any(f" {entry.text} " in text for text in known):
             found.setdefault(entry.text, entry)
     return list(found.values())
 
@@ -83,7 +84,7 @@ def items_of(context: Context, entries: Sequence[Entry], tokenizer: Tokenizer, i
 def overlaps(context: Context, entries: Sequence[Entry]) -> Tensor:
     """(N, OVERLAPS): entry named in the last system turn; share of its words there; share of its words in the last
     user turn; named there, divided by how many are named so (log); log of the number of entries."""
-    last = {s: "" for s in ("user", "system")}
+    last = dict.fromkeys(("user", "system"), "")
     for turn in context.turns[-MAX_TURNS:]:
         last[turn.speaker] = f" {_normal(turn.text[-MAX_TEXT:])} "
     said = {s: set(text.split()) for s, text in last.items()}

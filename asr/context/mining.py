@@ -19,9 +19,12 @@ _YES_NO = re.compile(
     re.I,
 )
 _CAPITALISED = re.compile(r"\b[A-Z][\w'&.-]*(?:\s+(?:(?:of|the|and|in|de|la|van|der|&)\s+)*[A-Z0-9][\w'&.-]*)*")
-_OPENERS = frozenset(
-    ["i", "the", "there", "which", "who", "whose", "what", "where", "when", "how", "do", "did", "does", "is", "are", "shall", "should", "would", "could", "can", "calling", "ok", "okay", "sure", "yes", "no", "so", "and", "or", "for", "your", "you", "we", "it", "in", "at", "on", "please", "thanks", "thank", "sorry", "hello", "hi", "great", "alright"]
-)
+_OPENERS = frozenset({
+    "i", "the", "there", "which", "who", "whose", "what", "where", "when", "how", "do", "did", "does", "is", "are",
+    "shall", "should", "would", "could", "can", "calling", "ok", "okay", "sure", "yes", "no", "so", "and", "or", "for",
+    "your", "you", "we", "it", "in", "at", "on", "please", "thanks", "thank", "sorry", "hello", "hi", "great",
+    "alright",
+})  # fmt: skip
 
 
 def question_of(turns: Sequence[Turn]) -> Question:
@@ -47,7 +50,8 @@ def phrases_in_turns(turns: Sequence[Turn]) -> list[Entry]:
     for turn in [t for t in turns if t.speaker == "system"][-2:]:
         text = turn.text[-MAX_TEXT:]
         pieces = [m.group() for m in _CAPITALISED.finditer(text)]
-        pieces += _alternatives(text)
+        named = {w for p in pieces for w in normalize(p).split()} - _OPENERS
+        pieces += [a for a in _alternatives(text) if not named & set(normalize(a).split())]
         for piece in pieces:
             words = normalize(piece).split()
             while words and words[0] in _OPENERS:

@@ -64,7 +64,8 @@ class ContextModel(nn.Module):
         x = x + (self.kinds(kinds) + self.ages(ages) + self.overlaps(overlaps))[:, None, :]
         x = self.item_encoder(x, src_key_padding_mask=padding)
         weights = (~padding).to(x.dtype)[:, :, None]
-        return (x * weights).sum(1) / weights.sum(1).clamp(min=1.0)
+        pooled: Tensor = (x * weights).sum(1) / weights.sum(1).clamp(min=1.0)
+        return pooled
 
     def encode_context(self, items: Tensor, padding: Tensor) -> tuple[Tensor, Tensor]:
         """items (B, M, D), padding (B, M) true where there is none → vectors (B, M, D), summary (B, D)."""
@@ -74,7 +75,7 @@ class ContextModel(nn.Module):
         return x[:, 1:], x[:, 0]
 
     def point(self, summary: Tensor, entries: Tensor, overlaps: Tensor) -> Tensor:
-        """One context: summary (D,), entries (N, D), overlaps (N, OVERLAPS) → log probabilities (N + 1,), last: none."""
+        """One context: summary (D,), entries (N, D), overlaps (N, OVERLAPS) → log P (N + 1,); last: none."""
         both = torch.cat([summary.expand(len(entries), -1), entries, overlaps], dim=1)
         logits = torch.cat([self.pointer(both)[:, 0], self.pointer_none(summary)])
         return functional.log_softmax(logits, dim=0)
@@ -106,7 +107,8 @@ class ContextModel(nn.Module):
             scores = scores.masked_fill(padding[:, None, :], float("-inf"))
         none = (query @ self.no_bias_key * scale)[:, :, None]
         weights = torch.softmax(torch.cat([none, scores], dim=2), dim=2)[:, :, 1:]
-        return weights @ self.value(vectors)
+        read: Tensor = weights @ self.value(vectors)
+        return read
 
 
 def _transformer(dim: int, heads: int, layers: int) -> nn.TransformerEncoder:

@@ -22,36 +22,50 @@ _PAD = len(PHONES)
 # i see, I bit, o go, O boy, u too, U put, Y my, W now, @ schwa, R er, S sh, Z zh, C ch, J judge, T th, N ng.
 _RULES = """
 ^kn n|^gn n|^wr r|^ps s|^pn n|^x z|^wh w|^mc m@k|^mac(?=[bcdfgklmnpqrtvw]) m@k|^sch S|^tsch C|^cz C|^hu(?=[aei]) w
-tsch C|tzsch C|schw Sw|sch(?=[^aeiou]) S|sch sk|tch C|dge?(?=$) J|dg(?=[ei]) J|tion S@n|sion Z@n|cian S@n|tious S@s|cious S@s
+tsch C|tzsch C|schw Sw|sch(?=[^aeiou]) S|sch sk|tch C|dge?(?=$) J|dg(?=[ei]) J|
+tion S@n|sion Z@n|cian S@n|tious S@s|cious S@s
 tial S@l|cial S@l|ture C@R|sure Z@R|ough(?=t) A|augh(?=t) A|ought At|igh Y|eigh E|aigh E|gh(?=$) |gh(?=t) |gh g
 qu kw|que(?=$) k|ck k|cc(?=[ei]) ks|cq k|ch(?=[rl]) k|ch C|ph f|sh S|th T|ng(?=$) N|ng(?=[s]) N|nk Nk|ng(?=[aou]) Ng
 ge(?=$) J|gue(?=$) g|gu(?=[ei]) g|g(?=[eiy]) J|gg g|g g
 ce(?=$) s|sc(?=[eiy]) s|c(?=[eiy]) s|c k|ss s|se(?=$) z|s(?=$) z|s s|zz z|z z|x ks
-mb(?=$) m|mn(?=$) m|kn(?=$) n|lk(?=$) k|lm(?=$) m|tt t|ted(?=$) t@d|ded(?=$) d@d|ed(?=$) d|pp p|bb b|dd d|ff f|ll l|mm m|nn n|rr r
-eau o|ieu u|iew u|oeu @|owe(?=r) W|ower WR|our WR|auer WR|ayer ER|oor Ar|oar Ar|ore(?=$) Ar|ore Ar|ar(?=[^aeiouy]|$) Ar|air er|are(?=$) er
-ear(?=[^aeiouyt]) R|ear ir|eer ir|ier ir|ere(?=$) ir|ire(?=$) YR|ure(?=$) ur|er(?=[^aeiouyr]|$) R|ir(?=[^aeiouyr]|$) R|ur(?=[^aeiouyr]|$) R|or(?=[^aeiouyr]|$) Ar|yr(?=[^aeiouy]|$) R
-a(?=[bcdfgklmnpstvz]es?$) E|i(?=[bcdfgklmnpstvz]es?$) Y|o(?=[bcdfgklmnpstvz]es?$) o|u(?=[bcdfgklmnpstvz]es?$) u|y(?=[bcdfgklmnpstvz]es?$) Y
+mb(?=$) m|mn(?=$) m|kn(?=$) n|lk(?=$) k|lm(?=$) m|tt t|ted(?=$) t@d|ded(?=$) d@d|ed(?=$) d|pp p|bb b|dd d|ff f|ll l|
+mm m|nn n|rr r
+eau o|ieu u|iew u|oeu @|owe(?=r) W|ower WR|our WR|auer WR|ayer ER|oor Ar|oar Ar|
+ore(?=$) Ar|ore Ar|ar(?=[^aeiouy]|$) Ar|air er|are(?=$) er
+ear(?=[^aeiouyt]) R|ear ir|eer ir|ier ir|ere(?=$) ir|
+ire(?=$) YR|ure(?=$) ur|er(?=[^aeiouyr]|$) R|ir(?=[^aeiouyr]|$) R|
+ur(?=[^aeiouyr]|$) R|or(?=[^aeiouyr]|$) Ar|yr(?=[^aeiouy]|$) R
+a(?=[bcdfgklmnpstvz]es?$) E|i(?=[bcdfgklmnpstvz]es?$) Y|
+o(?=[bcdfgklmnpstvz]es?$) o|u(?=[bcdfgklmnpstvz]es?$) u|y(?=[bcdfgklmnpstvz]es?$) Y
 ai E|ay E|au A|aw A|aa A|ae i|ah A|al(?=[kt]) A|al(?=l$) A
-ee i|ea i|ei Y|ey(?=$) i|ey E|eu u|ew u|eo io|ie(?=$) i|ie i|oe(?=[bm]) i|oa o|oo u|oi O|oy O|ou W|ow(?=$) o|ow W|oe o|oh o|ue(?=$) u|ui u|uy Y
-ia(?=$) i@|io io|ia i@|ua w@|uo wo|a(?=$) @|e(?=$) |e(?=s$) |le(?=$) @l|i(?=$) i|o(?=$) o|u(?=$) u|^y j|y(?=$) i|y(?=[aeou]) j|y I
-a(?=[bcdfgklmnpqstvxz]{2}) a|a a|e e|i I|o(?=[lr]) o|o A|u @|b b|d d|f f|h(?=[^aeiouy]|$) |h h|j J|k k|l l|m m|n n|p p|q k|r r|t t|v v|w(?=[aeiouy]) w|w |' 
+ee i|ea i|ei Y|ey(?=$) i|ey E|eu u|ew u|eo io|ie(?=$) i|ie i|oe(?=[bm]) i|
+oa o|oo u|oi O|oy O|ou W|ow(?=$) o|ow W|oe o|oh o|ue(?=$) u|ui u|uy Y
+ia(?=$) i@|io io|ia i@|ua w@|uo wo|a(?=$) @|e(?=$) |e(?=s$) |le(?=$) @l
+i(?=$) i|o(?=$) o|u(?=$) u|^y j|y(?=$) i|y(?=[aeou]) j|y I
+a(?=[bcdfgklmnpqstvxz]{2}) a|a a|e e|i I|o(?=[lr]) o|o A|u @|b b|d d|f f
+h(?=[^aeiouy]|$) |h h|j J|k k|l l|m m|n n|p p|q k|r r|t t|v v|w(?=[aeiouy]) w|w _
 """
 
 # Frequent words of answers that no rule of English spelling gives.
-_IRREGULAR = dict(
-    pair.split("=")
-    for pair in ["the=T@", "a=@", "one=w@n", "two=tu", "four=fAr", "eight=Et", "to=tu", "of=@v", "is=Iz", "was=w@z", "are=Ar", "you=ju", "your=jAr", "do=du", "does=d@z", "who=hu", "what=w@t", "some=s@m", "come=k@m", "none=n@n", "please=pliz", "i=Y", "my=mY", "ok=okE", "hugh=hju", "shaun=SAn", "sean=SAn", "thomas=tAm@s", "stephen=stiv@n", "chloe=kloi", "zoe=zoi", "phoebe=fibi"]
-)
+_IRREGULAR = {
+    "the": "T@", "a": "@", "one": "w@n", "two": "tu", "four": "fAr", "eight": "Et", "to": "tu", "of": "@v", "is": "Iz",
+    "was": "w@z", "are": "Ar", "you": "ju", "your": "jAr", "do": "du", "does": "d@z", "who": "hu", "what": "w@t",
+    "some": "s@m", "come": "k@m", "none": "n@n", "please": "pliz", "i": "Y", "my": "mY", "ok": "okE", "hugh": "hju",
+    "shaun": "SAn", "sean": "SAn", "thomas": "tAm@s", "stephen": "stiv@n", "chloe": "kloi", "zoe": "zoi",
+    "phoebe": "fibi",
+}  # fmt: skip
 
 
 def _compile_rules() -> dict[str, list[tuple[re.Pattern[str], str]]]:
     by_letter: dict[str, list[tuple[re.Pattern[str], str]]] = {}
     for rule in re.split(r"\n|\|(?![^()]*\))", _RULES.strip()):
+        if not rule:
+            continue
         pattern, _, phones = rule.partition(" ")
         anchored = pattern.startswith("^")
         body = pattern.lstrip("^")
         compiled = re.compile((r"(?<![a-z'])" if anchored else "") + body)
-        by_letter.setdefault(body[0], []).append((compiled, phones.strip()))
+        by_letter.setdefault(body[0], []).append((compiled, phones.strip().strip("_")))
     return by_letter
 
 
@@ -147,18 +161,21 @@ def distances(
 def span_distances(
     a: NDArray[np.int64], a_lengths: NDArray[np.int64], text: NDArray[np.int64], word_starts: Sequence[int]
 ) -> NDArray[np.float32]:
-    """Least distance of each row of a (N, A) to any run of whole words of one text (B,) that starts at word_starts. → (N,)."""
-    free = np.full(len(text), np.inf, np.float32)
-    starts = [s for s in word_starts if s > 0]
-    free[[s - 1 for s in starts]] = 0.0
-    table = _last_rows(a, text[None, :], free[None, :])
-    ends = np.array([*starts, len(text)])
-    return _at_own_length(table, a_lengths)[:, ends].min(axis=1)
+    """Least distance of each row of a (N, A) to any run of whole words of one text (B,). → (N,).
+
+    word_starts: place in the text at which each word begins.
+    """
+    gaps = np.concatenate([[0.0], np.cumsum(_GAP[text])]).astype(np.float32)
+    begun = np.full(len(text) + 1, np.inf, np.float32)
+    begun[[0, *word_starts]] = -gaps[[0, *word_starts]]
+    first_row = np.minimum.accumulate(begun) + gaps
+    table = _last_rows(a, text[None, :], first_row[None, 1:])
+    ends = np.array([0, *word_starts, len(text)])
+    least: NDArray[np.float32] = _at_own_length(table, a_lengths)[:, ends].min(axis=1)
+    return least
 
 
-def _last_rows(
-    a: NDArray[np.int64], b: NDArray[np.int64], first_row: NDArray[np.float32]
-) -> list[NDArray[np.float32]]:
+def _last_rows(a: NDArray[np.int64], b: NDArray[np.int64], first_row: NDArray[np.float32]) -> list[NDArray[np.float32]]:
     """The dynamic programme, a row of every pair at a time; insertions along b by a running minimum.
 
     first_row: (1 or N, B) cost of having used no phone of a and the first 1..B of b. → rows 0..A, each (N, B + 1).

@@ -54,9 +54,7 @@ def rescore_phrases(
     return Rescored(tuple(scored[i] for i in kept), True, _biased(scored[first].text, nbest[0].text, found[first]))
 
 
-def _joining(
-    nbest: Sequence[Hypothesis], boosts: dict[str, float], force_score: ForceScore | None
-) -> list[Hypothesis]:
+def _joining(nbest: Sequence[Hypothesis], boosts: dict[str, float], force_score: ForceScore | None) -> list[Hypothesis]:
     """Readings with phrases in them that sound like the n-best, with exact scores on its scale."""
     raised = tuple(Phrase(text, SIGNAL, 0.0) for text, boost in boosts.items() if boost > 0)
     if force_score is None or not raised:

@@ -14,7 +14,9 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from difflib import SequenceMatcher
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file
@@ -57,7 +59,8 @@ class ListScorer(nn.Module):
         x = (features - self.mean) / self.scale
         value = (self.linear(x) + self.value(x))[..., 0]
         gate = torch.sigmoid(self.gate(of_list))
-        return gate * (value - value[..., :1])
+        scores: Tensor = gate * (value - value[..., :1])
+        return scores
 
 
 class Rescorer:
@@ -103,7 +106,9 @@ class Rescorer:
                     {k.removeprefix(f"{name}."): v.float() for k, v in tensors.items() if k.startswith(f"{name}.")}
                 )
                 scorers.append(scorer)
-            return cls(model, tokenizer, tables, *scorers, (margins[0], margins[1]), str(config["version"]))
+            forced, ranked = scorers
+            version = str(config["version"])
+            return cls(model, tokenizer, tables, forced, ranked, (margins[0], margins[1]), version)
         except (OSError, KeyError, TypeError, ValueError, IndexError, RuntimeError) as error:
             raise ModelError(f"context weights in {folder.name!r} cannot be read: {type(error).__name__}") from error
 
@@ -159,9 +164,7 @@ class Rescorer:
         values = pseudo_acoustic([h.acoustic for h in nbest])
         own = [replace(h, acoustic=v) for h, v in zip(nbest, values, strict=True)]
         found = candidates(texts, embedding, self.tables, MAX_CANDIDATES, reach=0.45, by_sound_only=True)
-        return own + [
-            Hypothesis(t, acoustic=candidate_acoustic(t, texts, values), from_context=True) for t in found
-        ]
+        return own + [Hypothesis(t, acoustic=candidate_acoustic(t, texts, values), from_context=True) for t in found]
 
     def context_scores(self, pool: Pool, embedding: ContextEmbedding, *, exact: bool) -> list[float]:
         """gate · (value − value of the first) of each reading, nats."""
@@ -206,7 +209,7 @@ def _pool(readings: Sequence[Hypothesis], from_search: int) -> Pool:
 def pseudo_acoustic(scores: Sequence[float]) -> list[float]:
     """Scores of any scale, higher better, as nats below the first; by rank where they say nothing."""
     n = len(scores)
-    usable = all(map(math.isfinite, scores)) and all(a >= b for a, b in zip(scores, scores[1:], strict=False))
+    usable = all(map(math.isfinite, scores)) and all(a >= b for a, b in pairwise(scores))
     spread = (sum((s - sum(scores) / n) ** 2 for s in scores) / n) ** 0.5 if usable else 0.0
     if n < 3 or spread <= 1e-9 * max(1.0, abs(scores[0]) if usable else 1.0):
         return [-_SPREAD * math.log1p(i) for i in range(n)]
@@ -216,13 +219,11 @@ def pseudo_acoustic(scores: Sequence[float]) -> list[float]:
 def candidate_acoustic(text: str, texts: Sequence[str], values: Sequence[float]) -> float:
     """What a candidate's score may be where only texts are known: that of the reading it resembles, less a distance."""
     sound = phones(text)
-    return max(
-        v - _PER_DISTANCE * distance(sound, phones(t)) for t, v in list(zip(texts, values, strict=True))[:5]
-    )
+    return max(v - _PER_DISTANCE * distance(sound, phones(t)) for t, v in list(zip(texts, values, strict=True))[:5])
 
 
-def read_tables(values: dict[str, list]) -> AnswerTables:
+def read_tables(values: dict[str, Any]) -> AnswerTables:
     """From config.json: carriers [[before, after, logp]], answers {question: [[text, logp]]}."""
     carriers = {(str(b), str(a)): float(p) for b, a, p in values["carriers"]}
-    answers = {str(q): {str(t): float(p) for t, p in rows} for q, rows in values["answers"].items()}  # type: ignore[attr-defined]
+    answers = {str(q): {str(t): float(p) for t, p in rows} for q, rows in values["answers"].items()}
     return AnswerTables(carriers, answers)

@@ -8,7 +8,9 @@ import random
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from hashlib import md5
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -75,8 +77,6 @@ def read_names(data: Path, kind: str, limit: int) -> list[str]:
 
 
 def is_train(text: str) -> bool:
-    from hashlib import md5
-
     return md5(text.lower().encode()).digest()[0] % 10 < 8
 
 
@@ -93,7 +93,7 @@ def dialogue_samples(data: Path, rng: random.Random, limit: int) -> list[Sample]
     return samples[:limit]
 
 
-def _dialogue_sample(turns: list[dict], i: int, rng: random.Random) -> Sample:
+def _dialogue_sample(turns: list[dict[str, Any]], i: int, rng: random.Random) -> Sample:
     answer = normalize(turns[i]["text"])
     before = [Turn(t["speaker"], t["text"]) for t in turns[max(0, i - rng.choice((2, 4, 8))) : i]]
     found = [e for t in turns[:i] for e in t.get("entities", ())][-12:]
@@ -201,7 +201,7 @@ def anti(row: FollowUp, pools: dict[str, SoundAlikes]) -> Context | None:
 
     def exchange(text: str) -> str:
         for old, new in sorted(swap.items(), key=lambda s: -len(s[0])):
-            text = re.sub(rf"(?<![A-Za-z]){re.escape(old)}(?![A-Za-z])", lambda _, new=new: new, text, flags=re.I)
+            text = new.join(re.split(rf"(?<![A-Za-z]){re.escape(old)}(?![A-Za-z])", text, flags=re.I))
         return text
 
     turns = tuple(Turn(t.speaker, exchange(t.text)) for t in row.context.turns)

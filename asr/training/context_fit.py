@@ -99,9 +99,7 @@ def _stack(examples: Sequence[Example]) -> _Stack:
     )
 
 
-def fit(
-    examples: Sequence[Example], *, steps: int = 400, batch: int = 256, seed: int = 1
-) -> ListScorer:
+def fit(examples: Sequence[Example], *, steps: int = 400, batch: int = 256, seed: int = 1) -> ListScorer:
     """Minimum word error rate over lists, with a little cross-entropy towards the best reading to begin with."""
     torch.manual_seed(seed)
     rng = random.Random(seed)
@@ -118,7 +116,7 @@ def fit(
         chosen = torch.tensor(rng.sample(places, min(batch, len(places))))
         loss = _loss(scorer, data, chosen, mix=max(0.1, 0.7 - step / steps))
         optimiser.zero_grad()
-        loss.backward()
+        torch.autograd.backward(loss)
         torch.nn.utils.clip_grad_norm_(scorer.parameters(), 1.0)
         optimiser.step()
     return scorer.eval()
@@ -133,7 +131,8 @@ def _loss(scorer: ListScorer, data: _Stack, chosen: Tensor, mix: float) -> Tenso
     least = errors.masked_fill(absent, 1e4).min(1, keepdim=True).values
     best = (errors == least) & ~absent
     entropy = -(logp.masked_fill(~best, -1e4)).logsumexp(1)
-    return ((risk + mix * entropy) * data.weights[chosen]).mean()
+    loss: Tensor = ((risk + mix * entropy) * data.weights[chosen]).mean()
+    return loss
 
 
 @torch.inference_mode()
@@ -186,7 +185,8 @@ def fit_margin(dev: Sequence[Example], scorer: ListScorer) -> float:
         harmless = all(
             by[c].relative <= 0.01 and by[c].false_bias <= 0.01 * by[c].utterances for c in ("irrelevant", "anti")
         )
-        if harmless and by["relevant"].false_bias <= 0.01 * by["relevant"].utterances:
-            if by["relevant"].rescored < best_errors:
-                best, best_errors = margin, by["relevant"].rescored
+        relevant = by["relevant"]
+        harmless = harmless and relevant.false_bias <= 0.01 * relevant.utterances
+        if harmless and relevant.rescored < best_errors:
+            best, best_errors = margin, relevant.rescored
     return best

@@ -13,6 +13,7 @@ import tarfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import soundfile
@@ -133,9 +134,9 @@ def score_candidates(
     return lists
 
 
-def _read(path: Path) -> dict[str, dict]:
+def _read(path: Path) -> dict[str, dict[str, Any]]:
     """Lines by id, the last one of each; an unfinished last line is dropped."""
-    found: dict[str, dict] = {}
+    found: dict[str, dict[str, Any]] = {}
     if path.exists():
         for line in path.read_text().splitlines():
             try:

@@ -71,7 +71,9 @@ def losses(model: ContextModel, tokenizer: Tokenizer, samples: Sequence[Sample],
         own, summaries = model.encode_context(padded, absent)
         for place, i in enumerate(keep):
             if entries[i]:
-                logp = model.point(summaries[place], encoded[place][items[i].turns :], items[i].overlaps[items[i].turns :])
+                logp = model.point(
+                    summaries[place], encoded[place][items[i].turns :], items[i].overlaps[items[i].turns :]
+                )
                 entry_losses.append(-logp[_target(samples[i], entries[i])])
         vectors = torch.zeros(len(samples), own.shape[1], config.dim).index_copy(0, torch.tensor(keep), own)
         padding = torch.ones(len(samples), own.shape[1], dtype=torch.bool).index_copy(0, torch.tensor(keep), absent)
@@ -124,7 +126,7 @@ def pretrain(
             group["lr"] = 2e-3 * min(1.0, (step + 1) / 100) * max(0.02, 1.0 - share)
         loss = losses(model, tokenizer, [draw(rng) for _ in range(batch)], rng)
         optimiser.zero_grad()
-        loss.total.backward()
+        torch.autograd.backward(loss.total)
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimiser.step()
         step += 1

@@ -14,12 +14,19 @@ from asr.training.context_data import Sample
 
 
 def count_tables(
-    samples: Iterable[Sample], names: Set[str], *, carriers: int = 48, answers: int = 60, least: int = 3, longest: int = 4
+    samples: Iterable[Sample],
+    names: Set[str],
+    *,
+    carriers: int = 48,
+    answers: int = 60,
+    least: int = 3,
+    longest: int = 4,
 ) -> dict[str, object]:
     """Log probabilities of the most frequent carriers and common answers, as config.json keeps them.
 
     Args:
-        samples: what was said after contexts. names: words that make an answer no common one. least: occurrences below which nothing is kept.
+        samples: what was said after contexts. names: words that make an answer no common one.
+        least: occurrences below which nothing is kept.
         longest: words of a common answer at most.
     """
     around: Counter[tuple[str, str]] = Counter()

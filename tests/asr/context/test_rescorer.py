@@ -1,0 +1,161 @@
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from asr.context import BiasedWord, Context, ContextEncoder, Entry, NullContext, Rescorer, Turn
+from asr.context.candidates import AnswerTables, candidates
+from asr.context.index import PhraseIndex, parts_of
+from asr.context.rescorer import ForceScore, ListScorer, pseudo_acoustic
+from asr.context.types import Phrase
+from asr.errors import ContextError
+from asr.hypothesis import Hypothesis
+
+MEG = Context(
+    (Turn("user", "call Meg"), Turn("system", "Do you mean Meg Jones or Meg Bauer?")),
+    (Entry("contacts", "Meg Jones"), Entry("contacts", "Meg Bauer")),
+)
+HEARD = (Hypothesis("power", -6.0), Hypothesis("powder", -8.0), Hypothesis("our", -9.0))
+SoundsLike = Callable[[str], ForceScore]
+heard_lists = st.lists(
+    st.builds(
+        Hypothesis,
+        st.lists(st.sampled_from("power meg call jones the please bow are owl".split()), max_size=5).map(" ".join),
+        st.floats(-50, -1),
+    ),
+    min_size=1,
+    max_size=20,
+).map(tuple)
+contexts = st.builds(
+    lambda turns, entries: Context(tuple(turns), tuple(entries)),
+    st.lists(st.builds(Turn, st.sampled_from(["user", "system"]), st.text("meg or?BC ", max_size=20)), max_size=3),
+    st.lists(st.builds(Entry, st.just("x"), st.sampled_from(["Meg Bauer", "Power", "Joan", "the Owl"])), max_size=4),
+)
+
+
+def test_power_becomes_bauer(encoder: ContextEncoder, rescorer: Rescorer, sounds_like: SoundsLike) -> None:
+    rescored = rescorer.rescore(HEARD, encoder.encode(MEG), sounds_like("bauer"))
+    assert rescored.nbest[0].text == "bauer"
+    assert rescored.nbest[0].from_context
+    assert rescored.changed
+    assert rescored.biased_words == (BiasedWord("bauer", "meg bauer", "contacts"),)
+    assert {h.text for h in rescored.nbest if not h.from_context} == {"power", "powder", "our"}
+
+
+def test_the_plain_answer_stands_where_nothing_in_the_context_sounds_like_it(
+    encoder: ContextEncoder, rescorer: Rescorer, sounds_like: SoundsLike
+) -> None:
+    heard = (Hypothesis("turn on the kitchen light", -4.0), Hypothesis("turn on a kitchen light", -5.0))
+    rescored = rescorer.rescore(heard, encoder.encode(MEG), sounds_like("turn on the kitchen light"))
+    assert rescored.nbest == heard
+    assert not rescored.changed
+
+
+def test_no_context_hands_back_the_same_objects(encoder: ContextEncoder, rescorer: Rescorer) -> None:
+    def never(_: object) -> list[Hypothesis]:
+        raise AssertionError("nothing is to be scored")
+
+    for rescored in (rescorer.rescore(HEARD, encoder.encode(Context()), never), NullContext().rescore(HEARD)):
+        assert all(a is b for a, b in zip(rescored.nbest, HEARD, strict=True))
+        assert not rescored.changed
+        assert rescored.biased_words == ()
+
+
+def test_silence_is_never_filled(encoder: ContextEncoder, rescorer: Rescorer, sounds_like: SoundsLike) -> None:
+    silence = (Hypothesis("", -0.5),)
+    assert rescorer.rescore(silence, encoder.encode(MEG), sounds_like("bauer")).nbest == silence
+
+
+def test_another_models_embedding_is_refused(encoder: ContextEncoder, rescorer: Rescorer) -> None:
+    with pytest.raises(ContextError, match="encode the context again"):
+        rescorer.rescore(HEARD, replace(encoder.encode(MEG), model_version="older"), None)
+
+
+@settings(max_examples=60, deadline=None)
+@given(heard=heard_lists, context=contexts, audio=st.booleans())
+def test_a_result_is_one_of_the_nbest_or_a_marked_candidate(
+    encoder: ContextEncoder, rescorer: Rescorer, heard: tuple[Hypothesis, ...], context: Context, audio: bool
+) -> None:
+    def force_score(texts: list[str]) -> list[Hypothesis]:
+        return [Hypothesis(t, -5.0 - len(t)) for t in texts]
+
+    embedding = encoder.encode(context)
+    rescored = rescorer.rescore(heard, embedding, force_score if audio else None)
+    again = rescorer.rescore(heard, embedding, force_score if audio else None)
+    assert rescored == again
+    kept = [h.text for h in rescored.nbest if not h.from_context]
+    assert sorted(kept) == sorted(h.text for h in heard)
+    assert all(h.text not in kept for h in rescored.nbest if h.from_context)
+    assert rescored.changed == (rescored.nbest[0].text != heard[0].text)
+    if not rescored.changed:
+        assert all(a is b for a, b in zip(rescored.nbest, heard, strict=True))
+
+
+def test_the_margin_keeps_the_plain_answer(
+    encoder: ContextEncoder, rescorer: Rescorer, sounds_like: SoundsLike
+) -> None:
+    strict = Rescorer(
+        rescorer.model, rescorer.tokenizer, rescorer.tables, rescorer.forced, rescorer.ranked, (50.0, 50.0), "tiny-1"
+    )
+    assert not strict.rescore(HEARD, encoder.encode(MEG), sounds_like("bauer")).changed
+
+
+def test_a_closed_gate_keeps_the_plain_answer(
+    encoder: ContextEncoder, rescorer: Rescorer, sounds_like: SoundsLike, likes: Callable[..., ListScorer]
+) -> None:
+    closed = likes(last=4.0)
+    closed.gate[2].bias.data.fill_(-40.0)
+    shut = Rescorer(rescorer.model, rescorer.tokenizer, rescorer.tables, closed, closed, (0.5, 0.5), "tiny-1")
+    assert not shut.rescore(HEARD, encoder.encode(MEG), sounds_like("power")).changed
+
+
+@pytest.mark.parametrize("scores", [(0.0, 0.0, 0.0), (-1.0, -2.0, -3.0), (900.0, 500.0, 100.0), (math.nan,) * 3])
+def test_lists_of_other_recognisers_need_no_scores(
+    encoder: ContextEncoder, rescorer: Rescorer, scores: tuple[float, ...]
+) -> None:
+    heard = tuple(Hypothesis(t, s) for t, s in zip(("call mag power", "call power", "call"), scores, strict=True))
+    rescored = rescorer.rescore(heard, encoder.encode(MEG), None)
+    assert "meg bauer" in rescored.nbest[0].text
+    assert rescored.nbest[0].from_context
+    far = rescorer.rescore((Hypothesis("what is the weather in paris", scores[0]),), encoder.encode(MEG), None)
+    assert not far.changed
+
+
+@given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=10), st.floats(0.01, 100), st.floats(-1000, 1000))
+def test_the_scale_of_scores_does_not_matter(scores: list[float], scale: float, shift: float) -> None:
+    ordered = sorted((round(s, 2) for s in scores), reverse=True)
+    values = pseudo_acoustic(ordered)
+    assert values == sorted(values, reverse=True)
+    assert values[0] == 0.0
+    assert pseudo_acoustic([s * scale + shift for s in ordered]) == pytest.approx(values, abs=1e-3)
+
+
+def test_candidates_sound_like_what_was_heard(tables: AnswerTables, encoder: ContextEncoder) -> None:
+    embedding = encoder.encode(MEG)
+    found = candidates(["i mean power", "i mean our"], embedding, tables, 24)
+    assert "i mean bauer" in found
+    assert len(found) <= 24
+    assert not {"i mean power", "i mean our"} & set(found)
+    assert "the second one" in candidates(["the sekund one"], embedding, tables, 24)
+    assert candidates([""], embedding, tables, 24) == []
+
+
+def test_parts_of_a_phrase() -> None:
+    assert ("bauer", "last") in parts_of("meg bauer")
+    assert ("kitchen light", "full") in parts_of("the kitchen light")
+    assert parts_of("the") == []
+    assert parts_of("") == []
+
+
+def test_the_index_finds_the_longest_and_then_the_likeliest_part() -> None:
+    index = PhraseIndex([Phrase("meg bauer", "a", -3.0), Phrase("meg jones", "b", -1.0), Phrase("bauer", "c", -0.5)])
+    part, start, end = index.find("call meg bauer now".split()) or pytest.fail("nothing found")
+    assert (part.text, start, end) == ("meg bauer", 1, 3)
+    part, _, _ = index.find(["meg"]) or pytest.fail("nothing found")
+    assert index.phrases[part.phrase].text == "meg jones"
+    assert index.find(["power"]) is None
