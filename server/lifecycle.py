@@ -119,7 +119,7 @@ class Server:
         self._grpc: grpc.aio.Server | None = None
 
     async def start(self) -> int:
-        """Listen; returns the port. Raises PortError."""
+        """Listen; returns the port. Raises PortError; then only `close` is left to do."""
         self._grpc = grpc.aio.server(
             interceptors=(CallGuard(lambda: self.draining, self.metrics),),
             options=(
@@ -139,23 +139,26 @@ class Server:
         add(self._health, self._grpc)
         names = (*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, self._grpc)
-        port = self._listen(self._grpc)
+        port = await self._listen(self._grpc)
         self.window.start()
         await self._grpc.start()
         await self._set_health(health_pb2.HealthCheckResponse.SERVING)
         logs.event("serving", port=port, model=self.engine.recognizer.version, context=self.settings.context.enabled)
         return port
 
-    def _listen(self, server: grpc.aio.Server) -> int:
+    async def _listen(self, server: grpc.aio.Server) -> int:
         address = f"{self.settings.host}:{self.settings.port}"
-        advice = f"cannot listen on {address}: it is in use or not ours; choose another port (--port, 0 for a free one)"
         try:
             port = server.add_insecure_port(address)
         except RuntimeError:
-            raise PortError(advice) from None
-        if not port:
-            raise PortError(advice)
-        return port
+            port = 0
+        if port:
+            return port
+        await server.start()  # grpc crashes when a server that was never started is collected
+        await server.stop(None)
+        self._grpc = None
+        advice = "it is in use or not ours; choose another port (--port, 0 for a free one)"
+        raise PortError(f"cannot listen on {address}: {advice}")
 
     async def drain(self) -> bool:
         """Refuse new calls, let running streams and jobs end; returns whether they did within `drain_s`."""

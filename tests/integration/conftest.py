@@ -95,9 +95,11 @@ class Replica:
     encoder: Any
     rescorer: Any
     clock: Clock
-    channel: grpc.Channel = field(init=False)
+    channel: grpc.Channel | None = None
 
-    def __post_init__(self) -> None:
+    def connect(self, port: int) -> None:
+        """Make the clients."""
+        self.port = port
         self.channel = grpc.insecure_channel(f"127.0.0.1:{self.port}")
         self.recognizer = recognizer_pb2_grpc.RecognizerStub(self.channel)
         self.context = context_pb2_grpc.ContextStub(self.channel)
@@ -114,7 +116,8 @@ class Replica:
 
     def close(self) -> None:
         """End the server, its event loop and the client."""
-        self.channel.close()
+        if self.channel is not None:
+            self.channel.close()
         self.run(self.server.close())
         self.loop.call_soon_threadsafe(self.loop.stop)
         self.thread.join(DEADLINE_S)
@@ -199,12 +202,13 @@ class Workshop:
         thread = threading.Thread(target=loop.run_forever, daemon=True)
         thread.start()
 
-        async def start() -> tuple[Server, int]:
-            server = Server(settings, parts)
-            return server, await server.start()
+        async def make() -> Server:
+            return Server(settings, parts)
 
-        server, port = asyncio.run_coroutine_threadsafe(start(), loop).result(DEADLINE_S)
-        self.replicas.append(Replica(server, port, loop, thread, encoder, rescorer, clock))
+        server = asyncio.run_coroutine_threadsafe(make(), loop).result(DEADLINE_S)
+        self.replicas.append(Replica(server, 0, loop, thread, encoder, rescorer, clock))
+        port = self.replicas[-1].run(server.start())
+        self.replicas[-1].connect(port)
         return self.replicas[-1]
 
     def close(self) -> None:
