@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -32,6 +33,7 @@ def open_store(settings: Settings, say: Say) -> Iterator[ContextStore]:
         config = store_config(settings.store, endpoint)
         try:
             if endpoint:
+                _no_proxy("127.0.0.1")
                 say(f"store: in this process ({endpoint}); what is recorded is gone when it ends")
                 create_tables(config)
             else:
@@ -79,6 +81,12 @@ async def until_signalled() -> str:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, came.put_nowait, number.name)
     return await came.get()
+
+
+def _no_proxy(host: str) -> None:
+    """A proxy of the environment is not asked for what is in this process."""
+    for name in ("no_proxy", "NO_PROXY"):
+        os.environ[name] = ",".join(filter(None, (os.environ.get(name), host)))
 
 
 @contextmanager
