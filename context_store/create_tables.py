@@ -15,7 +15,10 @@ DEFAULTS = StoreConfig()
 # The service may take its time here: nobody waits for an answer to a spoken turn.
 TIMEOUT_S = 10.0
 
+app = typer.Typer(add_completion=False)
 
+
+@app.command()
 def main(
     endpoint: Annotated[
         str | None, typer.Option(help="URL of the DynamoDB endpoint, e.g. http://127.0.0.1:8000. Default: AWS itself.")
@@ -48,4 +51,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    app()

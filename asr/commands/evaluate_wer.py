@@ -28,7 +28,8 @@ app = typer.Typer(add_completion=False)
 @app.command()
 def main(
     manifest: Annotated[
-        Path, typer.Argument(metavar="MANIFEST.jsonl", help="Utterances with contexts; may be gzipped.", show_default=False)
+        Path,
+        typer.Argument(metavar="MANIFEST.jsonl", help="Utterances with contexts; may be gzipped.", show_default=False),
     ],
     conditions: Annotated[str, typer.Option(help="Comma-separated; none is always among them.")] = ",".join(CONDITIONS),
     signals: Annotated[bool, typer.Option("--signals", help="Also each signal alone, and each left out.")] = False,

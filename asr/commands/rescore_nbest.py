@@ -33,7 +33,9 @@ def rescore(value: dict[str, Any], encoder: EncodesContext, rescorer: Rescores) 
         ManifestError: a field of the line is wrong. ContextError: the context cannot be used.
     """
     readings = value.get("nbest")
-    if not isinstance(readings, list) or not all(isinstance(r, dict) and isinstance(r.get("text"), str) for r in readings):
+    if not isinstance(readings, list) or not all(isinstance(r, dict) for r in readings):
+        raise ManifestError("nbest must be a list of {text, score?}, best first")
+    if not all(isinstance(r.get("text"), str) for r in readings):
         raise ManifestError("nbest must be a list of {text, score?}, best first")
     context = Context(parse_turns(value.get("context") or []), parse_entries(value.get("entities") or [], "type"))
     if not readings or not context:
@@ -67,12 +69,14 @@ def main(
         Path,
         typer.Argument(
             metavar="IN.jsonl",
-            help="Lines {id, context: [{speaker, text}], entities: [{type, text}], nbest: [{text, score?}], reference?}.",
+            help="Lines {id, context: [{speaker, text}], entities: [{type, text}], nbest: [{text, score?}], "
+            "reference?}.",
             show_default=False,
         ),
     ],
     out: Annotated[
-        Path, typer.Argument(metavar="OUT.jsonl", help="The same lines, re-ordered, with `changed`.", show_default=False)
+        Path,
+        typer.Argument(metavar="OUT.jsonl", help="The same lines, re-ordered, with `changed`.", show_default=False),
     ],
 ) -> None:
     """Re-order n-best lists of any recogniser with what was said before and what the services know.

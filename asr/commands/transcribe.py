@@ -65,7 +65,9 @@ def _phrases(recognizer: Recognizer, value: dict[str, Any], field: str) -> list[
 
 @app.command()
 def main(
-    list_file: Annotated[Path, typer.Argument(metavar="LIST.jsonl", help="Lines {id, path, text?}.", show_default=False)],
+    list_file: Annotated[
+        Path, typer.Argument(metavar="LIST.jsonl", help="Lines {id, path, text?}.", show_default=False)
+    ],
     out: Annotated[Path, typer.Option(help="Where the lines go.", show_default=False)],
     beam: Annotated[int, typer.Option(min=1, help="Hypotheses that the search keeps.")] = 8,
     nbest: Annotated[int, typer.Option(min=1, help="Readings to write; at most the beam.")] = 8,

@@ -71,8 +71,10 @@ def irrelevant(utterances: Sequence[Utterance], index: int, seed: int) -> Contex
 
 
 def _holds(context: Context, phrases: Sequence[str]) -> bool:
-    texts = [normalize(t.text) for t in (*context.turns, *context.entries)] if phrases else []
-    return any(contains(text, phrase) for text in texts for phrase in phrases)
+    if not phrases:
+        return False
+    texts = [*(turn.text for turn in context.turns), *(entry.text for entry in context.entries)]
+    return any(contains(normalize(text), phrase) for text in texts for phrase in phrases)
 
 
 def without_target(utterance: Utterance) -> Context:

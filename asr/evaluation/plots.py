@@ -67,7 +67,7 @@ class _Scale:
 
     def __init__(self, low: float, high: float) -> None:
         raw = (high - low) / 6
-        power = 10 ** math.floor(math.log10(raw))
+        power = 10.0 ** math.floor(math.log10(raw))
         self.step = next(m * power for m in (1, 2, 5, 10) if m * power >= raw - 1e-12)
         self.low = math.floor(low / self.step + 1e-9) * self.step
         self.high = math.ceil(high / self.step - 1e-9) * self.step

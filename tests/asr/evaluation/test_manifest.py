@@ -1,0 +1,139 @@
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from asr.context.types import Entry, Turn
+from asr.errors import ManifestError
+from asr.evaluation.manifest import AudioPlace, AudioReader, parse_utterance, read_manifest
+
+LINE: dict[str, Any] = {
+    "id": "one",
+    "audio": {"shard": "a.tar", "member": "one.opus"},
+    "text": "Bauer!",
+    "set": "disambiguation",
+    "target": "Meg Bauer",
+    "context": {
+        "turns": [{"speaker": "user", "text": "call Meg"}, {"speaker": "system", "text": "Meg Jones or Meg Bauer?"}],
+        "entities": [{"signal": "contacts", "text": "Meg Bauer"}],
+    },
+}
+
+
+def write(path: Path, *lines: object) -> Path:
+    path.write_text("\n".join(line if isinstance(line, str) else json.dumps(line) for line in lines))
+    return path
+
+
+def test_a_line_of_the_contract(tmp_path: Path) -> None:
+    (utterance,), problems = read_manifest(write(tmp_path / "m.jsonl", LINE))
+    assert not problems
+    assert utterance.audio == AudioPlace(tmp_path / "a.tar", "one.opus")
+    assert (utterance.text, utterance.target, utterance.dialogue) == ("bauer", "meg bauer", "one")
+    assert utterance.context.turns[0] == Turn("user", "call Meg")
+    assert utterance.context.entries == (Entry("contacts", "Meg Bauer"),)
+
+
+def test_gzip_paths_and_absent_contexts(tmp_path: Path) -> None:
+    path = tmp_path / "m.jsonl.gz"
+    path.write_bytes(gzip.compress(b'{"id": "a", "audio": {"path": "x.wav"}, "text": "yes"}\n\n'))
+    (utterance,), _ = read_manifest(path)
+    assert utterance.audio == AudioPlace(tmp_path / "x.wav")
+    assert utterance.target is None and not utterance.context
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ("{", "not JSON"),
+        ("[1]", "not a JSON object"),
+        ("[" * 10_000, "not JSON"),
+        ({**LINE, "id": 7}, "id is missing"),
+        ({**LINE, "text": None}, "text is not a string"),
+        ({**LINE, "audio": {"shard": "a.tar"}}, "audio names no file"),
+        ({**LINE, "audio": "a.wav"}, "audio names no file"),
+        ({**LINE, "context": []}, None),
+        ({**LINE, "context": "call Meg"}, "context is no object"),
+        ({**LINE, "context": {"turns": [{"speaker": "user"}]}}, "turns of the context"),
+        ({**LINE, "context": {"turns": [{"speaker": "robot", "text": "hi"}]}}, "speaker of a turn"),
+        ({**LINE, "context": {"entities": ["Meg"]}}, "entities must be a list"),
+        ({**LINE, "id": "good"}, "its id is taken"),
+    ],
+)
+def test_a_bad_line_is_named_and_the_rest_is_read(tmp_path: Path, line: object, reason: str | None) -> None:
+    utterances, problems = read_manifest(write(tmp_path / "m.jsonl", {**LINE, "id": "good"}, line))
+    assert utterances[0].id == "good"
+    if reason is None:
+        assert not problems
+    else:
+        (problem,) = problems
+        assert problem.line == 2 and reason in problem.reason
+
+
+def test_sets_and_limit(tmp_path: Path) -> None:
+    lines = [{**LINE, "id": str(i), "set": "ab"[i % 2]} for i in range(10)]
+    path = write(tmp_path / "m.jsonl", *lines)
+    assert [u.id for u in read_manifest(path, sets=["b"], limit=3)[0]] == ["1", "3", "5"]
+    with pytest.raises(ManifestError, match="no usable utterance of the sets c"):
+        read_manifest(path, sets=["c"])
+
+
+def test_files_that_cannot_be_read_at_all(tmp_path: Path) -> None:
+    with pytest.raises(ManifestError, match="No such file"):
+        read_manifest(tmp_path / "absent.jsonl")
+    (tmp_path / "m.jsonl.gz").write_bytes(gzip.compress(b"{}" * 1000)[:-9])
+    with pytest.raises(ManifestError, match="damaged"):
+        read_manifest(tmp_path / "m.jsonl.gz")
+    (tmp_path / "m.jsonl").write_bytes(b"\xff\xfe")
+    with pytest.raises(ManifestError, match="not UTF-8"):
+        read_manifest(tmp_path / "m.jsonl")
+    with pytest.raises(ManifestError, match="no usable utterance; line 1: not JSON"):
+        read_manifest(write(tmp_path / "bad.jsonl", "nonsense"))
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from([*LINE, "turns", "text"]), inner),
+)
+
+
+@given(st.dictionaries(st.sampled_from([*LINE]), json_values))
+def test_any_object_is_read_or_refused(changes: dict[str, Any]) -> None:
+    try:
+        utterance = parse_utterance({**LINE, **changes}, Path())
+    except ManifestError:
+        return
+    assert utterance.id and isinstance(utterance.text, str)
+
+
+def test_audio_of_shards_and_files(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "a.tar", "w") as shard:
+        member = tarfile.TarInfo("one.opus")
+        member.size = 3
+        shard.addfile(member, io.BytesIO(b"abc"))
+        folder = tarfile.TarInfo("folder")
+        folder.type = tarfile.DIRTYPE
+        shard.addfile(folder)
+    (tmp_path / "plain.wav").write_bytes(b"def")
+    (tmp_path / "broken.tar").write_bytes(b"no tar file")
+    with AudioReader() as reader:
+        assert reader.read(AudioPlace(tmp_path / "a.tar", "one.opus")) == b"abc"
+        assert reader.read(AudioPlace(tmp_path / "plain.wav")) == b"def"
+        for place in (
+            AudioPlace(tmp_path / "a.tar", "two.opus"),
+            AudioPlace(tmp_path / "a.tar", "folder"),
+            AudioPlace(tmp_path / "broken.tar", "one.opus"),
+            AudioPlace(tmp_path / "absent.wav"),
+        ):
+            with pytest.raises(ManifestError):
+                reader.read(place)
+
+

@@ -1,0 +1,155 @@
+from __future__ import annotations
+
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from asr.audio import Samples
+from asr.context.types import Context, ContextEmbedding
+from asr.evaluation.conditions import CONDITIONS
+from asr.evaluation.manifest import read_manifest
+from asr.evaluation.page import changes, page
+from asr.evaluation.report import to_json
+from asr.evaluation.run import Outcome, Unusable, evaluate, listen
+from asr.evaluation.summary import summarize
+from asr.recognizer import Recognizer
+
+from .conftest import ContextParts
+
+
+@pytest.fixture
+def outcomes(manifest: Path, tiny_recognizer: Recognizer, context_parts: ContextParts) -> list[Outcome]:
+    utterances, _ = read_manifest(manifest)
+    run = evaluate(utterances, CONDITIONS, tiny_recognizer, context_parts.encoder, context_parts.rescorer, nbest=6)
+    return [outcome for outcome in run if isinstance(outcome, Outcome)]
+
+
+def test_listening_gives_what_the_recogniser_gives(tiny_recognizer: Recognizer, speech: Samples) -> None:
+    heard, whole = listen(tiny_recognizer, speech, 16_000, 6), tiny_recognizer.recognize(speech, nbest=6)
+    assert [h.text for h in heard.nbest] == [h.text for h in whole.nbest]
+    assert heard.nbest[0].score == whole.nbest[0].score
+
+
+def test_none_and_late_are_the_plain_result(
+    outcomes: list[Outcome], manifest: Path, tiny_recognizer: Recognizer, speech: Samples
+) -> None:
+    for outcome in outcomes:
+        assert outcome.heard["none"].nbest == outcome.heard["late"].nbest
+        assert (outcome.heard["none"].status, outcome.heard["late"].status) == ("NOT_REQUESTED", "NOT_READY")
+    first = tiny_recognizer.recognize(np.ascontiguousarray(speech[:20_000]), nbest=6)
+    assert outcomes[0].heard["none"].nbest == tuple(h.text for h in first.nbest)
+
+
+def test_the_own_context_brings_what_was_said(outcomes: list[Outcome]) -> None:
+    for outcome in outcomes[:3]:
+        assert outcome.heard["none"].nbest[0] != outcome.utterance.text
+        assert outcome.heard["relevant"].nbest[0] == outcome.utterance.text
+        assert outcome.heard["anti"].nbest[0] != outcome.utterance.text
+    assert outcomes[3].heard["relevant"].status == "NOT_FOUND"
+
+
+def test_a_context_that_fails_costs_no_result(
+    manifest: Path, tiny_recognizer: Recognizer, context_parts: ContextParts
+) -> None:
+    class Broken:
+        def encode(self, context: Context) -> ContextEmbedding:
+            raise RuntimeError
+
+    run = evaluate(read_manifest(manifest)[0], CONDITIONS, tiny_recognizer, Broken(), context_parts.rescorer)
+    for outcome in run:
+        assert isinstance(outcome, Outcome)
+        assert outcome.heard["relevant"].nbest == outcome.heard["none"].nbest
+        assert outcome.heard["relevant"].status in ("FAILED", "NOT_FOUND")
+
+
+def test_a_recording_that_cannot_be_read_is_named(
+    manifest: Path, tiny_recognizer: Recognizer, context_parts: ContextParts
+) -> None:
+    (manifest.parent / "1.wav").write_bytes(b"RIFF")
+    (manifest.parent / "2.wav").unlink()
+    parts = context_parts.encoder, context_parts.rescorer
+    run = list(evaluate(read_manifest(manifest)[0], ("none",), tiny_recognizer, *parts))
+    assert [isinstance(outcome, Unusable) for outcome in run] == [False, True, True, False]
+
+
+def test_the_figures(outcomes: list[Outcome]) -> None:
+    summary = summarize(outcomes, CONDITIONS, draws=200)
+    assert list(summary.figures) == ["all", "a", "b"] and list(summary.figures["all"]) == list(CONDITIONS)
+    assert summary.utterances == {"all": 4, "a": 2, "b": 2}
+    relevant, none = (summary.figures["all"][c] for c in ("relevant", "none"))
+    assert none.counts["errors"] > relevant.counts["errors"] > 0  # u3 has no context
+    assert relevant.change.value == relevant.counts["errors"] / none.counts["errors"] - 1
+    assert relevant.entity_recall.value == 0.75 and none.entity_recall.value == 0
+    assert none.entity_recall_nbest.value == 1  # the truth is the second reading
+    assert none.oracle_wer.value == 0 and relevant.changed.value == 0.75
+    assert summary.figures["a"]["relevant"].counts["errors"] == 0
+    assert summary.figures["all"]["late"].change.high == 0
+    sums = [{name: figures.counts[name] for name in ("words", "errors")} for figures in summary.figures["b"].values()]
+    assert all(row["words"] == sums[0]["words"] for row in sums)
+
+
+def test_the_json_of_the_contract(outcomes: list[Outcome]) -> None:
+    whole = to_json(summarize(outcomes, CONDITIONS, draws=50), outcomes, {"seed": 0})
+    value = json.loads(json.dumps(whole, allow_nan=False))
+    assert {"summary", "utterances"} <= set(value)
+    first, last = value["utterances"][0], value["utterances"][3]
+    assert {"id", "set", "reference", "hyp", "nbest", "context_status"} <= set(first)
+    assert set(first["hyp"]) == set(first["nbest"]) == set(CONDITIONS)
+    assert all(first["nbest"][c][0] == first["hyp"][c] for c in CONDITIONS)
+    assert (first["context_status"], last["context_status"]) == ("APPLIED", "NOT_FOUND")
+
+
+def test_the_same_seed_gives_the_same_run(
+    outcomes: list[Outcome], manifest: Path, tiny_recognizer: Recognizer, context_parts: ContextParts
+) -> None:
+    parts = tiny_recognizer, context_parts.encoder, context_parts.rescorer
+    again = evaluate(read_manifest(manifest)[0], CONDITIONS, *parts, nbest=6)
+    for first, second in zip(outcomes, again, strict=True):
+        assert isinstance(second, Outcome)
+        assert all(first.heard[c].nbest == second.heard[c].nbest for c in CONDITIONS)
+
+
+class Elements(HTMLParser):
+    """Counts the elements of a page and checks that they are closed in order."""
+
+    VOID = ("meta", "input", "rect", "line", "path", "circle", "br")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.seen: list[tuple[str, dict[str, str | None]]] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.seen.append((tag, dict(attrs)))
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag not in self.VOID:
+            assert self.open.pop() == tag
+
+
+def test_the_page_stands_alone_and_holds_what_changed(outcomes: list[Outcome]) -> None:
+    text = page(summarize(outcomes, CONDITIONS, draws=50), outcomes, CONDITIONS, {"manifest": "m.jsonl"})
+    elements = Elements()
+    elements.feed(text)
+    assert elements.open == []
+    names = [name for name, _ in elements.seen]
+    found = changes(outcomes, CONDITIONS)
+    assert names.count("article") == len(found) >= 3
+    assert names.count("svg") >= 2
+    sounds = [a["src"] or "" for name, a in elements.seen if name == "audio"]
+    assert len(sounds) == len({c.outcome.utterance.id for c in found})
+    assert all(src.startswith("data:audio/wav;base64,UklGR") for src in sounds)
+    assert not re.search(r"""(?:src|href)=["'](?!data:)|@import|url\(""", text)
+    assert "Who &lt;b&gt;is&lt;/b&gt; it?" in text and "Who <b>" not in text
+    assert "<!--" not in text
+
+
+def test_worse_changes_come_first(outcomes: list[Outcome]) -> None:
+    verdicts = [change.verdict for change in changes(outcomes, CONDITIONS)]
+    assert verdicts == sorted(verdicts, key=["worse", "better", "same"].index) and "better" in verdicts
