@@ -2,9 +2,10 @@
 
     score = log P(y|x) + gate · (value(reading) − value(plain 1-best))
 
-value is a small network over the features of `features.py`; the gate, one number an utterance, says how much this
-context matters. The plain 1-best stands unless another reading beats it by a margin fitted so that contexts that are
-beside the point do no harm. Trained by minimum word error rate over lists (Prabhavalkar et al. 2018).
+value is a small network over the features of `features.py`, of the reading and of the list; the gate, one number an
+utterance, says how much this context matters. The plain 1-best stands unless another reading beats it by a margin
+fitted so that contexts that are beside the point do no harm. Trained by minimum word error rate over lists
+(Prabhavalkar et al. 2018, arXiv:1712.01818).
 """
 
 from __future__ import annotations
@@ -51,13 +52,16 @@ class ListScorer(nn.Module):
         self.mean = nn.Parameter(torch.zeros(len(FEATURES)), requires_grad=False)
         self.scale = nn.Parameter(torch.ones(len(FEATURES)), requires_grad=False)
         self.linear = nn.Linear(len(FEATURES), 1, bias=False)
-        self.value = nn.Sequential(nn.Linear(len(FEATURES), hidden), nn.Tanh(), nn.Linear(hidden, 1, bias=False))
+        self.value = nn.Sequential(
+            nn.Linear(len(FEATURES) + len(LIST_FEATURES), hidden), nn.Tanh(), nn.Linear(hidden, 1, bias=False)
+        )
         self.gate = nn.Sequential(nn.Linear(len(LIST_FEATURES), 12), nn.Tanh(), nn.Linear(12, 1))
 
     def forward(self, features: Tensor, of_list: Tensor) -> Tensor:
         """features (..., H, FEATURES), of_list (..., LIST_FEATURES) → (..., H); the first reading's is 0."""
         x = (features - self.mean) / self.scale
-        value = (self.linear(x) + self.value(x))[..., 0]
+        around = of_list[..., None, :].expand(*x.shape[:-1], -1)
+        value = (self.linear(x) + self.value(torch.cat([x, around], dim=-1)))[..., 0]
         gate = torch.sigmoid(self.gate(of_list))
         scores: Tensor = gate * (value - value[..., :1])
         return scores

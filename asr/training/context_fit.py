@@ -99,7 +99,7 @@ def _stack(examples: Sequence[Example]) -> _Stack:
     )
 
 
-def fit(examples: Sequence[Example], *, steps: int = 400, batch: int = 256, seed: int = 1) -> ListScorer:
+def fit(examples: Sequence[Example], *, steps: int = 800, batch: int = 256, seed: int = 1) -> ListScorer:
     """Minimum word error rate over lists, with a little cross-entropy towards the best reading to begin with."""
     torch.manual_seed(seed)
     rng = random.Random(seed)
@@ -108,11 +108,15 @@ def fit(examples: Sequence[Example], *, steps: int = 400, batch: int = 256, seed
     rows = data.features[~data.absent]
     scorer.mean.data = rows.mean(0)
     scorer.scale.data = rows.std(0).clamp(min=0.05)
-    optimiser = torch.optim.AdamW(scorer.parameters(), lr=6e-3, weight_decay=0.05)
+    with torch.no_grad():
+        scorer.gate[2].bias.fill_(2.0)
+    # an open gate that learns slowly: closed early, it would keep the value network from learning when to speak
+    learning = [(scorer.gate.parameters(), 1e-3), ([*scorer.linear.parameters(), *scorer.value.parameters()], 6e-3)]
+    optimiser = torch.optim.AdamW([{"params": list(p), "lr": lr} for p, lr in learning], weight_decay=0.05)
     places = list(range(len(examples)))
     for step in range(steps):
-        for group in optimiser.param_groups:
-            group["lr"] = 6e-3 * (1 - step / steps)
+        for group, (_, lr) in zip(optimiser.param_groups, learning, strict=True):
+            group["lr"] = lr * (1 - step / steps)
         chosen = torch.tensor(rng.sample(places, min(batch, len(places))))
         loss = _loss(scorer, data, chosen, mix=max(0.1, 0.7 - step / steps))
         optimiser.zero_grad()

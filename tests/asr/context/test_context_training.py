@@ -1,0 +1,189 @@
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import random
+import tarfile
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from asr.audio import Samples
+from asr.context import Context, ContextEncoder, Entry, Turn
+from asr.context.candidates import AnswerTables
+from asr.context.features import FEATURES, LIST_FEATURES
+from asr.context.model import ContextModel
+from asr.context.rescorer import read_tables
+from asr.recognizer import Recognizer
+from asr.tokens import Tokenizer
+from asr.training import context_lists
+from asr.training.context_data import FollowUp, Sample, SoundAlikes, anti, followup_sample, irrelevant, rename
+from asr.training.context_fit import MARGINS, Example, choose, example, fit, fit_margin, outcome, word_errors
+from asr.training.context_pretrain import evaluate, pretrain
+from asr.training.context_report import as_markdown, report
+from asr.training.context_tables import count_tables
+
+MEG = Context(
+    (Turn("user", "call Meg"), Turn("system", "Do you mean Meg Jones or Meg Bauer?")),
+    (Entry("contacts", "Meg Jones"), Entry("contacts", "Meg Bauer")),
+)
+ROW = FollowUp("a-1", "disambiguation", "bauer", "meg bauer", MEG, "followups-dev-00.tar", "a-1.flac", 1.0)
+YES = replace(ROW, id="a-2", text="yes", target=None, member="a-2.flac", context=Context(MEG.turns[:1]))
+
+
+def test_names_are_exchanged_everywhere_alike() -> None:
+    other = rename(followup_sample(ROW), ["Ann"], ["Stone"], random.Random(1))
+    assert other.answer == "stone"
+    assert other.target is not None
+    assert other.context.entries[other.target].text == "Ann Stone"
+    assert "Bauer" not in str(other)
+    assert "Meg" not in str(other)
+
+
+def test_long_lists_are_cut_around_the_target() -> None:
+    entries = tuple(Entry("devices", "lamp " + "x" * i) for i in range(300))
+    for seed in range(20):
+        cut = rename(Sample(Context((), entries), "lamp", 299), [], [], random.Random(seed))
+        assert len(cut.context.entries) <= 80
+        assert cut.target is not None
+        assert cut.context.entries[cut.target] == entries[299]
+
+
+def test_anti_contexts_hold_a_sound_alike_in_the_place_of_what_is_said() -> None:
+    pools = {"given": SoundAlikes(["Mag", "Tom"]), "surname": SoundAlikes(["Bower", "Power", "Jones"])}
+    context = anti(ROW, pools)
+    assert context is not None
+    assert "bauer" not in str(context).lower()
+    assert "Power" in context.turns[-1].text
+    assert "Jones" in context.turns[-1].text
+    assert anti(YES, pools) is None
+
+
+def test_irrelevant_is_another_rows_context() -> None:
+    other = replace(YES, context=Context((Turn("system", "Which room?"),)))
+    assert irrelevant([ROW, other], 0, random.Random(0)) == other.context
+
+
+def test_tables_count_carriers_and_common_answers() -> None:
+    samples = [
+        *[Sample(MEG, "i mean bauer", 1)] * 3,
+        *[Sample(MEG, "bauer", 1)] * 6,
+        *[Sample(MEG, "the second one", 1)] * 4,
+        *[Sample(MEG, "jack", None)] * 4,
+    ]
+    tables = read_tables(json.loads(json.dumps(count_tables(samples, {"jack"}))))
+    assert tables.carriers.keys() == {("", ""), ("i mean", "")}
+    assert tables.carriers["", ""] > tables.carriers["i mean", ""]
+    assert tables.answers["which"].keys() == {"the second one"}
+
+
+def test_a_little_training_lowers_the_losses(tiny_tokenizer: Tokenizer, network: ContextModel) -> None:
+    model = ContextModel(network.config)
+    samples = [followup_sample(ROW), Sample(MEG, "yes", None), Sample(Context(), "play", None)]
+    before = evaluate(model, tiny_tokenizer, samples, 3)
+    after = pretrain(
+        model, tiny_tokenizer, lambda rng: rng.choice(samples), samples, seconds=2.0, batch=4, progress=print
+    )
+    assert after["words"] < before["words"]
+    assert after["entry"] < before["entry"]
+
+
+def toy(condition: str, *, right: int, seed: int) -> Example:
+    """Three readings; a feature names the right one where the context is relevant."""
+    generator = torch.Generator().manual_seed(seed)
+    features = torch.randn(3, len(FEATURES), generator=generator) * 0.01
+    features[1, FEATURES.index("full")] = 1.0
+    of_list = torch.zeros(len(LIST_FEATURES))
+    of_list[LIST_FEATURES.index("none_meant")] = 0.0 if condition == "relevant" else 1.0
+    errors = torch.ones(3)
+    errors[right] = 0.0
+    acoustic = torch.tensor([0.0, -1.0, -4.0])
+    return Example(str(seed), "toy", condition, 1, ("a", "b", "c"), features, of_list, acoustic, errors)
+
+
+def toys(start: int) -> list[Example]:
+    return [
+        toy(c, right=1 if c == "relevant" else 0, seed=start + i)
+        for i in range(40)
+        for c in ("relevant", "irrelevant", "anti")
+    ]
+
+
+def test_fitting_learns_when_the_context_matters() -> None:
+    scorer = fit(toys(0), steps=400)
+    dev = toys(1000)
+    margin = fit_margin(dev, scorer)
+    chosen = choose(dev, scorer, margin)
+    for condition in ("relevant", "irrelevant", "anti"):
+        places = [i for i, e in enumerate(dev) if e.condition == condition]
+        after = outcome([dev[i] for i in places], [chosen[i] for i in places])
+        assert after.rescored == 0.0
+        assert after.false_bias == 0
+    lines = report(dev, chosen, draws=50)
+    assert {(x.condition, x.relative) for x in lines if x.set == "all"} >= {("relevant", -100.0)}
+    assert "| relevant | all | 40 |" in as_markdown(lines)
+
+
+def test_a_scorer_that_only_harms_gets_the_widest_margin() -> None:
+    scorer = fit([toy("relevant", right=1, seed=i) for i in range(40)], steps=100)
+    assert fit_margin([toy("anti", right=0, seed=i) for i in range(40)], scorer) == MARGINS[-1]
+
+
+@pytest.mark.parametrize(
+    ("reference", "text", "errors"), [("a b c", "a b c", 0), ("a b", "", 2), ("", "a", 1), ("a b c", "a x c d", 2)]
+)
+def test_word_errors(reference: str, text: str, errors: int) -> None:
+    assert word_errors(reference, text) == errors
+
+
+@pytest.fixture
+def data(tmp_path: Path, speech: Samples) -> Path:
+    folder = tmp_path / "followups"
+    folder.mkdir()
+    with tarfile.open(folder / ROW.shard, "w") as tar:
+        for row in (ROW, YES):
+            audio = io.BytesIO()
+            soundfile.write(audio, speech, 16_000, format="FLAC")
+            member = tarfile.TarInfo(row.member)
+            member.size = len(audio.getvalue())
+            tar.addfile(member, io.BytesIO(audio.getvalue()))
+    with gzip.open(folder / "followups-dev.jsonl.gz", "wt"):
+        pass
+    return tmp_path
+
+
+def test_lists_are_made_once_and_scored_under_every_condition(
+    data: Path, tiny_recognizer: Recognizer, encoder: ContextEncoder, tables: AnswerTables
+) -> None:
+    stages: list[str] = []
+
+    def progress(stage: str, done: int, total: int) -> None:
+        stages.append(stage)
+
+    work = data / "work"
+    contexts = {ROW.id: {"relevant": MEG, "irrelevant": YES.context}, YES.id: {"relevant": YES.context}}
+
+    def run() -> list[context_lists.ContextList]:
+        decoded = context_lists.decode([ROW, YES], tiny_recognizer, data, work, progress)
+        return context_lists.score_candidates(decoded, contexts, encoder, tables, tiny_recognizer, work, progress)
+
+    first = run()
+    assert stages.count("decoding") == 2
+    assert [(x.decoded.row.id, x.condition) for x in first] == [
+        ("a-1", "relevant"), ("a-1", "irrelevant"), ("a-2", "relevant"),
+    ]  # fmt: skip
+    assert len(first[0].texts) == len(first[0].acoustic) > 0
+    assert np.isfinite(first[0].acoustic).all()
+    again = run()
+    assert stages.count("decoding") == 2
+    assert [(x.texts, x.acoustic) for x in again] == [(x.texts, x.acoustic) for x in first]
+    for exact in (True, False):
+        made = example(first[0], encoder.model, encoder.tokenizer, tables, exact=exact)
+        assert made.features.shape == (len(made.texts), len(FEATURES))
+        assert torch.isfinite(made.features).all()
+        assert torch.isfinite(made.of_list).all()
