@@ -58,7 +58,9 @@ class StoreSettings(_Section):
     """Where dialogues are kept."""
 
     endpoint: str = Field(
-        default="local", description="'local': in this process, gone afterwards; 'aws'; or the URL of a DynamoDB."
+        default="local",
+        pattern="^(local|aws|https?://.+)$",
+        description="'local': in this process, gone afterwards; 'aws'; or the URL of a DynamoDB.",
     )
     region: str = Field(default="us-east-1", min_length=1, description="AWS region.")
     events_table: str = "carryover-events"

@@ -14,8 +14,8 @@ class MicrophoneError(Exception):
     """There is no microphone to listen to. The message says what to change."""
 
 
-async def listen() -> AsyncIterator[bytes]:
-    """LINEAR16 audio at 16 kHz until the caller stops asking. Raises MicrophoneError."""
+async def listen(stop: asyncio.Event) -> AsyncIterator[bytes]:
+    """LINEAR16 audio at 16 kHz until `stop` is set. Raises MicrophoneError."""
     try:
         import sounddevice
     except ImportError:
@@ -33,5 +33,5 @@ async def listen() -> AsyncIterator[bytes]:
     except sounddevice.PortAudioError as error:
         raise MicrophoneError(f"the microphone does not open: {error}") from None
     with stream:
-        while True:
+        while not stop.is_set():
             yield await heard.get()

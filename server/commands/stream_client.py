@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -59,7 +60,9 @@ class _ClientError(Exception):
 async def _run(server: str, config: pb.StreamingConfig, source: Path | None, *, real_time: bool, as_json: bool) -> None:
     try:
         if source is None:
-            audio, config.sample_rate_hertz = microphone.listen(), microphone.RATE
+            stop = asyncio.Event()
+            asyncio.get_running_loop().add_signal_handler(signal.SIGINT, stop.set)  # the last words still get a result
+            audio, config.sample_rate_hertz = microphone.listen(stop), microphone.RATE
         else:
             samples, config.sample_rate_hertz = read_container(source)
             audio = pieces(samples, config.sample_rate_hertz, real_time=real_time)

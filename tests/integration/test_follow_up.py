@@ -95,6 +95,21 @@ def test_repeated_events_change_nothing(workshop: Any, dialogue: str) -> None:
     assert len(replica.encoder.seen) == 1
 
 
+def test_a_refused_event_loses_nothing(workshop: Any, dialogue: str) -> None:
+    replica = workshop.start()
+
+    def say(text: str) -> None:
+        utterance = context_pb2.Utterance(text=text)
+        replica.record(dialogue, "1", context_pb2.Event(event_id="said", utterance=utterance))
+
+    say("first")
+    with pytest.raises(grpc.RpcError):
+        say("second")
+    replica.record(dialogue, "1", context_pb2.Event(event_id="asked", expect_speech=context_pb2.ExpectSpeech()))
+    replica.wait_for("READY", dialogue)
+    assert [turn.text for turn in replica.encoder.seen[-1].turns] == ["first"]
+
+
 def test_later_events_of_a_turn_make_its_context_anew(workshop: Any, dialogue: str) -> None:
     replica = workshop.start()
     replica.ask(dialogue, "1", "Meg Bauer")

@@ -35,6 +35,7 @@ def test_flags_win_over_environment_over_file_over_defaults(file: Path) -> None:
         ({"CARRYOVER_PORT": "70000"}, "port"),
         ({"CARRYOVER_LIMITS__STREAMS": "0"}, "limits.streams"),
         ({"CARRYOVER_STORE__ENDPOINT": "aws"}, "kms_key"),
+        ({"CARRYOVER_STORE__ENDPOINT": "somewhere"}, "store.endpoint"),
     ],
 )
 def test_what_cannot_be_used_is_named(environ: dict[str, str], named: str) -> None:

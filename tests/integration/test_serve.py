@@ -1,0 +1,94 @@
+"""The command `serve` as a process: it serves, ends properly on SIGTERM, and says in one line what is wrong."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+
+from asr.model.files import save_model
+from carryover.v1 import recognizer_pb2 as pb
+from carryover.v1.recognizer_pb2_grpc import RecognizerStub
+
+
+def launch(folder: Path, *arguments: str) -> subprocess.Popen[str]:
+    environ = {k: v for k, v in os.environ.items() if not k.startswith("CARRYOVER_")}
+    return subprocess.Popen(
+        [sys.executable, "-P", "-m", "server.commands.serve", *arguments],
+        env={**environ, "CARRYOVER_MODEL__WEIGHTS": str(folder)}, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def folder(tiny_model: Any, tiny_tokenizer: Any, tmp_path_factory: Any) -> Path:
+    """An acoustic model that loads at once; the context model is the shipped one."""
+    path = Path(tmp_path_factory.mktemp("acoustic"))
+    save_model(path, tiny_model, tiny_tokenizer, "tiny")
+    return path
+
+
+def test_serve_until_sigterm(folder: Path, pcm: bytes) -> None:
+    with launch(folder, "--port", "0") as process:
+        assert process.stderr is not None
+        said: list[str] = []
+        for line in process.stderr:
+            said.append(line)
+            if found := re.search(r"listening on 127\.0\.0\.1:(\d+)", line):
+                break
+        else:
+            raise AssertionError("".join(said))
+        reading = threading.Thread(target=lambda: said.extend(process.stderr or ()))
+        reading.start()
+        terminated = threading.Event()
+
+        def messages() -> Iterator[pb.StreamingRecognizeRequest]:
+            config = pb.StreamingConfig(encoding=pb.LINEAR16, sample_rate_hertz=16_000, interim_results=True)
+            yield pb.StreamingRecognizeRequest(config=config)
+            yield pb.StreamingRecognizeRequest(audio=pcm)
+            assert terminated.wait(60)
+            yield pb.StreamingRecognizeRequest(audio=pcm)
+
+        with grpc.insecure_channel(f"127.0.0.1:{found[1]}") as channel:
+            responses = RecognizerStub(channel).StreamingRecognize(messages(), timeout=60)
+            first = next(responses)
+            busy = launch(folder, "--port", found[1])
+            assert busy.communicate(timeout=60)[1].splitlines()[-1].startswith("serve: cannot listen on 127.0.0.1:")
+            assert busy.returncode == 1
+            process.send_signal(signal.SIGTERM)
+            terminated.set()
+            results = [result for response in (first, *responses) for result in response.results]
+        assert results[-1].is_final
+        assert results[-1].end == pytest.approx(6, abs=0.5)
+        assert process.wait(60) == 0
+        reading.join(10)
+    assert any("SIGTERM" in line for line in said)
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ("drain_s = 'x'", "drain_s"),
+        ("[limits]\nstreems = 3", "limits.streems"),
+        ("[model]\nweights = '/absent'", "/absent"),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_line(folder: Path, tmp_path: Path, settings: str, named: str) -> None:
+    file = tmp_path / "carryover.toml"
+    file.write_text(settings)
+    process = subprocess.run(
+        [sys.executable, "-P", "-m", "server.commands.serve", "--port", "0", "--config", str(file)],
+        env={k: v for k, v in os.environ.items() if not k.startswith("CARRYOVER_")},
+        capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert process.returncode == 1
+    assert named in process.stderr.splitlines()[-1]
+    assert "Traceback" not in process.stderr

@@ -1,0 +1,40 @@
+"""The demonstration's speech: shipped recordings first, then a synthesiser, else one clear line."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from server import synthesis
+from server.demo_dialogue import Script
+
+
+def test_the_default_dialogue_needs_no_synthesiser(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    monkeypatch.setattr(synthesis, "espeak_wav", lambda text: None)
+    script = Script(("Meg Jones", "Meg Bauer"), "Bauer")
+    for text in (script.request, script.answer, script.answer.upper()):
+        speech = synthesis.speak(text)
+        assert 0.2 < len(speech.samples) / speech.rate < 5
+    with pytest.raises(synthesis.SynthesisError, match="espeak-ng"):
+        synthesis.speak("something else")
+
+
+def test_a_synthesiser_that_does_not_work_is_passed_over(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    broken = tmp_path / "flite"
+    broken.write_text("#!/bin/sh\necho nothing\n")
+    broken.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(synthesis, "espeak_wav", lambda text: None)
+    with pytest.raises(synthesis.SynthesisError):
+        synthesis.speak("something else")
+
+
+def test_what_is_said() -> None:
+    script = Script(("Meg Jones", "Meg Bauer"), "Bauer")
+    assert (script.request, script.question) == ("call Meg", "Do you mean Meg Jones or Meg Bauer?")
+    script = Script(("Ann", "Bo", "Cy Li"), "Bo")
+    assert (script.request, script.question) == ("call a friend", "Do you mean Ann, Bo or Cy Li?")
+    assert script.question_s > 1
