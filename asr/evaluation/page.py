@@ -87,7 +87,8 @@ def _card(condition: str, figures: Figures) -> str:
     change, direction = "", ""
     if condition != "none":
         direction = "better" if figures.change.high < 0 else "worse" if figures.change.low > 0 else ""
-        change = f'<p class="change">{percent(figures.change, signed=True)} % errors</p>'
+        value, _, interval = percent(figures.change, signed=True).partition(" ")
+        change = f'<p class="change"><b>{value}%</b> errors {interval}</p>'
     wer = f"{100 * figures.wer.value:.1f}"
     figure = f'<p class="wer">{wer}<small>% WER</small></p>'
     return f'<div class="card {direction}"><h3>{escape(condition)}</h3>{figure}{change}</div>'
@@ -125,24 +126,36 @@ def _figure(title: str, svg: str, legend: str) -> str:
 
 _HEADS = {
     "wer": "WER", "change": "errors vs none", "b_wer": "B-WER", "u_wer": "U-WER", "entity_recall": "entities",
-    "entity_recall_nbest": "entities in n-best", "oracle_wer": "oracle WER", "false_bias": "false bias",
+    "entity_recall_nbest": "in n-best", "oracle_wer": "oracle WER", "false_bias": "false bias",
     "changed": "changed",
 }  # fmt: skip
 
 
 def _table(summary: Summary) -> str:
+    """All sets together, and folded away each set of its own."""
+    whole = _rows(summary, ALL)
+    if len(summary.figures) == 1:
+        return whole
+    parts = "".join(_rows(summary, group) for group in summary.figures if group != ALL)
+    return f"{whole}<details><summary>Each set of its own</summary>{parts}</details>"
+
+
+def _rows(summary: Summary, group: str) -> str:
     heads = "".join(f"<th>{escape(head)}</th>" for head in ("sub", "ins", "del", *_HEADS.values()))
     body = []
-    for group, by_condition in summary.figures.items():
-        for number, (condition, figures) in enumerate(by_condition.items()):
-            name = f"{group} ({summary.utterances[group]})" if number == 0 else ""
-            cells = [str(figures.counts[k]) for k in ("substitutions", "insertions", "deletions")]
-            hidden = ("change", "false_bias", "changed") if condition == "none" else ()
-            cells += ["" if n in hidden else percent(getattr(figures, n), signed=n == "change") for n in _HEADS]
-            row = "".join(f"<td>{escape(cell)}</td>" for cell in cells)
-            start = ' class="first"' if number == 0 else ""
-            body.append(f"<tr{start}><th>{escape(name)}</th><th>{escape(condition)}</th>{row}</tr>")
-    return f"<table><thead><tr><th>set</th><th>condition</th>{heads}</tr></thead><tbody>{''.join(body)}</tbody></table>"
+    for condition, figures in summary.figures[group].items():
+        cells = [str(figures.counts[k]) for k in ("substitutions", "insertions", "deletions")]
+        hidden = ("change", "false_bias", "changed") if condition == "none" else ()
+        cells += ["" if n in hidden else _two_lines(percent(getattr(figures, n), signed=n == "change")) for n in _HEADS]
+        row = "".join(f"<td>{cell}</td>" for cell in cells)
+        body.append(f"<tr><th>{escape(condition)}</th>{row}</tr>")
+    name = f"{group} ({summary.utterances[group]})"
+    return f"<table><thead><tr><th>{escape(name)}</th>{heads}</tr></thead><tbody>{''.join(body)}</tbody></table>"
+
+
+def _two_lines(figure: str) -> str:
+    value, _, interval = figure.partition(" ")
+    return f"{escape(value)}<small>{escape(interval)}</small>"
 
 
 def _filters(found: Sequence[Change], conditions: Sequence[str]) -> str:
