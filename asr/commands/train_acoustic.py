@@ -45,7 +45,7 @@ def main(
     hours: Annotated[float, typer.Option(help="Hours of training in all.")] = 1.5,
     preset: Annotated[str, typer.Option(help="Model size: base or tiny.")] = "base",
     vocab: Annotated[int, typer.Option(help="SentencePiece pieces, the blank included.")] = 256,
-    batch_s: Annotated[float, typer.Option(help="Seconds of audio in a batch.")] = 100.0,
+    batch_s: Annotated[float, typer.Option(help="Seconds of audio in a batch.")] = 40.0,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     threads: Annotated[int, typer.Option(help="CPU threads.")] = 2,
     dev_utterances: Annotated[int, typer.Option(help="Dev utterances of each set at each checkpoint.")] = 60,

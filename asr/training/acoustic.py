@@ -36,7 +36,7 @@ class Recipe:
 
     preset: str = "base"
     hours: float = 1.5
-    batch_s: float = 100.0
+    batch_s: float = 40.0
     frozen_share: float = 0.06
     """Share of the hours in which the encoder stays as it is and only CTC is trained."""
     rnnt_share: float = 0.12
@@ -44,8 +44,8 @@ class Recipe:
     decay_share: float = 0.5
     head_lr: float = 2e-3
     encoder_lr: float = 1.5e-4
-    ctc_weight: float = 0.4
-    ema: float = 0.998
+    ctc_weight: float = 0.3
+    ema: float = 0.985
     chunks: tuple[int, ...] = (8, 16, 16, 24, 32)
     """Drawn per batch; frames of 20 ms."""
     shares: dict[str, float] = field(
