@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import sys
 import threading
 import uuid
@@ -193,7 +194,10 @@ class Workshop:
         """A new replica. flags: settings, with __ for the dot."""
         clock = clock or Clock()
         config = config or self.config
-        names = {"port": 0, "model.workers": 2, "store.ttl_s": config.ttl_s, "context.yield_ms": 1, "drain_s": 10}
+        names = {
+            "port": 0, "model.workers": 2, "store.ttl_s": config.ttl_s, "drain_s": 30,
+            "context.yield_ms": 1, "context.deadline_s": DEADLINE_S,
+        }  # fmt: skip
         settings = load_settings(None, names | {k.replace("__", "."): v for k, v in flags.items()}, {})
         encoder, rescorer = encoder or EchoEncoder(), rescorer or FirstPhraseRescorer()
         store = ContextStore(config, self.key, clock=clock)
@@ -217,6 +221,17 @@ class Workshop:
             if hasattr(replica.encoder, "go_on"):
                 replica.encoder.go_on.set()
             replica.close()
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_before() -> Iterator[None]:
+    """Commands configure the process's logging; tests after them have it as it was."""
+    loggers = [logging.getLogger(), logging.getLogger("carryover")]
+    before = [(logger.handlers[:], logger.level, logger.propagate) for logger in loggers]
+    yield
+    for logger, (handlers, level, propagate) in zip(loggers, before, strict=True):
+        logger.handlers[:], logger.propagate = handlers, propagate
+        logger.setLevel(level)
 
 
 @pytest.fixture(scope="session")
@@ -244,7 +259,7 @@ def workshop(tiny_recognizer: Recognizer, tables: StoreConfig, key: WrappingKey)
 def shared(tiny_recognizer: Recognizer, tables: StoreConfig, key: WrappingKey) -> Iterator[Replica]:
     """One replica for tests that leave no trace in it."""
     shop = Workshop(tiny_recognizer, tables, key)
-    yield shop.start(limits__stream_seconds=20, limits__idle_seconds=2, limits__streams=8)
+    yield shop.start(limits__stream_seconds=20)
     shop.close()
 
 

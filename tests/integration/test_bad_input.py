@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -270,14 +271,20 @@ def test_too_many_streams(workshop: Any, pcm: bytes) -> None:
     assert replica.finals(pcm)
 
 
-def test_a_client_that_says_nothing(shared: Any, refused: Any) -> None:
+def test_a_client_that_says_nothing(workshop: Any) -> None:
+    replica, answered = workshop.start(limits__idle_seconds=0.5), threading.Event()
+
     def silent() -> Iterator[pb.StreamingRecognizeRequest]:
         yield CONFIG
         yield audio(bytes(640))
-        time.sleep(4)
+        answered.wait(60)
 
-    call = lambda: list(shared.recognizer.StreamingRecognize(silent(), timeout=60))  # noqa: E731
-    refused(grpc.StatusCode.DEADLINE_EXCEEDED, "limits.idle_seconds", call)
+    with pytest.raises(grpc.RpcError) as caught:
+        list(replica.recognizer.StreamingRecognize(silent(), timeout=60))
+    answered.set()
+    assert caught.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
+    assert "limits.idle_seconds" in caught.value.details()
+    assert replica.server.engine.streams == 0
 
 
 def test_a_client_that_vanishes_harms_nobody(workshop: Any, pcm: bytes) -> None:

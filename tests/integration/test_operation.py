@@ -62,18 +62,13 @@ def test_a_port_in_use_is_said_clearly(workshop: Any) -> None:
 
 
 @pytest.fixture
-def lines() -> Iterator[list[str]]:
+def lines() -> list[str]:
     """The lines that the server logs."""
-    loggers = [logging.getLogger(), logging.getLogger("carryover")]
-    before = [(logger.handlers[:], logger.level, logger.propagate) for logger in loggers]
     logs.configure("DEBUG")
     logged: list[str] = []
-    handler = loggers[1].handlers[0]
+    handler = logging.getLogger("carryover").handlers[0]
     handler.emit = lambda record: logged.append(handler.format(record))  # type: ignore[method-assign]
-    yield logged
-    for logger, (handlers, level, propagate) in zip(loggers, before, strict=True):
-        logger.handlers[:], logger.propagate = handlers, propagate
-        logger.setLevel(level)
+    return logged
 
 
 def test_no_user_text_in_logs_or_metrics(workshop: Any, pcm: bytes, dialogue: str, lines: list[str]) -> None:
