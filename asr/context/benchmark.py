@@ -7,6 +7,7 @@ import random
 import sys
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -59,11 +60,11 @@ def _percentiles(run: Callable[[], float], times: int) -> dict[str, float]:
     return {f"p{p}": round(float(np.percentile(values, p)), 2) for p in (50, 95, 99)}
 
 
-def main(times: int = 100, threads: int = 1) -> None:
+def main(times: int = 100, threads: int = 1, weights: Path | None = None) -> None:
     """Encodes 8 turns and 100 entries; rescores 16 readings against them, forced scoring not counted."""
     torch.set_num_threads(threads)
     rng = random.Random(1)
-    encoder, rescorer = ContextEncoder.load(), Rescorer.load()
+    encoder, rescorer = ContextEncoder.load(weights), Rescorer.load(weights)
 
     def encode() -> float:
         context = _context(rng, 8, 100)

@@ -18,8 +18,10 @@ from asr.context import phonetics
 from asr.context.index import PhraseIndex
 from asr.context.types import ContextEmbedding
 
-HEARD = 3
-"""Hypotheses that candidates are compared with."""
+_CARRIERS = (32, 4, 1)
+"""Carriers tried with what the first, second, … hypothesis heard; as many hypotheses are compared with candidates."""
+_FREQUENT = 4
+"""Carriers tried with parts that only explain all that was heard."""
 _KEPT_PARTS = 8
 _KEPT_SPANS = 2
 _MAX_SPAN_WORDS = 6
@@ -97,17 +99,17 @@ def candidates(
         reach: phonetic distance, as a share of the longer text's phones, past which nothing else is returned.
         by_sound_only: no such places; for lists without audio, where only sound can speak for a candidate.
     """
-    heard = [h for h in (_Heard.of(t) for t in list(dict.fromkeys(nbest))[:HEARD]) if len(h.ids)]
+    heard = [h for h in (_Heard.of(t) for t in list(dict.fromkeys(nbest))[: len(_CARRIERS)]) if len(h.ids)]
     if not heard or embedding.empty:
         return []
     costs: dict[str, float] = {}
+    index = embedding.index
     for place, h in enumerate(heard):
         found = _common(h, tables.answers.get(embedding.question, {}), reach)
         if embedding.phrases:
-            _lower(
-                found, _whole(h, embedding.index, tables.by_sound[: len(tables.by_sound) if place == 0 else 8], reach)
-            )
-            _lower(found, _within(h, embedding.index, reach))
+            inside = phonetics.span_distances(index.sounds, index.sound_lengths, h.ids, h.starts)
+            _lower(found, _whole(h, index, inside, tables.by_sound[: _CARRIERS[place]], reach))
+            _lower(found, _within(h, index, inside, reach))
         _lower(costs, {t: c + 0.1 * place for t, c in found.items()})
     known = set(nbest)
     offered = [t for t in _likely(embedding.index) if t not in known][: 0 if by_sound_only else limit // 3]
@@ -141,19 +143,18 @@ def _common(heard: _Heard, answers: dict[str, float], reach: float) -> dict[str,
     return {t: float(d - _WEIGHT * p) for (t, p), d in zip(answers.items(), distance, strict=True) if d < np.inf}
 
 
-def _whole(heard: _Heard, index: PhraseIndex, carriers: Sequence[Carrier], reach: float) -> dict[str, float]:
-    """Parts that explain all that was heard, alone or within a carrier."""
+def _whole(
+    heard: _Heard, index: PhraseIndex, inside: NDArray[np.float32], carriers: Sequence[Carrier], reach: float
+) -> dict[str, float]:
+    """Parts that explain all that was heard, alone or within a carrier. inside: least distance of each to a span."""
     alone = phonetics.distances(index.sounds, index.sound_lengths, heard.ids[None, :], np.array([len(heard.ids)]))
-    inside = phonetics.span_distances(index.sounds, index.sound_lengths, heard.ids, heard.starts)
     prior = _WEIGHT * index.weights
-    best = np.union1d(
-        np.argsort(alone - prior)[:_KEPT_PARTS],
-        np.argsort(inside - _CHANCE * index.sound_lengths - prior)[:_KEPT_PARTS],
-    )
+    in_carrier = np.argsort(inside - _CHANCE * index.sound_lengths - prior)[:_KEPT_PARTS].tolist()
+    by_itself = np.argsort(alone - prior)[:_KEPT_PARTS].tolist()
     texts, sounds, priors = [], [], []
-    for i in best:
+    for i in dict.fromkeys([*by_itself, *in_carrier]):
         part, sound = index.parts[i].text, index.heard_as[i]
-        for carrier in carriers:
+        for carrier in carriers if i in in_carrier else carriers[:_FREQUENT]:
             texts.append(f"{carrier.before} {part} {carrier.after}".strip())
             sounds.append(carrier.sound_before + sound + carrier.sound_after)
             priors.append(prior[i] + _WEIGHT * carrier.logp)
@@ -165,9 +166,8 @@ def _whole(heard: _Heard, index: PhraseIndex, carriers: Sequence[Carrier], reach
     return out
 
 
-def _within(heard: _Heard, index: PhraseIndex, reach: float) -> dict[str, float]:
+def _within(heard: _Heard, index: PhraseIndex, inside: NDArray[np.float32], reach: float) -> dict[str, float]:
     """Parts in the place of the spans of whole words that they resemble."""
-    inside = phonetics.span_distances(index.sounds, index.sound_lengths, heard.ids, heard.starts)
     gain = inside - _CHANCE * index.sound_lengths - _WEIGHT * index.weights
     best = np.argsort(gain)[:_KEPT_PARTS]
     ends = [*heard.starts[1:], len(heard.ids)]

@@ -142,7 +142,8 @@ def language_scores(
     ids = torch.zeros((len(rows), max(map(len, rows))), dtype=torch.long)
     for i, row in enumerate(rows):
         ids[i, : len(row)] = torch.tensor(row, dtype=torch.long)
-    without = model.score_answers(ids, None, None)[0].sum(1)
+    states = model.answer_states(ids)
+    without = model.read_out(states, ids, None, None).sum(1)
     vectors = torch.from_numpy(embedding.vectors)[None]
-    with_context = model.score_answers(ids, vectors, None)[0].sum(1) if len(embedding.vectors) else without
+    with_context = model.read_out(states, ids, vectors, None).sum(1) if len(embedding.vectors) else without
     return with_context.numpy(), without.numpy(), [len(r) for r in rows]

@@ -87,16 +87,24 @@ class ContextModel(nn.Module):
         context; padding: (B or 1, M).
         Returns (B, L + 1) log probabilities (the end included, 0 past it), and the last states (B, D).
         """
-        begin = torch.zeros_like(tokens[:, :1])
-        inputs = torch.cat([begin, tokens], dim=1)
-        targets = torch.cat([tokens, begin], dim=1)
-        states, _ = self.answer(self.tokens(inputs))
+        states = self.answer_states(tokens)
+        lengths = (tokens != 0).sum(1)
+        picked = self.read_out(states, tokens, vectors, padding)
+        return picked, states[torch.arange(len(states), device=tokens.device), lengths]
+
+    def answer_states(self, tokens: Tensor) -> Tensor:
+        """What was said so far, before each token and after the last, whatever the context: (B, L) → (B, L + 1, D)."""
+        states, _ = self.answer(self.tokens(functional.pad(tokens, (1, 0))))
+        return torch.as_tensor(states)
+
+    def read_out(self, states: Tensor, tokens: Tensor, vectors: Tensor | None, padding: Tensor | None) -> Tensor:
+        """The log probabilities of `score_answers`, from `answer_states`."""
         read = torch.zeros_like(states) if vectors is None else self._attend(states, vectors, padding)
         logp = functional.log_softmax(self.out(torch.cat([states, read], dim=2)), dim=2)
+        targets = functional.pad(tokens, (0, 1))
         lengths = (tokens != 0).sum(1)
         inside = torch.arange(targets.shape[1], device=tokens.device)[None, :] <= lengths[:, None]
-        picked = logp.gather(2, targets[:, :, None])[:, :, 0] * inside
-        return picked, states[torch.arange(len(states), device=tokens.device), lengths]
+        return logp.gather(2, targets[:, :, None])[:, :, 0] * inside
 
     def _attend(self, states: Tensor, vectors: Tensor, padding: Tensor | None) -> Tensor:
         """Attention with a slot that reads nothing. (B, L, D), (B or 1, M, D) → (B, L, D)."""

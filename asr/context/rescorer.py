@@ -38,6 +38,8 @@ ForceScore = Callable[[Sequence[str]], list[Hypothesis]]
 MAX_CANDIDATES = 24
 MAX_SCORED = 16
 """Readings of the n-best that are weighed; those after keep their order behind."""
+_SURE_SILENCE = -2.0
+"""log P(nothing said | audio) above which silence is believed whatever the context."""
 _SPREAD = 2.0
 """Nats that a standard deviation of a foreign recogniser's scores, or a rank's log, is taken for."""
 _PER_DISTANCE = 2.5
@@ -138,7 +140,7 @@ class Rescorer:
                 "encode the context again"
             )
         same = Rescored(tuple(nbest))
-        if embedding.empty or not nbest or not normalize(nbest[0].text):
+        if embedding.empty or not nbest or is_silence(nbest[0].text, nbest[0].acoustic if force_score else None):
             return same
         head = tuple(nbest[:MAX_SCORED])
         readings = self._forced_readings(head, embedding, force_score) if force_score else self._ranked(head, embedding)
@@ -203,6 +205,11 @@ class NullContext:
 
     def rescore(self, nbest: Sequence[Hypothesis], *_: object) -> Rescored:
         return Rescored(tuple(nbest))
+
+
+def is_silence(text: str, acoustic: float | None) -> bool:
+    """Whether the plain 1-best says that nothing was said, and surely. acoustic: log P(y|x), None where unknown."""
+    return not normalize(text) and (acoustic is None or acoustic > _SURE_SILENCE)
 
 
 def _pool(readings: Sequence[Hypothesis], from_search: int) -> Pool:

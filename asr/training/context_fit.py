@@ -12,7 +12,7 @@ from torch import Tensor
 from asr.context.candidates import AnswerTables
 from asr.context.features import Pool, pool_features
 from asr.context.model import ContextModel
-from asr.context.rescorer import MAX_SCORED, ListScorer, candidate_acoustic, pseudo_acoustic
+from asr.context.rescorer import MAX_SCORED, ListScorer, candidate_acoustic, is_silence, pseudo_acoustic
 from asr.tokens import Tokenizer
 from asr.training.context_lists import ContextList
 
@@ -62,6 +62,8 @@ def example(
         own = tuple(values)
     ranks = (*range(len(texts)), *([-1] * len(item.texts)))
     pool = Pool((*texts, *item.texts), (*own, *others), ranks)
+    if is_silence(texts[0], own[0] if exact else None):
+        pool = Pool(pool.texts[:1], pool.acoustic[:1], pool.ranks[:1])
     features, of_list = pool_features(pool, item.embedding, model, tokenizer, tables)
     reference = item.decoded.row.text
     errors = torch.tensor([float(word_errors(reference, t)) for t in pool.texts])
