@@ -1,5 +1,6 @@
 """The acoustic model: configuration, encoder, transducer, files."""
 
+from asr.model.emformer import EmformerTransducer, is_emformer, load_bundle, load_emformer, save_emformer
 from asr.model.encoder import Encoder, EncoderState
 from asr.model.files import load_model, load_whisper_encoder, save_model
 from asr.model.presets import PRESETS, ModelConfig
@@ -7,11 +8,16 @@ from asr.model.transducer import Transducer
 
 __all__ = [
     "PRESETS",
+    "EmformerTransducer",
     "Encoder",
     "EncoderState",
     "ModelConfig",
     "Transducer",
+    "is_emformer",
+    "load_bundle",
+    "load_emformer",
     "load_model",
     "load_whisper_encoder",
+    "save_emformer",
     "save_model",
 ]

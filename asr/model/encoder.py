@@ -92,6 +92,8 @@ def chunk_mask(frames: int, chunk: int, past: int, device: torch.device | None =
 class Encoder(nn.Module):
     """(B, F, 80) log-mel frames of 10 ms to (B, T, encoded) frames of 40 ms."""
 
+    positions: Tensor
+
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config

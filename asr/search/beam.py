@@ -113,17 +113,20 @@ class BeamSearch:
         device, shape = predicted.device, (streams, self.beam)
         score = torch.full(shape, -torch.inf, device=device)
         score[:, 0] = 0.0
-        ints = {"dtype": torch.int64, "device": device}
+
+        def zeros(*shape: int) -> Tensor:
+            return torch.zeros(shape, dtype=torch.int64, device=device)
+
         return BeamState(
             score=score,
             predicted=predicted.unflatten(0, shape),
             predictor=predictor,
-            key=torch.arange(self.beam, **ints).neg().repeat(streams, 1),  # type: ignore[arg-type]
-            tokens=torch.zeros((*shape, _GROW), **ints),  # type: ignore[arg-type]
-            frames=torch.zeros((*shape, _GROW), **ints),  # type: ignore[arg-type]
+            key=-torch.arange(self.beam, device=device).repeat(streams, 1),
+            tokens=zeros(*shape, _GROW),
+            frames=zeros(*shape, _GROW),
             certainty=torch.zeros((*shape, _GROW), device=device),
-            length=torch.zeros(shape, **ints),  # type: ignore[arg-type]
-            time=torch.zeros(streams, **ints),  # type: ignore[arg-type]
+            length=zeros(*shape),
+            time=zeros(streams),
         )
 
     def step(self, encoded: Tensor, state: BeamState) -> BeamState:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -10,13 +11,15 @@ from torch import Tensor
 from asr.model.interface import AcousticModel
 from asr.search.beam import Reading
 
+Prefix = tuple[int, ...]
+
 
 def _emissions(model: AcousticModel, encoded: Tensor, texts: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
     """Log-probabilities of blank (N, T, U + 1) and of the next token (N, T, U), float64.
 
     Texts that begin alike share their prefixes' predictions, so each prefix is joined with the audio once.
     """
-    nodes: dict[tuple[int, ...], int] = {(): 0}
+    nodes: dict[Prefix, int] = {(): 0}
     for text in texts:
         for u in range(1, len(text) + 1):
             nodes.setdefault(tuple(text[:u]), len(nodes))
@@ -35,11 +38,11 @@ def _emissions(model: AcousticModel, encoded: Tensor, texts: Sequence[Sequence[i
     return blank, token
 
 
-def _prefix_outputs(model: AcousticModel, nodes: dict[tuple[int, ...], int]) -> Tensor:
+def _prefix_outputs(model: AcousticModel, nodes: dict[Prefix, int]) -> Tensor:
     """The predictor's output for each prefix, (nodes, J), level by level; parents stand before their children."""
     output, state = model.start(1)
-    levels, level = [output], [()]
-    order = [()]
+    levels, level = [output], [cast(Prefix, ())]
+    order = list(level)
     while True:
         at = {p: i for i, p in enumerate(level)}
         level = [p for p in nodes if len(p) == len(level[0]) + 1]
@@ -88,6 +91,6 @@ def _reading(tokens: Sequence[int], score: float, entered: list[list[int]], blan
         below = entered[t][at]
         when[below:at] = [t] * (at - below)
         at = below
-    u, t = torch.arange(len(tokens)), torch.tensor(when, dtype=torch.int64)
-    certainty = token[t, u] - torch.log1p(-blank[t, u].exp().clamp(max=1 - 1e-6))
+    rows, columns = torch.tensor(when, dtype=torch.int64), torch.arange(len(tokens))
+    certainty = token[rows, columns] - torch.log1p(-blank[rows, columns].exp().clamp(max=1 - 1e-6))
     return Reading(tuple(tokens), tuple(when), tuple(certainty.tolist()), score)

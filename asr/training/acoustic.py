@@ -25,7 +25,6 @@ from asr.training.augment import augment, collate, mask_features
 from asr.training.losses import band_starts, banded_rnnt_loss
 from asr.training.speech import SpeechCache, Utterance, batches, draw_epoch
 
-
 BAND = 8
 """Token positions of each frame that the RNN-T loss looks at."""
 
@@ -73,7 +72,8 @@ def start_state(recipe: Recipe, tokenizer: Tokenizer, pretrained: Path | None, d
     average = Transducer(config)
     average.load_state_dict(model.state_dict())
     model, average = model.to(device), average.to(device)
-    encoder, heads = [], []
+    encoder: list[Tensor] = []
+    heads: list[Tensor] = []
     for name, weight in model.named_parameters():
         old = name.startswith("encoder.") and not name.startswith("encoder.stack")
         (encoder if old else heads).append(weight)

@@ -36,7 +36,9 @@ def band_starts(
     return starts.to(ctc.device)
 
 
-def banded_rnnt_loss(logits: Tensor, targets: Tensor, starts: Tensor, frames: Tensor, counts: Tensor, blank: int) -> Tensor:
+def banded_rnnt_loss(
+    logits: Tensor, targets: Tensor, starts: Tensor, frames: Tensor, counts: Tensor, blank: int
+) -> Tensor:
     """-log P(y|x) over the alignments inside the band, summed over the batch; an upper bound of the full loss.
 
     Args:

@@ -65,7 +65,8 @@ def say(text: str, voice: str, speed: float, pitch: int) -> np.ndarray:
         command = ["espeak-ng", "-v", name, "-s", str(int(165 * speed)), "-p", str(pitch), "--stdout", text]
         wave = subprocess.run(command, check=True, capture_output=True).stdout
     else:
-        command = ["flite", "-voice", name, "--setf", f"duration_stretch={1 / speed:.2f}", "-t", text, "-o", "/dev/stdout"]
+        stretch = f"duration_stretch={1 / speed:.2f}"
+        command = ["flite", "-voice", name, "--setf", stretch, "-t", text, "-o", "/dev/stdout"]
         wave = subprocess.run(command, check=True, capture_output=True).stdout
     start = wave.index(b"data") + 8  # streamed headers carry no length
     rate = int.from_bytes(wave[24:28], "little")
@@ -81,8 +82,8 @@ def synthesize(
     out.mkdir(parents=True, exist_ok=True)
     with tarfile.open(out / "synthesis-train-00.tar", "w") as tar:
         for i, text in enumerate(prompts(data, count, rng)):
-            voices = [f"flite/{v}" for v in FLITE_VOICES] if rng.random() < 0.3 else [f"espeak/{v}" for v in ESPEAK_VOICES]
-            voice = str(rng.choice(voices))
+            engine, voices = ("flite", FLITE_VOICES) if rng.random() < 0.3 else ("espeak", ESPEAK_VOICES)
+            voice = f"{engine}/{rng.choice(voices)}"
             progress(i + 1)
             try:
                 samples = say(text, voice, rng.uniform(0.8, 1.2), int(rng.integers(20, 80)))
