@@ -14,7 +14,7 @@ from asr.endpoint import EndpointRule
 from asr.errors import ModelError, UnspellableError
 from asr.features import MELS, FeatureStream
 from asr.hypothesis import Encoded, Hypothesis, Result, Word
-from asr.model import load_model
+from asr.model import is_emformer, load_emformer, load_model
 from asr.model.interface import AcousticModel
 from asr.search import BeamSearch, Reading, force_score
 from asr.tokens import Tokenizer
@@ -61,14 +61,21 @@ class Recognizer:
 
     @classmethod
     def load(
-        cls, folder: Path | None = None, *, device: str = "cpu", beam: int = 8, chunk_ms: int = 320
+        cls, folder: Path | str | None = None, *, device: str = "cpu", beam: int = 8, chunk_ms: int = 320
     ) -> Recognizer:
-        """The model in `folder`, or the shipped one.
+        """The model in `folder`, or the shipped one, or one of torchaudio's RNN-T bundles by its name.
+
+        `Recognizer.load("EMFORMER_RNNT_BASE_LIBRISPEECH", chunk_ms=160)`: an Emformer reads its own segments only.
 
         Raises:
             ModelError: a file is missing or the files do not belong together.
         """
-        model, tokenizer, version = load_model(folder, device)
+        opened: tuple[AcousticModel, Tokenizer, str]
+        if folder is not None and is_emformer(folder):
+            opened = load_emformer(folder, device)
+        else:
+            opened = load_model(None if folder is None else Path(folder), device)
+        model, tokenizer, version = opened
         return cls(model, tokenizer, beam=beam, chunk_ms=chunk_ms, version=version)
 
     def open(self, options: StreamOptions | None = None) -> Stream:
