@@ -82,7 +82,7 @@ def _cat(a: BeamState, b: BeamState) -> BeamState:
 
 
 def _merge(state: BeamState, beam: int) -> BeamState:
-    """Adds up hypotheses with equal tokens and keeps the `beam` best."""
+    """Adds up hypotheses with equal tokens and keeps the `beam` best, best first."""
     same = state.key[:, :, None] == state.key[:, None]
     total = torch.where(same, state.score[:, None], -torch.inf).logsumexp(-1)
     best = torch.where(same, state.score[:, None], -torch.inf).amax(-1)
@@ -141,18 +141,19 @@ class BeamSearch:
             scores = self.model.join(encoded[:, None], active.predicted).log_softmax(-1)
             blank = scores[..., self.model.blank]
             ended = replace(active, score=active.score + blank)
-            done = _merge(ended if done is None else _cat(done, ended), self.beam)
+            done = ended if done is None else _cat(done, ended)
+            done = _merge(done, done.score.shape[1])
             if symbol == self.symbols:
                 break
             scores[..., self.model.blank] = -torch.inf
             grown, picks = (active.score[..., None] + scores).flatten(1).topk(self.beam, dim=1)
-            # an extension can only lose from here: below the worst ended hypothesis it is out
-            grown = grown.masked_fill(grown <= done.score[:, -1:], -torch.inf)
+            # an extension can only lose from here: below the worst ended hypothesis that will be kept it is out
+            grown = grown.masked_fill(grown <= done.score[:, self.beam - 1, None], -torch.inf)
             if bool(torch.isinf(grown).all()):
                 break
             active = self._extend(active, grown, picks, scores, blank)
         assert done is not None
-        return replace(done, time=state.time + 1)
+        return replace(_merge(done, self.beam), time=state.time + 1)
 
     def _with_room(self, state: BeamState) -> BeamState:
         """The same state with room for all tokens that a frame may bring."""
