@@ -41,6 +41,8 @@ class Recipe:
     rnnt_share: float = 0.12
     """Share of the hours after which the RNN-T loss joins."""
     decay_share: float = 0.5
+    encoder_share: float = 0.34
+    """Share of the batches that train the encoder too, once RNN-T has joined; the others cost a third."""
     head_lr: float = 2e-3
     encoder_lr: float = 1.5e-4
     ctc_weight: float = 0.3
@@ -257,6 +259,7 @@ def train(
         heads["lr"] = heads["peak"] * learning_rate(recipe, share, False)
         encoder["lr"] = encoder["peak"] * learning_rate(recipe, share, True)
         frozen = share < recipe.frozen_share and pretrained is not None
+        frozen |= share >= recipe.rnnt_share and rng.random() >= recipe.encoder_share
         if frozen != frozen_now:
             for weight in encoder["params"]:
                 weight.requires_grad_(not frozen)
