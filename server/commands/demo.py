@@ -89,15 +89,11 @@ def show(played: Played, console: Console) -> None:
 
 
 def _marked(text: str, biased: set[str]) -> Text:
-    marked = Text()
-    for word in text.split():
-        marked.append(word, style="bold underline" if word in biased else "")
-        marked.append(" ")
-    return marked
+    return Text(" ").join(Text(word, style="bold underline" if word in biased else "") for word in text.split())
 
 
 def _judged(text: Text, info: dict[str, object]) -> Text:
-    right = text.plain.strip() == info["expected"]
+    right = text.plain == info["expected"]
     return Text.assemble(text, "  ", ("✓", "green") if right else ("✗", "red"))
 
 
