@@ -7,7 +7,7 @@ worth scoring; whether a candidate wins is decided by its exact acoustic score a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -26,10 +26,15 @@ _KEPT_PARTS = 8
 _KEPT_SPANS = 2
 _MAX_SPAN_WORDS = 6
 _MAX_HEARD_WORDS = 30
-_WEIGHT = 0.2
+_WEIGHT = 0.1
 """Worth of a nat of prior weight, in units of phonetic distance, when candidates are chosen."""
-_CHANCE = 0.3
+_CHANCE = 0.2
 """Distance per phone at which a span resembles anything."""
+_UNHEARD = 0.2
+"""Share of a phone's cost where it was not heard."""
+_EXPANDED, _CARRIERS_OF_EACH = 5, 4
+_PER_PHONE = 0.2
+"""Nats for each phone of a part when parts of different lengths are compared by their acoustic scores."""
 _LIKELY = -3.0
 """Weight, a log probability, of a phrase that is scored however it sounds."""
 _UNKNOWN_CARRIER = 0.3
@@ -64,6 +69,11 @@ class AnswerTables:
         ranked = sorted(self.carriers.items(), key=lambda c: -c[1])
         return tuple(Carrier(b, a, phonetics.phones(b), phonetics.phones(a), p) for (b, a), p in ranked)
 
+    @cached_property
+    def logps(self) -> NDArray[np.float32]:
+        """Of `by_sound`."""
+        return np.array([c.logp for c in self.by_sound], np.float32)
+
 
 @dataclass(frozen=True)
 class _Heard:
@@ -87,7 +97,7 @@ def candidates(
     embedding: ContextEmbedding,
     tables: AnswerTables,
     limit: int,
-    reach: float = 0.6,
+    reach: float = 0.8,
     by_sound_only: bool = False,
 ) -> list[str]:
     """Texts worth scoring that are not in the n-best.
@@ -107,7 +117,7 @@ def candidates(
     for place, h in enumerate(heard):
         found = _common(h, tables.answers.get(embedding.question, {}), reach)
         if embedding.phrases:
-            inside = phonetics.span_distances(index.sounds, index.sound_lengths, h.ids, h.starts)
+            inside = phonetics.span_distances(index.sounds, index.sound_lengths, h.ids, h.starts, _UNHEARD)
             _lower(found, _whole(h, index, inside, tables.by_sound[: _CARRIERS[place]], reach))
             _lower(found, _within(h, index, inside, reach))
         _lower(costs, {t: c + 0.1 * place for t, c in found.items()})
@@ -115,6 +125,29 @@ def candidates(
     offered = [t for t in _likely(embedding.index) if t not in known][: 0 if by_sound_only else limit // 3]
     ranked = [t for _, t in sorted((c, t) for t, c in costs.items()) if t not in known and t not in offered]
     return [*offered, *ranked][:limit]
+
+
+def expand(
+    nbest: Sequence[str], embedding: ContextEmbedding, tables: AnswerTables, scores: Mapping[str, float], limit: int
+) -> list[str]:
+    """The parts that the audio supports best so far, within the carriers that fit what was heard around them.
+
+    Args:
+        nbest: texts, best first. scores: log P(y|x) of everything scored so far. limit: the most that are returned.
+    """
+    index = embedding.index
+    heard = [h for h in (_Heard.of(t) for t in list(dict.fromkeys(nbest))[:2]) if len(h.ids)]
+    known = [(scores[p.text] + _PER_PHONE * len(s), p.text, s)
+             for p, s in zip(index.parts, index.heard_as, strict=True) if p.text in scores]  # fmt: skip
+    best = sorted(known, reverse=True)[:_EXPANDED]
+    costs: dict[str, float] = {}
+    for h in heard:
+        for _, part, sound in best:
+            texts = [f"{c.before} {part} {c.after}".strip() for c in tables.by_sound]
+            distance = _global([c.sound_before + sound + c.sound_after for c in tables.by_sound], h, 1.0)
+            ranked = sorted(zip((distance - _WEIGHT * tables.logps).tolist(), texts, strict=True))
+            _lower(costs, {t: c for c, t in ranked[:_CARRIERS_OF_EACH] if c < np.inf and t not in scores})
+    return [t for _, t in sorted((c, t) for t, c in costs.items())][:limit]
 
 
 def _likely(index: PhraseIndex) -> list[str]:
@@ -131,7 +164,7 @@ def _lower(costs: dict[str, float], other: dict[str, float]) -> None:
 def _global(sounds: Sequence[str], heard: _Heard, reach: float) -> NDArray[np.float32]:
     """Distance of each sound to all that was heard, infinite past reach."""
     ids, lengths = phonetics.encode(sounds)
-    distance = phonetics.distances(ids, lengths, heard.ids[None, :], np.array([len(heard.ids)]))
+    distance = phonetics.distances(ids, lengths, heard.ids[None, :], np.array([len(heard.ids)]), _UNHEARD)
     far = distance > reach * np.maximum(lengths, len(heard.ids))
     return np.where(far, np.inf, distance).astype(np.float32)
 
@@ -147,7 +180,9 @@ def _whole(
     heard: _Heard, index: PhraseIndex, inside: NDArray[np.float32], carriers: Sequence[Carrier], reach: float
 ) -> dict[str, float]:
     """Parts that explain all that was heard, alone or within a carrier. inside: least distance of each to a span."""
-    alone = phonetics.distances(index.sounds, index.sound_lengths, heard.ids[None, :], np.array([len(heard.ids)]))
+    alone = phonetics.distances(
+        index.sounds, index.sound_lengths, heard.ids[None, :], np.array([len(heard.ids)]), _UNHEARD
+    )
     prior = _WEIGHT * index.weights
     in_carrier = np.argsort(inside - _CHANCE * index.sound_lengths - prior)[:_KEPT_PARTS].tolist()
     by_itself = np.argsort(alone - prior)[:_KEPT_PARTS].tolist()
@@ -187,7 +222,7 @@ def _within(heard: _Heard, index: PhraseIndex, inside: NDArray[np.float32], reac
         sound = heard.ids[heard.starts[s] : ends[e - 1]]
         b[row, : len(sound)], lengths[row] = sound, len(sound)
     rows = np.array([i for i, _ in pairs])
-    distance = phonetics.distances(index.sounds[rows], index.sound_lengths[rows], b, lengths)
+    distance = phonetics.distances(index.sounds[rows], index.sound_lengths[rows], b, lengths, _UNHEARD)
     out: dict[str, float] = {}
     used: dict[int, int] = {}
     for row in np.argsort(distance - _CHANCE * np.maximum(lengths, index.sound_lengths[rows])):

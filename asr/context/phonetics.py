@@ -152,14 +152,22 @@ def distances(
     a_lengths: NDArray[np.int64],
     b: NDArray[np.int64],
     b_lengths: NDArray[np.int64],
+    unheard: float = 1.0,
 ) -> NDArray[np.float32]:
-    """Weighted edit distance of each row of a (N, A) to the same row of b (N, B); one row of b serves all. → (N,)."""
-    table = _last_rows(a, b, np.cumsum(_GAP[b], axis=1, dtype=np.float32))
+    """Weighted edit distance of each row of a (N, A) to the same row of b (N, B); one row of b serves all. → (N,).
+
+    unheard: share of the usual cost at which a phone of a may be missing in b: recognisers drop more than they add.
+    """
+    table = _last_rows(a, b, np.cumsum(_GAP[b], axis=1, dtype=np.float32), unheard)
     return _at_own_length(table, a_lengths)[np.arange(len(a)), np.broadcast_to(b_lengths, len(a))]
 
 
 def span_distances(
-    a: NDArray[np.int64], a_lengths: NDArray[np.int64], text: NDArray[np.int64], word_starts: Sequence[int]
+    a: NDArray[np.int64],
+    a_lengths: NDArray[np.int64],
+    text: NDArray[np.int64],
+    word_starts: Sequence[int],
+    unheard: float = 1.0,
 ) -> NDArray[np.float32]:
     """Least distance of each row of a (N, A) to any run of whole words of one text (B,). → (N,).
 
@@ -169,13 +177,15 @@ def span_distances(
     begun = np.full(len(text) + 1, np.inf, np.float32)
     begun[[0, *word_starts]] = -gaps[[0, *word_starts]]
     first_row = np.minimum.accumulate(begun) + gaps
-    table = _last_rows(a, text[None, :], first_row[None, 1:])
+    table = _last_rows(a, text[None, :], first_row[None, 1:], unheard)
     ends = np.array([0, *word_starts, len(text)])
     least: NDArray[np.float32] = _at_own_length(table, a_lengths)[:, ends].min(axis=1)
     return least
 
 
-def _last_rows(a: NDArray[np.int64], b: NDArray[np.int64], first_row: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+def _last_rows(
+    a: NDArray[np.int64], b: NDArray[np.int64], first_row: NDArray[np.float32], unheard: float
+) -> list[NDArray[np.float32]]:
     """The dynamic programme, a row of every pair at a time; insertions along b by a running minimum.
 
     first_row: (1 or N, B) cost of having used no phone of a and the first 1..B of b. → rows 0..A, each (N, B + 1).
@@ -188,7 +198,7 @@ def _last_rows(a: NDArray[np.int64], b: NDArray[np.int64], first_row: NDArray[np
     for i in range(a.shape[1]):
         phone = a[:, i]
         match = row[:, :-1] + _SUBSTITUTION[phone[:, None], b]
-        best = row + _GAP[phone][:, None]
+        best = row + unheard * _GAP[phone][:, None]
         np.minimum(best[:, 1:], match, out=best[:, 1:])
         row = np.minimum.accumulate(best - gaps, axis=1) + gaps
         rows.append(row)

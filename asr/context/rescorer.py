@@ -23,7 +23,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from asr.context.candidates import AnswerTables, candidates
+from asr.context.candidates import AnswerTables, candidates, expand
 from asr.context.encoder import WEIGHTS, load_model
 from asr.context.features import FEATURES, LIST_FEATURES, Pool, match, pool_features
 from asr.context.model import ContextModel
@@ -36,6 +36,8 @@ from asr.tokens import Tokenizer
 
 ForceScore = Callable[[Sequence[str]], list[Hypothesis]]
 MAX_CANDIDATES = 24
+MAX_EXPANDED = 12
+"""Candidates of the second round: what the first round's scores support, within carriers."""
 MAX_SCORED = 16
 """Readings of the n-best that are weighed; those after keep their order behind."""
 _SURE_SILENCE = -2.0
@@ -160,10 +162,14 @@ class Rescorer:
         self, nbest: Sequence[Hypothesis], embedding: ContextEmbedding, force_score: ForceScore
     ) -> list[Hypothesis]:
         texts = [h.text for h in nbest]
-        found = candidates(texts, embedding, self.tables, MAX_CANDIDATES)
-        scored = force_score([*texts, *found])
-        own = [replace(h, acoustic=s.acoustic) for h, s in zip(nbest, scored, strict=False)]
-        return own + [replace(s, from_context=True) for s in scored[len(nbest) :]]
+        first = [*dict.fromkeys(texts), *candidates(texts, embedding, self.tables, MAX_CANDIDATES)]
+        scored = dict(zip(first, force_score(first), strict=True))
+        scores = {t: h.acoustic for t, h in scored.items()}
+        more = expand(texts, embedding, self.tables, scores, MAX_EXPANDED)
+        if more:
+            scored |= zip(more, force_score(more), strict=True)
+        own = [replace(h, acoustic=scored[h.text].acoustic) for h in nbest]
+        return own + [replace(h, from_context=True) for t, h in scored.items() if t not in texts]
 
     def _ranked(self, nbest: Sequence[Hypothesis], embedding: ContextEmbedding) -> list[Hypothesis]:
         texts = [normalize(h.text) for h in nbest]

@@ -10,7 +10,7 @@ import io
 import json
 import random
 import tarfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,9 +19,9 @@ import numpy as np
 import soundfile
 import torch
 
-from asr.context.candidates import AnswerTables, candidates
+from asr.context.candidates import AnswerTables, candidates, expand
 from asr.context.encoder import ContextEncoder
-from asr.context.rescorer import MAX_CANDIDATES
+from asr.context.rescorer import MAX_CANDIDATES, MAX_EXPANDED
 from asr.context.types import Context, ContextEmbedding
 from asr.hypothesis import Encoded
 from asr.recognizer import Recognizer
@@ -116,22 +116,38 @@ def score_candidates(
     lists: list[ContextList] = []
     with open(path, "a") as out:
         for done, item in enumerate(decoded, 1):
-            found: dict[str, tuple[ContextEmbedding, list[str]]] = {}
-            for condition, context in contexts[item.row.id].items():
-                embedding = encoder.encode(context)
-                found[condition] = embedding, candidates(item.texts, embedding, tables, MAX_CANDIDATES)
+            embeddings = {c: encoder.encode(context) for c, context in contexts[item.row.id].items()}
             scores: dict[str, float] = dict(known.get(item.row.id, {}).get("scores", {}))
-            missing = sorted({t for _, texts in found.values() for t in texts} - scores.keys())
-            if missing:
-                frames = torch.from_numpy(np.load(work / "frames" / f"{item.row.id}.npy").astype(np.float32))
-                forced = recognizer.force_score(Encoded(frames, 0.0), missing)
-                scores |= {t: round(h.acoustic, 3) for t, h in zip(missing, forced, strict=True)}
+            before = len(scores)
+            frames = torch.from_numpy(np.load(work / "frames" / f"{item.row.id}.npy").astype(np.float32))
+            encoded = Encoded(frames, 0.0)
+            first = {c: candidates(item.texts, e, tables, MAX_CANDIDATES) for c, e in embeddings.items()}
+            _score({t for texts in first.values() for t in texts}, scores, encoded, recognizer)
+            more = {
+                c: expand(item.texts, e, tables, _known(item, first[c], scores), MAX_EXPANDED)
+                for c, e in embeddings.items()
+            }
+            _score({t for texts in more.values() for t in texts}, scores, encoded, recognizer)
+            if len(scores) > before:
                 print(json.dumps({"id": item.row.id, "scores": scores}), file=out, flush=True)
+            found = {c: (e, [*first[c], *more[c]]) for c, e in embeddings.items()}
             for condition, (embedding, texts) in found.items():
                 acoustic = tuple(scores[t] for t in texts)
                 lists.append(ContextList(item, condition, embedding, tuple(texts), acoustic))
             progress("scoring", done, len(decoded))
     return lists
+
+
+def _score(texts: Set[str], scores: dict[str, float], encoded: Encoded, recognizer: Recognizer) -> None:
+    """Adds the exact scores of those texts that have none yet."""
+    missing = sorted(texts - scores.keys())
+    for text, forced in zip(missing, recognizer.force_score(encoded, missing) if missing else [], strict=True):
+        scores[text] = round(forced.acoustic, 3)
+
+
+def _known(item: Decoded, texts: Sequence[str], scores: dict[str, float]) -> dict[str, float]:
+    """What the rescorer would know of this list: scores of its own n-best and of these candidates."""
+    return {t: scores[t] for t in texts} | dict(zip(item.texts, item.acoustic, strict=True))
 
 
 def _read(path: Path) -> dict[str, dict[str, Any]]:

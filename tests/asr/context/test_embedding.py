@@ -4,7 +4,7 @@ import contextlib
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asr.context.types import QUESTIONS, ContextEmbedding, Phrase
@@ -31,11 +31,13 @@ def same(a: ContextEmbedding, b: ContextEmbedding) -> bool:
     return rest and np.array_equal(a.vectors, b.vectors) and np.array_equal(a.summary, b.summary)
 
 
+@settings(deadline=None)
 @given(embeddings())
 def test_bytes_bring_back_the_value(embedding: ContextEmbedding) -> None:
     assert same(ContextEmbedding.from_bytes(embedding.to_bytes()), embedding)
 
 
+@settings(deadline=None)
 @given(embeddings(), st.data())
 def test_a_cut_embedding_is_refused(embedding: ContextEmbedding, data: st.DataObject) -> None:
     whole = embedding.to_bytes()
@@ -43,12 +45,14 @@ def test_a_cut_embedding_is_refused(embedding: ContextEmbedding, data: st.DataOb
         ContextEmbedding.from_bytes(whole[: data.draw(st.integers(0, len(whole) - 1))])
 
 
+@settings(deadline=None)
 @given(st.one_of(st.binary(max_size=200), st.binary(max_size=200).map(lambda b: b"CCE1" + b)))
 def test_any_other_bytes_are_refused(data: bytes) -> None:
     with pytest.raises(ContextError):
         ContextEmbedding.from_bytes(data)
 
 
+@settings(deadline=None)
 @given(embeddings(), st.data())
 def test_an_altered_byte_never_fails_otherwise(embedding: ContextEmbedding, data: st.DataObject) -> None:
     altered = bytearray(embedding.to_bytes())

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asr.context import phonetics
@@ -33,11 +33,13 @@ def test_what_sounds_the_same_is_the_same(a: str, b: str) -> None:
     assert phonetics.distance(phonetics.phones(a), phonetics.phones(b)) < 0.15
 
 
+@settings(deadline=None)
 @given(texts)
 def test_every_text_has_phones_of_the_set(text: str) -> None:
     assert set(phonetics.phones(text)) <= set(phonetics.PHONES)
 
 
+@settings(deadline=None)
 @given(sounds, sounds)
 def test_distance_is_symmetric_and_zero_on_itself(a: str, b: str) -> None:
     assert phonetics.distance(a, a) == 0
@@ -45,12 +47,14 @@ def test_distance_is_symmetric_and_zero_on_itself(a: str, b: str) -> None:
     assert phonetics.distance(a, b) >= 0
 
 
+@settings(deadline=None)
 @given(st.lists(sounds, min_size=1, max_size=6), sounds)
 def test_a_batch_gives_what_its_rows_give(rows: list[str], other: str) -> None:
     together = phonetics.distances(*phonetics.encode(rows), *phonetics.encode([other]))
     assert together == pytest.approx([phonetics.distance(r, other) for r in rows], abs=1e-4)
 
 
+@settings(deadline=None)
 @given(st.lists(sounds, min_size=1, max_size=4), st.lists(sounds, min_size=1, max_size=4))
 def test_a_span_is_the_best_run_of_words(rows: list[str], heard: list[str]) -> None:
     starts = np.cumsum([0, *map(len, heard[:-1])]).tolist()

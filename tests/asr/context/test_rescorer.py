@@ -128,6 +128,7 @@ def test_lists_of_other_recognisers_need_no_scores(
     assert not far.changed
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=10), st.floats(0.01, 100), st.floats(-1000, 1000))
 def test_the_scale_of_scores_does_not_matter(scores: list[float], scale: float, shift: float) -> None:
     ordered = sorted((round(s, 2) for s in scores), reverse=True)
