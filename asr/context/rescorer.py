@@ -19,15 +19,16 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from asr.context import phonetics
 from asr.context.candidates import AnswerTables, candidates, expand
 from asr.context.encoder import WEIGHTS, load_model
 from asr.context.features import FEATURES, LIST_FEATURES, Pool, match, pool_features
 from asr.context.model import ContextModel
-from asr.context.phonetics import distance, phones
 from asr.context.types import BiasedWord, ContextEmbedding, Rescored
 from asr.errors import ContextError, ModelError
 from asr.hypothesis import Hypothesis
@@ -176,7 +177,8 @@ class Rescorer:
         values = pseudo_acoustic([h.acoustic for h in nbest])
         own = [replace(h, acoustic=v) for h, v in zip(nbest, values, strict=True)]
         found = candidates(texts, embedding, self.tables, MAX_CANDIDATES, reach=0.45, by_sound_only=True)
-        return own + [Hypothesis(t, acoustic=candidate_acoustic(t, texts, values), from_context=True) for t in found]
+        scores = candidate_acoustics(found, texts, values)
+        return own + [Hypothesis(t, acoustic=s, from_context=True) for t, s in zip(found, scores, strict=True)]
 
     def context_scores(self, pool: Pool, embedding: ContextEmbedding, *, exact: bool) -> list[float]:
         """gate · (value − value of the first) of each reading, nats."""
@@ -233,10 +235,22 @@ def pseudo_acoustic(scores: Sequence[float]) -> list[float]:
     return [-_SPREAD * min(4.0, (scores[0] - s) / spread) for s in scores]
 
 
-def candidate_acoustic(text: str, texts: Sequence[str], values: Sequence[float]) -> float:
-    """What a candidate's score may be where only texts are known: that of the reading it resembles, less a distance."""
-    sound = phones(text)
-    return max(v - _PER_DISTANCE * distance(sound, phones(t)) for t, v in list(zip(texts, values, strict=True))[:5])
+def candidate_acoustics(found: Sequence[str], texts: Sequence[str], values: Sequence[float]) -> list[float]:
+    """What candidates' scores may be where only texts are known: that of the reading that one resembles, less their
+    distance in sound.
+
+    Args:
+        found: candidates. texts, values: the list's readings and their scores, best first; the first five count.
+    """
+    if not found:
+        return []
+    ids, lengths = phonetics.encode([phonetics.phones(t) for t in found])
+    scores = [
+        value - _PER_DISTANCE * phonetics.distances(ids, lengths, *phonetics.encode([phonetics.phones(text)]))
+        for text, value in list(zip(texts, values, strict=True))[:5]
+    ]
+    best: list[float] = np.max(scores, axis=0).tolist()
+    return best
 
 
 def read_tables(values: dict[str, Any]) -> AnswerTables:

@@ -12,7 +12,7 @@ from torch import Tensor
 from asr.context.candidates import AnswerTables
 from asr.context.features import Pool, pool_features
 from asr.context.model import ContextModel
-from asr.context.rescorer import MAX_SCORED, ListScorer, candidate_acoustic, is_silence, pseudo_acoustic
+from asr.context.rescorer import MAX_SCORED, ListScorer, candidate_acoustics, is_silence, pseudo_acoustic
 from asr.tokens import Tokenizer
 from asr.training.context_lists import ContextList
 
@@ -58,7 +58,7 @@ def example(
     others = item.acoustic
     if not exact:
         values = pseudo_acoustic([0.0] * len(texts))
-        others = tuple(candidate_acoustic(t, texts, values) for t in item.texts)
+        others = tuple(candidate_acoustics(item.texts, texts, values))
         own = tuple(values)
     ranks = (*range(len(texts)), *([-1] * len(item.texts)))
     pool = Pool((*texts, *item.texts), (*own, *others), ranks)
@@ -101,7 +101,7 @@ def _stack(examples: Sequence[Example]) -> _Stack:
     )
 
 
-def fit(examples: Sequence[Example], *, steps: int = 800, batch: int = 256, seed: int = 1) -> ListScorer:
+def fit(examples: Sequence[Example], *, steps: int = 500, batch: int = 256, seed: int = 1) -> ListScorer:
     """Minimum word error rate over lists, with a little cross-entropy towards the best reading to begin with."""
     torch.manual_seed(seed)
     rng = random.Random(seed)
