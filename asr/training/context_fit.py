@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -111,7 +112,7 @@ def fit(examples: Sequence[Example], *, steps: int = 500, batch: int = 256, seed
     scorer.mean.data = rows.mean(0)
     scorer.scale.data = rows.std(0).clamp(min=0.05)
     with torch.no_grad():
-        scorer.gate[2].bias.fill_(2.0)
+        torch.nn.init.constant_(cast(torch.nn.Linear, scorer.gate[2]).bias, 2.0)
     # an open gate that learns slowly: closed early, it would keep the value network from learning when to speak
     learning = [(scorer.gate.parameters(), 1e-3), ([*scorer.linear.parameters(), *scorer.value.parameters()], 6e-3)]
     optimiser = torch.optim.AdamW([{"params": list(p), "lr": lr} for p, lr in learning], weight_decay=0.05)
