@@ -40,7 +40,7 @@ def test_none_and_late_are_the_plain_result(
     for outcome in outcomes:
         assert outcome.heard["none"].nbest == outcome.heard["late"].nbest
         assert (outcome.heard["none"].status, outcome.heard["late"].status) == ("NOT_REQUESTED", "NOT_READY")
-    first = tiny_recognizer.recognize(np.ascontiguousarray(speech[:20_000]), nbest=6)
+    first = tiny_recognizer.recognize(np.ascontiguousarray(speech[2_000:22_000]), nbest=6)
     assert outcomes[0].heard["none"].nbest == tuple(h.text for h in first.nbest)
 
 
