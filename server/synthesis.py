@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-from importlib.resources import files
+from pathlib import Path
 from typing import NamedTuple
 
 from asr.audio import read_container
@@ -29,7 +29,7 @@ class Speech(NamedTuple):
 
 def speak(text: str) -> Speech:
     """A text as speech. Raises SynthesisError."""
-    shipped = files("server") / "demo_audio" / (normalize(text).replace(" ", "_") + ".flac")
+    shipped = Path(__file__).parent / "demo_audio" / (normalize(text).replace(" ", "_") + ".flac")
     if shipped.is_file():
         return Speech(*read_container(shipped.read_bytes()), "the project's own synthesis")
     for name, command in _COMMANDS.items():
