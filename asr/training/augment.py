@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-Samples = npt.NDArray[np.float32]
+from asr.audio import Samples
 
 
 def change_speed(samples: Samples, factor: float) -> Samples:
