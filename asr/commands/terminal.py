@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from asr.errors import AsrError
-from asr.evaluation.manifest import Problem
+from asr.jsonl import Problem
 
 T = TypeVar("T")
 

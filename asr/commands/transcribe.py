@@ -14,10 +14,12 @@ from asr.audio import read_container
 from asr.commands.terminal import console, give_up, report, track, warn
 from asr.context.phrases import rescore_phrases
 from asr.errors import AsrError, AudioError, ManifestError
-from asr.evaluation.manifest import AudioPlace, AudioReader, Problem, read_lines, required_text
+from asr.evaluation.manifest import required_text
 from asr.evaluation.run import listen
 from asr.evaluation.wer import Errors, align, count
+from asr.jsonl import Problem, read_lines
 from asr.recognizer import Recognizer
+from asr.recordings import AudioPlace, AudioReader
 from asr.text import normalize
 
 BOOST = 3.0

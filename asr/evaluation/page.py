@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from asr.errors import ManifestError
-from asr.evaluation.manifest import AudioReader
 from asr.evaluation.plots import Bar, Dot, bars, dots
 from asr.evaluation.report import percent
 from asr.evaluation.run import Outcome
 from asr.evaluation.summary import ALL, METRICS, Figures, Summary
 from asr.evaluation.wer import align, count
+from asr.recordings import AudioReader
 
 MAX_SHOWN = 400
 MAX_SOUND_BYTES = 12_000_000
@@ -181,7 +181,7 @@ def _change_list(found: Sequence[Change]) -> str:
             if utterance.id not in sounds:
                 sounds[utterance.id], used = _sound(audio, change.outcome, left)
                 left -= used
-            out.append(_change(change, f's{list(sounds).index(utterance.id)}'))
+            out.append(_change(change, f"s{list(sounds).index(utterance.id)}"))
     if len(found) > MAX_SHOWN:
         out.append(f"<p>{len(found) - MAX_SHOWN} more are in the JSON.</p>")
     # A recording is in the page once, however many conditions changed it; the script puts it where it is shown.

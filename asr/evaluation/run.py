@@ -13,9 +13,10 @@ from asr.context.rescorer import ForceScore, NullContext
 from asr.context.types import Context, ContextEmbedding, Rescored
 from asr.errors import AudioError, ManifestError
 from asr.evaluation.conditions import context_for
-from asr.evaluation.manifest import AudioReader, Utterance
+from asr.evaluation.manifest import Utterance
 from asr.hypothesis import Hypothesis, Result
 from asr.recognizer import Recognizer, StreamOptions
+from asr.recordings import AudioReader
 
 CHUNK_S = 0.1
 """Audio handed to the recogniser at a time, as a client would send it."""

@@ -1,25 +1,31 @@
-"""Training speech: corpora of tar shards with manifests, decoded once into one int16 file, batched by length."""
+"""Training speech: corpora of tar shards with manifests, decoded once into int16 files, batched by length."""
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import io
-import json
-import tarfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import soundfile
 
 from asr.audio import SAMPLE_RATE
+from asr.errors import ManifestError
+from asr.jsonl import read_objects, write_objects
+from asr.recordings import AudioReader, parse_audio
 from asr.text import normalize
 
 Progress = Callable[[str, int, int], None]
+"""Called with what is being done, how much of it is done, and how much there is."""
 ALWAYS_ACOUSTIC = {"prose", "names", "command"}
+NOT_VERBATIM = ("untranscribed", "alnum_weak")
+"""Corpora without a text of what was really said."""
+_READ_AHEAD = 256
 
 
 @dataclass(frozen=True)
@@ -29,101 +35,140 @@ class Utterance:
     speaker: str
     text: str
     start: int
-    """First sample in the cache."""
+    """First sample in the cache's file."""
     samples: int
+    file: str = ""
+    """Name of the cache's file."""
 
     @property
     def seconds(self) -> float:
         return self.samples / SAMPLE_RATE
 
 
-def for_acoustic(line: dict[str, object]) -> bool:
+def for_acoustic(line: dict[str, Any]) -> bool:
     """Half of the follow-up turns stay unheard by the acoustic model: the rescorer learns from its errors on them."""
     if "set" not in line or line["set"] in ALWAYS_ACOUSTIC:
         return True
     return hashlib.md5(str(line["id"]).encode()).digest()[0] % 2 == 0
 
 
-def _lines(manifest: Path) -> list[dict[str, object]]:
-    opener = gzip.open if manifest.suffix == ".gz" else open
-    with opener(manifest, "rt") as lines:
-        return [json.loads(line) for line in lines]
+def find_manifests(data: Path, split: str) -> list[Path]:
+    """The manifests of a split ("train", "dev", "test") with verbatim texts: DATA/speech/*/ and DATA/followups/.
+
+    Raises:
+        ManifestError: there are none.
+    """
+    found = [*data.glob(f"speech/*/*-{split}.jsonl.gz"), *data.glob(f"followups/*-{split}.jsonl.gz")]
+    found = [m for m in sorted(found) if not m.name.startswith(NOT_VERBATIM)]
+    if not found:
+        raise ManifestError(f"{data}: holds no speech/*/*-{split}.jsonl.gz; give the folder that has speech/")
+    return found
 
 
-def _decode_manifest(manifest: Path, cache: Path, progress: Progress) -> None:
+def corpus_of(manifest: Path) -> str:
+    """NAME of a manifest NAME-SPLIT.jsonl.gz."""
+    return manifest.name.split(".")[0].rsplit("-", 1)[0]
+
+
+def decode_int16(data: bytes) -> npt.NDArray[np.int16]:
+    """(n,) samples of an audio file at 16 kHz, mono.
+
+    Raises:
+        ValueError: it cannot be decoded, or is something else.
+    """
+    try:
+        samples, rate = soundfile.read(io.BytesIO(data), dtype="int16")
+    except (soundfile.LibsndfileError, RuntimeError) as error:
+        raise ValueError(f"cannot be decoded: {error}") from error
+    if rate != SAMPLE_RATE or samples.ndim != 1 or not len(samples):
+        raise ValueError(f"{len(samples)} samples at {rate} Hz; a recording has to be mono {SAMPLE_RATE} Hz")
+    return np.asarray(samples, np.int16)
+
+
+def decode_all(lines: Sequence[dict[str, Any]], folder: Path, workers: int) -> Iterator[npt.NDArray[np.int16] | str]:
+    """For each line of a manifest in `folder` its samples, or why there are none; decoded on `workers` threads."""
+    with AudioReader() as reader, ThreadPoolExecutor(workers) as pool:
+
+        def read(line: dict[str, Any]) -> bytes | str:
+            try:
+                return reader.read(parse_audio(line, folder))
+            except ManifestError as error:
+                return str(error)
+
+        for first in range(0, len(lines), _READ_AHEAD):
+            yield from pool.map(_decode_or_reason, [read(line) for line in lines[first : first + _READ_AHEAD]])
+
+
+def _decode_or_reason(data: bytes | str) -> npt.NDArray[np.int16] | str:
+    if isinstance(data, str):
+        return data
+    try:
+        return decode_int16(data)
+    except ValueError as error:
+        return str(error)
+
+
+def _decode_manifest(manifest: Path, cache: Path, workers: int, progress: Progress) -> None:
     """Decodes one manifest's utterances into CACHE.raw and CACHE.jsonl; the index is written last."""
-    corpus = manifest.name.split(".")[0].rsplit("-", 1)[0]
-    shards: dict[str, list[dict[str, object]]] = {}
-    for line in _lines(manifest):
-        audio = line.get("audio", line)
-        assert isinstance(audio, dict)
-        if line.get("text") and not line.get("weak"):
-            shards.setdefault(str(audio["shard"]), []).append(line | {"member": audio["member"]})
-    total, done, at = sum(map(len, shards.values())), 0, 0
-    index, bad = [], []
+    lines = [line for line in read_objects(manifest) if line.get("text") and not line.get("weak")]
+    lines.sort(key=lambda line: str(line.get("audio", line).get("shard", "")))
+    index, bad, at = [], [], 0
     with open(cache.with_suffix(".raw"), "wb") as raw:
-        for shard, lines in shards.items():
-            with tarfile.open(manifest.parent / shard) as tar:
-                members = {m.name: m for m in tar}
-                for line in lines:
-                    done += 1
-                    progress(corpus, done, total)
-                    try:
-                        member = tar.extractfile(members[str(line["member"])])
-                        assert member is not None
-                        samples, rate = soundfile.read(io.BytesIO(member.read()), dtype="int16")
-                        if rate != SAMPLE_RATE:
-                            raise ValueError(f"{rate} Hz, not {SAMPLE_RATE}")
-                    except (KeyError, ValueError, soundfile.LibsndfileError) as error:
-                        bad.append({"id": line["id"], "error": str(error)})
-                        continue
-                    raw.write(samples.tobytes())
-                    index.append(
-                        {
-                            "id": line["id"],
-                            "corpus": corpus,
-                            "speaker": line["speaker"],
-                            "text": normalize(str(line["text"])),
-                            "start": at,
-                            "samples": len(samples),
-                            "acoustic": for_acoustic(line),
-                        }
-                    )
-                    at += len(samples)
+        for done, (line, samples) in enumerate(zip(lines, decode_all(lines, manifest.parent, workers), strict=True), 1):
+            progress(f"decoding {corpus_of(manifest)}", done, len(lines))
+            if isinstance(samples, str):
+                bad.append({"id": line["id"], "error": samples})
+                continue
+            raw.write(samples.tobytes())
+            index.append(
+                {
+                    "id": line["id"],
+                    "corpus": str(line.get("corpus") or corpus_of(manifest)),
+                    "speaker": line["speaker"],
+                    "text": normalize(str(line["text"])),
+                    "start": at,
+                    "samples": len(samples),
+                    "acoustic": for_acoustic(line),
+                }
+            )
+            at += len(samples)
     if bad:
-        cache.with_suffix(".bad.jsonl").write_text("".join(json.dumps(b) + "\n" for b in bad))
-    cache.with_suffix(".jsonl").write_text("".join(json.dumps(i) + "\n" for i in index))
+        write_objects(cache.with_suffix(".bad.jsonl"), bad)
+    write_objects(cache.with_suffix(".jsonl"), index)
 
 
 class SpeechCache:
     """Decoded utterances of some manifests, memory-mapped.
 
     Args:
-        manifests: `NAME-SPLIT.jsonl.gz` files beside their tar shards.
+        manifests: `NAME-SPLIT.jsonl.gz` files beside their tar shards; a line's `corpus` goes before NAME.
         folder: where the decoded samples are kept; a manifest that is there already is not decoded again.
+        workers: threads that decode.
     """
 
-    def __init__(self, manifests: list[Path], folder: Path, progress: Progress = lambda *_: None) -> None:
+    def __init__(
+        self, manifests: Sequence[Path], folder: Path, progress: Progress = lambda *_: None, workers: int = 1
+    ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.utterances: list[Utterance] = []
         self._raw: dict[str, npt.NDArray[np.int16]] = {}
         for manifest in manifests:
-            cache = folder / manifest.name.split(".")[0]
-            if not cache.with_suffix(".jsonl").exists():
-                _decode_manifest(manifest, cache, progress)
-            for line in map(json.loads, cache.with_suffix(".jsonl").read_text().splitlines()):
+            name = manifest.name.split(".")[0]
+            if not (folder / f"{name}.jsonl").exists():
+                _decode_manifest(manifest, folder / name, workers, progress)
+            for line in read_objects(folder / f"{name}.jsonl"):
                 if line.pop("acoustic") and line["text"]:
-                    self.utterances.append(Utterance(**line))
-                    self._raw.setdefault(line["corpus"], np.memmap(cache.with_suffix(".raw"), np.int16, "r"))
+                    self.utterances.append(Utterance(**line, file=name))
+            if (folder / f"{name}.raw").stat().st_size:
+                self._raw[name] = np.memmap(folder / f"{name}.raw", np.int16, "r")
 
     def samples(self, utterance: Utterance) -> npt.NDArray[np.float32]:
-        raw = self._raw[utterance.corpus][utterance.start : utterance.start + utterance.samples]
+        """(n,) at 16 kHz, -1 to 1."""
+        raw = self._raw[utterance.file][utterance.start : utterance.start + utterance.samples]
         return raw.astype(np.float32) / 32768.0
 
 
-def draw_epoch(
-    utterances: list[Utterance], shares: dict[str, float], rng: np.random.Generator
-) -> list[Utterance]:
+def draw_epoch(utterances: list[Utterance], shares: dict[str, float], rng: np.random.Generator) -> list[Utterance]:
     """Each utterance `shares[corpus]` times on average (1 where the corpus is not named)."""
     shares_of = np.array([shares.get(u.corpus, 1.0) for u in utterances])
     counts = np.floor(shares_of + rng.random(len(utterances))).astype(int)

@@ -5,13 +5,11 @@ Poor voices, but they say names that no corpus has, and they are what a demo wit
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import io
-import json
 import subprocess
 import tarfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +17,7 @@ import soundfile
 import soxr
 
 from asr.audio import SAMPLE_RATE
+from asr.jsonl import text_lines, write_objects
 from asr.text import normalize
 
 ESPEAK_VOICES = [f"{accent}+{v}" for accent in ("en-us", "en-gb", "en-gb-scotland") for v in
@@ -33,20 +32,25 @@ def of_train(name: str) -> bool:
 
 
 def _column(path: Path, most: int) -> list[str]:
-    with gzip.open(path, "rt") as lines:
-        return [line.split("\t")[0].strip() for line in lines][1 : most + 1]
+    return [line.split("\t")[0].strip() for line in text_lines(path)][1 : most + 1]
+
+
+def spoken_commands(data: Path) -> Iterator[list[str]]:
+    """The train commands of each file of DATA/text/commands, as they are written."""
+    for path in sorted((data / "text/commands").glob("*.txt.gz")):
+        yield [text for text, part, *_ in (line.split("\t") for line in text_lines(path)) if part == "train"]
+
+
+def prose(data: Path) -> list[str]:
+    """The prompts of DATA/text/prose, as they are written."""
+    return [line.split("\t")[0] for line in text_lines(data / "text/prose/prompts.tsv.gz")]
 
 
 def prompts(data: Path, count: int, rng: np.random.Generator) -> list[str]:
     """Texts to say: half names alone and in short commands, half commands and prose; train parts only."""
     given = [n for n in _column(data / "text/names/given_names.tsv.gz", 4000) if of_train(n)]
     family = [n for n in _column(data / "text/names/surnames.tsv.gz", 8000) if of_train(n)]
-    commands: list[str] = []
-    for path in sorted((data / "text/commands").glob("*.txt.gz")):
-        with gzip.open(path, "rt") as lines:
-            commands += [f[0] for f in (line.rstrip("\n").split("\t") for line in lines) if f[1] == "train"]
-    with gzip.open(data / "text/prose/prompts.tsv.gz", "rt") as lines:
-        commands += [line.split("\t")[0] for line in lines]
+    commands = [text for of_file in spoken_commands(data) for text in of_file] + prose(data)
     out: dict[str, None] = {}
     while len(out) < count:
         first, last = str(rng.choice(given)), str(rng.choice(family))
@@ -99,6 +103,5 @@ def synthesize(
             audio = {"shard": "synthesis-train-00.tar", "member": member.name}
             lines.append({"id": f"synthesis-{i:05d}", "audio": audio, "text": text, "speaker": voice,
                           "duration_s": len(samples) / SAMPLE_RATE, "source": voice.split("/")[0]})  # fmt: skip
-    with gzip.open(out / "synthesis-train.jsonl.gz", "wt") as manifest:
-        manifest.writelines(json.dumps(line) + "\n" for line in lines)
+    write_objects(out / "synthesis-train.jsonl.gz", lines)
     return failed

@@ -7,7 +7,8 @@ import pytest
 from asr.context.types import Context, Entry, Turn
 from asr.errors import ManifestError
 from asr.evaluation.conditions import context_for, parse_conditions, signal_conditions
-from asr.evaluation.manifest import AudioPlace, Utterance
+from asr.evaluation.manifest import Utterance
+from asr.recordings import AudioPlace
 from asr.text import normalize
 
 

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from asr.context.types import Entry, Turn
 from asr.errors import ManifestError
-from asr.evaluation.manifest import AudioPlace, AudioReader, parse_utterance, read_manifest
+from asr.evaluation.manifest import parse_utterance, read_manifest
+from asr.recordings import AudioPlace, AudioReader
 
 LINE: dict[str, Any] = {
     "id": "one",
