@@ -14,10 +14,10 @@ from asr.commands.terminal import give_up, report, track, warn
 from asr.context.encoder import ContextEncoder
 from asr.context.rescorer import Rescorer
 from asr.errors import AsrError
-from asr.evaluation.conditions import CONDITIONS, parse_conditions, signal_conditions
+from asr.evaluation.conditions import CONDITIONS, need_context, parse_conditions, signal_conditions
 from asr.evaluation.manifest import read_manifest
 from asr.evaluation.page import page
-from asr.evaluation.report import table, to_json
+from asr.evaluation.report import endpoint_line, table, to_json
 from asr.evaluation.run import Outcome, evaluate
 from asr.evaluation.summary import summarize
 from asr.recognizer import Recognizer
@@ -42,6 +42,9 @@ def main(
     nbest: Annotated[int, typer.Option(min=1, help="Readings that context may choose from; at most the beam.")] = 8,
     beam: Annotated[int, typer.Option(min=1, help="Hypotheses that the search keeps.")] = 8,
     seed: Annotated[int, typer.Option(help="Of the other dialogues' contexts and of the intervals.")] = 0,
+    endpoints: Annotated[
+        bool, typer.Option("--endpoints", help="Also endpoint delay and early cuts; recognises everything twice.")
+    ] = False,
 ) -> None:
     """Recognise the utterances of a manifest once and rescore them under each condition.
 
@@ -55,13 +58,13 @@ def main(
         failed = report(manifest, problems)
         named += signal_conditions(utterances) if signals else ()
         recognizer = Recognizer.load(beam=beam)
-        encoder, rescorer = ContextEncoder.load(), Rescorer.load()
+        models = (ContextEncoder.load(), Rescorer.load()) if need_context(named) else None
         for file in filter(None, (json_file, html_file)):
             file.open("a").close()  # a run takes minutes: know before it that its result can be written
     except (AsrError, OSError) as error:
         give_up(error)
     outcomes: list[Outcome] = []
-    run = evaluate(utterances, named, recognizer, encoder, rescorer, nbest=nbest, seed=seed)
+    run = evaluate(utterances, named, recognizer, models, nbest=nbest, seed=seed, endpoints=endpoints)
     for outcome in track(run, len(utterances), "recognising"):
         if isinstance(outcome, Outcome):
             outcomes.append(outcome)
@@ -69,8 +72,8 @@ def main(
             warn(f"{outcome.utterance.id}: {outcome.reason}")
             failed += 1
     settings = {
-        "manifest": manifest.name, "model": recognizer.version, "context model": rescorer.model_version,
-        "beam": beam, "nbest": nbest, "seed": seed,
+        "manifest": manifest.name, "model": recognizer.version,
+        "context model": models[1].model_version if models else "none", "beam": beam, "nbest": nbest, "seed": seed,
     }  # fmt: skip
     if outcomes:
         _write(outcomes, named, settings, json_file, html_file)
@@ -88,6 +91,8 @@ def _write(
 ) -> None:
     summary = summarize(outcomes, conditions, seed=int(settings["seed"]))
     Console(width=None if Console().is_terminal else 160, highlight=False).print(table(summary))
+    if summary.endpoint:
+        print(endpoint_line(summary.endpoint))
     if json_file:
         json_file.write_text(json.dumps(to_json(summary, outcomes, settings)) + "\n", encoding="utf-8")
     if html_file:

@@ -16,6 +16,7 @@ from asr.evaluation.wer import contains, shared_run, spoken_entities
 from asr.text import normalize
 
 CONDITIONS = ("none", "relevant", "irrelevant", "anti", "late")
+_WITHOUT = ("none", "late")
 TURNS = "turns"
 """The dialogue's turns as a signal of their own, beside the signals of the entries."""
 
@@ -33,6 +34,11 @@ def parse_conditions(names: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(["none", *wanted]))
 
 
+def need_context(conditions: Sequence[str]) -> bool:
+    """Whether any of the conditions takes a context through the models."""
+    return any(condition not in _WITHOUT for condition in conditions)
+
+
 def signal_conditions(utterances: Sequence[Utterance]) -> tuple[str, ...]:
     """`only:SIGNAL` and `without:SIGNAL` for every signal that the utterances' contexts hold."""
     signals = sorted({entry.signal for u in utterances for entry in u.context.entries})
@@ -45,7 +51,7 @@ def context_for(condition: str, utterances: Sequence[Utterance], index: int, see
     """The context of one utterance under a condition; None: there is none to use (*none*, *late*)."""
     own = utterances[index].context
     part, _, signal = condition.partition(":")
-    if condition in ("none", "late"):
+    if condition in _WITHOUT:
         return None
     if condition == "irrelevant":
         return irrelevant(utterances, index, seed)

@@ -11,7 +11,7 @@ from typing import Any
 
 from asr.errors import ManifestError
 from asr.evaluation.plots import Bar, Dot, bars, dots
-from asr.evaluation.report import percent
+from asr.evaluation.report import endpoint_line, percent
 from asr.evaluation.run import Outcome
 from asr.evaluation.summary import ALL, METRICS, Figures, Summary
 from asr.evaluation.wer import align, count
@@ -80,6 +80,8 @@ def _settings(summary: Summary, settings: dict[str, Any]) -> str:
     for name, times in (("context encoding", summary.encode_ms), ("rescoring", summary.rescore_ms)):
         if times:
             shown[name] = f"{times[0]:.1f} ms median, {times[1]:.1f} ms p99"
+    if summary.endpoint:
+        shown["endpoint"] = endpoint_line(summary.endpoint).removeprefix("endpoint: ")
     return "".join(f"<span>{escape(str(k))} <b>{escape(str(v))}</b></span>" for k, v in shown.items())
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 from rich.table import Table
 from rich.text import Text
 
+from asr.evaluation.endpoint import EndpointFigures
 from asr.evaluation.run import Outcome
 from asr.evaluation.statistics import Interval
 from asr.evaluation.summary import ALL, Figures, Summary
@@ -61,6 +63,15 @@ def _short(interval: Interval) -> str:
     return "–" if math.isnan(interval.value) else f"{100 * interval.value:.1f}"
 
 
+def endpoint_line(figures: EndpointFigures) -> str:
+    """ "endpoint: 640 ms median, 900 ms p90 after the end of speech; ..." with shares in percent."""
+    delay = "no utterance ended in time"
+    if figures.delay_ms:
+        delay = f"{figures.delay_ms[0]:.0f} ms median, {figures.delay_ms[1]:.0f} ms p90 after the end of speech"
+    cut, missed = percent(figures.early), percent(figures.missed)
+    return f"endpoint: {delay}; cut early {cut}%, missed {missed}% of {figures.utterances} utterances"
+
+
 def to_json(summary: Summary, outcomes: Sequence[Outcome], settings: dict[str, Any]) -> dict[str, Any]:
     """The whole run: `settings` of the command, `summary`, and every utterance with what was heard.
 
@@ -83,4 +94,5 @@ def _utterance(outcome: Outcome) -> dict[str, Any]:
         "context_statuses": {condition: h.status for condition, h in heard.items()},
         "seconds_audio": round(outcome.seconds_audio, 3),
         "seconds_wall": round(outcome.seconds_wall, 4),
+        "ending": outcome.ending and asdict(outcome.ending),
     }

@@ -12,7 +12,8 @@ from asr.audio import Samples, read_container
 from asr.context.rescorer import ForceScore, NullContext
 from asr.context.types import Context, ContextEmbedding, Rescored
 from asr.errors import AudioError, ManifestError
-from asr.evaluation.conditions import context_for
+from asr.evaluation.conditions import context_for, need_context
+from asr.evaluation.endpoint import Ending, find_ending
 from asr.evaluation.manifest import Utterance
 from asr.hypothesis import Hypothesis, Result
 from asr.recognizer import Recognizer, StreamOptions
@@ -52,12 +53,16 @@ class Heard:
 
 @dataclass(frozen=True)
 class Outcome:
-    """One utterance under every condition; the search's part in seconds_wall, of seconds_audio of audio."""
+    """One utterance under every condition; the search's part in seconds_wall, of seconds_audio of audio.
+
+    ending: with endpointing on, where that was asked for and the end of speech can be told.
+    """
 
     utterance: Utterance
     heard: dict[str, Heard]
     seconds_audio: float
     seconds_wall: float
+    ending: Ending | None = None
 
 
 @dataclass(frozen=True)
@@ -86,13 +91,20 @@ def evaluate(
     utterances: Sequence[Utterance],
     conditions: Sequence[str],
     recognizer: Recognizer,
-    encoder: EncodesContext,
-    rescorer: Rescores,
+    models: tuple[EncodesContext, Rescores] | None,
     *,
     nbest: int = 8,
     seed: int = 0,
+    endpoints: bool = False,
 ) -> Iterator[Outcome | Unusable]:
-    """An outcome for each utterance, in order. `conditions` is led by "none"."""
+    """An outcome for each utterance, in order.
+
+    Args:
+        conditions: led by "none". models: None where no condition needs context (`need_context`).
+        endpoints: also listen to each recording with endpointing on.
+    """
+    if models is None and need_context(conditions):
+        raise ValueError(f"conditions {', '.join(conditions)} need the context models")
     with AudioReader() as audio:
         for index, utterance in enumerate(utterances):
             try:
@@ -107,25 +119,26 @@ def evaluate(
             heard = {}
             for condition in conditions:
                 context = context_for(condition, utterances, index, seed)
-                heard[condition] = _hear(condition, result.nbest, context, encoder, rescorer, force_score, nbest)
-            yield Outcome(utterance, heard, len(samples) / rate, seconds)
+                heard[condition] = _hear(condition, result.nbest, context, models, force_score, nbest)
+            ending = find_ending(recognizer, samples, rate) if endpoints else None
+            yield Outcome(utterance, heard, len(samples) / rate, seconds, ending)
 
 
 def _hear(
     condition: str,
     plain: tuple[Hypothesis, ...],
     context: Context | None,
-    encoder: EncodesContext,
-    rescorer: Rescores,
+    models: tuple[EncodesContext, Rescores] | None,
     force_score: ForceScore | None,
     nbest: int,
 ) -> Heard:
     """The n-best under one condition, by the steps that the server takes."""
     as_it_is = tuple(h.text for h in NullContext().rescore(plain).nbest)
-    if context is None:
+    if context is None or models is None:
         return Heard(as_it_is, "NOT_READY" if condition == "late" else "NOT_REQUESTED")
     if not context:
         return Heard(as_it_is, "NOT_FOUND")
+    encoder, rescorer = models
     try:
         started = time.perf_counter()
         embedding = encoder.encode(context)

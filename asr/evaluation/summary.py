@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from asr.evaluation.endpoint import EndpointFigures, endpoint_figures
 from asr.evaluation.run import Outcome
 from asr.evaluation.statistics import Bootstrap, Interval
 from asr.evaluation.wer import align, contains, count, oracle, split_by_phrases, spoken_entities
@@ -62,6 +63,8 @@ class Summary:
     encode_ms: tuple[float, float] | None
     """Median and 99th percentile of the time that a context's encoding took."""
     rescore_ms: tuple[float, float] | None
+    endpoint: EndpointFigures | None
+    """None where no recording was listened to with endpointing on."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain values; what is not defined is null."""
@@ -82,6 +85,7 @@ def summarize(outcomes: Sequence[Outcome], conditions: Sequence[str], draws: int
         bootstrap = Bootstrap(dialogues[chosen].tolist(), draws, seed)
         figures[name] = {c: _figures(tables[c][chosen], tables["none"][chosen], bootstrap) for c in conditions}
     heard = [h for o in outcomes for h in o.heard.values()]
+    ended = [(o.ending, o.utterance.dialogue) for o in outcomes if o.ending]
     statuses = {c: [o.heard[c].status for o in outcomes] for c in conditions}
     return Summary(
         utterances={name: int(chosen.sum()) for name, chosen in groups.items()},
@@ -91,6 +95,7 @@ def summarize(outcomes: Sequence[Outcome], conditions: Sequence[str], draws: int
         real_time_factor=sum(o.seconds_wall for o in outcomes) / sum(o.seconds_audio for o in outcomes),
         encode_ms=_percentiles([h.encode_ms for h in heard if h.encode_ms is not None]),
         rescore_ms=_percentiles([h.rescore_ms for h in heard if h.rescore_ms is not None]),
+        endpoint=endpoint_figures([e for e, _ in ended], [d for _, d in ended], draws, seed) if ended else None,
     )
 
 

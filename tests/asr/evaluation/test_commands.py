@@ -162,6 +162,17 @@ def test_evaluate_wer_reports_what_it_could_not_use(manifest: Path) -> None:
     assert set(value["utterances"][0]["hyp"]) == {"none", "relevant"}
 
 
+def test_evaluate_wer_without_context_loads_no_context_model(manifest: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(ContextEncoder, "load")
+    monkeypatch.delattr(Rescorer, "load")
+    json_file = manifest.parent / "o.json"
+    result = run(evaluate_wer.app, manifest, "--conditions", "none", "--json", json_file, "--endpoints")
+    assert result.exit_code == 0 and "endpoint: " in result.stdout
+    value = json.loads(json_file.read_text())
+    assert value["settings"]["context model"] == "none"
+    assert 0 < value["summary"]["endpoint"]["utterances"] <= 4
+
+
 def test_evaluate_wer_refuses_before_it_works(manifest: Path) -> None:
     assert run(evaluate_wer.app, manifest, "--conditions", "relevant,odd").exit_code == 2
     result = run(evaluate_wer.app, manifest, "--json", manifest.parent / "no" / "o.json")

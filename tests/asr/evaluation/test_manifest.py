@@ -136,5 +136,3 @@ def test_audio_of_shards_and_files(tmp_path: Path) -> None:
         ):
             with pytest.raises(ManifestError):
                 reader.read(place)
-
-

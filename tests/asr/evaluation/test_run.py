@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from asr.audio import Samples
+from asr.context import ContextEncoder, Rescorer
 from asr.context.types import Context, ContextEmbedding
 from asr.evaluation.conditions import CONDITIONS
 from asr.evaluation.manifest import read_manifest
@@ -21,10 +22,14 @@ from asr.recognizer import Recognizer
 from .conftest import ContextParts
 
 
+def models(parts: ContextParts) -> tuple[ContextEncoder, Rescorer]:
+    return parts.encoder, parts.rescorer
+
+
 @pytest.fixture
 def outcomes(manifest: Path, tiny_recognizer: Recognizer, context_parts: ContextParts) -> list[Outcome]:
     utterances, _ = read_manifest(manifest)
-    run = evaluate(utterances, CONDITIONS, tiny_recognizer, context_parts.encoder, context_parts.rescorer, nbest=6)
+    run = evaluate(utterances, CONDITIONS, tiny_recognizer, models(context_parts), nbest=6)
     return [outcome for outcome in run if isinstance(outcome, Outcome)]
 
 
@@ -59,7 +64,7 @@ def test_a_context_that_fails_costs_no_result(
         def encode(self, context: Context) -> ContextEmbedding:
             raise RuntimeError
 
-    run = evaluate(read_manifest(manifest)[0], CONDITIONS, tiny_recognizer, Broken(), context_parts.rescorer)
+    run = evaluate(read_manifest(manifest)[0], CONDITIONS, tiny_recognizer, (Broken(), context_parts.rescorer))
     for outcome in run:
         assert isinstance(outcome, Outcome)
         assert outcome.heard["relevant"].nbest == outcome.heard["none"].nbest
@@ -71,9 +76,16 @@ def test_a_recording_that_cannot_be_read_is_named(
 ) -> None:
     (manifest.parent / "1.wav").write_bytes(b"RIFF")
     (manifest.parent / "2.wav").unlink()
-    parts = context_parts.encoder, context_parts.rescorer
-    run = list(evaluate(read_manifest(manifest)[0], ("none",), tiny_recognizer, *parts))
+    run = list(evaluate(read_manifest(manifest)[0], ("none",), tiny_recognizer, models(context_parts)))
     assert [isinstance(outcome, Unusable) for outcome in run] == [False, True, True, False]
+
+
+def test_without_context_no_model_is_needed(manifest: Path, tiny_recognizer: Recognizer) -> None:
+    utterances, _ = read_manifest(manifest)
+    run = list(evaluate(utterances, ("none", "late"), tiny_recognizer, None))
+    assert [o.heard["late"].status for o in run if isinstance(o, Outcome)] == ["NOT_READY"] * 4
+    with pytest.raises(ValueError, match="need the context models"):
+        list(evaluate(utterances, ("none", "anti"), tiny_recognizer, None))
 
 
 def test_the_figures(outcomes: list[Outcome]) -> None:
@@ -106,8 +118,7 @@ def test_the_json_of_the_contract(outcomes: list[Outcome]) -> None:
 def test_the_same_seed_gives_the_same_run(
     outcomes: list[Outcome], manifest: Path, tiny_recognizer: Recognizer, context_parts: ContextParts
 ) -> None:
-    parts = tiny_recognizer, context_parts.encoder, context_parts.rescorer
-    again = evaluate(read_manifest(manifest)[0], CONDITIONS, *parts, nbest=6)
+    again = evaluate(read_manifest(manifest)[0], CONDITIONS, tiny_recognizer, models(context_parts), nbest=6)
     for first, second in zip(outcomes, again, strict=True):
         assert isinstance(second, Outcome)
         assert all(first.heard[c].nbest == second.heard[c].nbest for c in CONDITIONS)
