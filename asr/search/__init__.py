@@ -1,6 +1,18 @@
-"""Search: batched beam search and forced scoring over an acoustic model."""
+"""Search: batched beam search, phrases and a language model beside it, and forced scoring over an acoustic model."""
 
-from asr.search.beam import BeamSearch, BeamState, Reading
+from asr.search.beam import BeamSearch, BeamState, Reading, stack_states, unstack_states
 from asr.search.forced import force_score
+from asr.search.graph import BoostedPhrase, PhraseCompiler, PhraseGraph, compile_phrases
 
-__all__ = ["BeamSearch", "BeamState", "Reading", "force_score"]
+__all__ = [
+    "BeamSearch",
+    "BeamState",
+    "BoostedPhrase",
+    "PhraseCompiler",
+    "PhraseGraph",
+    "Reading",
+    "compile_phrases",
+    "force_score",
+    "stack_states",
+    "unstack_states",
+]

@@ -7,6 +7,7 @@ sequence are merged by adding their probabilities, so a score estimates log P(y|
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -14,6 +15,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from asr.model.interface import AcousticModel, PredictorState
+from asr.search.graph import PhraseGraph
+from asr.search.ngram import NGram
 
 _PRIME = 1_000_003
 _GROW = 64
@@ -41,12 +44,18 @@ class BeamState:
 
 @dataclass(frozen=True)
 class Reading:
-    """One hypothesis of one stream: tokens, the frame each was put out in, log-certainties, log P(y|x) in nats."""
+    """One hypothesis of one stream: tokens, the frame each was put out in, log-certainties, the parts of its score.
+
+    acoustic: log P(y|x), nats; language: the language model's and the token bonus, weighted; bias: the bonus of the
+    phrases in it, without that of an unfinished one. Readings are ranked by the sum.
+    """
 
     tokens: tuple[int, ...]
     frames: tuple[int, ...]
     certainty: tuple[float, ...]
     acoustic: float
+    language: float = 0.0
+    bias: float = 0.0
 
 
 def _pick(state: BeamState, rows: Tensor) -> BeamState:
@@ -94,18 +103,40 @@ def _merge(state: BeamState, beam: int) -> BeamState:
     return replace(_pick(state, rows), score=score)
 
 
+def stack_states(states: Sequence[BeamState]) -> BeamState:
+    """One batch of the states' streams, in order; they may be of different age."""
+    raise NotImplementedError
+
+
+def unstack_states(state: BeamState) -> list[BeamState]:
+    """The state of each stream; `stack_states` puts them together again."""
+    raise NotImplementedError
+
+
 class BeamSearch:
     """Batched beam search over `model`.
 
     Args:
         beam: hypotheses kept for each stream.
         symbols: most tokens of one hypothesis in one frame.
+        language: followed by every hypothesis; None: none.
+        language_weight: by which log P(token | history) is multiplied.
+        token_bonus: nats for each token, against the shortness that both models prefer; counted in `language`.
     """
 
-    def __init__(self, model: AcousticModel, beam: int = 8, symbols: int = 3) -> None:
+    def __init__(
+        self,
+        model: AcousticModel,
+        beam: int = 8,
+        symbols: int = 3,
+        language: NGram | None = None,
+        language_weight: float = 0.0,
+        token_bonus: float = 0.0,
+    ) -> None:
         if beam < 1 or symbols < 1:
             raise ValueError(f"beam is {beam} and symbols {symbols}; both must be at least 1")
         self.model, self.beam, self.symbols = model, beam, symbols
+        self.language, self.language_weight, self.token_bonus = language, language_weight, token_bonus
 
     def start(self, streams: int) -> BeamState:
         """One empty hypothesis for each stream."""
@@ -129,8 +160,12 @@ class BeamSearch:
             time=zeros(streams),
         )
 
-    def step(self, encoded: Tensor, state: BeamState) -> BeamState:
-        """Reads (B, T, J) encoded frames of each stream."""
+    def step(self, encoded: Tensor, state: BeamState, graphs: Sequence[PhraseGraph | None] = ()) -> BeamState:
+        """Reads (B, T, J) encoded frames of each stream.
+
+        Args:
+            graphs: each stream's phrases or None, the same from its first frame to its last; empty: none has any.
+        """
         for t in range(encoded.shape[1]):
             state = self._frame(encoded[:, t], state)
         return state
