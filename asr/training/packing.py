@@ -132,7 +132,13 @@ def _pack_split(
     while (whole := out / f"{split}-{done:02d}.jsonl.gz").exists():
         at = place[list(read_objects(whole))[-1]["id"]] + 1
         done += 1
-    for number, (members, bad) in enumerate(_fill(_checked(sources[at:], workers), most_bytes), done):
+
+    def counted() -> Iterator[_Checked]:
+        for count, found in enumerate(_checked(sources[at:], workers), at + 1):
+            progress(f"packing {split}", count, len(sources))
+            yield found
+
+    for number, (members, bad) in enumerate(_fill(counted(), most_bytes), done):
         packed.problems += [(b["id"], b["error"]) for b in bad]
         if not members:
             continue
@@ -142,7 +148,6 @@ def _pack_split(
         write_objects(out / f"{split}-{number:02d}.jsonl.gz", lines)
         packed.utterances += len(lines)
         packed.seconds += sum(line["duration_s"] for line in lines)
-        progress(f"packing {split}", place[lines[-1]["id"]] + 1, len(sources))
     packed.shards += len(list(out.glob(f"{split}-*.jsonl.gz")))
 
 
