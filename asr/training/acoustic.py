@@ -8,6 +8,7 @@ started again goes on from it.
 from __future__ import annotations
 
 import copy
+import itertools
 import json
 import math
 import time
@@ -22,8 +23,9 @@ from torch import Tensor
 from asr.features import log_mel
 from asr.model import PRESETS, Transducer, load_whisper_encoder, save_model
 from asr.tokens import Tokenizer
-from asr.training.augment import augment, collate, mask_features
+from asr.training.augment import collate, mask_features
 from asr.training.losses import band_starts, banded_rnnt_loss
+from asr.training.rendering import Planned, Rendered, render
 from asr.training.speech import SpeechCache, Utterance, batches, draw_epoch
 
 BAND = 8
@@ -164,13 +166,12 @@ def needed_frames(tokens: list[int]) -> int:
 
 
 def prepare(
-    cache: SpeechCache, batch: list[Utterance], tokenizer: Tokenizer, rng: np.random.Generator, device: str
+    rendered: Rendered, tokenizer: Tokenizer, rng: np.random.Generator, device: str
 ) -> tuple[Tensor, Tensor, list[list[int]]]:
-    everyone = cache.utterances
-    waves = [augment(cache.samples(u), cache.samples(everyone[rng.integers(len(everyone))]), rng) for u in batch]
-    padded, lengths = collate(waves)
+    padded, lengths = collate(rendered.waves)
     features = mask_features(log_mel(padded.to(device)), lengths, rng)
-    texts = [tokenizer.sample(u.text) if rng.random() < 0.2 else tokenizer.encode(u.text) for u in batch]
+    spoken = [u.text for u in rendered.planned.utterances]
+    texts = [tokenizer.sample(text) if rng.random() < 0.2 else tokenizer.encode(text) for text in spoken]
     fits = [i for i, t in enumerate(texts) if needed_frames(t) <= int(lengths[i]) // 4]
     return features[fits], lengths[fits], [texts[i] for i in fits]
 
@@ -219,12 +220,13 @@ def quick_wer(
     return {name: round(100 * wer(*pair), 1) for name, pair in sorted(pairs.items())}
 
 
-def steps(cache: SpeechCache, recipe: Recipe, state: TrainingState) -> Iterator[list[Utterance]]:
-    while True:
-        rng = np.random.default_rng([recipe.seed, state.epoch])
+def steps(cache: SpeechCache, recipe: Recipe, epoch: int, step: int) -> Iterator[Planned]:
+    """The batches from the start of an epoch on, without end."""
+    steps_on = itertools.count(step)
+    for epoch_on in itertools.count(epoch):
+        rng = np.random.default_rng([recipe.seed, epoch_on])
         drawn = [u for u in draw_epoch(cache.utterances, recipe.shares, rng) if u.seconds < 16]
-        yield from batches(drawn, recipe.batch_s, rng)
-        state.epoch += 1
+        yield from (Planned(epoch_on, next(steps_on), batch) for batch in batches(drawn, recipe.batch_s, rng))
 
 
 def train(
@@ -237,27 +239,31 @@ def train(
     pretrained: Path | None,
     device: str = "cpu",
     every_s: float = 240.0,
+    limit_s: float = math.inf,
+    workers: int = 0,
     log: Callable[[dict[str, object]], None] = lambda _: None,
     on_step: Callable[[TrainingState], None] = lambda _: None,
 ) -> TrainingState:
     """Trains until `recipe.hours` are used up; a checkpoint, a model and dev WER every `every_s` seconds.
 
-    FOLDER gets checkpoint.pt, model/ (the averaged weights, as they would be shipped) and log.jsonl.
+    This run ends after `limit_s` seconds, its checkpoints counted in, and the next goes on from there; `workers`
+    processes make batches ahead. FOLDER gets checkpoint.pt, model/ (the averaged weights, as they would be shipped)
+    and log.jsonl.
     """
     state = start_state(recipe, tokenizer, pretrained, device)
     if (folder / "checkpoint.pt").exists():
         load_state(state, folder / "checkpoint.pt")
     (folder / "recipe.json").write_text(json.dumps(asdict(recipe), indent=1))
     state.model.train()
-    since, heard, begun = time.monotonic(), 0.0, state.seconds
+    entered = since = mark = time.monotonic()
+    heard, begun = 0.0, state.seconds
     parts: dict[str, float] = {}
     frozen_now: bool | None = None
-    for batch in steps(cache, recipe, state):
-        started = time.monotonic()
-        rng = np.random.default_rng([recipe.seed, state.step])
+    for rendered in render(cache, steps(cache, recipe, state.epoch, state.step), recipe.seed, workers):
+        rng = np.random.default_rng([recipe.seed, state.step, 1])
         torch.manual_seed(recipe.seed * 1_000_003 + state.step)
         share = state.seconds / (3600 * recipe.hours)
-        if share >= 1:
+        if share >= 1 or mark - entered >= limit_s:
             break
         heads, encoder = state.optimizer.param_groups
         heads["lr"] = heads["peak"] * learning_rate(recipe, share, False)
@@ -268,7 +274,7 @@ def train(
             for weight in encoder["params"]:
                 weight.requires_grad_(not frozen)
             frozen_now = frozen
-        features, lengths, texts = prepare(cache, batch, tokenizer, rng, device)
+        features, lengths, texts = prepare(rendered, tokenizer, rng, device)
         chunk = int(rng.choice(recipe.chunks))
         with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
             loss, now = loss_of(
@@ -279,18 +285,19 @@ def train(
         norm = torch.nn.utils.clip_grad_norm_(state.model.parameters(), 2.0)
         if math.isfinite(float(norm)):
             state.optimizer.step()
-        state.step += 1
+        state.step, state.epoch = state.step + 1, rendered.planned.epoch
         keep = min(recipe.ema, state.step / (state.step + 10))
         with torch.no_grad():
             for mean, value in zip(state.average.parameters(), state.model.parameters(), strict=True):
                 mean.lerp_(value, 1 - keep)
         parts = {k: 0.95 * parts.get(k, v) + 0.05 * v for k, v in now.items()}
-        heard += sum(u.seconds for u in batch)
-        state.seconds += time.monotonic() - started
+        heard += sum(u.seconds for u in rendered.planned.utterances)
+        state.seconds += time.monotonic() - mark
+        mark = time.monotonic()
         on_step(state)
-        if time.monotonic() - since > every_s:
+        if mark - since > every_s:
             _checkpoint(recipe, state, dev, tokenizer, folder, device, parts, heard / (state.seconds - begun), log)
-            since = time.monotonic()
+            since = mark = time.monotonic()
     _checkpoint(recipe, state, dev, tokenizer, folder, device, parts, heard / max(1.0, state.seconds - begun), log)
     return state
 

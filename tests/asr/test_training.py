@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import itertools
 import json
 import tarfile
 from dataclasses import replace
@@ -14,8 +15,9 @@ import torch
 
 from asr.model import load_model
 from asr.tokens import Tokenizer
-from asr.training.acoustic import Recipe, learning_rate, load_state, start_state, train
+from asr.training.acoustic import Recipe, learning_rate, load_state, start_state, steps, train
 from asr.training.augment import augment, coloured_noise
+from asr.training.rendering import Rendered, render
 from asr.training.speech import SpeechCache, batches, for_acoustic
 
 
@@ -68,6 +70,32 @@ def test_training_learns_checkpoints_and_resumes(corpus: Path, tmp_path: Path, t
     assert len((tmp_path / "log.jsonl").read_text().splitlines()) == len(seen) == 2
     model, tokenizer, _ = load_model(tmp_path / "model")
     assert model.vocab_size == tokenizer.vocab_size
+
+
+def test_training_ends_in_time_and_resumes(corpus: Path, tmp_path: Path, tiny_tokenizer: Tokenizer) -> None:
+    cache = SpeechCache([corpus], tmp_path / "cache")
+    recipe, dev = Recipe(preset="tiny", hours=1.0, batch_s=4.0, shares={}), (cache, cache.utterances[:2])
+    arguments = {"pretrained": None, "limit_s": 0.5}
+    first = train(recipe, cache, dev, tiny_tokenizer, tmp_path, **arguments)  # type: ignore[arg-type]
+    assert first.seconds < 10
+    last = train(recipe, cache, dev, tiny_tokenizer, tmp_path, **arguments)  # type: ignore[arg-type]
+    assert last.step > first.step > 0 and (tmp_path / "model/config.json").exists()
+
+
+def test_batches_sound_the_same_however_they_are_made(corpus: Path, tmp_path: Path) -> None:
+    cache, recipe = SpeechCache([corpus], tmp_path / "cache"), Recipe(batch_s=4.0, shares={})
+
+    def first_steps(step: int, count: int, workers: int) -> list[Rendered]:
+        return list(render(cache, itertools.islice(steps(cache, recipe, 0, step), count), recipe.seed, workers))
+
+    here, there = first_steps(5, 4, 0), first_steps(5, 4, 2)
+    assert [r.planned for r in here] == [r.planned for r in there] and [r.planned.step for r in here] == [5, 6, 7, 8]
+    assert {r.planned.epoch for r in here} == {0, 1}  # eleven utterances make three batches
+    for one, other in zip(here, there, strict=True):
+        assert all(np.array_equal(a, b) for a, b in zip(one.waves, other.waves, strict=True))
+    (later,) = first_steps(6, 1, 0)
+    assert later.planned.utterances == here[0].planned.utterances
+    assert not np.array_equal(later.waves[0], here[0].waves[0])
 
 
 def test_learning_rate_warms_up_and_falls() -> None:
