@@ -1,0 +1,137 @@
+"""Compare with other recognisers on the same recordings."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+from rich.console import Console
+
+from asr.audio import SAMPLE_RATE, Samples
+from asr.commands.terminal import give_up, report, track, warn
+from asr.errors import AsrError, ManifestError, ModelError
+from asr.evaluation import peers
+from asr.evaluation.compare import Transcribed, page, scores, sizes_of, table, to_json, transcribe_all
+from asr.evaluation.manifest import Utterance, read_manifest
+from asr.evaluation.peers import Transcribe
+from asr.evaluation.run import listen
+from asr.recognizer import Recognizer
+
+app = typer.Typer(add_completion=False)
+OURS = "carryover"
+
+
+def carryover(model: Path | None, beam: int) -> Transcribe:
+    """Our recogniser, streamed in chunks of 100 ms, no context."""
+    recognizer = Recognizer.load(model, beam=beam)
+
+    def transcribe(samples: Samples) -> str:
+        return listen(recognizer, samples, SAMPLE_RATE, 1).nbest[0].text
+
+    return transcribe
+
+
+def load_recognizers(loaders: dict[str, Callable[[], Transcribe]], names: str) -> dict[str, Transcribe]:
+    """The recognisers named, or, where none is, ours and every other that is installed.
+
+    Raises:
+        ModelError: one that was named is unknown, not installed, or has no model.
+    """
+    wanted = [name.strip() for name in names.split(",") if name.strip()]
+    if unknown := set(wanted) - set(loaders):
+        raise ModelError(f"recogniser {unknown.pop()!r} is not known; use {', '.join(loaders)}")
+    found = {}
+    for name in wanted or loaders:
+        try:
+            found[name] = loaders[name]()
+        except (ImportError, ModelError) as error:
+            missing = f"{error.name} is not installed: pip install carryover-asr[peers]" if isinstance(
+                error, ImportError) else str(error)  # fmt: skip
+            if wanted or name == OURS:
+                raise ModelError(f"{name}: {missing}") from error
+            warn(f"{name} left out: {missing}")
+    return found
+
+
+def read_sets(manifests: list[Path], limit: int | None) -> tuple[list[Utterance], int]:
+    """The utterances of all manifests, and how many lines could not be used.
+
+    Raises:
+        ManifestError: a manifest holds nothing usable, or two hold the same id.
+    """
+    utterances: list[Utterance] = []
+    failed = 0
+    for manifest in manifests:
+        some, problems = read_manifest(manifest, limit=limit)
+        failed += report(manifest, problems)
+        utterances += some
+    if len({u.id for u in utterances}) < len(utterances):
+        raise ManifestError("two manifests hold an utterance of the same id; compare them one at a time")
+    return utterances, failed
+
+
+@app.command()
+def main(
+    manifests: Annotated[
+        list[Path], typer.Argument(metavar="MANIFEST.jsonl...", help="Utterances; may be gzipped.", show_default=False)
+    ],
+    recognizers: Annotated[
+        str, typer.Option(help=f"Comma-separated: {OURS}, pocketsphinx, whisper, moonshine, vosk; empty: all there.")
+    ] = "",
+    model: Annotated[Path | None, typer.Option(help="Our model's folder, instead of the shipped one.")] = None,
+    beam: Annotated[int, typer.Option(min=1, help="Hypotheses that our search keeps.")] = 8,
+    whisper_model: Annotated[Path | None, typer.Option(help="CTranslate2 folder; default: the packaged one.")] = None,
+    vosk_model: Annotated[Path | None, typer.Option(help="Folder of an unpacked Vosk model.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many utterances of each file.")] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write everything here.")] = None,
+    html_file: Annotated[Path | None, typer.Option("--html", metavar="FILE", help="Write a page with plots.")] = None,
+    seed: Annotated[int, typer.Option(help="Of the intervals.")] = 0,
+) -> None:
+    """Runs every recogniser over the same recordings, one thread each, and prints their word error rates.
+
+    Ours listens as the server does (streaming, endpointing off, no context); the others get the whole recording.
+    Numbers count as words; where a recogniser writes figures or capitals, the reading with the fewest errors counts.
+    """
+    torch.set_num_threads(1)
+    loaders: dict[str, Callable[[], Transcribe]] = {
+        OURS: partial(carryover, model, beam),
+        "pocketsphinx": peers.pocketsphinx,
+        "whisper": partial(peers.whisper, whisper_model),
+        "moonshine": peers.moonshine,
+        "vosk": partial(peers.vosk, vosk_model),
+    }
+    try:
+        utterances, failed = read_sets(manifests, limit)
+        loaded = load_recognizers(loaders, recognizers)
+        for file in filter(None, (json_file, html_file)):
+            file.open("a").close()
+    except (AsrError, OSError) as error:
+        give_up(error)
+    found: list[Transcribed] = []
+    for outcome in track(transcribe_all(utterances, loaded), len(utterances), "comparing"):
+        if isinstance(outcome, Transcribed):
+            found.append(outcome)
+        else:
+            warn(f"{outcome.utterance.id}: {outcome.reason}")
+            failed += 1
+    if found:
+        settings = {"manifests": " ".join(m.name for m in manifests), "beam": beam, "limit": limit, "seed": seed}
+        by_set = scores(found, seed=seed)
+        shown = table(by_set, sizes_of(found, by_set))
+        Console(width=None if Console().is_terminal else 160, highlight=False).print(shown)
+        if json_file:
+            json_file.write_text(json.dumps(to_json(found, by_set, settings)) + "\n", encoding="utf-8")
+        if html_file:
+            html_file.write_text(page(found, by_set, settings), encoding="utf-8")
+    if failed:
+        warn(f"{failed} lines or recordings could not be used")
+        raise typer.Exit(1)
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,202 @@
+"""Several recognisers on the same recordings: word error rates with intervals, speed, table, JSON and page."""
+
+from __future__ import annotations
+
+import math
+import re
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import soxr
+from rich.table import Table
+
+from asr.audio import SAMPLE_RATE, read_container
+from asr.errors import AudioError, ManifestError
+from asr.evaluation.manifest import Utterance
+from asr.evaluation.peers import Transcribe
+from asr.evaluation.plots import Bar, bars
+from asr.evaluation.report import percent
+from asr.evaluation.statistics import Bootstrap, Interval
+from asr.evaluation.summary import ALL
+from asr.evaluation.wer import Errors, align, count
+from asr.recordings import AudioReader
+from asr.text import normalize
+
+_ASSETS = Path(__file__).parent / "assets"
+_TITLES = {"mr": "mister", "mrs": "missus", "dr": "doctor", "st": "saint", "ok": "okay", "alright": "all right"}
+KINDS = ("substitutions", "deletions", "insertions")
+
+
+@dataclass(frozen=True)
+class Transcribed:
+    """heard: by recogniser, its text in the form that counts fewest errors; seconds: wall time each took."""
+
+    utterance: Utterance
+    heard: dict[str, str]
+    seconds: dict[str, float]
+    seconds_audio: float
+
+
+@dataclass(frozen=True)
+class Unheard:
+    """A recording that cannot be read, and why."""
+
+    utterance: Utterance
+    reason: str
+
+
+@dataclass(frozen=True)
+class Score:
+    """One recogniser on one set. wer: 0 to 1 and more, 95% bootstrap interval by dialogue, else by utterance."""
+
+    wer: Interval
+    errors: Errors
+    real_time_factor: float
+    """Seconds of work a second of audio."""
+
+
+def plain_forms(text: str) -> list[str]:
+    """The readings of a text that writes what was said in figures, capitals or abbreviations, normalised.
+
+    "512" may have been said as a number or digit by digit, "IBM" as a word or in letters: which form is right only the
+    reference can say, so the one with the fewest errors counts (`best_form`), for every recogniser alike.
+    """
+    digits = re.sub(r"(?<=\d)(?=\d)", " ", re.sub(r"(?<=\d)[,.-](?=\d)", "", text))
+    forms = []
+    for written in (text, digits):
+        spelled = re.sub(r"\b[A-Z](?:[.-]?[A-Z])+\b", lambda m: " ".join(re.findall("[A-Z]", m.group())), written)
+        forms += [" ".join(_TITLES.get(w, w) for w in normalize(form).split()) for form in (written, spelled)]
+    return list(dict.fromkeys(forms))
+
+
+def best_form(reference: str, text: str) -> str:
+    """The reading of `text` with the fewest errors against the reference (one of `plain_forms`)."""
+    return min(plain_forms(text), key=lambda form: count(align(reference, form)).total)
+
+
+def transcribe_all(
+    utterances: Sequence[Utterance], recognizers: Mapping[str, Transcribe]
+) -> Iterator[Transcribed | Unheard]:
+    """Every utterance through every recogniser, in order."""
+    with AudioReader() as audio:
+        for utterance in utterances:
+            try:
+                samples, rate = read_container(audio.read(utterance.audio))
+            except (AudioError, ManifestError) as error:
+                yield Unheard(utterance, str(error))
+                continue
+            if rate != SAMPLE_RATE:
+                samples = soxr.resample(samples, rate, SAMPLE_RATE)
+            heard, seconds = {}, {}
+            for name, transcribe in recognizers.items():
+                started = time.perf_counter()
+                text = transcribe(samples)
+                seconds[name] = time.perf_counter() - started
+                heard[name] = best_form(reference_of(utterance), text)
+            yield Transcribed(utterance, heard, seconds, len(samples) / SAMPLE_RATE)
+
+
+def reference_of(utterance: Utterance) -> str:
+    return " ".join(_TITLES.get(word, word) for word in utterance.text.split())
+
+
+def scores(found: Sequence[Transcribed], draws: int = 2000, seed: int = 0) -> dict[str, dict[str, Score]]:
+    """By set ("all" first where there are several), then by recogniser."""
+    sets = sorted({t.utterance.set for t in found})
+    groups = {ALL: list(found)} if len(sets) != 1 else {}
+    groups |= {name or ALL: [t for t in found if t.utterance.set == name] for name in sets}
+    out: dict[str, dict[str, Score]] = {}
+    for name, members in groups.items():
+        bootstrap = Bootstrap([t.utterance.dialogue for t in members], draws, seed)
+        out[name] = {}
+        for recognizer in members[0].heard:
+            each = [count(align(reference_of(t.utterance), t.heard[recognizer])) for t in members]
+            work, audio = sum(t.seconds[recognizer] for t in members), sum(t.seconds_audio for t in members)
+            wer = bootstrap.ratio([e.total for e in each], [e.words for e in each])
+            out[name][recognizer] = Score(wer, sum(each, Errors()), work / audio)
+    return out
+
+
+def table(by_set: Mapping[str, Mapping[str, Score]], sizes: Mapping[str, int]) -> Table:
+    """A row for each set, a column for each recogniser; the last row has the real-time factors over everything."""
+    first = next(iter(by_set.values()))
+    out = Table(caption="word error rate in percent, with 95% bootstrap intervals", pad_edge=False)
+    out.add_column("set (utterances)")
+    for recognizer in first:
+        out.add_column(recognizer, justify="right", no_wrap=True)
+    for name, of_set in by_set.items():
+        out.add_row(f"{name} ({sizes[name]})", *(percent(score.wer) for score in of_set.values()))
+    out.add_section()
+    out.add_row("real-time factor", *(f"{score.real_time_factor:.3f}" for score in first.values()))
+    return out
+
+
+def sizes_of(found: Sequence[Transcribed], by_set: Mapping[str, object]) -> dict[str, int]:
+    """How many utterances each set has."""
+    return {name: len(found) if name == ALL else sum(t.utterance.set == name for t in found) for name in by_set}
+
+
+def to_json(
+    found: Sequence[Transcribed], by_set: Mapping[str, Mapping[str, Score]], settings: Mapping[str, Any]
+) -> dict[str, Any]:
+    """`settings`, `scores: {SET: {RECOGNIZER: {wer, errors, real_time_factor}}}`, `utterances`."""
+    return {
+        "settings": dict(settings),
+        "utterances_of": sizes_of(found, by_set),
+        "scores": {name: {r: _finite(asdict(s)) for r, s in of_set.items()} for name, of_set in by_set.items()},
+        "utterances": [
+            {"id": t.utterance.id, "set": t.utterance.set, "reference": t.utterance.text, "hyp": t.heard,
+             "seconds_audio": round(t.seconds_audio, 3), "seconds": {k: round(v, 4) for k, v in t.seconds.items()}}
+            for t in found
+        ],
+    }  # fmt: skip
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: _finite(v) for k, v in value.items()}
+    if isinstance(value, float):
+        return round(value, 6) if math.isfinite(value) else None
+    return value
+
+
+def page(found: Sequence[Transcribed], by_set: Mapping[str, Mapping[str, Score]], settings: Mapping[str, Any]) -> str:
+    """One HTML page that needs nothing else: a plot of each set, and the figures."""
+    sizes = sizes_of(found, by_set)
+    legend = "".join(f'<span class="key {kind}">{kind}</span>' for kind in KINDS)
+    plots = []
+    for name, of_set in by_set.items():
+        rows = []
+        for recognizer, score in of_set.items():
+            words = max(1, score.errors.words)
+            parts = [(kind, getattr(score.errors, kind) / words) for kind in KINDS]
+            rows.append(Bar(recognizer, parts, score.wer, f"{100 * score.wer.value:.1f}%"))
+        title = escape(f"{name} ({sizes[name]} utterances)")
+        plots.append(f"<figure><figcaption>{title}{legend}</figcaption>{bars(rows, 'word error rate')}</figure>")
+    values = {
+        "style": (_ASSETS / "page.css").read_text(),
+        "settings": "".join(f"<span>{escape(str(k))} <b>{escape(str(v))}</b></span>" for k, v in settings.items()),
+        "plots": "".join(plots),
+        "table": _html_table(by_set, sizes),
+    }
+    text = (_ASSETS / "compare.html").read_text()
+    for name, value in values.items():
+        text = text.replace(f"<!--{name}-->", value, 1)
+    return text
+
+
+def _html_table(by_set: Mapping[str, Mapping[str, Score]], sizes: Mapping[str, int]) -> str:
+    first = next(iter(by_set.values()))
+    heads = "".join(f"<th>{escape(name)}</th>" for name in first)
+    rows = []
+    for name, of_set in by_set.items():
+        cells = [percent(score.wer).partition(" ") for score in of_set.values()]
+        row = "".join(f"<td>{escape(value)}<small>{escape(interval)}</small></td>" for value, _, interval in cells)
+        rows.append(f"<tr><th>{escape(f'{name} ({sizes[name]})')}</th>{row}</tr>")
+    speed = "".join(f"<td>{score.real_time_factor:.3f}</td>" for score in first.values())
+    rows.append(f"<tr><th>real-time factor</th>{speed}</tr>")
+    return f"<table><thead><tr><th>set (utterances)</th>{heads}</tr></thead><tbody>{''.join(rows)}</tbody></table>"

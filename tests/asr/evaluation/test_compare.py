@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from asr.commands import compare_recognizers
+from asr.evaluation import peers
+from asr.evaluation.compare import Transcribed, best_form, page, plain_forms, scores, sizes_of, to_json, transcribe_all
+from asr.evaluation.manifest import read_manifest
+from asr.recognizer import Recognizer
+
+
+@pytest.mark.parametrize(
+    ("reference", "written", "form"),
+    [
+        ("five one two", "512", "five one two"),
+        ("five hundred and twelve", "512.", "five hundred and twelve"),
+        ("one two three four", "1-2-3-4", "one two three four"),
+        ("five five five one two", "555-12", "five five five one two"),
+        ("h i n i c h", "H-I-N-I-C-H", "h i n i c h"),
+        ("h i n i c h", "HINICH", "h i n i c h"),
+        ("mister smith said okay", "Mr. Smith said OK", "mister smith said okay"),
+        ("ibm", "IBM", "ibm"),
+        ("yes", "", ""),
+    ],
+)
+def test_the_form_with_the_fewest_errors_counts(reference: str, written: str, form: str) -> None:
+    assert best_form(reference, written) == form
+
+
+def test_words_have_one_form() -> None:
+    assert plain_forms("Call Meg Bauer, please!") == ["call meg bauer please"]
+
+
+@pytest.fixture
+def found(manifest: Path) -> list[Transcribed]:
+    utterances, _ = read_manifest(manifest)
+    texts = iter([u.text for u in utterances])
+    run = transcribe_all(utterances, {"right": lambda _: next(texts), "silent": lambda _: ""})
+    return [t for t in run if isinstance(t, Transcribed)]
+
+
+def test_scores_by_set_and_recogniser(found: list[Transcribed]) -> None:
+    by_set = scores(found, draws=50)
+    assert list(by_set) == ["all", "a", "b"] and sizes_of(found, by_set) == {"all": 4, "a": 2, "b": 2}
+    for of_set in by_set.values():
+        assert of_set["right"].wer.value == 0 == of_set["right"].errors.total
+        assert of_set["silent"].wer.value == 1 and of_set["silent"].errors.deletions == of_set["silent"].errors.words
+        assert of_set["right"].real_time_factor > 0
+    assert by_set["all"]["right"].errors.words == sum(by_set[s]["right"].errors.words for s in "ab")
+
+
+def test_json_and_page(found: list[Transcribed]) -> None:
+    by_set = scores(found, draws=50)
+    value = json.loads(json.dumps(to_json(found, by_set, {"seed": 0}), allow_nan=False))
+    assert value["scores"]["a"]["silent"]["wer"]["value"] == 1
+    assert value["utterances"][2]["hyp"] == {"right": found[2].utterance.text, "silent": ""}
+    text = page(found, by_set, {"manifest": "<m>"})
+    assert text.count("<svg") == 3 and "&lt;m&gt;" in text and "<!--" not in text
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(compare_recognizers.app, [str(a) for a in arguments], catch_exceptions=False)
+
+
+def fake(_: object = None) -> peers.Transcribe:
+    return lambda samples: f"{len(samples)}"
+
+
+def absent(_: object = None) -> peers.Transcribe:
+    raise ModuleNotFoundError("no module", name="absent")
+
+
+@pytest.fixture(autouse=True)
+def no_weights(monkeypatch: pytest.MonkeyPatch, tiny_recognizer: Recognizer) -> None:
+    """A tiny model of ours, one other recogniser that is there, and others that are not."""
+    monkeypatch.setattr(Recognizer, "load", lambda *_, **__: tiny_recognizer)
+    monkeypatch.setattr(peers, "pocketsphinx", fake)
+    for name in ("whisper", "moonshine", "vosk"):
+        monkeypatch.setattr(peers, name, absent)
+
+
+def test_the_command(manifest: Path) -> None:
+    json_file, html_file = manifest.parent / "o.json", manifest.parent / "o.html"
+    result = run(manifest, "--json", json_file, "--html", html_file)
+    assert result.exit_code == 0 and "pocketsphinx" in result.stdout and "real-time factor" in result.stdout
+    assert "moonshine left out: absent is not installed" in result.stderr
+    value = json.loads(json_file.read_text())
+    assert set(value["utterances"][0]["hyp"]) == {"carryover", "pocketsphinx"}
+    plain, _ = read_manifest(manifest)
+    assert [u["id"] for u in value["utterances"]] == [u.id for u in plain]
+    assert html_file.read_text().startswith("<!doctype html>")
+
+
+def test_the_command_does_the_rest_where_recordings_are_bad(manifest: Path) -> None:
+    (manifest.parent / "0.wav").unlink()
+    result = run(manifest, "--recognizers", "pocketsphinx", "--limit", 2)
+    assert result.exit_code == 1 and "u0: audio file 0.wav" in result.stderr and "b (1)" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("names", "reason"), [("whisper", "absent is not installed"), ("carryover,siri", "'siri' is not known")]
+)
+def test_the_command_says_what_is_missing(manifest: Path, names: str, reason: str) -> None:
+    result = run(manifest, "--recognizers", names)
+    assert result.exit_code == 2 and reason in result.stderr
+
+
+def test_the_same_utterance_twice_is_refused(manifest: Path) -> None:
+    result = run(manifest, manifest)
+    assert result.exit_code == 2 and "same id" in result.stderr
