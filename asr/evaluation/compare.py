@@ -62,12 +62,13 @@ class Score:
 def plain_forms(text: str) -> list[str]:
     """The readings of a text that writes what was said in figures, capitals or abbreviations, normalised.
 
-    "512" may have been said as a number or digit by digit, "IBM" as a word or in letters: which form is right only the
-    reference can say, so the one with the fewest errors counts (`best_form`), for every recogniser alike.
+    "1512" may have been said as a number, in pairs or digit by digit, "IBM" as a word or in letters: which of them only
+    the reference can say, so the one with the fewest errors counts (`best_form`), for every recogniser alike.
     """
+    pairs = re.sub(r"\b(\d\d)(\d\d)\b", r"\1 \2", text)
     digits = re.sub(r"(?<=\d)(?=\d)", " ", re.sub(r"(?<=\d)[,.-](?=\d)", "", text))
     forms = []
-    for written in (text, digits):
+    for written in (text, pairs, digits):
         spelled = re.sub(r"\b[A-Z](?:[.-]?[A-Z])+\b", lambda m: " ".join(re.findall("[A-Z]", m.group())), written)
         forms += [" ".join(_TITLES.get(w, w) for w in normalize(form).split()) for form in (written, spelled)]
     return list(dict.fromkeys(forms))

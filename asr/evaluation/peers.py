@@ -57,10 +57,13 @@ def whisper(model: Path | None = None) -> Transcribe:
 
 
 def moonshine() -> Transcribe:
-    """Moonshine tiny (English) with the model of its package."""
+    """Moonshine tiny (English) with the model of its package.
+
+    Its voice detection is off: it carries over from one recording to the next, and puts a word before the first.
+    """
     from moonshine_voice import ModelArch, Transcriber, get_model_path
 
-    transcriber = Transcriber(str(get_model_path("tiny-en")), ModelArch.TINY)
+    transcriber = Transcriber(str(get_model_path("tiny-en")), ModelArch.TINY, options={"vad_threshold": 0.0})
 
     def transcribe(samples: Samples) -> str:
         lines = transcriber.transcribe_without_streaming(samples.tolist(), SAMPLE_RATE).lines

@@ -18,6 +18,7 @@ from asr.recognizer import Recognizer
     [
         ("five one two", "512", "five one two"),
         ("five hundred and twelve", "512.", "five hundred and twelve"),
+        ("seventeen seventeen", "1717", "seventeen seventeen"),
         ("one two three four", "1-2-3-4", "one two three four"),
         ("five five five one two", "555-12", "five five five one two"),
         ("h i n i c h", "H-I-N-I-C-H", "h i n i c h"),
