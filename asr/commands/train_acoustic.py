@@ -2,37 +2,29 @@
 
 from __future__ import annotations
 
-import gzip
-import json
 from pathlib import Path
 from typing import Annotated
 
 import numpy as np
 import torch
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from asr.commands.terminal import Bars, console
+from asr.jsonl import read_objects
 from asr.text import normalize
 from asr.tokens import Tokenizer
 from asr.training.acoustic import Recipe, TrainingState, train
-from asr.training.speech import SpeechCache
+from asr.training.speech import SpeechCache, find_manifests
+from asr.training.synthesis import prose, spoken_commands
 
-console = Console(stderr=True)
 
-
-def text_lines(data: Path) -> list[str]:
-    """Training texts for the tokens: prompts, commands, dialogues' user turns, names; train parts only."""
-    lines: list[str] = []
-    with gzip.open(data / "text/prose/prompts.tsv.gz", "rt") as prompts:
-        lines += [line.split("\t")[0] for line in prompts][:25_000]
-    for path in sorted((data / "text/commands").glob("*.txt.gz")):
-        with gzip.open(path, "rt") as commands:
-            fields = [line.rstrip("\n").split("\t") for line in commands]
-        lines += [f[0] for f in fields if f[1] == "train"][:4000]
+def texts_for_tokens(data: Path) -> list[str]:
+    """Training texts for the tokens: prompts, commands, dialogues' user turns; train parts only."""
+    lines = prose(data)[:25_000]
+    for commands in spoken_commands(data):
+        lines += commands[:4000]
     for path in sorted((data / "text/dialogues").glob("*.train.jsonl.gz")):
-        with gzip.open(path, "rt") as dialogues:
-            turns = [t for d in dialogues for t in json.loads(d)["turns"] if t["speaker"] == "user"]
+        turns = [t for dialogue in read_objects(path) for t in dialogue["turns"] if t["speaker"] == "user"]
         lines += [t["text"] for t in turns][:4000]
     return [n for n in map(normalize, lines) if n]
 
@@ -58,22 +50,12 @@ def main(
         tokenizer = Tokenizer.load(out / "tokens.model")
     else:
         console.print("training tokens on the texts ...")
-        tokenizer = Tokenizer.train(text_lines(data), vocab)
+        tokenizer = Tokenizer.train(texts_for_tokens(data), vocab)
         (out / "tokens.model").write_bytes(tokenizer.proto)
-    manifests = [*data.glob("speech/*/*-train.jsonl.gz"), *data.glob("followups/*-train.jsonl.gz")]
-    manifests = sorted(manifests) + (extra or [])
-    manifests = [m for m in manifests if not m.name.startswith(("untranscribed", "alnum_weak"))]
-    dev_manifests = sorted([*data.glob("speech/*/*-dev.jsonl.gz"), *data.glob("followups/*-dev.jsonl.gz")])
-    dev_manifests = [m for m in dev_manifests if not m.name.startswith("alnum_weak")]
-    with Progress(TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn(), console=console) as bars:
-        decoding = bars.add_task("decoding")
-
-        def decoded(corpus: str, done: int, total: int) -> None:
-            bars.update(decoding, description=f"decoding {corpus}", completed=done, total=total)
-
-        cache = SpeechCache(manifests, out / "cache", decoded)
-        dev_cache = SpeechCache(dev_manifests, out / "cache", decoded)
-        bars.update(decoding, visible=False)
+    manifests, dev_manifests = find_manifests(data, "train") + (extra or []), find_manifests(data, "dev")
+    with Bars() as bars:
+        cache = SpeechCache(manifests, out / "cache", bars.show, threads)
+        dev_cache = SpeechCache(dev_manifests, out / "cache", bars.show, threads)
         chosen = []
         for corpus in sorted({u.corpus for u in dev_cache.utterances}):
             of_corpus = [u for u in dev_cache.utterances if u.corpus == corpus]
@@ -81,10 +63,9 @@ def main(
             chosen += [of_corpus[i] for i in picks]
         recipe = Recipe(preset=preset, hours=hours, batch_s=batch_s)
         console.print(f"{len(cache.utterances)} utterances, {sum(u.seconds for u in cache.utterances) / 3600:.2f} h")
-        training = bars.add_task("training", total=hours * 3600)
 
         def stepped(state: TrainingState) -> None:
-            bars.update(training, completed=state.seconds, description=f"training, step {state.step}")
+            bars.show("training (s)", round(state.seconds), round(hours * 3600))
 
         train(
             recipe,

@@ -109,7 +109,7 @@ def main(
             dev_few = dev_cache.utterances[:: max(1, len(dev_cache.utterances) // 200)]
 
             def stepped(state: TrainingState) -> None:
-                bars.show("training (s)", state.seconds, 3600 * recipe.hours)
+                bars.show("training (s)", round(state.seconds), round(3600 * recipe.hours))
 
             state = train(recipe, cache, (dev_cache, dev_few), tokenizer, work, pretrained=pretrained, device=device,
                           every_s=every_s, limit_s=max(0.0, left), workers=workers, on_step=stepped,
