@@ -3,6 +3,8 @@
 In a frame every hypothesis may put out up to `symbols` tokens before its blank. Hypotheses that spell the same token
 sequence are merged by adding their probabilities, so a score estimates log P(y|x), not that of one alignment
 (Graves 2012, section 2.5, with the frame-synchronous pruning of Saon et al. 2020, "alignment-length synchronous").
+What a language model and phrases say depends on the tokens alone; it is kept apart and added where hypotheses are
+ranked (shallow fusion, Gulcehre et al. 2015).
 """
 
 from __future__ import annotations
@@ -15,102 +17,50 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from asr.model.interface import AcousticModel, PredictorState
+from asr.search.follow import Followed, Follower, choose, take
 from asr.search.graph import PhraseGraph
 from asr.search.ngram import NGram
+from asr.search.state import FRAME, BeamState, Reading, stack_states, unstack_states
 
 _PRIME = 1_000_003
 _GROW = 64
+_STRETCH = 16
+"""Frames for which room for tokens is made at a time."""
+PLAUSIBLE = 12.0
+"""Nats: a token with a smaller log P than minus this is not put out for a phrase's sake."""
 
 
 @dataclass(frozen=True)
-class BeamState:
-    """Hypotheses of B streams, K each, best first. L: room for tokens, J: joiner width.
+class _Level:
+    """Hypotheses of B streams, N each, that put out equally many tokens in this frame and no blank yet.
 
-    score (B, K) float32, log P; predicted (B, K, J) and predictor state, rows in the same order; key (B, K) int64, a
-    hash of the token sequence; tokens, frames (B, K, L) int64 and certainty (B, K, L) float32 (log P of the token given
-    that one is put out), of which the first length (B, K) count; time (B,) int64, frames so far.
+    acoustic, key (B, N); predicted (B, N, J); predictor rows; origin (B, N): which of the state's hypotheses they were;
+    path: for each token put out in this frame (B, N) its id, and (B, N, 2) log P of it and of the blank it forwent.
     """
 
-    score: Tensor
+    acoustic: Tensor
+    key: Tensor
     predicted: Tensor
     predictor: PredictorState
-    key: Tensor
-    tokens: Tensor
-    frames: Tensor
-    certainty: Tensor
-    length: Tensor
-    time: Tensor
+    followed: Followed | None
+    origin: Tensor
+    path: tuple[tuple[Tensor, Tensor], ...]
 
 
-@dataclass(frozen=True)
-class Reading:
-    """One hypothesis of one stream: tokens, the frame each was put out in, log-certainties, the parts of its score.
+def _merge(a: Tensor, a_key: Tensor, b: Tensor, b_key: Tensor) -> tuple[Tensor, Tensor]:
+    """Adds up the log-probabilities of equal hypotheses of (B, N) and (B, M); the likelier of two stands for both.
 
-    acoustic: log P(y|x), nats; language: the language model's and the token bonus, weighted; bias: the bonus of the
-    phrases in it, without that of an unfinished one. Readings are ranked by the sum.
+    Within a and within b each is there once, but for ones that have given way, which are -inf.
     """
-
-    tokens: tuple[int, ...]
-    frames: tuple[int, ...]
-    certainty: tuple[float, ...]
-    acoustic: float
-    language: float = 0.0
-    bias: float = 0.0
-
-
-def _pick(state: BeamState, rows: Tensor) -> BeamState:
-    """Hypotheses `rows` (B, K') of each stream."""
-
-    def take(x: Tensor) -> Tensor:
-        return x.gather(1, rows.reshape(*rows.shape, *[1] * (x.ndim - 2)).expand(*rows.shape, *x.shape[2:]))
-
-    streams, beam = state.score.shape
-    predictor = tuple(take(s.unflatten(0, (streams, beam))).flatten(0, 1) for s in state.predictor)
-    return BeamState(
-        take(state.score), take(state.predicted), predictor, take(state.key), take(state.tokens), take(state.frames),
-        take(state.certainty), take(state.length), state.time,
-    )  # fmt: skip
-
-
-def _cat(a: BeamState, b: BeamState) -> BeamState:
-    """Both states' hypotheses side by side."""
-
-    def join(x: Tensor, y: Tensor) -> Tensor:
-        return torch.cat([x, y], 1)
-
-    streams = len(a.score)
-    predictor = tuple(
-        join(x.unflatten(0, (streams, -1)), y.unflatten(0, (streams, -1))).flatten(0, 1)
-        for x, y in zip(a.predictor, b.predictor, strict=True)
+    same = a_key[:, :, None] == b_key[:, None]
+    if not bool(same.any()):
+        return a, b
+    other_a = torch.where(same, b[:, None], -torch.inf).amax(2)
+    other_b = torch.where(same, a[:, :, None], -torch.inf).amax(1)
+    return (
+        torch.where(a >= other_a, torch.logaddexp(a, other_a), -torch.inf),
+        torch.where(b > other_b, torch.logaddexp(b, other_b), -torch.inf),
     )
-    return BeamState(
-        join(a.score, b.score), join(a.predicted, b.predicted), predictor, join(a.key, b.key),
-        join(a.tokens, b.tokens), join(a.frames, b.frames), join(a.certainty, b.certainty),
-        join(a.length, b.length), a.time,
-    )  # fmt: skip
-
-
-def _merge(state: BeamState, beam: int) -> BeamState:
-    """Adds up hypotheses with equal tokens and keeps the `beam` best, best first."""
-    same = state.key[:, :, None] == state.key[:, None]
-    total = torch.where(same, state.score[:, None], -torch.inf).logsumexp(-1)
-    best = torch.where(same, state.score[:, None], -torch.inf).amax(-1)
-    rank = torch.arange(same.shape[1], device=same.device)
-    # the likeliest alignment's times stand for all; of equals the first
-    ahead = same & (state.score[:, None] == best[:, :, None])
-    first = torch.where(ahead, rank, len(rank)).amin(-1) == rank
-    score, rows = torch.where(first, total, -torch.inf).topk(beam, dim=1)
-    return replace(_pick(state, rows), score=score)
-
-
-def stack_states(states: Sequence[BeamState]) -> BeamState:
-    """One batch of the states' streams, in order; they may be of different age."""
-    raise NotImplementedError
-
-
-def unstack_states(state: BeamState) -> list[BeamState]:
-    """The state of each stream; `stack_states` puts them together again."""
-    raise NotImplementedError
 
 
 class BeamSearch:
@@ -136,93 +86,221 @@ class BeamSearch:
         if beam < 1 or symbols < 1:
             raise ValueError(f"beam is {beam} and symbols {symbols}; both must be at least 1")
         self.model, self.beam, self.symbols = model, beam, symbols
-        self.language, self.language_weight, self.token_bonus = language, language_weight, token_bonus
+        self._follower = Follower(model.vocab_size, model.blank, language, language_weight, token_bonus)
 
     def start(self, streams: int) -> BeamState:
         """One empty hypothesis for each stream."""
         predicted, predictor = self.model.start(streams * self.beam)
         device, shape = predicted.device, (streams, self.beam)
-        score = torch.full(shape, -torch.inf, device=device)
-        score[:, 0] = 0.0
+        acoustic = torch.full(shape, -torch.inf, device=device)
+        acoustic[:, 0] = 0.0
 
         def zeros(*shape: int) -> Tensor:
             return torch.zeros(shape, dtype=torch.int64, device=device)
 
         return BeamState(
-            score=score,
+            acoustic=acoustic,
             predicted=predicted.unflatten(0, shape),
             predictor=predictor,
-            key=-torch.arange(self.beam, device=device).repeat(streams, 1),
-            tokens=zeros(*shape, _GROW),
-            frames=zeros(*shape, _GROW),
-            certainty=torch.zeros((*shape, _GROW), device=device),
+            key=1 - torch.arange(self.beam, device=device).repeat(streams, 1),
+            spelled=zeros(*shape, _GROW),
+            emitted=torch.zeros((*shape, _GROW, 2), device=device),
             length=zeros(*shape),
             time=zeros(streams),
+            followed=self._follower.start(acoustic, ()),
         )
 
     def step(self, encoded: Tensor, state: BeamState, graphs: Sequence[PhraseGraph | None] = ()) -> BeamState:
         """Reads (B, T, J) encoded frames of each stream.
 
         Args:
-            graphs: each stream's phrases or None, the same from its first frame to its last; empty: none has any.
+            graphs: each stream's phrases or None, the same from its first frame to its last; empty: as before.
+
+        Raises:
+            ValueError: not one graph a stream, or a stream's phrases changed after its first frame.
         """
+        if any(a is not b for a, b in zip(graphs, state.graphs or (None,) * len(graphs), strict=False)):
+            state = self._with_graphs(state, tuple(graphs))
         for t in range(encoded.shape[1]):
+            if t % _STRETCH == 0:
+                state = self._with_room(state, min(encoded.shape[1] - t, _STRETCH))
             state = self._frame(encoded[:, t], state)
         return state
 
-    def _frame(self, encoded: Tensor, state: BeamState) -> BeamState:
-        active, done = self._with_room(state), None
-        for symbol in range(self.symbols + 1):
-            scores = self.model.join(encoded[:, None], active.predicted).log_softmax(-1)
-            blank = scores[..., self.model.blank]
-            ended = replace(active, score=active.score + blank)
-            done = ended if done is None else _cat(done, ended)
-            done = _merge(done, done.score.shape[1])
-            if symbol == self.symbols:
-                break
-            scores[..., self.model.blank] = -torch.inf
-            grown, picks = (active.score[..., None] + scores).flatten(1).topk(self.beam, dim=1)
-            # an extension can only lose from here: below the worst ended hypothesis that will be kept it is out
-            grown = grown.masked_fill(grown <= done.score[:, self.beam - 1, None], -torch.inf)
-            if bool(torch.isinf(grown).all()):
-                break
-            active = self._extend(active, grown, picks, scores, blank)
-        assert done is not None
-        return replace(_merge(done, self.beam), time=state.time + 1)
+    def _with_graphs(self, state: BeamState, graphs: tuple[PhraseGraph | None, ...]) -> BeamState:
+        if len(graphs) != len(state.time):
+            raise ValueError(f"{len(graphs)} graphs for {len(state.time)} streams; give one or None for each")
+        parts = []
+        for part, graph in zip(unstack_states(state), graphs, strict=True):
+            if (part.graphs[0] if part.graphs else None) is not (graph or None):
+                if int(part.time):
+                    raise ValueError("a stream's phrases changed within an utterance; set them before its first frame")
+                own = (graph,) if graph else ()
+                part = replace(part, followed=self._follower.start(part.acoustic, own), graphs=own)
+            parts.append(part)
+        return stack_states(parts)
 
-    def _with_room(self, state: BeamState) -> BeamState:
-        """The same state with room for all tokens that a frame may bring."""
-        if int(state.length.max()) + self.symbols <= state.tokens.shape[-1]:
+    def _with_room(self, state: BeamState, frames: int) -> BeamState:
+        """The same state with room for all tokens that so many frames may bring."""
+        room = state.spelled.shape[2]
+        missing = int(state.length.max()) + frames * self.symbols - room
+        if missing <= 0:
             return state
-        tokens, frames, certainty = (F.pad(x, (0, _GROW)) for x in (state.tokens, state.frames, state.certainty))
-        return replace(state, tokens=tokens, frames=frames, certainty=certainty)
+        more = max(missing, _GROW)
+        return replace(state, spelled=F.pad(state.spelled, (0, more)), emitted=F.pad(state.emitted, (0, 0, 0, more)))
 
-    def _extend(self, state: BeamState, score: Tensor, picks: Tensor, scores: Tensor, blank: Tensor) -> BeamState:
-        vocab = scores.shape[-1]
-        rows, token = picks // vocab, picks % vocab
-        emitted = scores.flatten(1).gather(1, picks) - torch.log1p(-blank.exp().clamp(max=1 - 1e-6)).gather(1, rows)
-        state = _pick(state, rows)
-        at = state.length[..., None]
-        predicted, predictor = self.model.predict(token.flatten(), state.predictor)
-        return replace(
-            state,
-            score=score,
-            predicted=predicted.unflatten(0, token.shape),
+    def _frame(self, encoded: Tensor, state: BeamState) -> BeamState:
+        level = _Level(state.acoustic, state.key, state.predicted, state.predictor, state.followed, state.length, ())
+        scores, blank = self._join(encoded, level.predicted)
+        ended, key = level.acoustic + blank, level.key
+        total = None if level.followed is None else level.followed.total()
+        kept: Tensor | None = None
+        worst = _ranked(ended, total).amin(1, keepdim=True)
+        levels = [level]
+        for _ in range(self.symbols):
+            found = self._candidates(level, scores, worst)
+            if found is None:
+                break
+            level = self._extend(level, *found, scores, blank, state.graphs)
+            levels.append(level)
+            scores, blank = self._join(encoded, level.predicted)
+            ended, arrived = _merge(ended, key, level.acoustic + blank, level.key)
+            ended, key = torch.cat([ended, arrived], 1), torch.cat([key, level.key], 1)
+            if total is not None and level.followed is not None:
+                total = torch.cat([total, level.followed.total()], 1)
+            best, kept = _ranked(ended, total).topk(self.beam, dim=1)
+            worst = best[:, -1:]
+        if kept is None:
+            return BeamState(
+                ended, state.predicted, state.predictor, key, state.spelled, state.emitted, state.length,
+                state.time + 1, state.followed, state.graphs,
+            )  # fmt: skip
+        return self._keep(state, levels, kept, ended, key)
+
+    def _join(self, encoded: Tensor, predicted: Tensor) -> tuple[Tensor, Tensor]:
+        """log P of each token (B, N, V), the blank's -inf, and of the blank (B, N)."""
+        scores = self.model.join(encoded[:, None], predicted).log_softmax(-1)
+        blank = scores[..., self.model.blank]
+        copy = blank.clone()
+        blank.fill_(-torch.inf)
+        return scores, copy
+
+    def _candidates(self, level: _Level, scores: Tensor, worst: Tensor) -> tuple[Tensor, Tensor] | None:
+        """The best extensions, ranks and places in (N × V), (B, n) each, -inf where a stream has fewer; None: none.
+
+        An extension can only lose from here: below the worst ended hypothesis that will be kept it is out.
+        """
+        followed = level.followed
+        if followed is None:
+            grown = scores + level.acoustic[..., None]
+        else:
+            grown = scores + (level.acoustic + followed.total())[..., None]
+            for rows in (followed.language_rows, followed.bias_rows):
+                grown = grown if rows is None else grown + rows
+        top, picks = grown.flatten(1).topk(min(self.beam, grown[0].numel()), dim=1)
+        alive = top > worst
+        if len(top) == 1:
+            number = int(alive.sum())
+        else:
+            number = int(alive.any(0).sum())
+            top = top.masked_fill(~alive, -torch.inf)
+        return (top[:, :number], picks[:, :number]) if number else None
+
+    def _extend(
+        self,
+        level: _Level,
+        rank: Tensor,
+        picks: Tensor,
+        scores: Tensor,
+        blank: Tensor,
+        graphs: tuple[PhraseGraph | None, ...],
+    ) -> _Level:
+        vocab = scores.shape[2]
+        rows = torch.div(picks, vocab, rounding_mode="floor")
+        token = torch.sub(picks, rows, alpha=vocab)
+        score = scores.flatten(1).gather(1, picks)
+        emitted = torch.stack([score, blank.gather(1, rows)], -1)
+        acoustic, followed = rank, None
+        if level.followed is not None:
+            acoustic = (level.acoustic.gather(1, rows) + score).masked_fill(rank == -torch.inf, -torch.inf)
+            followed = self._follower.extend(level.followed, graphs, rows, token)
+            if graphs:
+                raised = followed.bias > level.followed.bias.gather(1, rows)
+                acoustic = acoustic.masked_fill(raised & (score < -PLAUSIBLE), -torch.inf)
+        streams, number = level.key.shape
+        predictor = tuple(take(s.view(streams, number, *s.shape[1:]), rows).flatten(0, 1) for s in level.predictor)
+        predicted, predictor = self.model.predict(token.flatten(), predictor)
+        return _Level(
+            acoustic=acoustic,
+            key=torch.add(token, level.key.gather(1, rows), alpha=_PRIME),
+            predicted=predicted.view(*rows.shape, -1),
             predictor=predictor,
-            key=state.key * _PRIME + token + 1,
-            tokens=state.tokens.scatter(2, at, token[..., None]),
-            frames=state.frames.scatter(2, at, state.time[:, None, None].expand_as(at)),
-            certainty=state.certainty.scatter(2, at, emitted[..., None]),
-            length=state.length + 1,
+            followed=followed,
+            origin=level.origin.gather(1, rows) if level.path else rows,
+            path=(*((t.gather(1, rows), take(e, rows)) for t, e in level.path), (token, emitted)),
+        )
+
+    def _keep(self, state: BeamState, levels: Sequence[_Level], kept: Tensor, ended: Tensor, key: Tensor) -> BeamState:
+        """The frame's hypotheses `kept` (B, K), places in all levels side by side, as the next state."""
+        streams, beam = kept.shape
+        here = torch.arange(beam, device=kept.device).expand(streams, beam)
+        origin = torch.cat([here, *(level.origin for level in levels[1:])], 1).gather(1, kept)
+        length = old = state.length.gather(1, origin)
+        spelled, emitted = take(state.spelled, origin), take(state.emitted, origin)
+        first = beam  # of the level's places
+        for depth in range(len(levels) - 1):
+            # hypotheses with fewer tokens write behind their end, where it does not count
+            empty = [level.key for level in levels[: depth + 1]]
+            token = torch.cat([*empty, *(level.path[depth][0] for level in levels[depth + 1 :])], 1).gather(1, kept)
+            none = [level.acoustic[..., None].expand(-1, -1, 2) for level in levels[: depth + 1]]
+            score = take(torch.cat([*none, *(level.path[depth][1] for level in levels[depth + 1 :])], 1), kept)
+            at = (old + depth)[..., None]
+            spelled.scatter_(2, at, (token + FRAME * state.time[:, None])[..., None])
+            emitted.scatter_(2, at[..., None].expand(-1, -1, -1, 2), score[:, :, None])
+            length = length + (kept >= first)
+            first += levels[depth + 1].key.shape[1]
+        flat = [[s.view(streams, -1, *s.shape[1:]) for s in level.predictor] for level in levels]
+        follow = [level.followed for level in levels if level.followed is not None]
+        return BeamState(
+            acoustic=ended.gather(1, kept),
+            predicted=take(torch.cat([level.predicted for level in levels], 1), kept),
+            predictor=tuple(take(torch.cat(parts, 1), kept).flatten(0, 1) for parts in zip(*flat, strict=True)),
+            key=key.gather(1, kept),
+            spelled=spelled,
+            emitted=emitted,
+            length=length,
+            time=state.time + 1,
+            followed=choose(follow, kept) if follow else None,
+            graphs=state.graphs,
         )
 
     def nbest(self, state: BeamState, stream: int) -> list[Reading]:
         """The hypotheses of one stream, best first."""
+        acoustic, language, bias = state.acoustic, None, None
+        rank = acoustic
+        if state.followed is not None:
+            language, bias = self._follower.end(state.followed, state.graphs)
+            rank = acoustic + (language + bias)
         out = []
-        for k in range(self.beam):
-            score, n = float(state.score[stream, k]), int(state.length[stream, k])
-            if score > -torch.inf:
-                parts = (x[stream, k, :n].tolist() for x in (state.tokens, state.frames, state.certainty))
-                tokens, frames, certainty = map(tuple, parts)
-                out.append(Reading(tokens, frames, certainty, score))
+        for k in rank[stream].argsort(descending=True).tolist():
+            if acoustic[stream, k] == -torch.inf:
+                continue
+            n = int(state.length[stream, k])
+            score, blank = state.emitted[stream, k, :n].unbind(-1)
+            certainty = score - torch.log1p(-blank.exp().clamp(max=1 - 1e-6))
+            spelled = state.spelled[stream, k, :n]
+            out.append(
+                Reading(
+                    tuple((spelled % FRAME).tolist()),
+                    tuple((spelled // FRAME).tolist()),
+                    tuple(certainty.tolist()),
+                    float(acoustic[stream, k]),
+                    0.0 if language is None else float(language[stream, k]),
+                    0.0 if bias is None else float(bias[stream, k]),
+                )
+            )
         return out
+
+
+def _ranked(acoustic: Tensor, total: Tensor | None) -> Tensor:
+    return acoustic if total is None else acoustic + total

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from asr.model.interface import AcousticModel
-from asr.search.beam import Reading
+from asr.search.state import Reading
 
 Prefix = tuple[int, ...]
 

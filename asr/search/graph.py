@@ -40,7 +40,8 @@ class BoostedPhrase:
 
 @dataclass(frozen=True)
 class PhraseGraph:
-    """Phrases of one stream, compiled; a value that any number of streams share. S: states, V: vocabulary.
+    """Phrases of one stream, compiled; a value that any number of streams share. V: vocabulary. State 0 is the
+    beginning. Without accepted phrases it is false.
 
     accepted: the phrases taken; dropped: those that were not, each with the reason.
     """
@@ -48,12 +49,11 @@ class PhraseGraph:
     accepted: tuple[BoostedPhrase, ...]
     dropped: tuple[tuple[BoostedPhrase, str], ...]
 
+    def __len__(self) -> int:
+        return len(self.accepted)
+
     def bonus(self, tokens: Sequence[int]) -> float:
         """Nats that a whole text gains, without those of an unfinished phrase."""
-        raise NotImplementedError
-
-    def start(self) -> int:
-        """The state before the first token."""
         raise NotImplementedError
 
     def gains(self, state: Tensor) -> Tensor:

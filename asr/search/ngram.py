@@ -14,7 +14,8 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -62,66 +63,55 @@ class NGram:
     ) -> None:
         self.order, self.vocab_size, self.blank = order, vocab_size, blank
         self.tokens_hash, self.weight, self.token_bonus, self.version = tokens_hash, weight, token_bonus, version
-        self._children, self._left = children, left.float().clone()
-        self._count = torch.cat([torch.tensor([vocab_size]), children[children > 0].long()])
-        self._check(token, log_prob, left)
-        self._begin = self._count.cumsum(0) - self._count
-        self._token = token.long()
-        self._log_prob, self._back_off = log_prob.float(), torch.zeros(len(self._count))
-        self._lower = torch.zeros_like(self._count)
-        self._next = torch.zeros_like(self._token)
-        source = torch.repeat_interleave(torch.arange(len(self._count)), self._count)
-        self._key = source * vocab_size + self._token
-        self._link(source, children, left)
-
-    def _check(self, token: Tensor, log_prob: Tensor, left: Tensor) -> None:
-        arcs, states = int(self._count.sum()), len(self._count)
-        if not len(token) == len(log_prob) == arcs or len(left) != states:
+        count = torch.cat([torch.tensor([vocab_size]), children[children > 0].long()])
+        arcs, states = int(count.sum()), len(count)
+        if not len(token) == len(log_prob) == len(children) == arcs or len(left) != states:
             raise ModelError(f"language model: {len(token)} arcs and {len(left)} states, expected {arcs} and {states}")
-        if not torch.equal(token[: self.vocab_size].long(), torch.arange(self.vocab_size)):
-            raise ModelError("language model: the empty context must have one arc for each token")
+        source = torch.repeat_interleave(torch.arange(states), count)
+        self._key = source * vocab_size + token
+        if not torch.equal(token[:vocab_size].long(), torch.arange(vocab_size)) or bool((self._key.diff() <= 0).any()):
+            raise ModelError("language model: arcs must ascend, and the empty context needs one for each token")
+        self._begin = torch.cat([count.new_zeros(1), count.cumsum(0)])
+        self._children, self._log_prob = children, log_prob.float()
+        self._back_off, self._lower = torch.zeros(states), torch.zeros(states, dtype=torch.int32)
+        self._next = torch.zeros(arcs, dtype=torch.int32)
+        self._link(source, left.double())
+        self._rows = _Rows(states, vocab_size, self._key.device)
 
-    def _link(self, source: Tensor, children: Tensor, left: Tensor) -> None:
+    def _link(self, source: Tensor, left: Tensor) -> None:
         """Scales each state's probabilities to a sum of one and finds where arcs and back-off lead, short to long."""
-        target = torch.where(children > 0, (children > 0).cumsum(0), 0)
-        first = 0  # the first state of a context length
-        after = 1
+        own = torch.where(self._children > 0, (self._children > 0).cumsum(0), 0)
+        first, after = 0, 1  # the states of one length of context
         while first < after:
-            arcs = slice(int(self._begin[first]), int(self._begin[after - 1] + self._count[after - 1]))
-            state, token = source[arcs] - first, self._token[arcs]
+            arcs = slice(int(self._begin[first]), int(self._begin[after]))
+            state, token = source[arcs], self._key[arcs] % self.vocab_size
             stored = self._log_prob[arcs].double().exp()
-            rest = left[first:after].double().exp() if first else torch.zeros(1, dtype=torch.float64)
-            total = rest.clone().index_add_(0, state, stored)
-            self._log_prob[arcs] = (stored / total[state]).log().float()
-            self._left[first:after] = (rest / total).log().float()
+            rest = left[first:after].exp() if first else left.new_zeros(1)
+            total = rest.index_add(0, state - first, stored)
+            self._log_prob[arcs] = (stored / total[state - first]).log().float()
+            reached = torch.zeros_like(state)
             if first:
-                lower, reached = self._walk(self._lower[source[arcs]], token)
-                unseen = 1 - torch.zeros_like(total).index_add_(0, state, lower.double().exp())
+                lower, reached = self._walk(self._lower[state].long(), token)
+                unseen = 1 - torch.zeros_like(total).index_add_(0, state - first, lower.double().exp())
                 self._back_off[first:after] = (rest / total / unseen.clamp(min=1e-6)).log().float()
-            else:
-                reached = torch.zeros_like(token)
-            own = target[arcs]
-            self._next[arcs] = torch.where(own > 0, own, reached)
-            self._lower[own[own > 0]] = reached[own > 0]
-            first, after = after, after + int((own > 0).sum())
-
-    def _arc(self, state: Tensor, token: Tensor) -> tuple[Tensor, Tensor]:
-        """The arc of each pair, and whether there is one."""
-        key = state * self.vocab_size + token
-        arc = torch.searchsorted(self._key, key).clamp(max=len(self._key) - 1)
-        return arc, self._key[arc] == key
+            is_state = self._children[arcs] > 0
+            self._next[arcs] = torch.where(is_state, own[arcs], reached).int()
+            first, after = after, after + int(is_state.sum())
+            self._lower[first:after] = reached[is_state].int()
 
     def _walk(self, state: Tensor, token: Tensor) -> tuple[Tensor, Tensor]:
         """log P(token | state) and the next state, (N,) each, down the back-off chain."""
-        arc, found = self._arc(state, token)
-        skipped = torch.zeros_like(self._log_prob[arc])
-        for _ in range(self.order):
-            if bool(found.all()):
-                break
-            skipped = skipped + torch.where(found, 0.0, self._back_off[state])
-            state = torch.where(found, state, self._lower[state])
-            arc, found = self._arc(state, token)
-        return skipped + self._log_prob[arc], self._next[arc]
+        log_prob, reached = torch.zeros(len(state), device=state.device), torch.zeros_like(state)
+        rows = torch.arange(len(state), device=state.device)
+        while len(rows):
+            key = state * self.vocab_size + token
+            arc = torch.searchsorted(self._key, key).clamp(max=len(self._key) - 1)
+            found = self._key[arc] == key
+            log_prob[rows] += torch.where(found, self._log_prob[arc], self._back_off[state])
+            reached[rows] = self._next[arc].long()
+            missed = ~found
+            rows, token, state = rows[missed], token[missed], self._lower[state[missed]].long()
+        return log_prob, reached
 
     @property
     def start(self) -> int:
@@ -133,35 +123,42 @@ class NGram:
 
         A row depends on nothing but its state: the same bits whatever else is in the batch.
         """
-        chain = [state]
-        for _ in range(self.order - 2):
-            chain.append(self._lower[chain[-1]])
-        context = torch.stack(chain[::-1], 1)  # (N, C), shortest first; the empty one, which is dense, is skipped
-        arcs = torch.where(context > 0, self._count[context], 0).flatten()
-        back_off = torch.where(context > 0, self._back_off[context], 0.0)
-        skipped = back_off.flip(1).cumsum(1).flip(1)  # by what a context's own weight and the longer ones' add up to
-        of = torch.repeat_interleave(torch.arange(len(arcs), device=state.device), arcs)
-        rank = torch.arange(len(of), device=state.device)
-        arc = (self._begin[context].flatten() - arcs.cumsum(0) + arcs)[of] + rank
-        cell = of // context.shape[1] * self.vocab_size + self._token[arc]
-        scores = (self._log_prob[: self.vocab_size] + skipped[:, :1]).flatten()
-        # of several arcs for a token the longest context's counts, which is the last
-        last = torch.full_like(scores, -1, dtype=torch.int64).scatter_reduce(0, cell, rank, "amax")
-        known = last >= 0
-        seen = self._log_prob[arc] + (skipped - back_off).flatten()[of]
-        if len(seen):
-            scores = torch.where(known, seen[last.clamp(min=0)], scores)
-        scores = scores.unflatten(0, (len(state), self.vocab_size))
+        scores, _ = self._rows.look_up(state, self._dense)
         scores[:, self.blank] = 0.0
         return scores
 
     def advance(self, state: Tensor, token: Tensor) -> Tensor:
         """(N,) states and the (N,) tokens that they read → (N,) states."""
-        return self._walk(state, token)[1]
+        _, reached = self._rows.look_up(state, self._dense)
+        return reached.gather(1, token[:, None])[:, 0].long()
 
     def final(self, state: Tensor) -> Tensor:
         """(N,) states → (N,) float32 log P(the text ends here | state)."""
         return self._walk(state, torch.full_like(state, self.blank))[0]
+
+    def _dense(self, state: Tensor) -> tuple[Tensor, Tensor]:
+        """(N,) → (N, V) log P, the end in the blank's column, and (N, V) int32 next states."""
+        chain = [state]
+        for _ in range(self.order - 2):
+            chain.append(self._lower[chain[-1]].long())
+        context = torch.stack(chain[::-1], 1)  # (N, C), shortest first; the empty one, which is dense, is skipped
+        begin = self._begin[context].flatten()
+        arcs = torch.where(context > 0, self._begin[context + 1] - self._begin[context], 0).flatten()
+        back_off = torch.where(context > 0, self._back_off[context], 0.0)
+        skipped = back_off.flip(1).cumsum(1).flip(1)  # the weights of a context and the longer ones added up
+        of = torch.repeat_interleave(torch.arange(len(arcs), device=state.device), arcs)
+        rank = torch.arange(len(of), device=state.device)
+        arc = (begin - arcs.cumsum(0) + arcs)[of] + rank
+        cell = of // context.shape[1] * self.vocab_size + self._key[arc] % self.vocab_size
+        scores = (self._log_prob[: self.vocab_size] + skipped[:, :1]).flatten()
+        reached = self._next[: self.vocab_size].repeat(len(state))
+        # of several arcs for a token the longest context's counts, which is the last
+        last = torch.full_like(scores, -1, dtype=torch.int64).scatter_reduce(0, cell, rank, "amax")
+        cell = (last >= 0).nonzero()[:, 0]
+        last = last[cell]
+        scores[cell] = (self._log_prob[arc] + (skipped - back_off).flatten()[of])[last]
+        reached[cell] = self._next[arc][last]
+        return scores.unflatten(0, (-1, self.vocab_size)), reached.unflatten(0, (-1, self.vocab_size))
 
     def score(self, tokens: Sequence[int]) -> float:
         """Natural log P of a whole text, its end included."""
@@ -169,7 +166,7 @@ class NGram:
 
     def score_texts(self, texts: Sequence[Sequence[int]]) -> list[float]:
         """`score` of each text, in one batch."""
-        device = self._token.device
+        device = self._key.device
         length = torch.tensor([len(t) for t in texts], device=device)
         longest = max(map(len, texts), default=0)
         padded = torch.tensor([[*t, *[self.blank] * (longest + 1 - len(t))] for t in texts], device=device)
@@ -190,6 +187,7 @@ class NGram:
         for name, value in vars(self).items():
             if isinstance(value, Tensor):
                 setattr(moved, name, value.to(device))
+        moved._rows = _Rows(len(self._lower), self.vocab_size, moved._key.device)
         return moved
 
     @classmethod
@@ -238,18 +236,52 @@ class NGram:
         width = torch.uint8 if self.vocab_size <= 256 else torch.int32
 
         def rounded(log: Tensor) -> Tensor:
-            return (log / -STEP).round().clamp(0, 255).to(torch.uint8).cpu()
+            return (log / -STEP).round().clamp(0, 255).to(torch.uint8)
 
+        source = self._key // self.vocab_size
+        used = torch.zeros(len(self._lower), dtype=torch.float64).index_add_(0, source, self._log_prob.double().exp())
         arrays = {
-            "token": self._token.to(width).cpu(),
+            "token": (self._key % self.vocab_size).to(width),
             "log_prob": rounded(self._log_prob),
-            "children": self._children.to(width).cpu(),
-            "left": rounded(self._left),
+            "children": self._children.to(width),
+            "left": rounded((1 - used).clamp(min=1e-9).log()),
         }
         save_file(arrays, folder / "ngram.safetensors")
         names = ("version", "order", "vocab_size", "blank", "tokens_hash", "weight", "token_bonus")
         config = {name: getattr(self, name) for name in names}
         (folder / "config.json").write_text(json.dumps(config, indent=1) + "\n")
+
+
+class _Rows:
+    """Log P and next states of all tokens for the states that were asked for last: hypotheses ask again every frame.
+
+    Full, it is emptied. What it gives does not depend on what it holds.
+    """
+
+    def __init__(self, states: int, vocab_size: int, device: torch.device, capacity: int = 8192) -> None:
+        self._lock = threading.Lock()
+        self._slot = torch.full((states,), -1, dtype=torch.int32, device=device)
+        self._scores = torch.empty(capacity, vocab_size, device=device)
+        self._next = torch.empty(capacity, vocab_size, dtype=torch.int32, device=device)
+        self._used = 0
+
+    def look_up(self, state: Tensor, compute: Callable[[Tensor], tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+        """(N,) states → (N, V) and (N, V) as `compute` gives them, copies."""
+        with self._lock:
+            slot = self._slot[state]
+            if bool((slot < 0).any()):
+                new = state[slot < 0].unique()
+                if self._used + len(new) > len(self._scores):
+                    self._slot.fill_(-1)
+                    self._used, new = 0, state.unique()
+                if len(new) > len(self._scores):
+                    return compute(state)
+                rows = slice(self._used, self._used + len(new))
+                self._scores[rows], self._next[rows] = compute(new)
+                self._slot[new] = torch.arange(rows.start, rows.stop, dtype=torch.int32, device=state.device)
+                self._used = rows.stop
+                slot = self._slot[state]
+            return self._scores[slot], self._next[slot]
 
 
 def hash_tokens(tokenizer: Tokenizer) -> str:
