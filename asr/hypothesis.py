@@ -26,7 +26,9 @@ class Hypothesis:
     acoustic: float
     """log P(y|x): the search's estimate, or exact where it was forced."""
     language: float = 0.0
+    """The language model's share, weighted, with the bonus for each token."""
     bias: float = 0.0
+    """The bonus for phrases that were expected."""
     context: float = 0.0
     tokens: tuple[int, ...] = ()
     token_times: tuple[float, ...] = ()
@@ -66,3 +68,5 @@ class Result:
     endpoint_s: float | None = None
     """Finals: audio time at which the end of the utterance was decided."""
     encoded: Encoded | None = field(default=None, repr=False)
+    biased: tuple[Hypothesis, ...] = ()
+    """Finals: readings that only the search led by the context's phrases has, in its order. `nbest` is as without."""

@@ -1,39 +1,39 @@
-"""One stream's life: samples in, partial and final results out."""
+"""A recogniser: a model with its tokens and search, and the batches of streams that it works on."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from asr.audio import SAMPLE_RATE, Resampler, Samples, check_samples
-from asr.endpoint import EndpointRule
+from asr.audio import SAMPLE_RATE, Samples
+from asr.batch import batch_shape, encode_batch
 from asr.errors import ModelError, UnspellableError
-from asr.features import MELS, FeatureStream
 from asr.hypothesis import Encoded, Hypothesis, Result, Word
 from asr.model import is_emformer, load_emformer, load_model
 from asr.model.interface import AcousticModel
-from asr.search import BeamSearch, Reading, force_score
+from asr.search import (
+    BeamSearch,
+    BeamState,
+    BoostedPhrase,
+    PhraseCompiler,
+    PhraseGraph,
+    Reading,
+    compile_phrases,
+    force_score,
+    stack_states,
+    unstack_states,
+)
+from asr.search.ngram import NGram
+from asr.streams import Chunk, Row, Stream, StreamOptions
 from asr.tokens import Tokenizer
 
-_TAIL_S = 0.4
-"""Silence added at the end of a stream, so that the last words come out."""
-
-
-@dataclass(frozen=True)
-class StreamOptions:
-    """How one stream is to be recognised."""
-
-    sample_rate_hertz: int = SAMPLE_RATE
-    interim_results: bool = False
-    nbest: int = 8
-    single_utterance: bool = False
-    endpointing: bool = True
-    """Off: one utterance from the first sample to the last."""
-    endpoint: EndpointRule = field(default_factory=EndpointRule)
+__all__ = ["Recognizer", "Stream", "StreamOptions"]
 
 
 class Recognizer:
@@ -42,6 +42,8 @@ class Recognizer:
     Args:
         beam: hypotheses kept, which is also the longest n-best list.
         chunk_ms: audio that the encoder sees at once, which is the latency; a multiple of 40.
+        language: an n-gram model over the same tokens. Its weight and the bonus for each token are its own where none
+            are given.
     """
 
     def __init__(
@@ -52,20 +54,39 @@ class Recognizer:
         beam: int = 8,
         chunk_ms: int = 320,
         version: str = "unnamed",
+        language: NGram | None = None,
+        language_weight: float | None = None,
+        token_bonus: float | None = None,
     ) -> None:
         if model.vocab_size != tokenizer.vocab_size:
             raise ModelError(f"model has {model.vocab_size} outputs, its tokens are {tokenizer.vocab_size}")
-        self.model, self.tokenizer, self.version = model, tokenizer, version
-        self.search = BeamSearch(model, beam)
+        if language is not None and not language.fits(tokenizer):
+            raise ModelError("the language model was made for other tokens; train one for the acoustic model's")
+        self.model, self.tokenizer, self.version, self.language = model, tokenizer, version, language
+        self._weight = _given(language_weight, language.weight if language else 0.0)
+        self._bonus = _given(token_bonus, language.token_bonus if language else 0.0)
+        self.search = BeamSearch(model, beam, language=language, language_weight=self._weight, token_bonus=self._bonus)
+        self._compiler: PhraseCompiler | None = None
         self.chunk_frames = model.chunk_frames(chunk_ms)
+        self.window_frames = model.lookback + self.chunk_frames + model.lookahead
 
     @classmethod
     def load(
-        cls, folder: Path | str | None = None, *, device: str = "cpu", beam: int = 8, chunk_ms: int = 320
+        cls,
+        folder: Path | str | None = None,
+        *,
+        device: str = "cpu",
+        beam: int = 8,
+        chunk_ms: int = 320,
+        language: NGram | None = None,
+        language_weight: float | None = None,
+        token_bonus: float | None = None,
     ) -> Recognizer:
         """The model in `folder`, or the shipped one, or one of torchaudio's RNN-T bundles by its name.
 
         `Recognizer.load("EMFORMER_RNNT_BASE_LIBRISPEECH", chunk_ms=160)`: an Emformer reads its own segments only.
+        Without a `language` the shipped n-gram is taken where it was made for the model's tokens; a `language_weight`
+        of 0 goes without.
 
         Raises:
             ModelError: a file is missing or the files do not belong together.
@@ -76,15 +97,88 @@ class Recognizer:
         else:
             opened = load_model(None if folder is None else Path(folder), device)
         model, tokenizer, version = opened
-        return cls(model, tokenizer, beam=beam, chunk_ms=chunk_ms, version=version)
+        if language is None and language_weight != 0:
+            language = NGram.load_shipped(tokenizer)
+        language = language.to(device) if language else None
+        return cls(
+            model, tokenizer, beam=beam, chunk_ms=chunk_ms, version=version,
+            language=language, language_weight=language_weight, token_bonus=token_bonus,
+        )  # fmt: skip
 
     def open(self, options: StreamOptions | None = None) -> Stream:
         return Stream(self, options or StreamOptions())
 
-    def recognize(self, samples: Samples, sample_rate_hertz: int = SAMPLE_RATE, nbest: int = 8) -> Result:
-        """A whole utterance, through the same stream as live audio; (n,) float32, -1 to 1."""
-        stream = self.open(StreamOptions(sample_rate_hertz, nbest=nbest, endpointing=False))
+    def recognize(
+        self,
+        samples: Samples,
+        sample_rate_hertz: int = SAMPLE_RATE,
+        nbest: int = 8,
+        phrases: Sequence[BoostedPhrase] = (),
+    ) -> Result:
+        """A whole utterance, through the same stream as live audio; (n,) float32, -1 to 1.
+
+        Raises:
+            AudioError: the samples or the rate cannot be used.
+        """
+        options = StreamOptions(sample_rate_hertz, nbest=nbest, endpointing=False, phrases=tuple(phrases))
+        stream = self.open(options)
         return [*stream.accept(samples), *stream.finish()][-1]
+
+    def compile(self, phrases: Iterable[BoostedPhrase], *, cached: bool = True) -> PhraseGraph:
+        """Phrases as the search follows them; what cannot be used is in the graph's `dropped`, with the reason.
+
+        cached: the graph is kept for the next stream that brings the same phrases. Not for what may have to be erased.
+        """
+        if self._compiler is None:
+            self._compiler = PhraseCompiler(self.tokenizer)
+        compiled = self._compiler.compile if cached else partial(compile_phrases, tokenizer=self.tokenizer)
+        return compiled(tuple(phrases))
+
+    @torch.inference_mode()
+    def advance(self, streams: Sequence[Stream]) -> list[list[Result]]:
+        """One chunk of each stream, all in one batch; returns the results that each stream's chunk brought.
+
+        The searches that decide, with and without phrases, and those led by contexts' phrases are batches of their
+        own, so that a stream's plain result is the same, bit for bit, whether or not a context is searched beside it.
+        What one stream says does not depend on the others; its scores may, in their last bits, depend on how many
+        they are.
+
+        Args:
+            streams: different ones, all `ready`; none of them in use elsewhere.
+
+        Raises:
+            Any error of any of the streams; then none of them has changed.
+        """
+        if not all(stream.ready for stream in streams):
+            raise ValueError("a stream has no whole chunk: advance those that are ready")
+        windows, states = [s.window for s in streams], [s.progress.encoder for s in streams]
+        encoded = encode_batch(self.model, windows, states)
+        groups: dict[tuple[int, bool], list[int]] = {}
+        for i, stream in enumerate(streams):
+            for place, row in enumerate(stream.progress.rows):
+                groups.setdefault((place, row.graph is not None), []).append(i)
+        beams: list[list[BeamState]] = [[] for _ in streams]
+        for (place, _), group in sorted(groups.items()):
+            found = self._search([encoded[i][0] for i in group], [streams[i].progress.rows[place] for i in group])
+            for i, beam in zip(group, found, strict=True):
+                beams[i].append(beam)
+        chunks = [Chunk(*step, tuple(found)) for step, found in zip(encoded, beams, strict=True)]
+        after = [stream.after(chunk) for stream, chunk in zip(streams, chunks, strict=True)]
+        for stream, (progress, _) in zip(streams, after, strict=True):
+            stream.commit(progress)
+        return [results for _, results in after]
+
+    def _search(self, encoded: Sequence[Tensor], rows: Sequence[Row]) -> list[BeamState]:
+        """The next hypotheses of each row, in one batch. encoded: (T, J) each."""
+        if not rows:
+            return []
+        missing = batch_shape(len(rows)) - len(rows)
+        silent = [torch.zeros_like(encoded[0])] * missing
+        beams = [row.beam for row in rows] + [self.search.start(1) for _ in range(missing)]
+        graphs = [row.graph for row in rows]
+        led = [*graphs, *[None] * missing] if any(graphs) else []
+        state = self.search.step(torch.stack([*encoded, *silent]), stack_states(beams), led)
+        return unstack_states(state)[: len(rows)]
 
     def unspellable(self, texts: Sequence[str]) -> list[str]:
         """Those of the texts that the model's tokens cannot spell."""
@@ -92,7 +186,9 @@ class Recognizer:
 
     @torch.inference_mode()
     def force_score(self, encoded: Encoded, texts: Sequence[str]) -> list[Hypothesis]:
-        """Each text (normalised) with its exact log P(y|x), token times and confidence.
+        """Each text (normalised) with its exact log P(y|x), its language score, token times and confidence.
+
+        `acoustic + language` compares with that of the search's readings; there is no bias.
 
         Raises:
             UnspellableError: a text has a character that no token spells.
@@ -100,6 +196,12 @@ class Recognizer:
         if self.unspellable(texts):
             raise UnspellableError("a text to score has characters outside a-z and the apostrophe: normalise it first")
         readings = force_score(self.model, encoded.frames, [self.tokenizer.encode(t) for t in texts])
+        if self.language is not None:
+            scores = self.language.score_texts([reading.tokens for reading in readings])
+            readings = [
+                replace(r, language=self._weight * score + self._bonus * len(r.tokens))
+                for r, score in zip(readings, scores, strict=True)
+            ]
         return [self.hypothesis(reading, encoded.start_s) for reading in readings]
 
     def hypothesis(self, reading: Reading, start_s: float) -> Hypothesis:
@@ -109,15 +211,15 @@ class Recognizer:
         return Hypothesis(
             text=self.tokenizer.decode(reading.tokens),
             acoustic=reading.acoustic,
+            language=reading.language,
+            bias=reading.bias,
             tokens=reading.tokens,
             token_times=times,
             words=self._words(reading.tokens, times, certainty),
             confidence=float(np.exp(np.mean(certainty))) if certainty else 0.0,
         )
 
-    def _words(
-        self, tokens: Sequence[int], times: Sequence[float], certainty: Sequence[float]
-    ) -> tuple[Word, ...]:
+    def _words(self, tokens: Sequence[int], times: Sequence[float], certainty: Sequence[float]) -> tuple[Word, ...]:
         groups: list[list[int]] = []
         for i, token in enumerate(tokens):
             if not groups or self.tokenizer.starts_word(token):
@@ -132,129 +234,5 @@ class Recognizer:
         return tuple(words)
 
 
-class Stream:
-    """One stream of audio. Use it from one thread at a time; errors leave other streams alone."""
-
-    def __init__(self, recognizer: Recognizer, options: StreamOptions) -> None:
-        if options.nbest < 1:
-            raise ValueError("nbest must be at least 1")
-        self.options, self.done = options, False
-        self._recognizer = recognizer
-        self._resampler = Resampler(options.sample_rate_hertz)
-        self._features = FeatureStream(recognizer.model.features)
-        self._pending = torch.zeros(recognizer.model.lookback, MELS)
-        self._encoder = recognizer.model.initial_state(1)
-        self._heard = 0  # samples at 16 kHz
-        self._frames = 0  # encoded frames of earlier utterances and this one
-        self._finals = 0
-        self._begin()
-
-    def _begin(self) -> None:
-        self._beam = self._recognizer.search.start(1)
-        self._encoded: list[torch.Tensor] = []
-        self._start = self._frames
-        self._shown = ""
-
-    @torch.inference_mode()
-    def accept(self, samples: Samples) -> list[Result]:
-        """Reads (n,) float32 samples, -1 to 1, at the stream's rate; returns the results that they brought.
-
-        Raises:
-            AudioError: not mono float32, or NaN.
-        """
-        if self.done:
-            return []
-        return self._read(self._resampler.accept(check_samples(samples)))
-
-    @torch.inference_mode()
-    def finish(self) -> list[Result]:
-        """Ends the stream and returns what is left of it; a stream without speech gives one empty final."""
-        if self.done:
-            return []
-        results = self._read(self._resampler.flush())
-        heard = self._heard
-        results += self._read(np.zeros(int(_TAIL_S * SAMPLE_RATE), np.float32))
-        if not self.done:
-            self._pending = torch.cat([self._pending, self._features.flush()])
-            model, chunk = self._recognizer.model, self._recognizer.chunk_frames
-            have = len(self._pending) - model.lookback - model.lookahead
-            silence = model.features(torch.zeros(240 + 160))
-            missing = -have % chunk if have > 0 else 0
-            self._pending = torch.cat([self._pending, silence.expand(missing, -1)])
-            results += self._run()
-        self._heard = heard
-        if not self.done:
-            final = self._final(None)
-            if final.nbest[0].text or not self._finals:
-                results.append(final)
-        self.done = True
-        return [replace(r, end_s=min(r.end_s, heard / SAMPLE_RATE)) for r in results]
-
-    def _read(self, samples: Samples) -> list[Result]:
-        self._heard += len(samples)
-        self._pending = torch.cat([self._pending, self._features.accept(samples)])
-        return self._run()
-
-    def _run(self) -> list[Result]:
-        model, chunk = self._recognizer.model, self._recognizer.chunk_frames
-        need = model.lookback + chunk + model.lookahead
-        results: list[Result] = []
-        while len(self._pending) >= need and not self.done:
-            encoded, self._encoder = model.encode(self._pending[None, :need], self._encoder)
-            self._pending = self._pending[chunk:]
-            self._beam = self._recognizer.search.step(encoded, self._beam)
-            self._encoded.append(encoded[0])
-            self._frames += encoded.shape[1]
-            results += self._look()
-        return results
-
-    def _look(self) -> list[Result]:
-        """The result that the newest chunk makes due, if any."""
-        frame_s, rule = self._recognizer.model.frame_s, self.options.endpoint
-        readings = self._recognizer.search.nbest(self._beam, 0)
-        frames = readings[0].frames
-        heard_s = (self._frames - self._start) * frame_s
-        last_s = frames[-1] * frame_s if frames else None
-        if self.options.endpointing and rule.unspoken(heard_s, last_s):
-            self._begin()
-        elif self.options.endpointing and rule.ended(heard_s, last_s):
-            final = self._final(self._frames * frame_s)
-            self._finals += 1
-            self.done = self.options.single_utterance
-            self._begin()
-            return [final]
-        elif self.options.interim_results:
-            return self._partial(readings)
-        return []
-
-    def _partial(self, readings: list[Reading]) -> list[Result]:
-        frame_s = self._recognizer.model.frame_s
-        best = self._recognizer.hypothesis(readings[0], self._start * frame_s)
-        if best.text == self._shown:
-            return []
-        self._shown = best.text
-        texts = [self._recognizer.tokenizer.decode(r.tokens).split() for r in readings]
-        agreed = 0
-        while agreed < len(texts[0]) and all(t[: agreed + 1] == texts[0][: agreed + 1] for t in texts):
-            agreed += 1
-        stability = agreed / len(texts[0]) if texts[0] else 0.0
-        return [Result((best,), False, stability, self._start * frame_s, self._frames * frame_s)]
-
-    def _final(self, endpoint_s: float | None) -> Result:
-        frame_s = self._recognizer.model.frame_s
-        start_s = self._start * frame_s
-        readings = self._recognizer.search.nbest(self._beam, 0)
-        nbest: dict[str, Hypothesis] = {}
-        for reading in readings:  # several segmentations may spell one text: the likeliest stands for it
-            hypothesis = self._recognizer.hypothesis(reading, start_s)
-            nbest.setdefault(hypothesis.text, hypothesis)
-        encoded = Encoded(torch.cat(self._encoded), start_s) if self._encoded else None
-        return Result(
-            tuple(nbest.values())[: self.options.nbest],
-            True,
-            1.0,
-            start_s,
-            self._frames * frame_s,
-            endpoint_s,
-            encoded,
-        )
+def _given(value: float | None, default: float) -> float:
+    return default if value is None else value

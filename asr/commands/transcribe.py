@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,17 +11,16 @@ import typer
 
 from asr.audio import read_container
 from asr.commands.terminal import console, give_up, report, track, warn
-from asr.context.phrases import rescore_phrases
 from asr.errors import AsrError, AudioError, ManifestError
 from asr.evaluation.manifest import required_text
-from asr.evaluation.run import listen
 from asr.evaluation.wer import Errors, align, count
 from asr.jsonl import Problem, read_lines
 from asr.recognizer import Recognizer
 from asr.recordings import AudioPlace, AudioReader
+from asr.search import BoostedPhrase
 from asr.text import normalize
 
-BOOST = 3.0
+BOOST = 6.0
 """Nats for each phrase of --phrases-field: what the server takes where a client sets no boost."""
 
 app = typer.Typer(add_completion=False)
@@ -39,30 +37,25 @@ def transcribe(
     name = required_text(value, "id")
     with AudioReader() as files:
         samples, rate = read_container(files.read(AudioPlace(folder / required_text(value, "path"))))
-    phrases = _phrases(recognizer, value, phrases_field) if phrases_field else []
+    phrases = _phrases(value, phrases_field) if phrases_field else ()
     started = time.perf_counter()
-    result = listen(recognizer, samples, rate, nbest)
-    hypotheses = result.nbest
-    if phrases:
-        force_score = partial(recognizer.force_score, result.encoded) if result.encoded else None
-        hypotheses = tuple(rescore_phrases(hypotheses, phrases, force_score).nbest)[:nbest]
+    found = recognizer.recognize(samples, rate, nbest, phrases).nbest
     seconds = time.perf_counter() - started
     return {
         "id": name,
-        "hyp": hypotheses[0].text,
-        "nbest": [{"text": h.text, "score": round(h.score, 4)} for h in hypotheses],
+        "hyp": found[0].text,
+        "nbest": [{"text": h.text, "score": round(h.score, 4)} for h in found],
         "seconds_audio": round(len(samples) / rate, 3),
         "seconds_wall": round(seconds, 4),
     }
 
 
-def _phrases(recognizer: Recognizer, value: dict[str, Any], field: str) -> list[tuple[str, float]]:
+def _phrases(value: dict[str, Any], field: str) -> tuple[BoostedPhrase, ...]:
+    """The phrases of a line; those that cannot be spelled are not searched for."""
     listed = value.get(field, [])
     if not isinstance(listed, list) or not all(isinstance(phrase, str) for phrase in listed):
         raise ManifestError(f"{field} must be a list of strings")
-    texts = [normalize(phrase) for phrase in listed]
-    unspellable = {*recognizer.unspellable(texts), ""}
-    return [(text, BOOST) for text in dict.fromkeys(texts) if text not in unspellable]
+    return tuple(BoostedPhrase(text, BOOST) for text in dict.fromkeys(listed))
 
 
 @app.command()

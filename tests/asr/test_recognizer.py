@@ -113,5 +113,5 @@ def test_memory_of_a_long_silence_is_bounded(tiny_recognizer: Recognizer) -> Non
     stream = tiny_recognizer.open(StreamOptions(endpoint=EndpointRule(silence_s=0.5, start_s=1.0, longest_s=2.0)))
     for _ in range(20):
         stream.accept(np.zeros(16_000, np.float32))
-        assert sum(len(e) for e in stream._encoded) <= 2.4 / 0.04
-        assert len(stream._pending) < 2 * tiny_recognizer.chunk_frames
+        assert sum(len(e) for e in stream.progress.encoded) <= 2.4 / 0.04
+        assert len(stream.window) <= tiny_recognizer.window_frames and not stream.ready

@@ -1,0 +1,266 @@
+"""One stream's life: samples in; chunks of it, searched in batches with other streams'; results out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from asr.audio import SAMPLE_RATE, Resampler, Samples, check_samples
+from asr.endpoint import EndpointRule
+from asr.features import MELS, FeatureStream
+from asr.hypothesis import Encoded, Hypothesis, Result
+from asr.search import BeamState, BoostedPhrase, PhraseGraph, Reading
+
+if TYPE_CHECKING:
+    from asr.recognizer import Recognizer
+
+_TAIL_S = 0.4
+"""Silence added at the end of a stream, so that the last words come out."""
+
+
+@dataclass(frozen=True)
+class StreamOptions:
+    """How one stream is to be recognised."""
+
+    sample_rate_hertz: int = SAMPLE_RATE
+    interim_results: bool = False
+    nbest: int = 8
+    single_utterance: bool = False
+    endpointing: bool = True
+    """Off: one utterance from the first sample to the last."""
+    endpoint: EndpointRule = field(default_factory=EndpointRule)
+    phrases: tuple[BoostedPhrase, ...] = ()
+    """Phrases to expect from the first utterance on; their bonus is part of the score (`Hypothesis.bias`)."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One search of a stream's utterance: its hypotheses, and the phrases that they are led by."""
+
+    beam: BeamState
+    graph: PhraseGraph | None
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """What a chunk of a stream became: (T, J) encoded frames, the encoder's new state, each row's new hypotheses."""
+
+    encoded: Tensor
+    encoder: Any
+    beams: tuple[BeamState, ...]
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a stream is. A value: a chunk makes a new one, and an error on the way leaves the old one.
+
+    encoder: the model's state. rows: the search that decides, then the one led by the context's phrases, if any.
+    encoded: this utterance's frames so far. start, frames: encoded frames before this utterance, and with it.
+    """
+
+    encoder: Any
+    rows: tuple[Row, ...]
+    encoded: tuple[Tensor, ...] = ()
+    start: int = 0
+    frames: int = 0
+    finals: int = 0
+    shown: str = ""
+    done: bool = False
+
+
+class Stream:
+    """One stream of audio, of `Recognizer.open`. Use it from one thread at a time.
+
+    `accept` and `finish` do everything at once. A server that recognises many streams takes the audio in (`take`,
+    `end`), has `Recognizer.advance` work on those that are `ready` as one batch, and asks for what is left (`rest`).
+    """
+
+    def __init__(self, recognizer: Recognizer, options: StreamOptions) -> None:
+        if options.nbest < 1:
+            raise ValueError("nbest must be at least 1")
+        self.options = options
+        self._recognizer = recognizer
+        self._resampler = Resampler(options.sample_rate_hertz)
+        self._features = FeatureStream(recognizer.model.features)
+        self._pending = torch.zeros(recognizer.model.lookback, MELS)
+        self._heard = 0  # samples at 16 kHz
+        self._ended = False
+        self._graphs: tuple[PhraseGraph | None, ...] = ()
+        self.progress = Progress(recognizer.model.initial_state(1), ())
+        self.set_phrases(options.phrases)
+
+    @property
+    def done(self) -> bool:
+        """True when the stream ignores what follows: it has ended, or had the one utterance that was asked for."""
+        return self._ended or self.progress.done
+
+    @property
+    def ready(self) -> bool:
+        """A chunk waits for `Recognizer.advance`."""
+        return len(self._pending) >= self._recognizer.window_frames and not self.progress.done
+
+    def set_phrases(self, phrases: Sequence[BoostedPhrase]) -> None:
+        """Replaces the phrases to expect; counts from the next utterance that has not begun."""
+        graph = self._recognizer.compile(phrases) if phrases else None
+        self._set_graphs((graph if graph and graph.accepted else None, *self._graphs[1:]))
+
+    def set_context(self, graph: PhraseGraph | None) -> None:
+        """Also searches with the context's phrases, beside the search that decides, from the next utterance on that
+        has not begun: its readings are in `Result.biased`, and nothing else of a result depends on them."""
+        self._set_graphs((self._graphs[0], graph) if graph and graph.accepted else self._graphs[:1])
+
+    def drop_context(self) -> bool:
+        """Gives the search beside up, in the middle of an utterance too; returns whether there was one."""
+        had = len(self._graphs) > 1 or len(self.progress.rows) > 1
+        self._graphs = self._graphs[:1]
+        self.progress = replace(self.progress, rows=self.progress.rows[:1])
+        return had
+
+    def _set_graphs(self, graphs: tuple[PhraseGraph | None, ...]) -> None:
+        if len(graphs) == len(self._graphs) and all(a is b for a, b in zip(graphs, self._graphs, strict=True)):
+            return
+        self._graphs = graphs
+        if self.progress.frames == self.progress.start:
+            self.progress = self._begun(self.progress)
+
+    def _begun(self, progress: Progress) -> Progress:
+        """A new utterance."""
+        rows = tuple(Row(self._recognizer.search.start(1), graph) for graph in self._graphs)
+        return replace(progress, rows=rows, encoded=(), start=progress.frames, shown="")
+
+    # Audio in
+
+    @torch.inference_mode()
+    def take(self, samples: Samples) -> None:
+        """Reads (n,) float32 samples, -1 to 1, at the stream's rate, up to where a chunk is ready.
+
+        Raises:
+            AudioError: not mono float32, or NaN; nothing of them is read.
+        """
+        if not self.done:
+            self._read(self._resampler.accept(check_samples(samples)))
+
+    @torch.inference_mode()
+    def end(self) -> None:
+        """The audio ends here: fills the last chunk up with silence."""
+        if self.done:
+            return
+        self._read(self._resampler.flush())
+        tail = self._features.accept(np.zeros(int(_TAIL_S * SAMPLE_RATE), np.float32))
+        self._pending = torch.cat([self._pending, tail, self._features.flush()])
+        model, chunk = self._recognizer.model, self._recognizer.chunk_frames
+        have = len(self._pending) - model.lookback - model.lookahead
+        silence = model.features(torch.zeros(240 + 160))
+        missing = -have % chunk if have > 0 else 0
+        self._pending = torch.cat([self._pending, silence.expand(missing, -1)])
+        self._ended = True
+
+    def accept(self, samples: Samples) -> list[Result]:
+        """Reads samples as `take`, and returns the results that they brought. Raises AudioError."""
+        self.take(samples)
+        return self._run()
+
+    def finish(self) -> list[Result]:
+        """Ends the stream and returns what is left of it; a stream without speech gives one empty final."""
+        if self.done:
+            return []
+        self.end()
+        return [*self._run(), *self.rest()]
+
+    def _read(self, samples: Samples) -> None:
+        self._heard += len(samples)
+        self._pending = torch.cat([self._pending, self._features.accept(samples)])
+
+    def _run(self) -> list[Result]:
+        results: list[Result] = []
+        while self.ready:
+            results += self._recognizer.advance([self])[0]
+        return results
+
+    # Results out
+
+    @property
+    def window(self) -> Tensor:
+        """(lookback + chunk + lookahead, 80) features of the chunk that is ready."""
+        return self._pending[: self._recognizer.window_frames]
+
+    def after(self, chunk: Chunk) -> tuple[Progress, list[Result]]:
+        """What the stream is after a chunk, and the result that this makes due, if any; changes nothing yet."""
+        old = self.progress
+        progress = replace(
+            old,
+            encoder=chunk.encoder,
+            rows=tuple(Row(beam, row.graph) for beam, row in zip(chunk.beams, old.rows, strict=True)),
+            encoded=(*old.encoded, chunk.encoded),
+            frames=old.frames + len(chunk.encoded),
+        )
+        frame_s, options = self._recognizer.model.frame_s, self.options
+        readings = self._recognizer.search.nbest(progress.rows[0].beam, 0)
+        frames = readings[0].frames
+        heard_s = (progress.frames - progress.start) * frame_s
+        last_s = frames[-1] * frame_s if frames else None
+        if options.endpointing and options.endpoint.unspoken(heard_s, last_s):
+            return self._begun(progress), []
+        if options.endpointing and options.endpoint.ended(heard_s, last_s):
+            final = self._final(progress, progress.frames * frame_s)
+            counted = replace(progress, finals=progress.finals + 1, done=options.single_utterance)
+            return self._begun(counted), [final]
+        if options.interim_results:
+            return self._partial(progress, readings)
+        return progress, []
+
+    def commit(self, progress: Progress) -> None:
+        """The ready chunk is done with."""
+        self.progress = progress
+        self._pending = self._pending[self._recognizer.chunk_frames :]
+
+    def rest(self) -> list[Result]:
+        """After `end` and the last chunk: the last utterance; silence only where nothing else was said."""
+        if self.progress.done:
+            return []
+        final = self._final(self.progress, None)
+        self.progress = replace(self.progress, done=True)
+        return [final] if final.nbest[0].text or not self.progress.finals else []
+
+    def _partial(self, progress: Progress, readings: Sequence[Reading]) -> tuple[Progress, list[Result]]:
+        start_s = progress.start * self._recognizer.model.frame_s
+        best = self._recognizer.hypothesis(readings[0], start_s)
+        if best.text == progress.shown:
+            return progress, []
+        texts = [self._recognizer.tokenizer.decode(r.tokens).split() for r in readings]
+        agreed = 0
+        while agreed < len(texts[0]) and all(t[: agreed + 1] == texts[0][: agreed + 1] for t in texts):
+            agreed += 1
+        stability = agreed / len(texts[0]) if texts[0] else 0.0
+        return replace(progress, shown=best.text), [Result((best,), False, stability, start_s, self._end_s(progress))]
+
+    def _final(self, progress: Progress, endpoint_s: float | None) -> Result:
+        start_s = progress.start * self._recognizer.model.frame_s
+        nbest, *led = (self._texts(row.beam, start_s) for row in progress.rows)
+        biased = [h for texts in led for h in texts.values() if h.text not in nbest]
+        return Result(
+            nbest=tuple(nbest.values())[: self.options.nbest],
+            is_final=True,
+            stability=1.0,
+            start_s=start_s,
+            end_s=self._end_s(progress),
+            endpoint_s=endpoint_s,
+            encoded=Encoded(torch.cat(progress.encoded), start_s) if progress.encoded else None,
+            biased=tuple(biased)[: self.options.nbest],
+        )
+
+    def _texts(self, beam: BeamState, start_s: float) -> dict[str, Hypothesis]:
+        """A search's readings by text, best first."""
+        texts: dict[str, Hypothesis] = {}
+        for reading in self._recognizer.search.nbest(beam, 0):  # of several segmentations of a text the likeliest
+            hypothesis = self._recognizer.hypothesis(reading, start_s)
+            texts.setdefault(hypothesis.text, hypothesis)
+        return texts
+
+    def _end_s(self, progress: Progress) -> float:
+        return min(progress.frames * self._recognizer.model.frame_s, self._heard / SAMPLE_RATE)
