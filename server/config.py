@@ -38,6 +38,10 @@ class ModelSettings(_Section):
     workers: int = Field(
         default_factory=lambda: max(1, os.cpu_count() or 1), ge=1, le=256, description="Threads that recognise."
     )
+    max_batch: int = Field(default=16, ge=1, le=1024, description="Streams whose chunks are recognised together.")
+    batch_wait_ms: float = Field(
+        default=5, ge=0, le=100, description="The longest that a chunk waits for others that are just coming in."
+    )
 
 
 class ContextSettings(_Section):
@@ -123,7 +127,7 @@ def load_settings(
     values = _read_file(file) if file else {}
     for name, text in environ.items():
         if name.startswith(ENV_PREFIX) and not name.startswith(NOT_SETTINGS) and text:
-            _put(values, name[len(ENV_PREFIX):].lower().split("__"), text, name)
+            _put(values, name[len(ENV_PREFIX) :].lower().split("__"), text, name)
     for path, value in (flags or {}).items():
         if value is not None:
             _put(values, path.split("."), value, path)

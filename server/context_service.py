@@ -63,7 +63,9 @@ class ContextService:
         """How far a turn's context is."""
         found = await self._status(request.dialogue_id, request.turn_id)
         response = pb.GetContextStatusResponse(
-            state=_state(found.state), reason=found.reason, turn_id=found.turn,
+            state=_state(found.state),
+            reason=found.reason,
+            turn_id=found.turn,
             timeline=[pb.StateTime(state=_state(state)) for state, _ in found.timeline],
         )
         for entry, (_, time_s) in zip(response.timeline, found.timeline, strict=True):
@@ -133,12 +135,12 @@ class ContextService:
         dialogue, turn = dialogue_and_turn(check_id("dialogue_id", dialogue_id), turn_id)
         use = self._contexts.open(dialogue, turn)
         await use.settled()
-        return await use.apply(nbest, None)
+        return await use.apply(nbest, (), None)
 
     async def _rescore_inline(self, nbest: tuple[Hypothesis, ...], context: Context) -> Used:
         self._ready_window()
         embedding: ContextEmbedding = await self._encoder.encode(context)
-        return await self._contexts.rescore(nbest, embedding, None, Used(nbest, ContextInfo.APPLIED))
+        return await self._contexts.rescore(nbest, (), embedding, None, Used(nbest, ContextInfo.APPLIED))
 
     def _nbest(self, request: pb.RescoreRequest) -> tuple[Hypothesis, ...]:
         entries = request.nbest

@@ -10,6 +10,7 @@ from typing import Protocol
 from asr.context.rescorer import NullContext
 from asr.context.types import BiasedWord, ContextEmbedding, Rescored
 from asr.hypothesis import Hypothesis
+from asr.search import PhraseGraph
 from carryover.v1.recognizer_pb2 import ContextInfo
 from context_store import DialogueId
 from server import logs
@@ -66,12 +67,18 @@ class ContextSource:
         return ContextUse(self, follow, requested=dialogue is not None)
 
     async def rescore(
-        self, nbest: tuple[Hypothesis, ...], embedding: ContextEmbedding, force_score: ForceScore | None, found: Used
+        self,
+        nbest: tuple[Hypothesis, ...],
+        more: tuple[Hypothesis, ...],
+        embedding: ContextEmbedding,
+        force_score: ForceScore | None,
+        found: Used,
     ) -> Used:
-        """`found` with the n-best rescored; with the very same n-best and FAILED when that does not work."""
+        """`found` with the n-best and more readings rescored; with the very same n-best and FAILED when that does not
+        work."""
         started = time.monotonic()
         try:
-            rescored = await self.engine.run(self.rescorer.rescore, nbest, embedding, force_score)
+            rescored = await self.engine.run(self.rescorer.rescore, (*nbest, *more), embedding, force_score)
             best = rescored.nbest[0]
         except Exception as error:
             logs.failure("rescoring_failed", error)
@@ -99,15 +106,27 @@ class ContextUse:
         if self.follow is not None:
             await self.follow.done.wait()
 
-    async def apply(self, nbest: tuple[Hypothesis, ...], force_score: ForceScore | None) -> Used:
-        """Rescore with the context if it is there now. Never raises on its account, never waits for it."""
+    def graph(self) -> PhraseGraph | None:
+        """The context's phrases for the search, if they are there now."""
+        found = self._look_up(())
+        return found.context.graph if found.context and found.status == ContextInfo.APPLIED else None
+
+    async def apply(
+        self, nbest: tuple[Hypothesis, ...], biased: tuple[Hypothesis, ...], force_score: ForceScore | None
+    ) -> Used:
+        """Rescore with the context if it is there now. Never raises on its account, never waits for it.
+
+        nbest: the plain result. biased: more readings, found by a search led by the context's phrases; their bias has
+        done its work by bringing them here, and the context alone decides about them. Not used without the context.
+        """
         started = time.monotonic()
         found = self._look_up(nbest)
         embedding = found.context.embedding if found.context else None
         if found.status != ContextInfo.APPLIED or embedding is None:
             return replace(found, nbest=NullContext().rescore(nbest, None, force_score).nbest)
         found = replace(found, lookup_ms=milliseconds_since(started))
-        return await self.source.rescore(nbest, embedding, force_score, found)
+        more = tuple(replace(h, bias=0.0, from_context=True) for h in biased)
+        return await self.source.rescore(nbest, more, embedding, force_score, found)
 
     def _look_up(self, nbest: tuple[Hypothesis, ...]) -> Used:
         window, follow = self.source.window, self.follow

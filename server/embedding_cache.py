@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from asr.context.types import ContextEmbedding
+from asr.search import PhraseGraph
 from context_store import DialogueId
 
 TURNS_PER_DIALOGUE = 4
@@ -31,7 +32,8 @@ class TurnContext:
 
     version: of the stored turn that it is made from. order: contexts of a dialogue apply in this order.
     timeline: (state, seconds since 1970), in the order of entering. reason: why it failed or was dropped, no user text.
-    expires_s: seconds since 1970 from which the embedding must not be used.
+    expires_s: seconds since 1970 from which the embedding must not be used. graph: its phrases, for the search; None
+    where there are none.
     """
 
     dialogue: DialogueId
@@ -42,6 +44,7 @@ class TurnContext:
     timeline: list[tuple[State, float]] = field(default_factory=list)
     reason: str = ""
     embedding: ContextEmbedding | None = field(default=None, repr=False)
+    graph: PhraseGraph | None = field(default=None, repr=False)
 
     @property
     def state(self) -> State:
@@ -68,7 +71,7 @@ class TurnContext:
     def expire(self, now_s: float) -> bool:
         """Lets go of the embedding when its time has come; returns whether it is expired."""
         if self.state is State.READY and now_s >= self.expires_s:
-            self.embedding = None
+            self.embedding = self.graph = None
             self.enter(State.EXPIRED, now_s)
         return self.state is State.EXPIRED
 

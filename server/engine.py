@@ -1,4 +1,4 @@
-"""Recognition beside the event loop: streams in a small thread pool, with a limit on how many at once."""
+"""Recognition beside the event loop: streams in batches, in a few threads, with a limit on how many at once."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 
 from asr.hypothesis import Hypothesis, Result
+from server import logs
+from server.batcher import Batcher
 from server.errors import LimitError
 from server.metrics import Metrics
 
@@ -47,19 +49,36 @@ class AudioLoad:
 
 
 class Stream(Protocol):
-    """A stream of the recogniser (`asr.recognizer.Stream`): blocking, used by one thread at a time."""
+    """A stream of the recogniser (`asr.streams.Stream`): blocking, used by one thread at a time."""
 
     @property
     def done(self) -> bool:
         """True when the stream ignores what follows (`single_utterance`, after its final)."""
         ...
 
-    def accept(self, samples: Samples) -> list[Result]:
-        """Takes float32 mono samples; returns the results that they complete."""
+    @property
+    def ready(self) -> bool:
+        """A chunk waits to be recognised."""
         ...
 
-    def finish(self) -> list[Result]:
-        """Ends the stream; returns its last results."""
+    def take(self, samples: Samples) -> None:
+        """Takes float32 mono samples, up to where a chunk is ready."""
+        ...
+
+    def end(self) -> None:
+        """The audio ends."""
+        ...
+
+    def rest(self) -> list[Result]:
+        """The last results, after `end` and the last chunk."""
+        ...
+
+    def set_context(self, graph: Any) -> None:
+        """Phrases of the context for utterances that have not begun."""
+        ...
+
+    def drop_context(self) -> bool:
+        """Goes on without those phrases; returns whether there were any."""
         ...
 
 
@@ -72,7 +91,15 @@ class Recognizer(Protocol):
         ...
 
     def open(self, options: Any) -> Any:
-        """A new stream for `asr.recognizer.StreamOptions`."""
+        """A new stream for `asr.streams.StreamOptions`."""
+        ...
+
+    def advance(self, streams: Any) -> list[list[Result]]:
+        """One chunk of each stream that is ready; where it raises, no stream has changed."""
+        ...
+
+    def compile(self, phrases: Any, *, cached: bool = True) -> Any:
+        """Phrases as the search follows them (`asr.search.PhraseGraph`)."""
         ...
 
     def force_score(self, encoded: Any, texts: Any) -> list[Hypothesis]:
@@ -96,29 +123,62 @@ class RunningStream:
         """True when the stream ignores what follows."""
         return self.stream.done
 
+    def set_context(self, graph: Any) -> None:
+        """From the next utterance on, also search led by a context's phrases. Not during `accept`."""
+        self.stream.set_context(graph)
+
     async def accept(self, samples: Samples) -> list[Result]:
         """Recognise float32 mono samples. Raises what the recogniser raises (AudioError)."""
-        return await self.engine.run(self.stream.accept, samples)
+        await self.engine.take_in(self.stream.take, samples)
+        return await self._chunks()
 
     async def finish(self) -> list[Result]:
         """End the stream."""
-        return await self.engine.run(self.stream.finish)
+        if self.stream.done:
+            return []
+        await self.engine.take_in(self.stream.end)
+        return [*await self._chunks(), *await self.engine.run(self.stream.rest)]
+
+    async def _chunks(self) -> list[Result]:
+        results: list[Result] = []
+        while self.stream.ready:
+            try:
+                results += await self.engine.batcher.advance(self.stream)
+            except Exception as error:
+                if not self.stream.drop_context():
+                    raise
+                logs.failure("context_not_searched", error)  # recognition goes on without
+        return results
 
 
 class Engine:
     """Runs streams of one recogniser. Belongs to one event loop.
 
-    workers: threads. max_streams: streams at once, over which `open` raises LimitError. A stream's error or
-    cancellation concerns no other: each call is its own piece of work, and a cancelled caller only stops waiting.
+    workers: threads that recognise and rescore. max_streams: streams at once, over which `open` raises LimitError.
+    max_batch, batch_wait_s: see `Batcher`. A stream's error or cancellation concerns no other: a batch that fails is
+    done again stream by stream, and a cancelled caller only stops waiting.
     """
 
-    def __init__(self, recognizer: Recognizer, *, workers: int, max_streams: int, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        recognizer: Recognizer,
+        *,
+        workers: int,
+        max_streams: int,
+        metrics: Metrics,
+        max_batch: int = 16,
+        batch_wait_s: float = 0.005,
+    ) -> None:
         self.recognizer = recognizer
         self.load = AudioLoad()
         self._max_streams = max_streams
         self._metrics = metrics
         self._open = 0
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="recognise")
+        self._intake = ThreadPoolExecutor(1, thread_name_prefix="take-in")  # short work, never behind a batch
+        self.batcher = Batcher(
+            recognizer.advance, self.run, workers=workers, max_batch=max_batch, wait_s=batch_wait_s, metrics=metrics
+        )
 
     @property
     def streams(self) -> int:
@@ -127,7 +187,7 @@ class Engine:
 
     @contextmanager
     def open(self, options: Any) -> Iterator[RunningStream]:
-        """A stream that counts against the limit while inside. options: `asr.recognizer.StreamOptions`."""
+        """A stream that counts against the limit while inside. options: `asr.streams.StreamOptions`."""
         if self._open >= self._max_streams:
             raise LimitError("streams", f"{self._open} streams are being recognised; retry later or on another replica")
         self._open += 1
@@ -142,12 +202,18 @@ class Engine:
         """Result of `work(*arguments)`, done in one of the engine's threads as work on audio."""
         return await asyncio.get_running_loop().run_in_executor(self._pool, self._as_audio, work, arguments)
 
+    async def take_in(self, work: Callable[..., None], *arguments: Any) -> None:
+        """`work(*arguments)`, which brings a stream's next chunk nearer."""
+        with self.batcher.coming():
+            await asyncio.get_running_loop().run_in_executor(self._intake, self._as_audio, work, arguments)
+
     def _as_audio(self, work: Callable[..., T], arguments: tuple[Any, ...]) -> T:
         with self.load.working():
             return work(*arguments)
 
     def close(self) -> None:
         """End the threads. Work that has not begun is dropped."""
+        self._intake.shutdown(wait=True, cancel_futures=True)
         self._pool.shutdown(wait=True, cancel_futures=True)
 
 

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import grpc
@@ -13,8 +14,11 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from asr.context.encoder import ContextEncoder
+from asr.context.phrases import graph_phrases
 from asr.context.rescorer import Rescorer as ContextRescorer
+from asr.context.types import ContextEmbedding
 from asr.recognizer import Recognizer as StreamingRecognizer
+from asr.search import PhraseGraph
 from carryover.v1 import context_pb2, context_pb2_grpc, recognizer_pb2, recognizer_pb2_grpc
 from context_store import (
     ContextStore,
@@ -69,6 +73,13 @@ def load_parts(settings: Settings, store: ContextStore) -> Parts:
     )
 
 
+def context_graph(recognizer: Recognizer, embedding: ContextEmbedding) -> PhraseGraph | None:
+    """A context's phrases for the search. They are kept nowhere else: the dialogue may be erased."""
+    phrases = graph_phrases(embedding)
+    graph: PhraseGraph | None = recognizer.compile(phrases, cached=False) if phrases else None
+    return graph
+
+
 def store_config(settings: StoreSettings, local_endpoint: str | None = None) -> StoreConfig:
     """The store's configuration. local_endpoint: URL of the store in this process, when the setting is "local"."""
     local = settings.endpoint == "local"
@@ -103,13 +114,24 @@ class Server:
         self.draining = False
         limits, context = settings.limits, settings.context
         self.engine = Engine(
-            parts.recognizer, workers=settings.model.workers, max_streams=limits.streams, metrics=self.metrics
+            parts.recognizer,
+            workers=settings.model.workers,
+            max_streams=limits.streams,
+            metrics=self.metrics,
+            max_batch=settings.model.max_batch,
+            batch_wait_s=settings.model.batch_wait_ms / 1000,
         )
         self.store = StoreThreads(parts.store, settings.store.threads)
-        self.encoder = EncoderThread(parts.encoder, self.engine.load, context.yield_ms / 1000)
+        self.encoder = EncoderThread(
+            parts.encoder, partial(context_graph, parts.recognizer), self.engine.load, context.yield_ms / 1000
+        )
         self.window = ReplyWindow(
-            self.store, self.encoder, context,
-            store_ttl_s=settings.store.ttl_s, clock=parts.clock, metrics=self.metrics,
+            self.store,
+            self.encoder,
+            context,
+            store_ttl_s=settings.store.ttl_s,
+            clock=parts.clock,
+            metrics=self.metrics,
         )
         window = self.window if context.enabled else None
         source = ContextSource(window, parts.rescorer, self.engine)

@@ -12,10 +12,16 @@ class Metrics:
         self.registry = CollectorRegistry()
         self.calls = Counter("carryover_calls", "Calls that ended.", ["method", "code"], registry=self.registry)
         self.call_seconds = Histogram(
-            "carryover_call_seconds", "Duration of calls.", ["method"], registry=self.registry,
+            "carryover_call_seconds",
+            "Duration of calls.",
+            ["method"],
+            registry=self.registry,
             buckets=(0.005, 0.02, 0.1, 0.5, 2, 10, 60, 300),
         )
         self.streams = Gauge("carryover_streams", "Streams being recognised.", registry=self.registry)
+        self.batch_streams = Histogram(
+            "carryover_batch_streams", "Streams in a batch.", registry=self.registry, buckets=(1, 2, 4, 8, 16, 32, 64)
+        )
         self.audio_seconds = Counter("carryover_audio_seconds", "Audio recognised.", registry=self.registry)
         self.context = Counter(
             "carryover_context_results", "Final results by context status.", ["status"], registry=self.registry
@@ -24,7 +30,9 @@ class Metrics:
             "carryover_window_states", "States that contexts entered.", ["state"], registry=self.registry
         )
         self.window_seconds = Histogram(
-            "carryover_window_seconds", "From expect-speech to ready.", registry=self.registry,
+            "carryover_window_seconds",
+            "From expect-speech to ready.",
+            registry=self.registry,
             buckets=(0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5),
         )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -11,13 +11,12 @@ from typing import Any
 import numpy as np
 
 from asr.audio import decode_pcm, read_container
-from asr.context.phrases import rescore_phrases
-from asr.context.types import BiasedWord
-from asr.hypothesis import Hypothesis, Result
+from asr.context.phrases import supported_words
+from asr.hypothesis import Result
 from carryover.v1 import recognizer_pb2 as pb
 from server import logs, results
 from server.config import Limits
-from server.context_use import ContextSource, ContextUse, ForceScore
+from server.context_use import ContextSource, ContextUse
 from server.engine import Engine, RunningStream, Samples
 from server.errors import IdleError, InvalidRequestError, LimitError
 from server.metrics import Metrics
@@ -44,16 +43,14 @@ class RecognizerService:
             raise InvalidRequestError("audio", "is empty; send a file or samples")
         samples, rate = await self._engine.run(_decode, request.audio, turn_request)
         self._check_length(len(samples) / rate)
-        options = replace(turn_request.options, sample_rate_hertz=rate)
-        phrases = await self._engine.run(
-            check_phrases, request.config.speech_contexts, self._limits, self._engine.recognizer
-        )
+        phrases = await self._phrases(request.config.speech_contexts)
+        options = replace(turn_request.options, sample_rate_hertz=rate, phrases=phrases.usable)
         with self._engine.open(options) as stream:
-            turn = self._turn(turn_request, phrases)
+            turn = self._turn(turn_request, phrases, stream)
             found: list[pb.StreamingRecognitionResult] = []
             step = int(rate * PIECE_S)
             for start in range(0, len(samples), step):
-                found += await turn.results(await stream.accept(samples[start : start + step]))
+                found += await turn.results(await turn.accept(samples[start : start + step]))
             found += await turn.results(await stream.finish())
         self._heard(len(samples) / rate)
         return pb.RecognizeResponse(results=found, speech_context_report=phrases.report)
@@ -65,31 +62,33 @@ class RecognizerService:
         messages = _Messages(request_iterator, self._limits)
         config = await messages.config()
         turn_request = check_streaming(config, self._nbest)
-        phrases = await self._engine.run(check_phrases, config.speech_contexts, self._limits, self._engine.recognizer)
-        with self._engine.open(turn_request.options) as stream:
-            turn = self._turn(turn_request, phrases)
+        phrases = await self._phrases(config.speech_contexts)
+        with self._engine.open(replace(turn_request.options, phrases=phrases.usable)) as stream:
+            turn = self._turn(turn_request, phrases, stream)
             if phrases.report is not None:
                 yield pb.StreamingRecognizeResponse(speech_context_report=phrases.report)
-            async for found in self._recognise(messages, stream, turn_request):
+            async for found in self._recognise(messages, turn, turn_request):
                 for result in await turn.results(found):
                     yield pb.StreamingRecognizeResponse(results=[result])
             self._heard(messages.seconds)
             if messages.over_length:  # only now: what was said until then is not lost
                 self._check_length(messages.seconds)
 
-    async def _recognise(
-        self, messages: _Messages, stream: RunningStream, request: TurnRequest
-    ) -> AsyncIterator[list[Result]]:
+    async def _recognise(self, messages: _Messages, turn: _Turn, request: TurnRequest) -> AsyncIterator[list[Result]]:
         async for samples in messages.audio(request):
-            yield await stream.accept(samples)
-            if stream.done:
+            yield await turn.accept(samples)
+            if turn.stream.done:
                 return
         if not messages.seconds:
             raise InvalidRequestError("audio", "the stream ended without any; send audio after the configuration")
-        yield await stream.finish()
+        yield await turn.stream.finish()
 
-    def _turn(self, request: TurnRequest, phrases: Phrases) -> _Turn:
-        return _Turn(request, phrases, self._contexts.open(request.dialogue, request.turn), self._engine, self._metrics)
+    async def _phrases(self, contexts: Sequence[pb.SpeechContext]) -> Phrases:
+        return await self._engine.run(check_phrases, contexts, self._limits, self._engine.recognizer)
+
+    def _turn(self, request: TurnRequest, phrases: Phrases, stream: RunningStream) -> _Turn:
+        context = self._contexts.open(request.dialogue, request.turn)
+        return _Turn(request, phrases, context, stream, self._metrics)
 
     def _check_length(self, seconds: float) -> None:
         if seconds > self._limits.stream_seconds:
@@ -148,47 +147,36 @@ class _Messages:
 
 
 class _Turn:
-    """Rescores one turn's final results: first with the request's phrases, then with the dialogue's context."""
+    """One turn's stream with its dialogue's context: before an utterance for the search, after it for rescoring."""
 
     def __init__(
-        self, request: TurnRequest, phrases: Phrases, context: ContextUse, engine: Engine, metrics: Metrics
+        self, request: TurnRequest, phrases: Phrases, context: ContextUse, stream: RunningStream, metrics: Metrics
     ) -> None:
+        self.stream = stream
         self._request = request
         self._phrases = phrases.usable
         self._context = context
-        self._engine = engine
         self._metrics = metrics
+
+    async def accept(self, samples: Samples) -> list[Result]:
+        """The results that samples bring; an utterance that begins with them is searched with the context's phrases."""
+        self.stream.set_context(self._context.graph())
+        return await self.stream.accept(samples)
 
     async def results(self, found: list[Result]) -> list[pb.StreamingRecognitionResult]:
         """The recogniser's results as messages."""
         return [await self._final(result) if result.is_final else results.partial(result) for result in found]
 
     async def _final(self, result: Result) -> pb.StreamingRecognitionResult:
-        force_score = partial(self._engine.recognizer.force_score, result.encoded) if result.encoded else None
-        nbest, phrase_words, problem = await self._boosted(result.nbest, force_score)
-        used = await self._context.apply(nbest, force_score)
+        recognizer = self.stream.engine.recognizer
+        force_score = partial(recognizer.force_score, result.encoded) if result.encoded else None
+        used = await self._context.apply(result.nbest, result.biased, force_score)
         status = pb.ContextInfo.Status.Name(used.status)
         self._metrics.context.labels(status).inc()
         logs.note(context=status, changed=used.changed)
-        message = results.final(
-            result, used, nbest[0].text, phrase_words, self._request.max_alternatives, self._request.words
-        )
-        if problem:
-            message.context.reason = "; ".join(filter(None, (message.context.reason, problem)))
-        return message
-
-    async def _boosted(
-        self, nbest: tuple[Hypothesis, ...], force_score: ForceScore | None
-    ) -> tuple[tuple[Hypothesis, ...], tuple[BiasedWord, ...], str]:
-        """The n-best with the request's phrases, the words they support, and what went wrong on the way."""
-        if not self._phrases:
-            return nbest, (), ""
-        try:
-            boosted = await self._engine.run(rescore_phrases, nbest, self._phrases, force_score)
-            return (tuple(boosted.nbest), tuple(boosted.biased_words), "") if boosted.nbest else (nbest, (), "")
-        except Exception as error:
-            logs.failure("phrases_failed", error)
-            return nbest, (), f"speech_contexts were not used: {type(error).__name__}"
+        words = supported_words(used.nbest[0].text, self._phrases)
+        plain, most = result.nbest[0].text, self._request.max_alternatives
+        return results.final(result, used, plain, words, most, self._request.words)
 
 
 def _decode(audio: bytes, request: TurnRequest) -> tuple[Samples, int]:

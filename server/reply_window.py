@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from asr.context.types import ContextEmbedding
+from asr.search import PhraseGraph
 from context_store import DialogueId, StoredTurn, StoreError, TurnSummary
 from server import logs
 from server.config import ContextSettings
@@ -215,21 +216,19 @@ class ReplyWindow:
             return
         if made is None or job.cancelled:
             return
-        embedding, stored = made
-        context.embedding = embedding
+        embedding, graph, stored = made
+        context.embedding, context.graph = embedding, graph
         self._enter(context, State.READY)
         triggered = context.entered(State.TRIGGERED) or 0.0
         self._metrics.window_seconds.observe(max(0.0, self.clock() - triggered))
         try:
             data = await asyncio.to_thread(embedding.to_bytes)
             if not job.cancelled:
-                await self._store.run(
-                    self._store.store.put_embedding, job.dialogue, stored, self.model_version, data
-                )
+                await self._store.run(self._store.store.put_embedding, job.dialogue, stored, self.model_version, data)
         except StoreError as error:  # this replica has it; the others make their own
             logs.failure("context_not_stored", error)
 
-    async def _embed(self, job: _Job) -> tuple[ContextEmbedding, StoredTurn] | None:
+    async def _embed(self, job: _Job) -> tuple[ContextEmbedding, PhraseGraph | None, StoredTurn] | None:
         """Reads and encodes; also returns the turn as it was read. None when the job was cancelled on the way."""
         if job.cancelled:
             return None
@@ -243,7 +242,8 @@ class ReplyWindow:
             raise LookupError("the turn is not among the last ones of what is stored")
         context.version = stored.version
         self._enter(context, State.ENCODING)
-        return await self._encoder.encode(context_of(turns, context.turn, self._settings.entries)), stored
+        embedding = await self._encoder.encode(context_of(turns, context.turn, self._settings.entries))
+        return embedding, await self._encoder.compile(embedding), stored
 
     def _fail(self, job: _Job, reason: str) -> None:
         if not job.cancelled:
@@ -303,6 +303,7 @@ class ReplyWindow:
             data = await self._store.run(get, dialogue, summary.turn, self.model_version)
             if data is not None:
                 context.embedding = await asyncio.to_thread(ContextEmbedding.from_bytes, data)
+                context.graph = await self._encoder.compile(context.embedding)
                 self._enter(context, State.READY)
         return context
 

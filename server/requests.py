@@ -8,7 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from asr.audio import MAX_RATE, MIN_RATE
+from asr.context.phrases import SIGNAL
 from asr.recognizer import StreamOptions
+from asr.search import BoostedPhrase
 from asr.text import normalize
 from carryover.v1 import recognizer_pb2 as pb
 from context_store import DialogueId
@@ -18,7 +20,7 @@ from server.errors import InvalidRequestError, LimitError
 
 MAX_ALTERNATIVES = 32
 MAX_BOOST = 20.0
-DEFAULT_BOOST = 3.0
+DEFAULT_BOOST = 6.0
 MAX_ID_BYTES = 256
 RAW = ("LINEAR16", "FLOAT32", "MULAW", "ALAW")
 FILES = ("WAV", "FLAC")
@@ -40,9 +42,9 @@ class TurnRequest:
 
 @dataclass(frozen=True)
 class Phrases:
-    """Checked `speech_contexts`: usable (normalised text, boost in nats), and the report for the client."""
+    """Checked `speech_contexts`: those that the search uses, and the report for the client."""
 
-    usable: tuple[tuple[str, float], ...]
+    usable: tuple[BoostedPhrase, ...]
     report: pb.SpeechContextReport | None
 
 
@@ -109,21 +111,27 @@ def check_phrases(contexts: Sequence[pb.SpeechContext], limits: Limits, recogniz
     if not contexts:
         return Phrases((), None)
     _check_phrase_limits(contexts, limits)
-    phrases = [
+    sent = [
         (pb.RejectedPhrase(context_index=i, phrase_index=j, phrase=phrase), normalize(phrase), _boost(context))
         for i, context in enumerate(contexts)
         for j, phrase in enumerate(context.phrases)
     ]
-    unspellable = set(recognizer.unspellable([text for _, text, _ in phrases]))
-    report, usable = pb.SpeechContextReport(), []
-    for place, text, boost in phrases:
+    unspellable = set(recognizer.unspellable([text for _, text, _ in sent]))
+    report, boosts = pb.SpeechContextReport(), dict[str, float]()
+    for place, text, boost in sent:
         if not text or text in unspellable or _lost_letters(place.phrase):
             place.reason = "the model cannot spell it; write it with the letters a to z, apostrophes and spaces"
-            report.rejected.append(place)
         else:
-            usable.append((text, boost))
-    report.accepted = len(usable)
-    return Phrases(tuple(usable), report)
+            boosts[text] = max(boost, boosts.get(text, 0.0))
+    usable = tuple(BoostedPhrase(text, boost, SIGNAL) for text, boost in boosts.items() if boost > 0)
+    # the graph is kept there: the stream will ask for the same one
+    dropped = {phrase.text: reason for phrase, reason in recognizer.compile(usable).dropped}
+    for place, text, _ in sent:
+        place.reason = place.reason or dropped.get(text, "")
+        if place.reason:
+            report.rejected.append(place)
+    report.accepted = len(sent) - len(report.rejected)
+    return Phrases(usable, report)
 
 
 def _check_phrase_limits(contexts: Sequence[pb.SpeechContext], limits: Limits) -> None:

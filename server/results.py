@@ -9,8 +9,6 @@ from asr.hypothesis import Hypothesis, Result
 from carryover.v1 import recognizer_pb2 as pb
 from server.context_use import Used
 
-PHRASE_SIGNAL = "speech_contexts"
-
 
 def partial(result: Result) -> pb.StreamingRecognitionResult:
     """An interim result."""
@@ -54,18 +52,12 @@ def alternative(hypothesis: Hypothesis, words: bool) -> pb.SpeechRecognitionAlte
 
 def context_info(used: Used, plain: str, phrase_words: Iterable[BiasedWord] = ()) -> pb.ContextInfo:
     """What context did to a result, `plain` being the first transcript without it."""
-    best = used.nbest[0].text.split()
-    by_phrases = [
-        pb.BiasedWord(word=biased.word, phrase=biased.phrase, signal=PHRASE_SIGNAL)
-        for biased in phrase_words
-        if biased.word in best
-    ]
-    by_context = [pb.BiasedWord(word=b.word, phrase=b.phrase, signal=b.signal) for b in used.biased_words]
+    words = [pb.BiasedWord(word=b.word, phrase=b.phrase, signal=b.signal) for b in (*used.biased_words, *phrase_words)]
     return pb.ContextInfo(
         status=used.status,
         changed=used.changed,
         plain_transcript=plain,
-        biased_words=[*by_context, *by_phrases],
+        biased_words=words,
         timings=_timings(used),
         reason=used.reason,
         context_turn_id=used.context.turn if used.context else "",

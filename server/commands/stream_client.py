@@ -98,9 +98,7 @@ def _as_json(result: pb.StreamingRecognitionResult) -> str:
             "confidence": round(best.confidence, 4),
             "start": round(result.start, 3),
             "end": round(result.end, 3),
-            "words": [
-                {"word": w.word, "start": w.start, "end": w.end, "confidence": w.confidence} for w in best.words
-            ],
+            "words": [{"word": w.word, "start": w.start, "end": w.end, "confidence": w.confidence} for w in best.words],
             "alternatives": [{"transcript": a.transcript, "score": round(a.score, 4)} for a in result.alternatives],
             "context": context_summary(result.context),
         }

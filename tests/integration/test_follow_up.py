@@ -9,6 +9,9 @@ import grpc
 import numpy as np
 import pytest
 
+from asr.context.types import Rescored
+from asr.hypothesis import Hypothesis
+from asr.recognizer import Recognizer, StreamOptions
 from carryover.v1 import context_pb2
 from carryover.v1 import recognizer_pb2 as pb
 from context_store import ContextStore, DialogueId
@@ -48,6 +51,42 @@ def test_a_follow_up_is_rescored_with_its_context(workshop: Any, pcm: bytes, dia
         assert info.timings.HasField("trigger_to_ready_ms")
         assert info.timings.HasField("rescore_ms")
         assert not info.reason
+
+
+class Witness:
+    """A rescorer that changes nothing and remembers what it saw."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[Hypothesis, ...]] = []
+
+    def rescore(self, nbest: Any, embedding: Any, force_score: Any) -> Rescored:
+        self.seen.append(tuple(nbest))
+        return Rescored(tuple(nbest))
+
+
+def test_what_the_context_names_is_searched_for(
+    workshop: Any, pcm: bytes, dialogue: str, tiny_model: Any, tiny_tokenizer: Any
+) -> None:
+    """A reading that the plain search has lost comes back by its phrase; the plain result stays as it is."""
+    replica = workshop.start(rescorer=Witness())
+    samples = np.frombuffer(pcm, "<i2").astype(np.float32) / 32768.0
+    wide = Recognizer(tiny_model, tiny_tokenizer, beam=24).open(StreamOptions(nbest=24))
+    texts = [h.text for h in [*wide.accept(samples), *wide.finish()][0].nbest]
+    plain = replica.finals(pcm, max_alternatives=32)
+    known = [a.transcript for a in plain[0].alternatives]
+    lost = next(text for text in texts if text not in known)
+
+    replica.ask(dialogue, "1", lost)
+    replica.wait_for("READY", dialogue)
+    finals = replica.finals(pcm, dialogue_id=dialogue, turn_id="2", max_alternatives=32)
+
+    first = finals[0]
+    assert first.context.status == pb.ContextInfo.APPLIED and not first.context.changed
+    assert first.context.plain_transcript == known[0]
+    assert list(first.alternatives)[: len(known)] == list(plain[0].alternatives)
+    found = {a.transcript: a.from_context for a in first.alternatives}
+    assert found[lost] and not any(found[text] for text in known)
+    assert all(h.bias == 0 for nbest in replica.rescorer.seen for h in nbest)
 
 
 def test_the_encoder_sees_the_dialogue(workshop: Any, dialogue: str) -> None:
@@ -114,9 +153,7 @@ def test_later_events_of_a_turn_make_its_context_anew(workshop: Any, dialogue: s
     replica = workshop.start()
     replica.ask(dialogue, "1", "Meg Bauer")
     replica.wait_for("READY", dialogue)
-    late = context_pb2.Event(
-        event_id="late", entities=context_pb2.Entities(signal="places", entries=["Boston"])
-    )
+    late = context_pb2.Event(event_id="late", entities=context_pb2.Entities(signal="places", entries=["Boston"]))
     replica.record(dialogue, "1", late)
     replica.wait_for("READY", dialogue)
     assert {entry.text for entry in replica.encoder.seen[-1].entries} == {"Meg Bauer", "Boston"}

@@ -11,6 +11,7 @@ import pytest
 
 from asr.errors import AudioError
 from asr.recognizer import Recognizer, StreamOptions
+from asr.search import BoostedPhrase
 from server.encoder_thread import EncoderThread
 from server.engine import AudioLoad, Engine
 from server.errors import LimitError
@@ -40,7 +41,9 @@ def test_many_streams_at_once_are_each_what_they_are_alone(tiny_recognizer: Reco
         engine.close()
         return found
 
-    assert asyncio.run(together()) == alone
+    for found, expected in zip(asyncio.run(together()), alone, strict=True):
+        assert [h.text for h in found] == [h.text for h in expected]
+        assert [h.score for h in found] == pytest.approx([h.score for h in expected], abs=1e-3)
 
 
 def test_the_bound_on_streams(tiny_recognizer: Recognizer) -> None:
@@ -74,6 +77,10 @@ def test_waiting_for_a_pause_ends_with_the_pause_or_in_time() -> None:
     assert answers == [True]
 
 
+def _no_graph(embedding: Any) -> None:
+    return None
+
+
 def test_the_encoder_waits_for_audio_but_not_for_ever() -> None:
     load, seen = AudioLoad(), []
 
@@ -85,7 +92,7 @@ def test_the_encoder_waits_for_audio_but_not_for_ever() -> None:
             return context
 
     async def run() -> None:
-        patient, hasty = EncoderThread(Encoder(), load, 60), EncoderThread(Encoder(), load, 0.01)
+        patient, hasty = EncoderThread(Encoder(), _no_graph, load, 60), EncoderThread(Encoder(), _no_graph, load, 0.01)
         with load.working():
             waiting = asyncio.ensure_future(patient.encode("patient"))  # type: ignore[arg-type]
             await hasty.encode("hasty")  # type: ignore[arg-type]
@@ -96,3 +103,92 @@ def test_the_encoder_waits_for_audio_but_not_for_ever() -> None:
 
     asyncio.run(run())
     assert seen == ["hasty", "patient"]
+
+
+def test_phrases_that_cannot_be_compiled_cost_no_context() -> None:
+    def broken(embedding: Any) -> Any:
+        raise RuntimeError("secret words")
+
+    async def run() -> None:
+        thread = EncoderThread(None, broken, AudioLoad(), 0.0)  # type: ignore[arg-type]
+        assert await thread.compile(None) is None  # type: ignore[arg-type]
+        thread.close()
+
+    asyncio.run(run())
+
+
+def test_one_long_stream_lets_others_in_between(tiny_recognizer: Recognizer, speech: Any) -> None:
+    """A file that is sent at once is recognised chunk by chunk: a short stream that comes later is done before it."""
+
+    async def run() -> list[str]:
+        engine = Engine(tiny_recognizer, workers=1, max_streams=2, metrics=Metrics())
+        done: list[str] = []
+
+        async def one(name: str, samples: Any) -> None:
+            with engine.open(StreamOptions(endpointing=False)) as stream:
+                await stream.accept(samples)
+                await stream.finish()
+                done.append(name)
+
+        await asyncio.gather(one("long", np.tile(speech, 10)), one("short", speech[:8000]))
+        engine.close()
+        return done
+
+    assert asyncio.run(run()) == ["short", "long"]
+
+
+def test_a_cancelled_stream_leaves_the_others_alone(tiny_recognizer: Recognizer, speech: Any) -> None:
+    expected = tiny_recognizer.recognize(speech[:24_000]).nbest[0].text
+
+    async def run() -> None:
+        engine = Engine(tiny_recognizer, workers=1, max_streams=4, metrics=Metrics())
+
+        async def one() -> str:
+            with engine.open(StreamOptions(endpointing=False)) as stream:
+                await stream.accept(speech[:24_000])
+                return str((await stream.finish())[-1].nbest[0].text)
+
+        doomed, *others = [asyncio.ensure_future(one()) for _ in range(3)]
+        while engine.streams < 3:
+            await asyncio.sleep(0)
+        doomed.cancel()
+        assert await asyncio.gather(*others) == [expected] * 2
+        with pytest.raises(asyncio.CancelledError):
+            await doomed
+        assert engine.streams == 0
+        engine.close()
+
+    asyncio.run(run())
+
+
+def test_a_context_that_breaks_the_search_costs_no_word(
+    tiny_recognizer: Recognizer, speech: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Recognition goes on without it, and no other stream of the batch notices."""
+    expected = tiny_recognizer.recognize(speech[:24_000])
+    search = tiny_recognizer._search
+
+    def broken(encoded: Any, rows: Any) -> Any:
+        if any(row.graph is not None for row in rows):
+            raise RuntimeError("secret words")
+        return search(encoded, rows)
+
+    monkeypatch.setattr(tiny_recognizer, "_search", broken)
+    graph = tiny_recognizer.compile([BoostedPhrase("call meg", 9.0)])
+
+    async def run() -> list[Any]:
+        engine = Engine(tiny_recognizer, workers=1, max_streams=4, metrics=Metrics())
+
+        async def one(graph: Any) -> Any:
+            with engine.open(StreamOptions(endpointing=False)) as stream:
+                stream.set_context(graph)
+                await stream.accept(speech[:24_000])
+                return (await stream.finish())[-1]
+
+        found = await asyncio.gather(one(graph), one(None))
+        engine.close()
+        return found
+
+    for found in asyncio.run(run()):
+        assert [h.text for h in found.nbest] == [h.text for h in expected.nbest]
+        assert found.biased == ()

@@ -1,0 +1,163 @@
+"""How long callers wait: streams in real time against a server process of its own, over a socket."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import re
+import resource
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import IO, Any
+
+import grpc
+import numpy as np
+
+from carryover.v1 import recognizer_pb2 as pb
+from carryover.v1.recognizer_pb2_grpc import RecognizerStub
+from server.client import pieces, recognise
+from server.engine import Samples
+
+PERCENTILES = (50, 95, 99)
+_FRAME_S = 0.02
+_QUIET = 0.05
+"""Of the loudest frame's amplitude: what is below it, before and after everything else, is not speech."""
+
+
+class BenchmarkError(Exception):
+    """The server did not start, or did not answer. The message says what happened."""
+
+
+@dataclass(frozen=True)
+class Clip:
+    """Something to say. starts_s: where speech begins in it; it ends where the samples do."""
+
+    samples: Samples
+    rate: int
+    starts_s: float
+
+    @classmethod
+    def of(cls, samples: Samples, rate: int) -> Clip:
+        """A recording, cut where its speech ends."""
+        size = max(1, int(rate * _FRAME_S))
+        frames = samples[: len(samples) // size * size].reshape(-1, size)
+        loud = np.sqrt((frames**2).mean(1)) if len(frames) else np.zeros(1)
+        speech = np.flatnonzero(loud >= _QUIET * loud.max())
+        first, last = (int(speech[0]), int(speech[-1])) if len(speech) else (0, len(frames) - 1)
+        return cls(samples[: (last + 1) * size], rate, first * _FRAME_S)
+
+
+@dataclass
+class Waits:
+    """Milliseconds: from the start of speech to the first interim result with words in it, and from the client's
+    half-close to the last final result."""
+
+    first_partial: list[float] = field(default_factory=list)
+    final: list[float] = field(default_factory=list)
+
+    def summary(self) -> dict[str, Any]:
+        """Percentiles of both, and of how many utterances."""
+        named = {"first_partial_ms": self.first_partial, "final_ms": self.final}
+        return {name: _percentiles(values) for name, values in named.items()} | {"utterances": len(self.final)}
+
+
+def _percentiles(values: Sequence[float]) -> dict[str, float | None]:
+    return {f"p{p}": round(float(np.percentile(values, p)), 1) if values else None for p in PERCENTILES}
+
+
+@contextmanager
+def server_process(settings: dict[str, str]) -> Iterator[int]:
+    """A server of its own on a free port, while inside; its port. settings: environment variables. Raises
+    BenchmarkError."""
+    command = [sys.executable, "-P", "-m", "server.commands.serve", "--port", "0"]
+    environment = {**os.environ, "CARRYOVER_LOG_LEVEL": "ERROR", **settings}
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
+    assert process.stderr is not None
+    try:
+        port = _port(process.stderr)
+        threading.Thread(target=process.stderr.read, daemon=True).start()  # what it logs must not fill the pipe
+        yield port
+    finally:
+        process.terminate()
+        try:
+            process.wait(timeout=30)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _port(stderr: IO[str]) -> int:
+    said = []
+    for line in stderr:
+        said.append(line.strip())
+        if found := re.search(r"listening on \S+:(\d+)", line):
+            return int(found[1])
+    raise BenchmarkError("the server did not start: " + " ".join(said[-1:]))
+
+
+def peak_memory_mb() -> float:
+    """The most memory that a child process that has ended ever held."""
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+    return round(peak / (1 << 20 if sys.platform == "darwin" else 1 << 10), 1)
+
+
+async def measure(
+    port: int, clips: Sequence[Clip], streams: int, seconds: float, on_utterance: Callable[[], None]
+) -> Waits:
+    """So many callers at once, each saying clip after clip in real time, begun at different moments.
+
+    Raises BenchmarkError when a call fails.
+    """
+    waits, ends_s = Waits(), time.monotonic() + seconds
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        stub: Any = RecognizerStub(channel)  # type: ignore[no-untyped-call]
+        longest = max(len(clip.samples) / clip.rate for clip in clips)
+
+        async def caller(number: int) -> None:
+            await asyncio.sleep(longest * number / streams)
+            for turn in itertools.count(number):
+                await _say(stub, clips[turn % len(clips)], waits)
+                on_utterance()
+                if time.monotonic() >= ends_s:
+                    return
+
+        try:
+            await asyncio.gather(*map(caller, range(streams)))
+        except grpc.aio.AioRpcError as error:
+            raise BenchmarkError(f"a stream ended with {error.code().name}: {error.details()}") from None
+    return waits
+
+
+async def warm_up(port: int, clips: Sequence[Clip]) -> None:
+    """One utterance that is not counted."""
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        await _say(RecognizerStub(channel), clips[0], Waits())  # type: ignore[no-untyped-call]
+
+
+async def _say(stub: Any, clip: Clip, waits: Waits) -> None:
+    config = pb.StreamingConfig(encoding=pb.LINEAR16, sample_rate_hertz=clip.rate, interim_results=True)
+    began_s = time.monotonic()
+    closed_s = 0.0
+    first_s: float | None = None
+
+    async def audio() -> AsyncIterator[bytes]:
+        nonlocal closed_s
+        async for piece in pieces(clip.samples, clip.rate, real_time=True):
+            yield piece
+        closed_s = time.monotonic()
+
+    def result(found: pb.StreamingRecognitionResult) -> None:
+        nonlocal first_s
+        if first_s is None and found.alternatives[0].transcript:
+            first_s = time.monotonic()
+
+    await recognise(stub, config, audio(), result)
+    waits.final.append((time.monotonic() - closed_s) * 1000)
+    if first_s is not None:
+        waits.first_partial.append((first_s - began_s - clip.starts_s) * 1000)

@@ -1,0 +1,146 @@
+"""Dynamic batching: who is recognised with whom, and what one stream's trouble is to the others."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
+
+import pytest
+
+from server.batcher import Batcher
+from server.metrics import Metrics
+
+PATIENCE_S = 30.0
+
+
+class Recogniser:
+    """Streams are names; a stream's result is its name. Can be held up, and fails for the streams in `guilty`."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[str]] = []
+        self.guilty: set[str] = set()
+        self.go_on = threading.Event()
+        self.go_on.set()
+
+    def advance(self, streams: Sequence[str]) -> list[Any]:
+        assert self.go_on.wait(PATIENCE_S)
+        self.batches.append(list(streams))
+        for stream in streams:
+            if stream in self.guilty:
+                raise ValueError(stream)
+        return [[stream] for stream in streams]
+
+
+def batcher(recogniser: Recogniser, **changed: Any) -> Batcher:
+    async def run(work: Callable[..., Any], streams: Any) -> Any:
+        return await asyncio.to_thread(work, streams)
+
+    settings = {"workers": 1, "max_batch": 4, "wait_s": 0.0, "metrics": Metrics(), **changed}
+    return Batcher(recogniser.advance, run, **settings)
+
+
+async def begun(recogniser: Recogniser, tasks: Sequence[Coroutine[Any, Any, Any]]) -> list[asyncio.Task[Any]]:
+    """The tasks, once each of them waits."""
+    futures = [asyncio.create_task(task) for task in tasks]
+    await asyncio.sleep(0)
+    return futures
+
+
+def test_what_waits_while_a_batch_runs_is_the_next_batch_oldest_first() -> None:
+    async def run(recogniser: Recogniser) -> None:
+        batches = batcher(recogniser)
+        recogniser.go_on.clear()
+        tasks = await begun(recogniser, [batches.advance(name) for name in "abcdef"])
+        recogniser.go_on.set()
+        assert await asyncio.gather(*tasks) == [[name] for name in "abcdef"]
+
+    recogniser = Recogniser()
+    asyncio.run(run(recogniser))
+    assert recogniser.batches == [["a"], ["b", "c", "d", "e"], ["f"]]
+
+
+def test_idle_workers_share() -> None:
+    async def run(recogniser: Recogniser) -> None:
+        batches = batcher(recogniser, workers=2, wait_s=PATIENCE_S)
+        with batches.coming():  # as if more were on their way
+            tasks = await begun(recogniser, [batches.advance(name) for name in "ab"])
+        await asyncio.gather(*tasks)
+
+    recogniser = Recogniser()
+    asyncio.run(run(recogniser))
+    assert sorted(recogniser.batches) == [["a"], ["b"]]
+
+
+def test_a_chunk_waits_for_audio_that_is_coming_in_but_not_for_long() -> None:
+    async def run(recogniser: Recogniser) -> None:
+        patient, hasty = batcher(recogniser, wait_s=PATIENCE_S), batcher(recogniser, wait_s=0.01)
+        with hasty.coming():
+            await hasty.advance("hasty")
+        with patient.coming():
+            first = (await begun(recogniser, [patient.advance("first")]))[0]
+            await asyncio.sleep(0.02)
+            assert not first.done()
+            second = (await begun(recogniser, [patient.advance("second")]))[0]
+        await asyncio.gather(first, second)
+
+    recogniser = Recogniser()
+    asyncio.run(run(recogniser))
+    assert recogniser.batches == [["hasty"], ["first", "second"]]
+
+
+def test_only_the_guilty_stream_fails() -> None:
+    async def run(recogniser: Recogniser) -> list[Any]:
+        batches = batcher(recogniser)
+        recogniser.go_on.clear()
+        tasks = await begun(recogniser, [batches.advance(name) for name in ["first", "good", "bad", "fine"]])
+        recogniser.go_on.set()
+        answers = await asyncio.gather(*tasks, return_exceptions=True)
+        assert await batches.advance("later") == ["later"]
+        return answers
+
+    recogniser = Recogniser()
+    recogniser.guilty = {"bad"}
+    first, good, error, fine = asyncio.run(run(recogniser))
+    assert (first, good, fine) == (["first"], ["good"], ["fine"])
+    assert isinstance(error, ValueError) and str(error) == "bad"
+
+
+def test_who_is_cancelled_leaves_the_queue_and_holds_up_nobody() -> None:
+    async def run(recogniser: Recogniser) -> None:
+        batches = batcher(recogniser)
+        recogniser.go_on.clear()
+        running, waiting, other = await begun(recogniser, [batches.advance(name) for name in "abc"])
+        running.cancel()
+        waiting.cancel()
+        recogniser.go_on.set()
+        assert await other == ["c"]
+        for task in (running, waiting):
+            with pytest.raises(asyncio.CancelledError):
+                await task
+
+    recogniser = Recogniser()
+    asyncio.run(run(recogniser))
+    assert recogniser.batches == [["a"], ["c"]]
+
+
+def test_a_long_queue_is_fair() -> None:
+    """Streams with much audio at once take turns."""
+
+    async def run(recogniser: Recogniser) -> None:
+        batches = batcher(recogniser, max_batch=2)
+
+        async def chunks(name: str) -> None:
+            for _ in range(3):
+                await batches.advance(name)
+
+        await asyncio.gather(*map(chunks, "abcd"))
+
+    recogniser = Recogniser()
+    asyncio.run(run(recogniser))
+    order = [name for batch in recogniser.batches for name in batch]
+    assert len(order) == 12
+    for name in "abcd":
+        turns = [i for i, other in enumerate(order) if other == name]
+        assert all(later - earlier <= 5 for earlier, later in zip(turns, turns[1:], strict=False))
