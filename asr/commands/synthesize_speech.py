@@ -1,38 +1,60 @@
-"""Synthesise training speech (names, commands, prose) with espeak-ng and flite."""
+"""Synthesise training speech: names, commands, prose."""
 
 from __future__ import annotations
 
-import shutil
+import math
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.progress import Progress
 
+from asr.commands.terminal import Bars, give_up, warn
+from asr.errors import AsrError, ModelError
 from asr.training.synthesis import synthesize
+from asr.training.voices import Engine, Espeak, Flite, Piper
 
-console = Console(stderr=True)
+app = typer.Typer(add_completion=False)
 
 
+def choose_engines(names: str, piper_voice: list[Path]) -> list[Engine]:
+    """
+    Raises:
+        ModelError: an engine is unknown or missing.
+    """
+    known: dict[str, type[Espeak] | type[Flite]] = {"espeak": Espeak, "flite": Flite}
+    wanted = [name.strip() for name in names.split(",") if name.strip()]
+    if unknown := [name for name in wanted if name not in known]:
+        raise ModelError(f"engine {unknown[0]!r} is not known; use {', '.join(known)}, and --piper-voice")
+    engines: list[Engine] = [known[name]() for name in wanted]
+    engines += [Piper(path) for path in piper_voice]
+    if not engines:
+        raise ModelError("no engine: name one, or give --piper-voice")
+    return engines
+
+
+@app.command()
 def main(
-    data: Annotated[Path, typer.Option(help="Folder with text/.")],
-    out: Annotated[Path, typer.Option(help="Folder for the manifest and its shard; outside the repository.")],
+    data: Annotated[Path, typer.Option(help="Folder with text/.", show_default=False)],
+    out: Annotated[Path, typer.Option(help="Folder for manifest and shards; outside the repository.")],
     count: Annotated[int, typer.Option(help="Utterances.")] = 2000,
     seed: Annotated[int, typer.Option(help="The same seed says the same.")] = 1,
+    engines: Annotated[str, typer.Option(help="Comma-separated: espeak, flite; may be empty.")] = "espeak,flite",
+    piper_voice: Annotated[list[Path] | None, typer.Option(help="A Piper voice's .onnx; may be repeated.")] = None,
+    minutes: Annotated[float, typer.Option(help="Stop after so long, with what there is.")] = math.inf,
 ) -> None:
-    """Writes OUT/synthesis-train.jsonl.gz and OUT/synthesis-train-00.tar, for `train_acoustic --extra`."""
-    missing = [name for name in ("espeak-ng", "flite") if shutil.which(name) is None]
-    if missing:
-        console.print(f"{' and '.join(missing)} not found: install the Debian packages of that name", style="red")
-        raise typer.Exit(1)
-    with Progress(console=console) as bar:
-        task = bar.add_task("speaking", total=count)
-        failed = synthesize(data, out, count, seed, lambda done: bar.update(task, completed=done))
+    """Writes OUT/synthesis-train.jsonl.gz and OUT/synthesis-train-NN.tar, for `train_acoustic --extra` and
+    `prepare_speech --extra`. Names of dev and test are never said. Run it again to go on behind the last whole shard.
+    """
+    try:
+        chosen = choose_engines(engines, piper_voice or [])
+        with Bars() as bars:
+            failed = synthesize(data, out, count, seed, chosen, limit_s=60 * minutes, progress=bars.show)
+    except (AsrError, OSError) as error:
+        give_up(error)
     for line in failed:
-        console.print(line, style="yellow")
+        warn(line)
     print(out / "synthesis-train.jsonl.gz")
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    app()

@@ -1,29 +1,29 @@
-"""Synthesised training speech from what a machine has: espeak-ng and flite, many voices, names and commands.
-
-Poor voices, but they say names that no corpus has, and they are what a demo without recordings speaks with.
-"""
+"""Synthesised training speech: names, commands and prose in many voices (`voices.py`)."""
 
 from __future__ import annotations
 
 import hashlib
 import io
+import math
 import subprocess
 import tarfile
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import soundfile
-import soxr
 
-from asr.audio import SAMPLE_RATE
-from asr.jsonl import text_lines, write_objects
+from asr.audio import SAMPLE_RATE, Samples
+from asr.jsonl import read_objects, text_lines, write_objects
 from asr.text import normalize
+from asr.training.speech import Progress
+from asr.training.voices import Engine
 
-ESPEAK_VOICES = [f"{accent}+{v}" for accent in ("en-us", "en-gb", "en-gb-scotland") for v in
-                 ("m1", "m2", "m3", "m4", "m5", "m6", "m7", "f1", "f2", "f3", "f4", "f5")]  # fmt: skip
-FLITE_VOICES = ["awb", "kal16", "rms", "slt"]
 CARRIERS = ["{}"] * 6 + ["call {}", "{} please", "text {}", "i meant {}", "message {} please", "no {}", "phone {}"]
+COMMON_WORDS = 5000
 
 
 def of_train(name: str) -> bool:
@@ -31,8 +31,9 @@ def of_train(name: str) -> bool:
     return hashlib.md5(name.lower().encode()).digest()[0] % 10 < 8
 
 
-def _column(path: Path, most: int) -> list[str]:
-    return [line.split("\t")[0].strip() for line in text_lines(path)][1 : most + 1]
+def _column(path: Path, most: int | None = None) -> list[str]:
+    """The first column below the header, at most so many rows."""
+    return [line.split("\t")[0].strip() for line in islice(text_lines(path), 1, most and most + 1)]
 
 
 def spoken_commands(data: Path) -> Iterator[list[str]]:
@@ -46,62 +47,97 @@ def prose(data: Path) -> list[str]:
     return [line.split("\t")[0] for line in text_lines(data / "text/prose/prompts.tsv.gz")]
 
 
+def held_out_names(data: Path) -> set[str]:
+    """Names of dev and test, in lower case, without those that are common words too ("will", "rose")."""
+    folder = data / "text/names"
+    names = {n.lower() for kind in ("given_names", "surnames") for n in _column(folder / f"{kind}.tsv.gz")}
+    return {n for n in names if not of_train(n)} - set(_column(data / "text/wordfreq.tsv.gz", COMMON_WORDS))
+
+
 def prompts(data: Path, count: int, rng: np.random.Generator) -> list[str]:
     """Texts to say: half names alone and in short commands, half commands and prose; train parts only."""
     given = [n for n in _column(data / "text/names/given_names.tsv.gz", 4000) if of_train(n)]
     family = [n for n in _column(data / "text/names/surnames.tsv.gz", 8000) if of_train(n)]
     commands = [text for of_file in spoken_commands(data) for text in of_file] + prose(data)
+    held_out = held_out_names(data)
     out: dict[str, None] = {}
     while len(out) < count:
         first, last = str(rng.choice(given)), str(rng.choice(family))
         name = [first, last, last, f"{first} {last}"][rng.integers(4)]
         spoken = str(rng.choice(CARRIERS)).format(name) if rng.random() < 0.5 else commands[rng.integers(len(commands))]
         text = normalize(spoken)
-        if text and len(text) < 90 and of_train(f"{first} {last}"):
+        if text and len(text) < 90 and of_train(f"{first} {last}") and held_out.isdisjoint(text.split()):
             out[text] = None
     return list(out)
 
 
-def say(text: str, voice: str, speed: float, pitch: int) -> np.ndarray:
-    """(n,) float32 at 16 kHz; voice is `espeak/NAME` or `flite/NAME`, speed 1 is usual, pitch 0 to 99 (espeak)."""
-    engine, name = voice.split("/")
-    if engine == "espeak":
-        command = ["espeak-ng", "-v", name, "-s", str(int(165 * speed)), "-p", str(pitch), "--stdout", text]
-        wave = subprocess.run(command, check=True, capture_output=True).stdout
-    else:
-        stretch = f"duration_stretch={1 / speed:.2f}"
-        command = ["flite", "-voice", name, "--setf", stretch, "-t", text, "-o", "/dev/stdout"]
-        wave = subprocess.run(command, check=True, capture_output=True).stdout
-    start = wave.index(b"data") + 8  # streamed headers carry no length
-    rate = int.from_bytes(wave[24:28], "little")
-    samples = np.frombuffer(wave[start : start + (len(wave) - start) // 2 * 2], "<i2").astype(np.float32) / 32768
-    return soxr.resample(samples, rate, SAMPLE_RATE).astype(np.float32)
-
-
 def synthesize(
-    data: Path, out: Path, count: int, seed: int, progress: Callable[[int], None] = lambda _: None
+    data: Path,
+    out: Path,
+    count: int,
+    seed: int,
+    engines: Sequence[Engine],
+    *,
+    per_shard: int = 1000,
+    limit_s: float = math.inf,
+    progress: Progress = lambda *_: None,
 ) -> list[str]:
-    """Writes OUT/synthesis-train.jsonl.gz and its shard; returns what could not be said."""
-    rng, failed, lines = np.random.default_rng(seed), [], []
+    """Writes OUT/synthesis-train.jsonl.gz and its shards; returns what this run could not say.
+
+    Every utterance's voice, speed and pitch follow from the seed and its number. A shard is whole or not there; run
+    again, it goes on behind the last one. The manifest names the shards that are there.
+
+    Args:
+        engines: which voices; their shares say how often. per_shard: utterances of a shard.
+        limit_s: after so many seconds the last shard is closed where it is, and what it lacks is left out for good.
+    """
     out.mkdir(parents=True, exist_ok=True)
-    with tarfile.open(out / "synthesis-train-00.tar", "w") as tar:
-        for i, text in enumerate(prompts(data, count, rng)):
-            engine, voices = ("flite", FLITE_VOICES) if rng.random() < 0.3 else ("espeak", ESPEAK_VOICES)
-            voice = f"{engine}/{rng.choice(voices)}"
-            progress(i + 1)
-            try:
-                samples = say(text, voice, rng.uniform(0.8, 1.2), int(rng.integers(20, 80)))
-            except (subprocess.CalledProcessError, ValueError) as error:
-                failed.append(f"{voice}: {error}")
-                continue
-            flac = io.BytesIO()
-            soundfile.write(flac, samples, SAMPLE_RATE, format="FLAC", subtype="PCM_16")
-            member = tarfile.TarInfo(f"synthesis-{i:05d}.flac")
-            member.size = len(flac.getvalue())
-            flac.seek(0)
-            tar.addfile(member, flac)
-            audio = {"shard": "synthesis-train-00.tar", "member": member.name}
-            lines.append({"id": f"synthesis-{i:05d}", "audio": audio, "text": text, "speaker": voice,
-                          "duration_s": len(samples) / SAMPLE_RATE, "source": voice.split("/")[0]})  # fmt: skip
-    write_objects(out / "synthesis-train.jsonl.gz", lines)
+    texts = prompts(data, count, np.random.default_rng(seed))
+    failed: list[str] = []
+    started = time.monotonic()
+    for first in range(0, count, per_shard):
+        shard = out / f"synthesis-train-{first // per_shard:02d}.tar"
+        if shard.with_suffix(".jsonl").exists():
+            continue
+        if time.monotonic() - started > limit_s:
+            break
+        lines = []
+        with tarfile.open(shard.with_suffix(".part"), "w") as tar:
+            for number in range(first, min(count, first + per_shard)):
+                if time.monotonic() - started > limit_s:
+                    break
+                progress("speaking", number + 1, count)
+                rng = np.random.default_rng([seed, number])
+                engine = _draw(engines, rng)
+                voice = str(rng.choice(engine.voices))
+                try:
+                    samples = engine.say(texts[number], voice, rng)
+                except (subprocess.CalledProcessError, ValueError) as error:
+                    failed.append(f"{engine.name}/{voice}: {error}")
+                    continue
+                lines.append(_add(tar, shard.name, f"synthesis-{number:05d}", texts[number], engine, voice, samples))
+        shard.with_suffix(".part").replace(shard)
+        write_objects(shard.with_suffix(".jsonl"), lines)
+    parts = sorted(out.glob("synthesis-train-*.jsonl"))
+    write_objects(out / "synthesis-train.jsonl.gz", (line for part in parts for line in read_objects(part)))
     return failed
+
+
+def _draw(engines: Sequence[Engine], rng: np.random.Generator) -> Engine:
+    shares = np.array([engine.share for engine in engines])
+    return engines[int(rng.choice(len(engines), p=shares / shares.sum()))]
+
+
+def _add(
+    tar: tarfile.TarFile, shard: str, name: str, text: str, engine: Engine, voice: str, samples: Samples
+) -> dict[str, Any]:
+    """Adds a recording to its shard and returns its line of the manifest."""
+    file = io.BytesIO()
+    soundfile.write(file, samples, SAMPLE_RATE, format="OGG", subtype="OPUS")
+    member = tarfile.TarInfo(f"{name}.opus")
+    member.size = len(file.getvalue())
+    file.seek(0)
+    tar.addfile(member, file)
+    return {"id": f"{name}-{engine.name}", "audio": {"shard": shard, "member": member.name}, "text": text,
+            "speaker": f"{engine.name}/{voice}", "duration_s": len(samples) / SAMPLE_RATE,
+            "source": engine.name}  # fmt: skip

@@ -1,0 +1,101 @@
+"""Synthesised training speech: repeatable, resumable, without names of dev and test."""
+
+from __future__ import annotations
+
+import gzip
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from asr.audio import Samples
+from asr.commands import synthesize_speech
+from asr.jsonl import read_objects
+from asr.training.speech import SpeechCache
+from asr.training.synthesis import held_out_names, of_train, prompts, synthesize
+from asr.training.voices import Espeak, Piper
+
+HELD_OUT = next(name for name in ("meg", "pia", "ada", "ida", "eva", "zoe", "amy", "una") if not of_train(name))
+
+
+class Tones:
+    """Says every text as a tone as long as the text; cannot say q."""
+
+    name, voices, share = "tones", ("low", "high"), 1.0
+
+    def say(self, text: str, voice: str, rng: np.random.Generator) -> Samples:
+        if "q" in text:
+            raise ValueError("no q")
+        pitch = {"low": 200, "high": 900}[voice] * rng.uniform(0.9, 1.1)
+        return (0.3 * np.sin(2 * np.pi * pitch * np.arange(1600 * len(text)) / 16_000)).astype(np.float32)
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    names = [f"{a}{b}" for a in ("mar", "lin", "tor", "queb", "sal") for b in ("a", "en", "ito", "win", "ley", "os")]
+    texts = {
+        "names/given_names.tsv.gz": ["name\tcount", f"{HELD_OUT.title()}\t1", *(f"{n.title()}\t1" for n in names)],
+        "names/surnames.tsv.gz": ["name\tcount", *(f"{n.title()}son\t1" for n in names)],
+        "commands/some.txt.gz": ["turn on the lights\ttrain\tx", "never say this\ttest\tx"],
+        "prose/prompts.tsv.gz": ["it was a dark night\tIt was a dark night.\tx", f"so said {HELD_OUT}\tSo.\tx"],
+        "wordfreq.tsv.gz": ["word\tzipf", "the\t7", "night\t5"],
+    }
+    for name, lines in texts.items():
+        path = tmp_path / "data/text" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(gzip.compress("\n".join(lines).encode()))
+    return tmp_path / "data"
+
+
+def test_prompts_hold_no_names_of_dev_and_test(data: Path) -> None:
+    said = prompts(data, 60, np.random.default_rng(0))
+    assert len(set(said)) == 60 and "never say this" not in said
+    assert {"turn on the lights", "it was a dark night"} <= set(said)
+    held_out = held_out_names(data)
+    assert HELD_OUT in held_out and not {word for text in said for word in text.split()} & held_out
+
+
+def test_it_speaks_resumes_and_is_what_training_reads(data: Path, tmp_path: Path) -> None:
+    failed = synthesize(data, tmp_path / "a", 25, 3, [Tones()], per_shard=10)
+    lines = list(read_objects(tmp_path / "a/synthesis-train.jsonl.gz"))
+    assert len(lines) + len(failed) == 25 and 0 < len(failed) < 10 and "no q" in failed[0]
+    assert {line["speaker"] for line in lines} == {"tones/low", "tones/high"}
+    cache = SpeechCache([tmp_path / "a/synthesis-train.jsonl.gz"], tmp_path / "cache")
+    assert [u.text for u in cache.utterances] == [line["text"] for line in lines]
+    assert cache.utterances[0].corpus == "synthesis"
+
+    stopped = synthesize(data, tmp_path / "b", 25, 3, [Tones()], per_shard=10, limit_s=0)
+    assert stopped == [] and not list(read_objects(tmp_path / "b/synthesis-train.jsonl.gz"))
+    synthesize(data, tmp_path / "b", 25, 3, [Tones()], per_shard=10)
+    (tmp_path / "b/synthesis-train-01.jsonl").unlink()
+    kept = (tmp_path / "b/synthesis-train-02.tar").read_bytes()
+    synthesize(data, tmp_path / "b", 25, 3, [Tones()], per_shard=10)
+    assert list(read_objects(tmp_path / "b/synthesis-train.jsonl.gz")) == lines
+    assert (tmp_path / "b/synthesis-train-02.tar").read_bytes() == kept
+    with tarfile.open(tmp_path / "b/synthesis-train-01.tar") as tar:
+        assert len(tar.getnames()) == sum("train-01" in line["audio"]["shard"] for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [(("--engines", "siri"), "'siri' is not known"), (("--engines", ""), "no engine"),
+     (("--engines", "", "--piper-voice", "absent.onnx"), "absent.onnx|piper-tts is not installed")],
+)  # fmt: skip
+def test_the_command_says_what_is_missing(data: Path, tmp_path: Path, options: tuple[str, ...], reason: str) -> None:
+    arguments = ["--data", str(data), "--out", str(tmp_path / "out"), *options]
+    result = CliRunner().invoke(synthesize_speech.app, arguments)
+    assert result.exit_code == 2 and any(part in result.stderr for part in reason.split("|"))
+
+
+def test_a_missing_program_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(ValueError, match="espeak-ng not found"):
+        Espeak()
+
+
+def test_piper_needs_its_voice(tmp_path: Path) -> None:
+    pytest.importorskip("piper")
+    with pytest.raises(ValueError, match="onnx.json beside it"):
+        Piper(tmp_path / "absent.onnx")
