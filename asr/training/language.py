@@ -69,14 +69,22 @@ def _windows(flat: Ints, length: int, bits: int) -> tuple[Ints, npt.NDArray[np.b
     return gram, whole
 
 
-def _find(sorted_keys: Ints, keys: Ints) -> tuple[Ints, npt.NDArray[np.bool_]]:
-    at = np.searchsorted(sorted_keys, keys).clip(max=max(0, len(sorted_keys) - 1))
-    return at, (sorted_keys[at] == keys) if len(sorted_keys) else np.zeros(len(keys), np.bool_)
+def _look_up(sorted_keys: Ints, values: Floats, keys: Ints, default: Floats | float) -> Floats:
+    """values[i] where sorted_keys[i] is the key, elsewhere the default."""
+    if not len(sorted_keys):
+        return np.zeros(len(keys)) + default
+    at = np.searchsorted(sorted_keys, keys).clip(max=len(sorted_keys) - 1)
+    return np.where(sorted_keys[at] == keys, values[at], default)
 
 
 def _starts(values: Ints) -> Ints:
     """Where runs of equal values begin."""
     return np.flatnonzero(np.diff(values, prepend=values[:1] - 1))
+
+
+def _sums(values: Floats | Ints, starts: Ints) -> Floats:
+    """Sums of runs."""
+    return np.add.reduceat(values, starts).astype(float) if len(starts) else np.zeros(0)
 
 
 def _discounts(counts: Ints) -> Floats:
@@ -104,9 +112,9 @@ def _count(flat: Ints, order: int, bits: int) -> list[tuple[Ints, Ints, Ints]]:
             out.append((gram, count, count))
             continue
         suffix, before = np.unique(raw[length][0] & ((1 << bits * length) - 1), return_counts=True)
-        at, found = _find(suffix, gram)
         begins = gram >> bits * (length - 1) == EDGE if length > 1 else np.zeros(len(gram), np.bool_)
-        out.append((gram, count, np.where(found & ~begins, before[at], count)))
+        varied = _look_up(suffix, before.astype(float), gram, 1.0).astype(np.int64)
+        out.append((gram, count, np.where(begins, count, varied)))
     return out
 
 
@@ -138,8 +146,8 @@ def train_kneser_ney(texts: Sequence[Sequence[int]], vocab_size: int, order: int
             levels.append(Level(np.arange(vocab_size), prob, none, none.astype(float), share))
             continue
         starts = _starts(gram >> bits)
-        total_of = np.add.reduceat(smoothed, starts).astype(float)
-        back_off = np.add.reduceat(discount, starts) / total_of
+        total_of = _sums(smoothed, starts)
+        back_off = _sums(discount, starts) / total_of
         of = (np.cumsum(np.isin(np.arange(len(gram)), starts, assume_unique=True)) - 1)[kept]
         lower = levels[-1].prob[np.searchsorted(levels[-1].gram, gram[kept] & ((1 << bits * (length - 1)) - 1))]
         prob = (smoothed - discount)[kept] / total_of[of] + back_off[of] * lower
@@ -148,37 +156,6 @@ def train_kneser_ney(texts: Sequence[Sequence[int]], vocab_size: int, order: int
             Level(gram[kept], prob, (gram >> bits)[starts][used], back_off[used], count[kept] / (len(flat) - 1))
         )
     return BackOffModel(tuple(levels), bits)
-
-
-def token_probabilities(model: BackOffModel, flat: Ints) -> Floats:
-    """P of each token of `join_texts`'s sequence but its first edge, given what is before it in its text."""
-    prob = model.levels[0].prob[flat[1:]]
-    for length, level in enumerate(model.levels[1:], 2):
-        gram, whole = _windows(flat, length, model.bits)
-        at, found = _find(level.gram, gram[whole])
-        context, known = _find(level.context, gram[whole] >> model.bits)
-        last = np.flatnonzero(whole) + length - 2
-        prob[last] = np.where(found, level.prob[at], prob[last] * np.where(known, level.back_off[context], 1.0))
-    return prob
-
-
-def _text_scores(model: BackOffModel, flat: Ints) -> Floats:
-    """log P of each text of `join_texts`'s sequence."""
-    return np.add.reduceat(np.log(token_probabilities(model, flat)), np.flatnonzero(flat[:-1] == EDGE))
-
-
-def fit_shares(models: Sequence[BackOffModel], sets: Sequence[Sequence[Sequence[int]]], rounds: int = 50) -> Floats:
-    """Each source's share of the texts that makes held-out texts likeliest (expectation maximisation).
-
-    Each set of texts counts alike, whatever its size.
-    """
-    scores = [np.stack([_text_scores(m, join_texts(texts)) for m in models]) for texts in sets]
-    scores = [s - s.max(0) for s in scores]
-    shares = np.full(len(models), 1 / len(models))
-    for _ in range(rounds):
-        owned = [shares[:, None] * np.exp(s) for s in scores]
-        shares = np.mean([(p / p.sum(0)).mean(1) for p in owned], 0)
-    return shares
 
 
 def mix(models: Sequence[BackOffModel], shares: Floats) -> BackOffModel:
@@ -228,17 +205,16 @@ class _Source:
 
     def extend(self, level: Level, gram: Ints, context: Ints, prefix: Ints, suffix: Ints) -> _Source:
         """Of n-grams of one token more; prefix, suffix: where theirs stand in this one."""
-        at, found = _find(level.gram, gram)
-        of, known = _find(level.context, context)
-        prob = np.where(found, level.prob[at], self.prob[suffix] * np.where(known, level.back_off[of], 1.0))
-        return _Source(prob, self.expected[prefix] * prob, np.where(found, level.seen[at], 0.0))
+        backed_off = self.prob[suffix] * _look_up(level.context, level.back_off, context, 1.0)
+        prob = _look_up(level.gram, level.prob, gram, backed_off)
+        return _Source(prob, self.expected[prefix] * prob, _look_up(level.gram, level.seen, gram, 0.0))
 
 
 def _with_back_off(gram: Ints, prob: Floats, seen: Floats, lower: Floats, bits: int) -> Level:
     """A level whose contexts give to other tokens what its n-grams leave."""
     context = gram >> bits
     starts = _starts(context)
-    left, unseen = (1 - np.add.reduceat(p, starts) for p in (prob, lower))
+    left, unseen = (1 - _sums(p, starts) for p in (prob, lower))
     return Level(gram, prob, context[starts], left.clip(1e-9) / unseen.clip(1e-9), seen)
 
 
@@ -255,7 +231,7 @@ def _costs(model: BackOffModel) -> list[Floats]:
         lower = below.prob[np.searchsorted(below.gram, level.gram & ((1 << bits * k) - 1))]
         of = np.searchsorted(level.context, level.gram >> bits)
         starts = _starts(level.gram >> bits)
-        left, unseen = (1 - np.add.reduceat(p, starts)[of] for p in (level.prob, lower))
+        left, unseen = (1 - _sums(p, starts)[of] for p in (level.prob, lower))
         left, unseen = left.clip(1e-9), unseen.clip(1e-9)
         change = np.log((left + level.prob) / (unseen + lower)) - np.log(left / unseen)
         loss = (
@@ -294,7 +270,7 @@ def to_automaton(model: BackOffModel, tokens_hash: str, version: str) -> NGram:
         longer = model.levels[k + 1].gram >> model.bits if k + 1 < len(model.levels) else np.zeros(0, np.int64)
         children.append(np.searchsorted(longer, level.gram, "right") - np.searchsorted(longer, level.gram, "left"))
         if k:
-            left.append(np.log((1 - np.add.reduceat(level.prob, _starts(level.gram >> model.bits))).clip(1e-9)))
+            left.append(np.log((1 - _sums(level.prob, _starts(level.gram >> model.bits))).clip(1e-9)))
     return NGram(
         torch.from_numpy(np.concatenate(token)),
         torch.from_numpy(np.log(np.concatenate([level.prob for level in model.levels]))),

@@ -18,7 +18,6 @@ OVERLAP = 6
 """A text that shares so many words in a row with a dev or test transcript is left out."""
 _AROUND = 40
 """Sentences of a book left out before and after such a one."""
-_GENERATED = 60_000
 _DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 _MONTHS = ("january", "february", "march", "april", "may", "june", "july", "august", "september", "october",
@@ -47,6 +46,12 @@ _ANSWERS = (
 )  # fmt: skip
 
 
+SHARES = {
+    "books": 0.2, "prompts": 0.12, "assistant": 0.25, "names": 0.12, "things": 0.1, "codes": 0.15, "answers": 0.06,
+}  # fmt: skip
+"""Of the texts that a user says: chosen on dev's perplexity, between prose, answers and codes (docs/language.md)."""
+
+
 @dataclass(frozen=True)
 class HeldOut:
     """Transcripts of dev and test, and their runs of `OVERLAP` words."""
@@ -56,22 +61,23 @@ class HeldOut:
     @classmethod
     def read(cls, data: Path) -> HeldOut:
         runs: set[str] = set()
-        for text in transcripts(data, ("dev", "test")):
-            runs.update(_runs(text))
+        for split in ("dev", "test"):
+            for texts in transcripts(data, split).values():
+                runs.update(run for text in texts for run in _runs(text))
         return cls(frozenset(runs))
 
     def shares(self, text: str) -> bool:
         return any(run in self.runs for run in _runs(text))
 
 
-def transcripts(data: Path, splits: Sequence[str], sets: str = "*") -> Iterator[str]:
-    """Normalised transcripts of speech and follow-ups."""
-    for split in splits:
-        for manifest in sorted([*data.glob(f"speech/{sets}/*-{split}.jsonl.gz"),
-                                *data.glob(f"{sets}/followups-{split}.jsonl.gz")]):  # fmt: skip
-            for line in _json_lines(manifest):
-                if line.get("text") and not line.get("weak"):
-                    yield normalize(str(line["text"]))
+def transcripts(data: Path, split: str) -> dict[str, list[str]]:
+    """Normalised transcripts of each speech corpus and of the follow-ups; those that are no transcripts left out."""
+    out: dict[str, list[str]] = {}
+    for manifest in sorted([*data.glob(f"speech/*/*-{split}.jsonl.gz"), *data.glob(f"followups/*-{split}.jsonl.gz")]):
+        texts = [normalize(str(v["text"])) for v in _json_lines(manifest) if v.get("text") and not v.get("weak")]
+        if texts:
+            out[manifest.name.removesuffix(f"-{split}.jsonl.gz")] = texts
+    return out
 
 
 def _runs(text: str) -> Iterator[str]:
@@ -121,12 +127,12 @@ def _weighted(path: Path, power: float) -> tuple[list[str], np.ndarray]:
     return [name for name, _ in kept], share / share.sum()
 
 
-def _names(data: Path, rng: np.random.Generator) -> Iterator[str]:
+def _names(data: Path, count: int, rng: np.random.Generator) -> Iterator[str]:
     """People's names, alone and in short commands; frequent names oftener, rare ones not never."""
     given, given_share = _weighted(data / "text/names/given_names.tsv.gz", 0.6)
     family, family_share = _weighted(data / "text/names/surnames.tsv.gz", 0.6)
-    firsts = rng.choice(len(given), _GENERATED, p=given_share)
-    lasts = rng.choice(len(family), _GENERATED, p=family_share)
+    firsts = rng.choice(len(given), count, p=given_share)
+    lasts = rng.choice(len(family), count, p=family_share)
     for i, j in zip(firsts, lasts, strict=True):
         first, last = given[i], family[j]
         name = (first, last, f"{first} {last}", f"{first} {last}")[rng.integers(4)]
@@ -156,10 +162,10 @@ def _said(value: str, carriers: Sequence[str], rng: np.random.Generator, times: 
         yield carriers[int(rng.integers(len(carriers)))].format(value)
 
 
-def _codes(data: Path, rng: np.random.Generator) -> Iterator[str]:
+def _codes(data: Path, count: int, rng: np.random.Generator) -> Iterator[str]:
     """Digit strings, numbers, spelled names, dates, letters with numbers: what forms and telephone menus ask for."""
     names, share = _weighted(data / "text/names/surnames.tsv.gz", 0.6)
-    for i in rng.choice(len(names), _GENERATED, p=share):
+    for i in rng.choice(len(names), count, p=share):
         kind = rng.integers(8)
         number = str(10 ** rng.uniform(0, 4)).split(".")[0]
         digits = " ".join(_DIGITS[d] for d in rng.integers(0, 10, rng.integers(1, 11)))
@@ -186,11 +192,14 @@ def _ordinal(day: int) -> str:
     return f"{day}{'th' if day in (11, 12, 13) else {1: 'st', 2: 'nd', 3: 'rd'}.get(day % 10, 'th')}"
 
 
-def read_texts(data: Path, seed: int = 0, progress: Progress = lambda _: None) -> dict[str, list[str]]:
+def read_texts(
+    data: Path, generated: int = 60_000, seed: int = 0, progress: Progress = lambda _: None
+) -> dict[str, list[str]]:
     """Normalised texts of each source; a source is what the mixture weighs as one.
 
     books and prompts: prose. assistant: commands and users' turns of dialogues. names, things, codes and answers: what
-    a user says when asked back. No text shares `OVERLAP` words in a row with a transcript of dev or test.
+    a user says when asked back; of names and codes `generated` are drawn. No text shares `OVERLAP` words in a row with
+    a transcript of dev or test.
     """
     held_out, rng = HeldOut.read(data), np.random.default_rng(seed)
     prose = data / "text/prose"
@@ -198,9 +207,9 @@ def read_texts(data: Path, seed: int = 0, progress: Progress = lambda _: None) -
         "books": lambda: _book(_lines(prose / "gutenberg.txt.gz") + _lines(prose / "ljspeech_text.txt.gz"), held_out),
         "prompts": lambda: (line.split("\t")[0] for line in _lines(prose / "prompts.tsv.gz")),
         "assistant": lambda: [*_commands(data), *_user_turns(data)],
-        "names": lambda: _names(data, rng),
+        "names": lambda: _names(data, generated, rng),
         "things": lambda: _things(data, rng),
-        "codes": lambda: _codes(data, rng),
+        "codes": lambda: _codes(data, generated, rng),
         "answers": lambda: _ANSWERS,
     }
     out: dict[str, list[str]] = {}

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asr.errors import ModelError
-from asr.search.ngram import STEP, NGram, hash_tokens
+from asr.search.ngram import STEP, NGram, _Rows, hash_tokens
 from asr.tokens import Tokenizer
 
 VOCAB, ORDER = 5, 4
@@ -111,6 +111,18 @@ def test_a_row_does_not_depend_on_the_others(drawn: tuple[Table, Table], batch: 
         assert moved[i] == model.advance(states[i : i + 1], tokens[i : i + 1])[0]
     alone = [model.score(text) for text in batch]
     assert model.score_texts(batch) == pytest.approx(alone, abs=1e-9)
+
+
+@settings(max_examples=30, deadline=None)
+@given(tables(), st.lists(st.lists(st.integers(0, 30), min_size=1, max_size=6), max_size=5))
+def test_what_is_remembered_changes_nothing(drawn: tuple[Table, Table], calls: list[list[int]]) -> None:
+    model, small = automaton(*drawn), automaton(*drawn)
+    small._rows = _Rows(len(drawn[1]), VOCAB, torch.device("cpu"), capacity=2)
+    for call in calls:
+        states = torch.tensor(call) % len(drawn[1])
+        tokens = states % VOCAB
+        assert torch.equal(model.scores(states), small.scores(states))
+        assert torch.equal(model.advance(states, tokens), small.advance(states, tokens))
 
 
 @settings(max_examples=20, deadline=None)
