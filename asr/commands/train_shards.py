@@ -83,6 +83,8 @@ def main(
     hours: Annotated[float, typer.Option(help="Of training in all runs: the learning rates follow them.")] = 0.3,
     preset: Annotated[str, typer.Option(help=f"Model size: {' or '.join(PRESETS)}.")] = "base",
     batch_s: Annotated[float, typer.Option(help="Seconds of audio in a batch.")] = 600.0,
+    head_lr: Annotated[float, typer.Option(help="Peak learning rate of what is not the encoder's.")] = Recipe.head_lr,
+    encoder_lr: Annotated[float, typer.Option(help="Peak learning rate of the encoder.")] = Recipe.encoder_lr,
     ema: Annotated[float, typer.Option(help="Of the averaged weights: what a step keeps.")] = 0.998,
     device: Annotated[str, typer.Option(help="cuda (in bf16) or cpu.")] = "cuda",
     workers: Annotated[int, typer.Option(min=0, help="Processes that make batches, threads that decode.")] =
@@ -100,7 +102,8 @@ def main(
         check_device(device)
         for folder in (work, parts):
             folder.mkdir(parents=True, exist_ok=True)
-        recipe = replace(Recipe(), preset=preset, hours=hours, batch_s=batch_s, ema=ema)
+        recipe = replace(Recipe(), preset=preset, hours=hours, batch_s=batch_s, head_lr=head_lr, encoder_lr=encoder_lr,
+                         ema=ema)  # fmt: skip
         tokenizer = Tokenizer.load(tokens)
         with Bars() as bars:
             cache, dev_cache = open_caches(shards, work, bars, max(1, workers))
