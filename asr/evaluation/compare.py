@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,7 +20,7 @@ from asr.evaluation.peers import Transcribe
 from asr.evaluation.plots import Bar, bars
 from asr.evaluation.report import percent
 from asr.evaluation.statistics import Bootstrap, Interval
-from asr.evaluation.summary import ALL
+from asr.evaluation.summary import ALL, without_nan
 from asr.evaluation.wer import Errors, align, count
 from asr.recordings import AudioReader
 from asr.text import normalize
@@ -148,21 +147,13 @@ def to_json(
     return {
         "settings": dict(settings),
         "utterances_of": sizes_of(found, by_set),
-        "scores": {name: {r: _finite(asdict(s)) for r, s in of_set.items()} for name, of_set in by_set.items()},
+        "scores": {name: {r: without_nan(asdict(s)) for r, s in of_set.items()} for name, of_set in by_set.items()},
         "utterances": [
             {"id": t.utterance.id, "set": t.utterance.set, "reference": t.utterance.text, "hyp": t.heard,
              "seconds_audio": round(t.seconds_audio, 3), "seconds": {k: round(v, 4) for k, v in t.seconds.items()}}
             for t in found
         ],
     }  # fmt: skip
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {k: _finite(v) for k, v in value.items()}
-    if isinstance(value, float):
-        return round(value, 6) if math.isfinite(value) else None
-    return value
 
 
 def page(found: Sequence[Transcribed], by_set: Mapping[str, Mapping[str, Score]], settings: Mapping[str, Any]) -> str:

@@ -68,7 +68,7 @@ class Summary:
 
     def to_json(self) -> dict[str, Any]:
         """Plain values; what is not defined is null."""
-        value = _without_nan(asdict(self))
+        value = without_nan(asdict(self))
         assert isinstance(value, dict)
         return value
 
@@ -147,11 +147,12 @@ def _percentiles(values: Sequence[float]) -> tuple[float, float] | None:
     return round(float(median), 2), round(float(high), 2)
 
 
-def _without_nan(value: Any) -> Any:
+def without_nan(value: Any) -> Any:
+    """The same values, rounded, with null for what JSON has no number for."""
     if isinstance(value, dict):
-        return {k: _without_nan(v) for k, v in value.items()}
+        return {k: without_nan(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
-        return [_without_nan(v) for v in value]
+        return [without_nan(v) for v in value]
     if isinstance(value, float):
         return round(value, 6) if math.isfinite(value) else None
     return value
