@@ -3,26 +3,42 @@
 Rules (the table in tests/asr/test_search_graph.py says them by example):
 
 1. A phrase matches whole words: from a word's start to a word's end, in whatever way the tokens spell it.
-2. Text is read from left to right. At each word the longest phrase that begins there is taken and the text behind it is
-   read on; where none begins, the next word is tried. So no word is in two matches.
-3. A phrase said again directly behind itself extends its match: a run of one phrase is granted once.
-4. A match grants its phrase's weight. While a phrase is being spelled it is granted in parts, letter by letter; what
-   an unfinished phrase was granted is taken back when it is left and at the end of the text.
+2. Text is read from left to right. At each word the longest phrase that begins there is taken and the text behind it
+   is read on; where none begins, the next word is tried. So no word is in two matches.
+3. Directly behind a match, neither the same phrase nor a longer one that begins with its words is taken: the phrase
+   said again belongs to the match, whatever is behind that too. So a run of one phrase is granted once.
+4. A match grants its phrase's weight, but at most PER_TOKEN for each token of its shortest spelling. While a phrase is
+   being spelled it is granted in parts, letter by letter; what an unfinished phrase was granted is taken back when it
+   is left and at the end of the text.
 
 The automaton is that of Aho and Corasick (1975), its failure links changed to give leftmost-longest matches.
 """
 
 from __future__ import annotations
 
+import math
+import re
+import threading
+from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor
 
+from asr.search.automaton import LETTERS, UNIT, Pieces, build, encode
+from asr.text import normalize
 from asr.tokens import Tokenizer
 
 MAX_WEIGHT = 20.0
 """Nats that a phrase may be raised or lowered by; more counts as this much."""
+PER_TOKEN = 4.0
+"""Nats for each token of a phrase's shortest spelling, at most: less than a token costs where it was not said."""
+MAX_LETTERS = 100
+MAX_CELLS = 100_000_000
+"""States times tokens of a graph, 4 bytes each, 6 above 32,767 states; 10,000 phrases of 12 letters over 256 tokens are 67 million."""
+
+_NORMAL = re.compile(r"[a-z']+(?: [a-z']+)*")
 
 
 @dataclass(frozen=True)
@@ -38,52 +54,131 @@ class BoostedPhrase:
     signal: str = ""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class PhraseGraph:
-    """Phrases of one stream, compiled; a value that any number of streams share. V: vocabulary. State 0 is the
-    beginning. Without accepted phrases it is false.
+    """Phrases of one stream, compiled; a value that any number of streams share. S: states, V: vocabulary.
 
-    accepted: the phrases taken; dropped: those that were not, each with the reason.
+    State 0 is the beginning of a text. Without accepted phrases a graph is false. accepted: the phrases taken, as
+    normalised texts with the weights that count; dropped: those that were not, each with the reason.
     """
 
     accepted: tuple[BoostedPhrase, ...]
     dropped: tuple[tuple[BoostedPhrase, str], ...]
+    _next: Tensor = field(repr=False)
+    _gain: Tensor = field(repr=False)
+    _final: Tensor = field(repr=False)
 
     def __len__(self) -> int:
         return len(self.accepted)
 
-    def bonus(self, tokens: Sequence[int]) -> float:
-        """Nats that a whole text gains, without those of an unfinished phrase."""
-        raise NotImplementedError
+    @property
+    def bytes(self) -> int:
+        return self._next.nbytes + self._gain.nbytes
 
     def gains(self, state: Tensor) -> Tensor:
-        """(N,) states → (N, V) nats that each token brings, refunds included; the blank's column is 0."""
-        raise NotImplementedError
+        """(N,) int64 states → (N, V) float32 nats that each token brings, refunds included; the blank's column is 0."""
+        return self._gain.index_select(0, state).float() * UNIT
 
     def advance(self, state: Tensor, token: Tensor) -> Tensor:
         """(N,) states and the (N,) tokens that they read → (N,) states."""
-        raise NotImplementedError
+        return self._next[state, token].long()
 
     def final(self, state: Tensor) -> Tensor:
-        """(N,) states → (N,) nats to add at the end of the text: the refund of an unfinished phrase, at most 0."""
-        raise NotImplementedError
+        """(N,) states → (N,) float32 nats to add where the text ends: the refund of an unfinished phrase."""
+        return self._final.index_select(0, state) * UNIT
 
-
-def compile_phrases(phrases: Sequence[BoostedPhrase], tokenizer: Tokenizer) -> PhraseGraph:
-    """The graph of the phrases; of a phrase that is there twice the larger weight counts."""
-    raise NotImplementedError
+    def bonus(self, tokens: Sequence[int]) -> float:
+        """Nats that a whole text gains, without those of an unfinished phrase."""
+        state, total = 0, 0.0
+        for token in tokens:
+            total += float(self._gain[state, token]) * UNIT
+            state = int(self._next[state, token])
+        return total + float(self._final[state]) * UNIT
 
 
 class PhraseCompiler:
-    """Compiles phrases and keeps the graphs used last, by content. Threads may share one.
+    """Compiles phrases for one tokenizer and keeps the graphs used last, by content. Threads may share one.
 
     Args:
-        size: graphs kept.
+        device: where the graphs go: the acoustic model's.
+        size: graphs kept; megabytes: of them together.
     """
 
-    def __init__(self, tokenizer: Tokenizer, size: int = 32) -> None:
-        raise NotImplementedError
+    def __init__(self, tokenizer: Tokenizer, device: str = "cpu", size: int = 64, megabytes: int = 512) -> None:
+        self._tokenizer, self._device, self._size, self._room = tokenizer, device, size, megabytes << 20
+        self._pieces = Pieces(tokenizer)
+        self._kept: OrderedDict[tuple[BoostedPhrase, ...], PhraseGraph] = OrderedDict()
+        self._lock = threading.Lock()
 
     def compile(self, phrases: Sequence[BoostedPhrase]) -> PhraseGraph:
-        """The graph of the phrases, from the cache if they were compiled before."""
-        raise NotImplementedError
+        """The graph of the phrases, from the cache if they were compiled before.
+
+        A phrase that cannot be taken is dropped with the reason; of one that is there twice the larger weight counts.
+        """
+        key = tuple(phrases)
+        with self._lock:
+            graph = self._kept.get(key)
+            if graph is not None:
+                self._kept.move_to_end(key)
+                return graph
+        graph = self._compile(key)
+        with self._lock:
+            self._kept[key] = graph
+            self._kept.move_to_end(key)
+            while len(self._kept) > self._size or (
+                len(self._kept) > 1 and sum(g.bytes for g in self._kept.values()) > self._room
+            ):
+                self._kept.popitem(last=False)
+        return graph
+
+    def _compile(self, phrases: Sequence[BoostedPhrase]) -> PhraseGraph:
+        taken: dict[str, BoostedPhrase] = {}
+        dropped: list[tuple[BoostedPhrase, str]] = []
+        room = MAX_CELLS // self._pieces.vocab_size
+        for phrase in phrases:
+            text, reason = _read(phrase)
+            if not reason and 2 * (len(text) + 1) > room and text not in taken:
+                reason = "the list is too long: drop what is less likely"
+            if reason:
+                dropped.append((phrase, reason))
+                continue
+            weight = max(-MAX_WEIGHT, min(MAX_WEIGHT, phrase.weight))
+            known = taken.get(text)
+            if known is None:
+                room -= 2 * (len(text) + 1)
+                taken[text] = BoostedPhrase(text, weight, phrase.signal)
+            else:
+                dropped.append((phrase, "listed before: the larger weight counts"))
+                if weight > known.weight:
+                    taken[text] = BoostedPhrase(text, weight, phrase.signal)
+        return self._build(list(taken.values()), dropped)
+
+    def _build(self, taken: list[BoostedPhrase], dropped: list[tuple[BoostedPhrase, str]]) -> PhraseGraph:
+        letters, length = encode([p.text for p in taken])
+        weight = torch.tensor([p.weight for p in taken], dtype=torch.float64).numpy()
+        made = build(letters, length, weight, PER_TOKEN, self._pieces)
+        accepted = []
+        for phrase, granted, tokens in zip(taken, made.weight.tolist(), made.tokens.tolist(), strict=True):
+            if tokens:
+                accepted.append(BoostedPhrase(phrase.text, granted * UNIT, phrase.signal))
+            else:
+                dropped.append((phrase, "no tokens spell it"))
+        tensors = (torch.from_numpy(x).to(self._device) for x in (made.next, made.gain, made.final))
+        return PhraseGraph(tuple(accepted), tuple(dropped), *tensors)
+
+
+def _read(phrase: BoostedPhrase) -> tuple[str, str]:
+    """The normalised text, and why the phrase cannot be taken, "" where it can."""
+    text = phrase.text if _NORMAL.fullmatch(phrase.text) else normalize(phrase.text[: 4 * MAX_LETTERS])
+    if not text:
+        return text, "no words in it"
+    if len(text) > MAX_LETTERS or len(phrase.text) > 4 * MAX_LETTERS:
+        return text, f"longer than {MAX_LETTERS} letters: give the part that is said"
+    if not math.isfinite(phrase.weight) or phrase.weight == 0:
+        return text, "its weight is 0 or no number"
+    return text, "" if set(text) <= set(LETTERS) else "letters outside a-z and the apostrophe"
+
+
+def compile_phrases(phrases: Sequence[BoostedPhrase], tokenizer: Tokenizer) -> PhraseGraph:
+    """The graph of the phrases, as `PhraseCompiler.compile` makes it, without a cache."""
+    return PhraseCompiler(tokenizer).compile(phrases)
