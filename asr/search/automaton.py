@@ -73,8 +73,9 @@ def encode(texts: list[str]) -> tuple[Ints, Ints]:
 class Automaton:
     """S states, 0 the beginning; V tokens. Nats are in UNIT.
 
-    next (S, V) int16 or, where there are more states, int32; gain (S, V) int16, what reading a token grants or takes back; final (S,) int32, what the end of
-    the text does; weight (P,): what each phrase grants; tokens (P,): of its shortest spelling, 0 where none spells it.
+    next (S, V) int16 or, where there are more states, int32; gain (S, V) int16, what reading a token grants or takes
+    back; final (S,) int32, what the end of the text does; weight (P,): what each phrase grants; tokens (P,): of its
+    shortest spelling, 0 where none spells it.
     """
 
     next: NDArray[np.integer[Any]]

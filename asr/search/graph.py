@@ -36,7 +36,7 @@ PER_TOKEN = 4.0
 """Nats for each token of a phrase's shortest spelling, at most: less than a token costs where it was not said."""
 MAX_LETTERS = 100
 MAX_CELLS = 100_000_000
-"""States times tokens of a graph, 4 bytes each, 6 above 32,767 states; 10,000 phrases of 12 letters over 256 tokens are 67 million."""
+"""States times tokens of a graph, 4 bytes each, 6 above 32,767 states; 10,000 names over 256 tokens take 33 million."""
 
 _NORMAL = re.compile(r"[a-z']+(?: [a-z']+)*")
 

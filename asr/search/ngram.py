@@ -247,6 +247,10 @@ class NGram:
             "left": rounded((1 - used).clamp(min=1e-9).log()),
         }
         save_file(arrays, folder / "ngram.safetensors")
+        self.save_config(folder)
+
+    def save_config(self, folder: Path) -> None:
+        """Writes config.json alone: where only `weight` and `token_bonus` changed."""
         names = ("version", "order", "vocab_size", "blank", "tokens_hash", "weight", "token_bonus")
         config = {name: getattr(self, name) for name in names}
         (folder / "config.json").write_text(json.dumps(config, indent=1) + "\n")

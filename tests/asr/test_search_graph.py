@@ -1,0 +1,218 @@
+"""The phrase graph alone: what texts gain, by example and against a scorer that reads words."""
+
+import threading
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from asr.search import BoostedPhrase, PhraseCompiler, PhraseGraph, compile_phrases
+from asr.search import graph as graph_module
+from asr.search.graph import MAX_LETTERS, MAX_WEIGHT, PER_TOKEN
+from asr.tokens import Tokenizer
+
+
+def graph_of(tokenizer: Tokenizer, weights: dict[str, float]) -> PhraseGraph:
+    return compile_phrases([BoostedPhrase(text, weight) for text, weight in weights.items()], tokenizer)
+
+
+TABLE = [
+    # phrases, text, what it gains
+    ({"meg": 3}, "", 0),
+    ({"meg": 3}, "meg", 3),
+    ({"meg": 3}, "call meg please", 3),
+    ({"meg": 3}, "megan", 0),  # a word's end is wanted
+    ({"meg": 3}, "omeg", 0),  # and its start
+    ({"meg": 3}, "me", 0),  # unfinished
+    ({"meg": -2}, "call meg", -2),
+    ({"meg bauer": 5}, "meg", 0),
+    ({"meg bauer": 5}, "call meg bauer", 5),
+    ({"meg bauer": 5}, "meg jones", 0),
+    ({"meg bauer": 5}, "meg meg bauer", 5),
+    ({"meg": 2, "meg bauer": 5}, "meg bauer", 5),  # the longest, once
+    ({"meg": 2, "meg bauer": 5}, "meg bauers", 2),  # what it began with stands
+    ({"meg": 2, "meg bauer": 5}, "meg jones", 2),
+    ({"meg": 2, "bauer": 3}, "meg bauer", 5),  # one behind the other
+    ({"call meg": 2, "meg bauer": 5}, "call meg bauer", 2),  # the first from the left, though the other weighs more
+    ({"call meg now": 2, "meg bauer": 5}, "call meg bauer", 5),  # the first was never finished
+    ({"call meg now": 2, "meg": 3}, "call meg bauer", 3),
+    ({"no": 2}, "no no no no", 2),  # a run is one match
+    ({"no": 2}, "no yes no", 4),  # two are two
+    ({"no": 2, "no way": 3}, "no no way", 2),  # a run's last is not another's first
+    ({"no": 2, "no way": 3}, "no way no", 5),
+    ({"no": 2, "no no": 3}, "no no no no no", 5),  # the longest, and the run of another behind it
+    ({"meg bauer": 5}, "meg bauer meg bauer meg", 5),
+    ({"meg": 2, "jack": 3}, "meg jack meg", 7),
+]
+
+
+@pytest.mark.parametrize(("weights", "text", "bonus"), TABLE)
+def test_what_a_text_gains(tiny_tokenizer: Tokenizer, weights: dict[str, float], text: str, bonus: float) -> None:
+    graph = graph_of(tiny_tokenizer, weights)
+    assert graph.bonus(tiny_tokenizer.encode(text)) == bonus
+
+
+def gained(weights: dict[str, float], text: str) -> float:
+    """The rules, read off the words."""
+    words, at, total, last = text.split(), 0, 0.0, ""
+    while at < len(words):
+        begun = [p for p in weights if words[at : at + len(p.split())] == p.split()]
+        begun = [p for p in begun if not last or p == last or not f"{p} ".startswith(f"{last} ")]
+        longest = max(begun, key=len, default="")
+        total += weights[longest] if longest and longest != last else 0.0
+        last, at = longest, at + max(1, len(longest.split()))
+    return total
+
+
+vocabularies = st.sampled_from([["a", "b"], ["a", "ab", "b"], ["no", "now", "n", "way"], ["meg", "me", "megs", "s"]])
+
+
+@settings(max_examples=150, deadline=None)
+@given(data=st.data())
+def test_graphs_agree_with_reading_the_words(tiny_tokenizer: Tokenizer, data: st.DataObject) -> None:
+    word = st.sampled_from(data.draw(vocabularies))
+    texts = st.lists(word, max_size=8).map(" ".join)
+    phrases = st.lists(word, min_size=1, max_size=4).map(" ".join)
+    weights = data.draw(st.dictionaries(phrases, st.sampled_from([-2.0, 0.5, 1.0, 3.0]), min_size=1, max_size=5))
+    graph = graph_of(tiny_tokenizer, weights)
+    assert {p.text: p.weight for p in graph.accepted} == weights and len(graph) == len(weights)
+    for text in data.draw(st.lists(texts, min_size=1, max_size=4)):
+        spelled = data.draw(spellings(tiny_tokenizer, text))
+        assert tiny_tokenizer.decode(spelled) == text
+        assert graph.bonus(spelled) == gained(weights, text)
+
+
+@st.composite
+def spellings(draw: st.DrawFn, tokenizer: Tokenizer, text: str) -> list[int]:
+    """Any tokens that spell the text, not only SentencePiece's choice."""
+    left, tokens = "".join("▁" + word for word in text.split()), []
+    while left:
+        fitting = [i for i, piece in enumerate(tokenizer.pieces) if piece and left.startswith(piece)]
+        tokens.append(draw(st.sampled_from(fitting)))
+        left = left[len(tokenizer.pieces[tokens[-1]]) :]
+    return tokens
+
+
+@settings(max_examples=60, deadline=None)
+@given(tokens=st.lists(st.integers(1, 55), max_size=30), end=st.integers(0, 29))
+def test_grants_are_taken_back_exactly(tiny_tokenizer: Tokenizer, tokens: list[int], end: int) -> None:
+    """A search never holds more than the phrases' weights, and whatever it holds, the end settles it."""
+    weights = {"meg bauer": 6.0, "meg": 2.5, "the lights": 4.0, "play good times": 7.0}
+    graph = graph_of(tiny_tokenizer, weights)
+    state, held = torch.zeros(1, dtype=torch.int64), 0.0
+    for token in tokens[:end]:
+        gains = graph.gains(state)
+        assert gains.shape == (1, tiny_tokenizer.vocab_size) and gains[0, tiny_tokenizer.blank] == 0
+        held += float(gains[0, token])
+        state = graph.advance(state, torch.tensor([token]))
+        assert 0 <= held <= (end + 1) * max(weights.values())
+    assert held + float(graph.final(state)) == graph.bonus(tokens[:end]) >= 0
+
+
+def test_a_phrase_is_granted_as_it_is_spelled(tiny_tokenizer: Tokenizer) -> None:
+    graph = graph_of(tiny_tokenizer, {"meg bauer": 8.0})
+    spelled = [tiny_tokenizer.pieces.index(x) for x in "▁meg▁bauer"]
+    state, steps = torch.zeros(1, dtype=torch.int64), []
+    for token in spelled:
+        steps.append(float(graph.gains(state)[0, token]))
+        state = graph.advance(state, torch.tensor([token]))
+    assert sum(steps) == 8 and all(0.5 < step < 1.1 for step in steps)
+    assert float(graph.final(state)) == 0
+    in_word = tiny_tokenizer.pieces.index("s")
+    assert float(graph.gains(state)[0, in_word]) == -8
+
+
+def test_weights_have_a_range(tiny_tokenizer: Tokenizer) -> None:
+    graph = graph_of(tiny_tokenizer, {"a": 1000.0, "play good times bad times": 1000.0, "jack": -1000.0})
+    weight = {p.text: p.weight for p in graph.accepted}
+    tokens = tiny_tokenizer.encode("a")
+    assert weight["a"] == PER_TOKEN * len(tokens)
+    assert weight["play good times bad times"] == MAX_WEIGHT and weight["jack"] == -MAX_WEIGHT
+
+
+def test_what_cannot_be_taken_is_dropped_with_a_reason(tiny_tokenizer: Tokenizer) -> None:
+    phrases = [
+        BoostedPhrase("Meg Bauer!", 3.0, "contacts"), BoostedPhrase("meg bauer", 5.0), BoostedPhrase("東京"),
+        BoostedPhrase("jack", 0.0), BoostedPhrase("zoe", float("nan")), BoostedPhrase("so long " * MAX_LETTERS),
+        BoostedPhrase("   "), BoostedPhrase("meg bauer", 1.0),
+    ]  # fmt: skip
+    graph = compile_phrases(phrases, tiny_tokenizer)
+    assert graph.accepted == (BoostedPhrase("meg bauer", 5.0, ""),)
+    reasons = [reason.split(":")[0] for _, reason in graph.dropped]
+    assert reasons == [
+        "listed before", "no words in it", "its weight is 0 or no number", "its weight is 0 or no number",
+        f"longer than {MAX_LETTERS} letters", "no words in it", "listed before",
+    ]  # fmt: skip
+
+
+def test_letters_that_no_token_spells(tiny_tokenizer: Tokenizer) -> None:
+    class NoZ(Tokenizer):
+        def __init__(self, proto: bytes) -> None:
+            super().__init__(proto)
+            self.pieces = tuple("" if "z" in piece else piece for piece in self.pieces)
+
+    graph = compile_phrases(
+        [BoostedPhrase("zoe"), BoostedPhrase("zoe meg"), BoostedPhrase("meg")], NoZ(tiny_tokenizer.proto)
+    )
+    assert [p.text for p in graph.accepted] == ["meg"]
+    assert {reason for _, reason in graph.dropped} == {"no tokens spell it"}
+    assert graph.bonus(tiny_tokenizer.encode("meg")) == graph.accepted[0].weight
+
+
+def test_a_list_without_end_is_cut(tiny_tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(graph_module, "MAX_CELLS", 56 * 40)
+    graph = compile_phrases([BoostedPhrase(t) for t in ("meg bauer", "jack quick", "paris")], tiny_tokenizer)
+    assert [p.text for p in graph.accepted] == ["meg bauer", "paris"]
+    assert [(p.text, reason.split(":")[0]) for p, reason in graph.dropped] == [("jack quick", "the list is too long")]
+
+
+def test_no_phrases_make_a_false_graph(tiny_tokenizer: Tokenizer) -> None:
+    for phrases in ([], [BoostedPhrase("!")]):
+        graph = compile_phrases(phrases, tiny_tokenizer)
+        assert not graph and graph.bonus(tiny_tokenizer.encode("call meg")) == 0
+
+
+def test_graphs_are_kept_by_content(tiny_tokenizer: Tokenizer) -> None:
+    compiler = PhraseCompiler(tiny_tokenizer, size=2)
+    lists = [[BoostedPhrase(name)] for name in ("meg", "jack", "zoe")]
+    first = compiler.compile(lists[0])
+    assert compiler.compile([BoostedPhrase("meg")]) is first
+    assert compiler.compile([BoostedPhrase("meg", 1.0)]) is not first
+    assert compiler.compile(lists[0]) is first
+    compiler.compile(lists[1])
+    compiler.compile(lists[2])
+    assert compiler.compile(lists[0]) is not first  # two were used since
+    small = PhraseCompiler(tiny_tokenizer, megabytes=0)
+    again = small.compile(lists[0])
+    small.compile(lists[1])
+    assert small.compile(lists[0]) is not again
+
+
+def test_threads_share_a_compiler(tiny_tokenizer: Tokenizer) -> None:
+    compiler, found = PhraseCompiler(tiny_tokenizer, size=3), []
+
+    def work() -> None:
+        for i in range(12):
+            name = ["meg", "jack", "zoe", "paris"][i % 4]
+            graph = compiler.compile([BoostedPhrase(name, 2.0)])
+            found.append(graph.bonus(tiny_tokenizer.encode(name)))
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == [2.0] * 48
+
+
+def test_many_phrases(tiny_tokenizer: Tokenizer) -> None:
+    """More states than 16 bits count."""
+    words = [f"{a}{b}{c}" for a in "bdfgklmnpr" for b in "aeiou" for c in "bdfgklmnprstvw"]
+    names = [f"{a} {b}" for a, b in zip(words, words[1:] + words[:1], strict=True)] + [
+        f"{a} {b} {c}" for a, b, c in zip(words, words[5:], words[9:], strict=False)
+    ]
+    graph = compile_phrases([BoostedPhrase(name, 3.0) for name in names], tiny_tokenizer)
+    assert len(graph) == len(names)
+    for name in names[::97]:
+        assert graph.bonus(tiny_tokenizer.encode(f"call {name} now")) == 3
