@@ -6,7 +6,9 @@ import hashlib
 import json
 import logging
 import random
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -16,34 +18,36 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from safetensors.torch import load_file, save_file
 
-from asr.context.candidates import AnswerTables
 from asr.context.encoder import ContextEncoder, save_model
 from asr.context.model import ContextModel, ContextModelConfig
 from asr.context.rescorer import ListScorer, read_tables
 from asr.recognizer import Recognizer
 from asr.tokens import Tokenizer
-from asr.training import context_lists
 from asr.training.context_data import (
     FollowUp,
     Sample,
+    Stock,
     dialogue_samples,
     followup_sample,
     pools_of,
     read_followups,
-    read_names,
+    read_stock,
     rename,
 )
 from asr.training.context_fit import Example, choose, example, fit, fit_margin
-from asr.training.context_lists import ContextList
-from asr.training.context_pretrain import pretrain
+from asr.training.context_lists import ContextList, Tools, conditions_of, make_lists
+from asr.training.context_names import ContactLists, name_lists, read_calls, read_contacts
+from asr.training.context_pretrain import evaluate, pretrain
 from asr.training.context_report import as_json, as_markdown, report
 from asr.training.context_tables import count_tables
 from asr.training.speech import for_acoustic
 
 console = Console(stderr=True)
 log = logging.getLogger("carryover.train_context")
+STAGES = ("text", "lists", "fit")
 _DIALOGUES = 60_000
 _FOLLOWUP_SHARE = 0.35
+_BATCH = 16
 
 
 @dataclass(frozen=True)
@@ -52,12 +56,11 @@ class _Text:
 
     dialogues: list[Sample]
     followups: list[Sample]
-    given: list[str]
-    surnames: list[str]
+    stock: Stock
 
     def draw(self, rng: random.Random) -> Sample:
         if rng.random() < _FOLLOWUP_SHARE:
-            return rename(rng.choice(self.followups), self.given, self.surnames, rng)
+            return rename(rng.choice(self.followups), self.stock, rng)
         return rng.choice(self.dialogues)
 
 
@@ -67,70 +70,83 @@ def _heard(row: FollowUp) -> bool:
 
 def read_text(data: Path) -> _Text:
     rows = [r for r in read_followups(data, "train") if _heard(r) and r.context]
-    return _Text(
-        dialogue_samples(data, random.Random(0), _DIALOGUES),
-        [followup_sample(r) for r in rows],
-        read_names(data, "given_names", 4000),
-        read_names(data, "surnames", 20_000),
-    )
+    stock = read_stock(data, rows)
+    dialogues = dialogue_samples(data, stock, random.Random(0), _DIALOGUES)
+    return _Text(dialogues, [followup_sample(r) for r in rows], stock)
 
 
-def network(data: Path, out: Path, tokenizer: Tokenizer, seconds: float, bar: Progress) -> ContextModel:
-    """The context network: read from OUT where it is trained already, else trained on text."""
+def learn_text(data: Path, out: Path, tokenizer: Tokenizer, steps: int, bar: Progress) -> None:
+    """The stage `text`: the network and the tables of answers, into OUT; goes on where it stopped."""
+    known = {"steps": steps, "tokens": hashlib.sha256(tokenizer.proto).hexdigest()[:12]}
+    report_file = out / "network.json"
+    if report_file.exists() and known.items() <= json.loads(report_file.read_text()).items():
+        return
+    text = read_text(data)
+    names = {n.lower() for n in text.stock.given[:1500]} | {"dr", "cinema"}
+    counted = count_tables([*text.followups * 3, *text.dialogues[:20_000]], names)
+    (out / "tables.json").write_text(json.dumps(counted))
     torch.manual_seed(1)
     model = ContextModel(ContextModelConfig(tokenizer.vocab_size))
-    path = out / "network.safetensors"
-    if path.exists():
-        return _read_network(model, path)
-    text = read_text(data)
-    held_out = [followup_sample(r) for r in read_followups(data, "dev") if r.context][:200]
-    task = bar.add_task("network on text", total=1000)
+    task = bar.add_task("network on text", total=steps)
 
-    def progress(share: float, losses: dict[str, float]) -> None:
-        bar.update(task, completed=int(1000 * share))
-        log.info("network %s", json.dumps(losses))
+    def progress(step: int, losses: dict[str, float]) -> None:
+        bar.update(task, completed=step)
+        log.info("network %s", json.dumps({"step": step} | losses))
 
-    scores = pretrain(model, tokenizer, text.draw, held_out, seconds=seconds, batch=16, progress=progress)
+    pretrain(model, tokenizer, text.draw, steps=steps, batch=_BATCH, checkpoint=out / "network.pt", progress=progress)
+    save_file({k: v.half() for k, v in model.state_dict().items()}, out / "network.safetensors")
+    model = read_network(out, tokenizer)
+    held_out = [followup_sample(r) for r in read_followups(data, "dev") if r.context]
+    scores = evaluate(model, tokenizer, held_out, _BATCH)
     log.info("network held out %s", json.dumps(scores))
-    (out / "network.json").write_text(json.dumps(scores))
-    save_file({k: v.half() for k, v in model.state_dict().items()}, path)
-    return _read_network(model, path)
+    report_file.write_text(json.dumps(known | scores))
 
 
-def _read_network(model: ContextModel, path: Path) -> ContextModel:
+def read_network(out: Path, tokenizer: Tokenizer) -> ContextModel:
     """As it will be shipped, in fp16's precision, so that the scorers are fitted to what they will meet."""
-    model.load_state_dict({k: v.float() for k, v in load_file(path).items()})
+    model = ContextModel(ContextModelConfig(tokenizer.vocab_size))
+    model.load_state_dict({k: v.float() for k, v in load_file(out / "network.safetensors").items()})
     return model.eval()
 
 
-def tables(data: Path, out: Path) -> AnswerTables:
-    path = out / "tables.json"
-    if not path.exists():
-        text = read_text(data)
-        names = {n.lower() for n in text.given[:1500]} | {"dr", "cinema"}
-        path.write_text(json.dumps(count_tables([*text.followups * 3, *text.dialogues[:20_000]], names)))
-    return read_tables(json.loads(path.read_text()))
+def load_tools(acoustic: Path, beam: int, out: Path, audio: Path, work: Path) -> Tools:
+    recognizer = Recognizer.load(acoustic, beam=beam)
+    encoder = ContextEncoder(read_network(out, recognizer.tokenizer), recognizer.tokenizer, "training")
+    return Tools(recognizer, encoder, read_tables(json.loads((out / "tables.json").read_text())), audio, work)
 
 
 def lists(
-    rows: list[FollowUp], split: str, data: Path, work: Path, encoder: ContextEncoder, answers: AnswerTables,
-    recognizer: Recognizer, bar: Progress,
+    rows: list[FollowUp], split: str, data: Path, work: Path, tools: Callable[[Path, Path], Tools], workers: int,
+    bar: Progress,
 ) -> list[ContextList]:  # fmt: skip
-    """Decoded and scored lists of one split, under every condition."""
-    tasks: dict[str, int] = {}
+    """The stage `lists`: decoded and scored lists of one split, under every condition. tools: from audio and work."""
+    task = bar.add_task(f"lists {split}", total=len(rows))
+    contexts = conditions_of(rows, pools_of(rows, data))
+    return make_lists(
+        rows,
+        contexts,
+        partial(tools, data / "followups", work / split),
+        work / split,
+        lambda done, _: bar.update(task, completed=done),
+        workers,
+    )
 
-    def progress(stage: str, done: int, total: int) -> None:
-        if stage not in tasks:
-            tasks[stage] = bar.add_task(f"{stage} {split}", total=total)
-        bar.update(tasks[stage], completed=done)  # type: ignore[arg-type]
 
-    decoded = context_lists.decode(rows, recognizer, data, work / split, progress)
-    contexts = context_lists.conditions_of(rows, pools_of(rows, data))
-    return context_lists.score_candidates(decoded, contexts, encoder, answers, recognizer, work / split, progress)
+def _examples(items: Iterable[ContextList], tools: Tools, exact: bool) -> list[Example]:
+    encoder = tools.encoder
+    return [example(i, encoder.model, encoder.tokenizer, tools.tables, exact=exact) for i in items]
 
 
-def _examples(items: list[ContextList], encoder: ContextEncoder, answers: AnswerTables, exact: bool) -> list[Example]:
-    return [example(i, encoder.model, encoder.tokenizer, answers, exact=exact) for i in items]
+def callers(data: Path, tools: Tools) -> dict[str, list[Example]]:
+    """Real callers' names for the scorer of lists without audio: "train" and "dev", apart by speaker."""
+    folder = data / "text" / "nbest"
+    contacts = ContactLists(read_contacts(folder / "evi_contacts.tsv.gz"))
+    calls = [c for c in read_calls(folder / "evi_en.jsonl.gz") if c.half == "dev"]
+    parts = {"train": [c for c in calls if c.learned_from], "dev": [c for c in calls if not c.learned_from]}
+    return {
+        split: _examples(name_lists(part, contacts, tools.encoder, tools.tables), tools, exact=False)
+        for split, part in parts.items()
+    }
 
 
 def _save(out: Path, encoder: ContextEncoder, scorers: dict[str, ListScorer], margins: list[float]) -> str:
@@ -157,34 +173,51 @@ def main(
     data: Annotated[Path, typer.Option(help="Folder with followups/ and text/.")],
     acoustic: Annotated[Path, typer.Option(help="Folder of the acoustic model whose lists are learned from.")],
     out: Annotated[Path, typer.Option(help="Folder for caches, log, report and model; outside the repository.")],
-    minutes: Annotated[float, typer.Option(help="Minutes of training the network on text.")] = 14.0,
-    threads: Annotated[int, typer.Option(help="CPU threads.")] = 1,
+    stages: Annotated[
+        str, typer.Option(help="Comma-separated: text (needs the acoustic model's tokens only), lists, fit.")
+    ] = ",".join(STAGES),
+    steps: Annotated[int, typer.Option(min=1, help="Steps of training the network on text.")] = 6000,
+    workers: Annotated[int, typer.Option(min=1, help="Processes that make lists.")] = 1,
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads of the other stages.")] = 1,
     beam: Annotated[int, typer.Option(help="Beam of the recogniser.")] = 8,
     test: Annotated[bool, typer.Option(help="Also report on the test split, once a model is final.")] = False,
     limit: Annotated[int, typer.Option(help="Utterances of each split at most; 0: all.")] = 0,
 ) -> None:
     """Leaves OUT/model as it would be shipped, OUT/report.json and OUT/report.md, and prints the table."""
+    chosen = {s.strip() for s in stages.split(",")}
+    if not chosen <= set(STAGES):
+        raise typer.BadParameter(f"stages are {', '.join(STAGES)}", param_hint="--stages")
     torch.set_num_threads(threads)
     out.mkdir(parents=True, exist_ok=True)
     logging.basicConfig(filename=out / "log.txt", level=logging.INFO, format="%(asctime)s %(message)s")
-    recognizer = Recognizer.load(acoustic, beam=beam)
-    digest = hashlib.sha256((acoustic / "transducer.safetensors").read_bytes()).hexdigest()[:12]
-    work = out / "lists" / f"{digest}-{beam}"
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console) as bar:
-        model = network(data, out, recognizer.tokenizer, 60 * minutes, bar)
-        answers = tables(data, out)
-        encoder = ContextEncoder(model, recognizer.tokenizer, "training")
+        if "text" in chosen:
+            learn_text(data, out, Tokenizer.load(acoustic / "tokens.model"), steps, bar)
+        if chosen == {"text"}:
+            return
+        digest = hashlib.sha256((acoustic / "transducer.safetensors").read_bytes()).hexdigest()[:12]
+        work = out / "lists" / f"{digest}-{beam}"
+        tools = partial(load_tools, acoustic, beam, out)
         splits = {"train": [r for r in read_followups(data, "train") if not _heard(r)]}
         splits |= {s: read_followups(data, s) for s in (("dev", "test") if test else ("dev",))}
         items = {
-            split: lists(rows[: limit or None], split, data, work, encoder, answers, recognizer, bar)
+            split: lists(rows[: limit or None], split, data, work, tools, workers, bar)
             for split, rows in splits.items()
         }
+    if "fit" in chosen:
+        fit_and_report(out, data, tools(data, work), items)
+
+
+def fit_and_report(out: Path, data: Path, tools: Tools, items: dict[str, list[ContextList]]) -> None:
+    """The stage `fit`: scorers, margins, the model's folder and the report."""
     scorers, margins, results = {}, [], {}
     for name, exact in (("forced", True), ("ranked", False)):
         console.print(f"fitting the scorer of {name} lists ...")
-        examples = {split: _examples(part, encoder, answers, exact) for split, part in items.items()}
+        examples = {split: _examples(part, tools, exact) for split, part in items.items()}
+        if not exact:
+            for split, more in callers(data, tools).items():
+                examples[split] += more
         scorers[name] = fit(examples["train"])
         margins.append(fit_margin(examples["dev"], scorers[name]))
         log.info("%s: margin %s", name, margins[-1])
@@ -192,7 +225,7 @@ def main(
             if split in examples:
                 chosen = choose(examples[split], scorers[name], margins[-1])
                 results[f"{name} {split}"] = report(examples[split], chosen)
-    version = _save(out, encoder, scorers, margins)
+    version = _save(out, tools.encoder, scorers, margins)
     (out / "report.json").write_text(
         json.dumps({"version": version, "margins": margins} | {k: as_json(v) for k, v in results.items()}, indent=1)
     )

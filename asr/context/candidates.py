@@ -18,9 +18,9 @@ from asr.context import phonetics
 from asr.context.index import PhraseIndex
 from asr.context.types import ContextEmbedding
 
-_CARRIERS = (32, 4, 1)
+_CARRIERS = (8, 2)
 """Carriers tried with what the first, second, … hypothesis heard; as many hypotheses are compared with candidates."""
-_FREQUENT = 4
+_FREQUENT = 2
 """Carriers tried with parts that only explain all that was heard."""
 _KEPT_PARTS = 8
 _KEPT_SPANS = 2
@@ -70,6 +70,15 @@ class AnswerTables:
         return tuple(Carrier(b, a, phonetics.phones(b), phonetics.phones(a), p) for (b, a), p in ranked)
 
     @cached_property
+    def spoken(self) -> dict[str, tuple[list[str], NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]]:
+        """By kind of question: whole answers, their sounds and lengths, their log probabilities."""
+        return {
+            q: (list(known), *phonetics.encode([phonetics.phones(t) for t in known]),
+                np.array(list(known.values()), np.float32))
+            for q, known in self.answers.items()
+        }  # fmt: skip
+
+    @cached_property
     def logps(self) -> NDArray[np.float32]:
         """Of `by_sound`."""
         return np.array([c.logp for c in self.by_sound], np.float32)
@@ -109,16 +118,16 @@ def candidates(
         reach: phonetic distance, as a share of the longer text's phones, past which nothing else is returned.
         by_sound_only: no such places; for lists without audio, where only sound can speak for a candidate.
     """
-    heard = [h for h in (_Heard.of(t) for t in list(dict.fromkeys(nbest))[: len(_CARRIERS)]) if len(h.ids)]
+    heard = {h.ids.tobytes(): h for h in map(_Heard.of, list(dict.fromkeys(nbest))[: len(_CARRIERS)]) if len(h.ids)}
     if not heard or embedding.empty:
         return []
     costs: dict[str, float] = {}
     index = embedding.index
-    for place, h in enumerate(heard):
-        found = _common(h, tables.answers.get(embedding.question, {}), reach)
+    for place, h in enumerate(heard.values()):
+        found = _common(h, tables, embedding.question, reach)
         if embedding.phrases:
-            inside = phonetics.span_distances(index.sounds, index.sound_lengths, h.ids, h.starts, _UNHEARD)
-            _lower(found, _whole(h, index, inside, tables.by_sound[: _CARRIERS[place]], reach))
+            inside, alone = phonetics.spans_and_whole(index.sounds, index.sound_lengths, h.ids, h.starts, _UNHEARD)
+            _lower(found, _whole(h, index, inside, alone, tables.by_sound[: _CARRIERS[place]], reach))
             _lower(found, _within(h, index, inside, reach))
         _lower(costs, {t: c + 0.1 * place for t, c in found.items()})
     known = set(nbest)
@@ -144,7 +153,8 @@ def expand(
     for h in heard:
         for _, part, sound in best:
             texts = [f"{c.before} {part} {c.after}".strip() for c in tables.by_sound]
-            distance = _global([c.sound_before + sound + c.sound_after for c in tables.by_sound], h, 1.0)
+            around = phonetics.encode([c.sound_before + sound + c.sound_after for c in tables.by_sound])
+            distance = _global(*around, h, 1.0)
             ranked = sorted(zip((distance - _WEIGHT * tables.logps).tolist(), texts, strict=True))
             _lower(costs, {t: c for c, t in ranked[:_CARRIERS_OF_EACH] if c < np.inf and t not in scores})
     return [t for _, t in sorted((c, t) for t, c in costs.items())][:limit]
@@ -161,28 +171,31 @@ def _lower(costs: dict[str, float], other: dict[str, float]) -> None:
         costs[text] = min(cost, costs.get(text, np.inf))
 
 
-def _global(sounds: Sequence[str], heard: _Heard, reach: float) -> NDArray[np.float32]:
+def _global(sounds: NDArray[np.int64], lengths: NDArray[np.int64], heard: _Heard, reach: float) -> NDArray[np.float32]:
     """Distance of each sound to all that was heard, infinite past reach."""
-    ids, lengths = phonetics.encode(sounds)
-    distance = phonetics.distances(ids, lengths, heard.ids[None, :], np.array([len(heard.ids)]), _UNHEARD)
+    distance = phonetics.distances(sounds, lengths, heard.ids[None, :], np.array([len(heard.ids)]), _UNHEARD)
     far = distance > reach * np.maximum(lengths, len(heard.ids))
     return np.where(far, np.inf, distance).astype(np.float32)
 
 
-def _common(heard: _Heard, answers: dict[str, float], reach: float) -> dict[str, float]:
-    if not answers:
+def _common(heard: _Heard, tables: AnswerTables, question: str, reach: float) -> dict[str, float]:
+    if not tables.answers.get(question):
         return {}
-    distance = _global([phonetics.phones(t) for t in answers], heard, reach)
-    return {t: float(d - _WEIGHT * p) for (t, p), d in zip(answers.items(), distance, strict=True) if d < np.inf}
+    texts, sounds, lengths, logps = tables.spoken[question]
+    costs = _global(sounds, lengths, heard, reach) - _WEIGHT * logps
+    return {texts[i]: float(costs[i]) for i in np.flatnonzero(costs < np.inf)}
 
 
 def _whole(
-    heard: _Heard, index: PhraseIndex, inside: NDArray[np.float32], carriers: Sequence[Carrier], reach: float
+    heard: _Heard,
+    index: PhraseIndex,
+    inside: NDArray[np.float32],
+    alone: NDArray[np.float32],
+    carriers: Sequence[Carrier],
+    reach: float,
 ) -> dict[str, float]:
-    """Parts that explain all that was heard, alone or within a carrier. inside: least distance of each to a span."""
-    alone = phonetics.distances(
-        index.sounds, index.sound_lengths, heard.ids[None, :], np.array([len(heard.ids)]), _UNHEARD
-    )
+    """Parts that explain all that was heard, alone or within a carrier. inside: least distance of each to a span;
+    alone: to all that was heard."""
     prior = _WEIGHT * index.weights
     in_carrier = np.argsort(inside - _CHANCE * index.sound_lengths - prior)[:_KEPT_PARTS].tolist()
     by_itself = np.argsort(alone - prior)[:_KEPT_PARTS].tolist()
@@ -193,7 +206,7 @@ def _whole(
             texts.append(f"{carrier.before} {part} {carrier.after}".strip())
             sounds.append(carrier.sound_before + sound + carrier.sound_after)
             priors.append(prior[i] + _WEIGHT * carrier.logp)
-    distance = _global(sounds, heard, reach)
+    distance = _global(*phonetics.encode(sounds), heard, reach)
     out: dict[str, float] = {}
     for text, cost, p in zip(texts, distance.tolist(), priors, strict=True):
         if cost < np.inf:

@@ -89,8 +89,9 @@ def merge_items(encoded: torch.Tensor, items: Items) -> torch.Tensor:
 
 
 def _phrases(entries: list[Entry], logp: torch.Tensor) -> tuple[Phrase, ...]:
+    """The entries past those that the network read are taken to be as likely as most of these."""
     weights = [max(_WEAKEST, w) for w in logp[:-1].tolist()]
-    weights += [_WEAKEST] * (len(entries) - len(weights))
+    weights += [sorted(weights)[len(weights) // 2] if weights else _WEAKEST] * (len(entries) - len(weights))
     return tuple(Phrase(e.text, e.signal, w) for e, w in zip(entries, weights, strict=True))
 
 

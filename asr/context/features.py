@@ -8,38 +8,63 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from asr.context import phonetics
 from asr.context.candidates import AnswerTables
 from asr.context.index import PART_KINDS, Part
+from asr.context.language import LanguageScores, language_scores
 from asr.context.model import ContextModel
 from asr.context.types import QUESTIONS, ContextEmbedding
 from asr.tokens import Tokenizer
 
 FEATURES = (
-    "acoustic", "is_plain", "rank", "from_context", "full", "last", "first", "other", "prior", "length",
-    "whole", "carrier", "unknown_carrier", "answer", "answer_logp", "pmi", "language", "distance", "relative_distance",
-    "more_tokens", "more_words", "rival", "named", "crowd", "which_match", "yes_no_match", "open_match", "kept_words",
+    "base", "acoustic", "grammar", "is_plain", "rank", "from_context", "full", "last", "first", "other", "prior",
+    "length", "whole", "carrier", "unknown_carrier", "answer", "answer_logp", "pmi", "language", "distance",
+    "relative_distance", "more_tokens", "more_words", "rival", "named", "crowd", "which_match", "yes_no_match",
+    "open_match", "kept_words",
 )  # fmt: skip
 LIST_FEATURES = (
     "none_meant", *(f"question_{q}" for q in QUESTIONS), "size", "best_match", "best_answer", "plain_per_token",
-    "plain_match", "plain_pmi", "plain_words", "plain_language", "margin",
+    "plain_match", "plain_pmi", "plain_words", "plain_language", "margin", "best_pmi",
 )  # fmt: skip
 _NAMED = math.log(0.02)
 """A phrase weight above which a phrase counts as likely meant."""
+_INDIFFERENT = 0.5
+"""Nats by which two phrases' weights may differ without a reason."""
 
 
 @dataclass(frozen=True)
 class Pool:
     """Readings of one utterance, the plain 1-best first.
 
-    acoustic: nats. ranks: place in the n-best, -1 for candidates.
+    acoustic, language: nats, each reading's own. ranks: place in the n-best, -1 for candidates.
     """
 
     texts: tuple[str, ...]
     acoustic: tuple[float, ...]
+    language: tuple[float, ...]
     ranks: tuple[int, ...]
+
+    @property
+    def base(self) -> tuple[float, ...]:
+        """The score without context."""
+        return tuple(a + g for a, g in zip(self.acoustic, self.language, strict=True))
+
+    def only(self, places: Sequence[int]) -> Pool:
+        fields = (self.texts, self.acoustic, self.language, self.ranks)
+        return Pool(*(tuple(f[i] for i in places) for f in fields))  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True)
+class ListInput:
+    """What the scorer reads of one list: rows (readings, FEATURES), of_list (LIST_FEATURES,), limits (readings,), the
+    most that context may give each reading over the plain one, nats; float32."""
+
+    rows: Tensor
+    of_list: Tensor
+    limits: Tensor
 
 
 @dataclass(frozen=True)
@@ -61,89 +86,129 @@ def match(text: str, embedding: ContextEmbedding) -> Match | None:
 
 def pool_features(
     pool: Pool, embedding: ContextEmbedding, model: ContextModel, tokenizer: Tokenizer, tables: AnswerTables
-) -> tuple[Tensor, Tensor]:
-    """(readings, FEATURES) and (LIST_FEATURES,), float32."""
+) -> ListInput:
     matches = [match(t, embedding) for t in pool.texts]
-    with_context, without, counts = language_scores(pool.texts, embedding, model, tokenizer)
-    pmi = np.clip(with_context - without, -12, 12)
-    sounds = phonetics.encode([phonetics.phones(t) for t in pool.texts])
-    distance = phonetics.distances(*sounds, sounds[0][:1, : max(1, sounds[1][0])], sounds[1][:1])
+    language = language_scores(pool.texts, embedding, model, tokenizer)
+    weights = [embedding.index.weight(m.part) if m else 0.0 for m in matches]
+    rows = _rows(pool, matches, weights, language, embedding, tables)
+    of_list = _of_list(pool, matches, language, embedding, tables)
+    limits = _limits(pool, matches, weights, language, embedding, tables)
+    return ListInput(torch.from_numpy(rows), torch.tensor(of_list, dtype=torch.float32), torch.from_numpy(limits))
+
+
+def _rows(
+    pool: Pool,
+    matches: Sequence[Match | None],
+    weights: Sequence[float],
+    language: LanguageScores,
+    embedding: ContextEmbedding,
+    tables: AnswerTables,
+) -> NDArray[np.float32]:
+    base, acoustic, grammar = (np.array(x, np.float32) for x in (pool.base, pool.acoustic, pool.language))
+    pmi, tokens = language.pmi, language.tokens
+    sounds, lengths = phonetics.encode([phonetics.phones(t) for t in pool.texts])
+    distance = phonetics.distances(sounds, lengths, sounds[:1, : max(1, lengths[0])], lengths[:1])
     answers = tables.answers.get(embedding.question, {})
-    best = max(pool.acoustic)
-    matched = [a if m else -math.inf for a, m in zip(pool.acoustic, matches, strict=True)]
-    plain_words = pool.texts[0].split()
-    rows = []
-    for i, text in enumerate(pool.texts):
-        m, words = matches[i], text.split()
-        kind = [1.0 if m and m.part.kind == k else 0.0 for k in PART_KINDS]
-        weight = embedding.index.weight(m.part) if m else 0.0
-        carrier = tables.carriers.get(m.carrier) if m else None
-        here = 1.0 if m else 0.0
-        rows.append([
-            max(-30.0, pool.acoustic[i] - best) / 5,
-            1.0 if i == 0 else 0.0,
-            math.log1p(max(0, pool.ranks[i])),
-            1.0 if pool.ranks[i] < 0 else 0.0,
-            *kind,
-            weight / 3,
-            len(phonetics.phones(m.part.text)) / 8 if m else 0.0,
-            1.0 if m and m.carrier == ("", "") else 0.0,
-            (carrier or 0.0) / 3,
-            1.0 if m and carrier is None else 0.0,
-            1.0 if text in answers else 0.0,
-            answers.get(text, 0.0) / 3,
-            pmi[i] / 4,
-            float(np.clip(without[i] - without[0], -15, 15)) / 5,
-            min(10.0, float(distance[i])) / 3,
-            float(distance[i]) / max(1, int(sounds[1][0]), int(sounds[1][i])),
-            float(np.clip(counts[i] - counts[0], -8, 8)) / 4,
-            float(np.clip(len(words) - len(plain_words), -5, 5)) / 3,
-            _rival(i, matches, matched) / 5,
-            1.0 if m and weight > _NAMED else 0.0,
-            math.log1p(len(embedding.phrases)) / 5 * here,
-            *(here if embedding.question == q else 0.0 for q in ("which", "yes_no", "open")),
-            sum(w in plain_words for w in words) / max(1, len(words)),
-        ])  # fmt: skip
+    plain = pool.texts[0].split()
+    words = [t.split() for t in pool.texts]
+    here = np.array([1.0 if m else 0.0 for m in matches], np.float32)
+    carriers = [tables.carriers.get(m.carrier) if m else 0.0 for m in matches]
+    heavy = np.array(weights, np.float32)
+    columns = [
+        np.maximum(-30.0, base - base.max()) / 5,
+        np.clip(acoustic - acoustic[0], -20, 20) / 5,
+        np.clip(grammar - grammar[0], -20, 20) / 5,
+        np.arange(len(base)) == 0,
+        [math.log1p(max(0, r)) for r in pool.ranks],
+        [r < 0 for r in pool.ranks],
+        *([bool(m) and m.part.kind == k for m in matches] for k in PART_KINDS),  # type: ignore[union-attr]
+        heavy / 3,
+        [len(phonetics.phones(m.part.text)) / 8 if m else 0.0 for m in matches],
+        [bool(m) and m.carrier == ("", "") for m in matches],  # type: ignore[union-attr]
+        [(c or 0.0) / 3 for c in carriers],
+        [c is None for c in carriers],
+        [t in answers for t in pool.texts],
+        [answers.get(t, 0.0) / 3 for t in pool.texts],
+        np.clip(pmi - pmi[0], -20, 20) / 5,
+        np.clip(language.without - language.without[0], -15, 15) / 5,
+        np.minimum(10.0, distance) / 3,
+        distance / np.maximum(1, np.maximum(lengths, lengths[0])),
+        np.clip(tokens - tokens[0], -8, 8) / 4,
+        [max(-5, min(5, len(w) - len(plain))) / 3 for w in words],
+        _rivals(matches, pool.acoustic),
+        here * (heavy > _NAMED),
+        here * (math.log1p(len(embedding.phrases)) / 5),
+        *(here * (embedding.question == q) for q in ("which", "yes_no", "open")),
+        [sum(x in plain for x in w) / max(1, len(w)) for w in words],
+    ]
+    return np.stack([np.asarray(c, np.float32) for c in columns], axis=1)
+
+
+def _of_list(
+    pool: Pool,
+    matches: Sequence[Match | None],
+    language: LanguageScores,
+    embedding: ContextEmbedding,
+    tables: AnswerTables,
+) -> list[float]:
+    base, count = pool.base, max(1, int(language.tokens[0]))
+    answers = tables.answers.get(embedding.question, {})
     likely = sum(math.exp(p.weight) for p in embedding.phrases)
-    margins = sorted(pool.acoustic, reverse=True)
-    in_answers = [a if t in answers else -math.inf for a, t in zip(pool.acoustic, pool.texts, strict=True)]
-    list_row = [
+    first, *others = sorted(base, reverse=True)
+    named = max((b for b, m in zip(base, matches, strict=True) if m), default=-math.inf)
+    answered = max((b for b, t in zip(base, pool.texts, strict=True) if t in answers), default=-math.inf)
+    pmi = language.pmi
+    return [
         1.0 - min(1.0, likely),
         *(1.0 if embedding.question == q else 0.0 for q in QUESTIONS),
         math.log1p(len(embedding.phrases)) / 5,
-        max(-15.0, max(matched) - pool.acoustic[0]) / 5,
-        max(-15.0, max(in_answers) - pool.acoustic[0]) / 5,
-        max(-5.0, pool.acoustic[0] / max(1, counts[0])),
+        max(-15.0, named - base[0]) / 5,
+        max(-15.0, answered - base[0]) / 5,
+        max(-5.0, pool.acoustic[0] / count),
         1.0 if matches[0] else 0.0,
-        pmi[0] / 4,
-        min(12, len(plain_words)) / 4,
-        max(-8.0, without[0] / max(1, counts[0])) / 4,
-        min(10.0, margins[0] - margins[1] if len(margins) > 1 else 10.0) / 5,
+        max(-10.0, min(10.0, float(pmi[0]))) / 4,
+        min(12, pool.texts[0].count(" ") + 1) / 4,
+        max(-8.0, float(language.without[0]) / count) / 4,
+        min(10.0, first - others[0] if others else 10.0) / 5,
+        min(15.0, float(pmi.max() - pmi[0])) / 5,
     ]
-    return torch.tensor(rows, dtype=torch.float32), torch.tensor(list_row, dtype=torch.float32)
 
 
-def _rival(i: int, matches: Sequence[Match | None], matched: Sequence[float]) -> float:
-    """How much likelier the sound makes this reading than the best one that means another phrase, -10 to 10 nats."""
-    mine = matches[i]
-    if mine is None:
-        return 0.0
-    others = [a for a, m in zip(matched, matches, strict=True) if m and m.part.phrase != mine.part.phrase]
-    return min(10.0, max(-10.0, matched[i] - max(others, default=-math.inf)))
+def _rivals(matches: Sequence[Match | None], acoustic: Sequence[float]) -> list[float]:
+    """By sound, how much likelier each reading is than the best one that means another phrase; units of 5 nats."""
+    best: dict[int, float] = {}
+    for a, m in zip(acoustic, matches, strict=True):
+        if m:
+            best[m.part.phrase] = max(a, best.get(m.part.phrase, -math.inf))
+    ranked = sorted(best.items(), key=lambda b: -b[1])[:2]
+    out = []
+    for a, m in zip(acoustic, matches, strict=True):
+        other = next((b for phrase, b in ranked if m and phrase != m.part.phrase), -math.inf)
+        out.append(min(10.0, max(-10.0, a - other)) / 5 if m else 0.0)
+    return out
 
 
-@torch.inference_mode()
-def language_scores(
-    texts: Sequence[str], embedding: ContextEmbedding, model: ContextModel, tokenizer: Tokenizer
-) -> tuple[np.ndarray, np.ndarray, list[int]]:
-    """log P(text | context), log P(text) in nats, and tokens, of each text."""
-    longest = model.config.answer_tokens
-    rows = [tokenizer.encode(t)[:longest] for t in texts]
-    ids = torch.zeros((len(rows), max(map(len, rows))), dtype=torch.long)
-    for i, row in enumerate(rows):
-        ids[i, : len(row)] = torch.tensor(row, dtype=torch.long)
-    states = model.answer_states(ids)
-    without = model.read_out(states, ids, None, None).sum(1)
-    vectors = torch.from_numpy(embedding.vectors)[None]
-    with_context = model.read_out(states, ids, vectors, None).sum(1) if len(embedding.vectors) else without
-    return with_context.numpy(), without.numpy(), [len(r) for r in rows]
+def _limits(
+    pool: Pool,
+    matches: Sequence[Match | None],
+    weights: Sequence[float],
+    language: LanguageScores,
+    embedding: ContextEmbedding,
+    tables: AnswerTables,
+) -> NDArray[np.float32]:
+    """What context may say at most for each reading, over the plain one.
+
+    A reading that names no phrase, or one among words that no one says with it, and is no common answer: as much as the
+    network finds it likelier for the context. A phrase, where the plain 1-best says another one and nothing that is out
+    of place: as much as it is likelier meant; between two that are equally likely meant the sound decides.
+    """
+    answers = tables.answers.get(embedding.question, {}) if embedding.question != "none" else {}
+    said = matches[0]
+    settled = said is not None and said.part.kind in ("full", "last") and said.carrier in tables.carriers
+    out = np.full(len(matches), np.inf, np.float32)
+    for i, m in enumerate(matches):
+        if (m is None or m.carrier not in tables.carriers) and pool.texts[i] not in answers:
+            out[i] = max(0.0, float(language.pmi[i] - language.pmi[0]))
+        elif m and said and settled and m.part.phrase != said.part.phrase:
+            out[i] = max(0.0, weights[i] - weights[0] - _INDIFFERENT)
+    return out

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
 from asr.context import phonetics
+from asr.context.copying import PhrasePrefixes
 from asr.context.types import Phrase
 
 PART_KINDS = ("full", "last", "first", "other")
 MAX_WORDS = 10
 """Words of a phrase that are matched; the rest of a longer one is ignored."""
+_SHARES = {"full": 0.5, "last": 0.25, "first": 0.15, "other": 0.1}
+"""How often a phrase is named by such a part, for the pointer; what people really do is the scorer's to learn."""
 _TITLES = {"the", "a", "an", "doctor", "mr", "mrs", "dr"}
 _SMALL = {"the", "a", "an", "of", "and", "in", "on", "to", "for", "at", "i", "is", "it", "you", "me", "my", "with"}
 
@@ -53,6 +58,15 @@ def parts_of(text: str) -> list[tuple[str, str]]:
     return [(t, kind) for t, kind in parts.items() if t not in _SMALL]
 
 
+def ways_to_name(phrases: Iterable[tuple[str, float]]) -> Iterator[tuple[str, float]]:
+    """(words, probability) of each part of phrases given as (text, log probability of being meant)."""
+    for text, weight in phrases:
+        parts = parts_of(text)
+        total = sum(_SHARES[kind] for _, kind in parts)
+        for part, kind in parts:
+            yield part, math.exp(weight) * _SHARES[kind] / total
+
+
 class PhraseIndex:
     """Parts of phrases, with the strongest phrase kept where two have a part in common.
 
@@ -70,11 +84,15 @@ class PhraseIndex:
                 if other is None or self._rank(part) > self._rank(other):
                     best[text] = part
         self.parts: tuple[Part, ...] = tuple(best.values())
-        self.weights: NDArray[np.float32] = np.array([self.phrases[p.phrase].weight for p in self.parts], np.float32)
         self.heard_as: tuple[str, ...] = tuple(phonetics.phones(p.text) for p in self.parts)
         self.sounds, self.sound_lengths = phonetics.encode(self.heard_as)
+        self.weights: NDArray[np.float32] = np.array([self.phrases[p.phrase].weight for p in self.parts], np.float32)
         self._by_text = {p.text: i for i, p in enumerate(self.parts)}
         self.longest = max((p.text.count(" ") + 1 for p in self.parts), default=0)
+
+    @cached_property
+    def prefixes(self) -> PhrasePrefixes:
+        return PhrasePrefixes(ways_to_name((p.text, p.weight) for p in self.phrases))
 
     def _rank(self, part: Part) -> tuple[float, float]:
         return (self.phrases[part.phrase].weight, 1.0 if part.kind == "full" else 0.0)

@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -17,7 +18,7 @@ from asr.text import normalize
 from asr.tokens import Tokenizer
 
 MAX_ENCODED_ENTRIES = 512
-"""Entries past this many are phrases with the weakest weight, but are not read by the network."""
+"""Entries past this many are phrases, but are not read by the network."""
 _PIECES_OF_LATE_TURNS, _PIECES_OF_EARLY_TURNS = 4, 2
 
 
@@ -99,6 +100,7 @@ def overlaps(context: Context, entries: Sequence[Entry]) -> Tensor:
     return torch.tensor([[*r, r[0] * crowd, size] for r in rows], dtype=torch.float32).reshape(len(rows), OVERLAPS)
 
 
+@lru_cache(maxsize=16_384)
 def _normal(text: str) -> str:
     """`normalize`, with words that no one says (over 30 letters) cut, so that nothing grows past its bound."""
     return re.sub(r"\S{31,}", lambda m: m.group()[:30], normalize(text))

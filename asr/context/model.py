@@ -1,7 +1,8 @@
 """The context network: items to vectors, a pointer over entries, and a language model that reads the vectors.
 
 After the catalogue encoder and dialogue context of Chang et al. 2023 (arXiv:2301.02736) and the no-bias slot of Pundak
-et al. 2018 (arXiv:1808.02480), made small: everything is trained from scratch on dialogue text.
+et al. 2018 (arXiv:1808.02480), and a pointer over phrases (`copying.py`), made small: all is trained from scratch on
+dialogue text.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+from asr.context.copying import COPY_FEATURES
 
 ITEM_KINDS = ("user", "system", "entry")
 OVERLAPS = 5
@@ -22,7 +25,6 @@ class ContextModelConfig:
     vocab_size: int
     dim: int = 128
     heads: int = 4
-    item_layers: int = 2
     context_layers: int = 1
     item_tokens: int = 16
     """Tokens an item has at most."""
@@ -44,7 +46,8 @@ class ContextModel(nn.Module):
         self.kinds = nn.Embedding(len(ITEM_KINDS), dim)
         self.ages = nn.Embedding(config.max_age + 1, dim)
         self.overlaps = nn.Linear(OVERLAPS, dim)
-        self.item_encoder = _transformer(dim, config.heads, config.item_layers)
+        self.around = nn.Linear(3 * dim, dim)
+        self.item = nn.Sequential(nn.Linear(2 * dim, 2 * dim), nn.GELU(), nn.Linear(2 * dim, dim), nn.LayerNorm(dim))
         self.context_start = nn.Parameter(torch.randn(dim) * 0.1)
         self.context_encoder = _transformer(dim, config.heads, config.context_layers)
         self.pointer = nn.Sequential(nn.Linear(2 * dim + OVERLAPS, dim), nn.Tanh(), nn.Linear(dim, 1))
@@ -54,18 +57,23 @@ class ContextModel(nn.Module):
         self.key = nn.Linear(dim, dim)
         self.value = nn.Linear(dim, dim)
         self.no_bias_key = nn.Parameter(torch.zeros(dim))
+        self.copy_gate = nn.Sequential(nn.Linear(2 * dim + COPY_FEATURES, 32), nn.Tanh(), nn.Linear(32, 1))
         self.out = nn.Sequential(nn.Linear(2 * dim, dim), nn.GELU(), nn.Linear(dim, config.vocab_size))
         self.turn_head = nn.Linear(dim, dim)
 
     def encode_items(self, tokens: Tensor, kinds: Tensor, ages: Tensor, overlaps: Tensor) -> Tensor:
-        """tokens (N, L) padded with 0, kinds (N,), ages (N,), overlaps (N, OVERLAPS) → (N, D)."""
-        padding = tokens == 0
-        x = self.tokens(tokens) + self.places[: tokens.shape[1]]
-        x = x + (self.kinds(kinds) + self.ages(ages) + self.overlaps(overlaps))[:, None, :]
-        x = self.item_encoder(x, src_key_padding_mask=padding)
-        weights = (~padding).to(x.dtype)[:, :, None]
-        pooled: Tensor = (x * weights).sum(1) / weights.sum(1).clamp(min=1.0)
-        return pooled
+        """tokens (N, L) padded with 0, kinds (N,), ages (N,), overlaps (N, OVERLAPS) → (N, D).
+
+        Each token with its neighbours, then the mean and the largest of them: entries are spellings, and many.
+        """
+        here = (tokens != 0)[:, :, None]
+        x = (self.tokens(tokens) + self.places[: tokens.shape[1]]) * here
+        x = functional.gelu(self.around(torch.cat([_shifted(x, 1), x, _shifted(x, -1)], dim=2))) + x
+        mean = (x * here).sum(1) / here.sum(1).clamp(min=1)
+        largest = x.masked_fill(~here, -1e4).amax(1)
+        known = self.kinds(kinds) + self.ages(ages) + self.overlaps(overlaps)
+        encoded: Tensor = self.item(torch.cat([mean + known, largest], dim=1))
+        return encoded
 
     def encode_context(self, items: Tensor, padding: Tensor) -> tuple[Tensor, Tensor]:
         """items (B, M, D), padding (B, M) true where there is none → vectors (B, M, D), summary (B, D)."""
@@ -80,31 +88,63 @@ class ContextModel(nn.Module):
         logits = torch.cat([self.pointer(both)[:, 0], self.pointer_none(summary)])
         return functional.log_softmax(logits, dim=0)
 
-    def score_answers(self, tokens: Tensor, vectors: Tensor | None, padding: Tensor | None) -> tuple[Tensor, Tensor]:
-        """log P(token | tokens before it, context) of answers.
-
-        tokens: (B, L) padded with 0, token 0 also ends an answer and begins it. vectors: (B or 1, M, D), None for no
-        context; padding: (B or 1, M).
-        Returns (B, L + 1) log probabilities (the end included, 0 past it), and the last states (B, D).
-        """
-        states = self.answer_states(tokens)
-        lengths = (tokens != 0).sum(1)
-        picked = self.read_out(states, tokens, vectors, padding)
-        return picked, states[torch.arange(len(states), device=tokens.device), lengths]
-
     def answer_states(self, tokens: Tensor) -> Tensor:
-        """What was said so far, before each token and after the last, whatever the context: (B, L) → (B, L + 1, D)."""
+        """What was said so far, before each token and after the last, whatever the context.
+
+        tokens: (B, L) padded with 0; token 0 also ends an answer and begins it. → (B, L + 1, D).
+        """
         states, _ = self.answer(self.tokens(functional.pad(tokens, (1, 0))))
         return torch.as_tensor(states)
 
-    def read_out(self, states: Tensor, tokens: Tensor, vectors: Tensor | None, padding: Tensor | None) -> Tensor:
-        """The log probabilities of `score_answers`, from `answer_states`."""
-        read = torch.zeros_like(states) if vectors is None else self._attend(states, vectors, padding)
-        logp = functional.log_softmax(self.out(torch.cat([states, read], dim=2)), dim=2)
+    def beginning_states(self, tokens: Tensor, parents: Tensor, depths: Tensor) -> Tensor:
+        """The states of `answer_states` for a tree of beginnings: (N, D).
+
+        Node 0 is the empty beginning; tokens (N,): the last token of each (0 for node 0); parents (N,); depths (N,):
+        how many tokens each has.
+        """
+        cell = dict(self.answer.named_parameters())
+        inputs = functional.linear(self.tokens(tokens), cell["weight_ih_l0"], cell["bias_ih_l0"])
+        states = inputs.new_zeros(len(tokens), self.config.dim)
+        for depth in range(int(depths.max()) + 1):
+            rows = (depths == depth).nonzero()[:, 0]
+            before = states[parents[rows]] if depth else states[rows]
+            reset, update, new = inputs[rows].chunk(3, dim=1)
+            hidden = functional.linear(before, cell["weight_hh_l0"], cell["bias_hh_l0"]).chunk(3, dim=1)
+            update = torch.sigmoid(update + hidden[1])
+            new = torch.tanh(new + torch.sigmoid(reset + hidden[0]) * hidden[2])
+            states[rows] = new + update * (before - new)
+        return states
+
+    def read_out(
+        self, states: Tensor, tokens: Tensor, vectors: Tensor | None, padding: Tensor | None, copies: Tensor | None
+    ) -> Tensor:
+        """log P(token | tokens before it, context) of answers: (B, L + 1), the end included, 0 past it.
+
+        states: from `answer_states`. vectors: (B or 1, M, D), None for no context; padding: (B or 1, M).
+        copies: (B, L + 1, 1 + COPY_FEATURES), rows of `PhrasePrefixes`; None where there are no phrases.
+        """
+        logp, gate = self.next_tokens(states, vectors, padding, None if copies is None else copies[:, :, 1:])
         targets = functional.pad(tokens, (0, 1))
+        picked = logp.gather(2, targets[:, :, None])[:, :, 0]
+        if copies is not None:
+            picked = torch.logaddexp(
+                functional.logsigmoid(-gate) + picked, functional.logsigmoid(gate) + copies[:, :, 0]
+            )
         lengths = (tokens != 0).sum(1)
         inside = torch.arange(targets.shape[1], device=tokens.device)[None, :] <= lengths[:, None]
-        return logp.gather(2, targets[:, :, None])[:, :, 0] * inside
+        return picked * inside
+
+    def next_tokens(
+        self, states: Tensor, vectors: Tensor | None, padding: Tensor | None, known: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """The network's own log P of every token (B, L, V), and how much it leaves to the pointer over phrases, a logit
+        (B, L); known: (B, L, COPY_FEATURES), None: nothing is left to it."""
+        read = torch.zeros_like(states) if vectors is None else self._attend(states, vectors, padding)
+        here = torch.cat([states, read], dim=2)
+        logp = functional.log_softmax(self.out(here), dim=2)
+        if known is None:
+            return logp, torch.full(logp.shape[:2], -torch.inf, device=logp.device)
+        return logp, self.copy_gate(torch.cat([here, known], dim=2))[:, :, 0]
 
     def _attend(self, states: Tensor, vectors: Tensor, padding: Tensor | None) -> Tensor:
         """Attention with a slot that reads nothing. (B, L, D), (B or 1, M, D) → (B, L, D)."""
@@ -119,8 +159,13 @@ class ContextModel(nn.Module):
         return read
 
 
+def _shifted(x: Tensor, by: int) -> Tensor:
+    """(N, L, D) moved along L, zeros coming in."""
+    return functional.pad(x, (0, 0, by, 0))[:, :-by] if by > 0 else functional.pad(x, (0, 0, 0, -by))[:, -by:]
+
+
 def _transformer(dim: int, heads: int, layers: int) -> nn.TransformerEncoder:
     layer = nn.TransformerEncoderLayer(
-        dim, heads, 3 * dim, dropout=0.1, activation="gelu", batch_first=True, norm_first=True
+        dim, heads, 2 * dim, dropout=0.0, activation="gelu", batch_first=True, norm_first=True
     )
     return nn.TransformerEncoder(layer, layers, enable_nested_tensor=False)

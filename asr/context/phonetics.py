@@ -131,7 +131,8 @@ def _gap_costs() -> NDArray[np.float32]:
 
 _SUBSTITUTION = _substitution_costs()
 _GAP = _gap_costs()
-_INDEX = {p: i for i, p in enumerate(PHONES)}
+_OF_BYTE = np.full(128, _PAD, np.int64)
+_OF_BYTE[[ord(p) for p in PHONES]] = np.arange(len(PHONES))
 
 
 def encode(sounds: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -142,8 +143,8 @@ def encode(sounds: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[np.int64]]
     """
     lengths = np.array([len(s) for s in sounds], np.int64)
     ids = np.full((len(sounds), max(1, int(lengths.max(initial=1)))), _PAD, np.int64)
-    for row, sound in enumerate(sounds):
-        ids[row, : len(sound)] = [_INDEX[p] for p in sound]
+    inside = np.arange(ids.shape[1]) < lengths[:, None]
+    ids[inside] = _OF_BYTE[np.frombuffer("".join(sounds).encode("ascii"), np.uint8)]
     return ids, lengths
 
 
@@ -158,8 +159,9 @@ def distances(
 
     unheard: share of the usual cost at which a phone of a may be missing in b: recognisers drop more than they add.
     """
-    table = _last_rows(a, b, np.cumsum(_GAP[b], axis=1, dtype=np.float32), unheard)
-    return _at_own_length(table, a_lengths)[np.arange(len(a)), np.broadcast_to(b_lengths, len(a))]
+    first_row = np.cumsum(_GAP[b], axis=1, dtype=np.float32)
+    table = _last_rows(a, b, first_row, unheard)
+    return _at_own_length(table, a_lengths)[np.broadcast_to(b_lengths, len(a)), np.arange(len(a))]
 
 
 def span_distances(
@@ -173,40 +175,55 @@ def span_distances(
 
     word_starts: place in the text at which each word begins.
     """
+    return spans_and_whole(a, a_lengths, text, word_starts, unheard)[0]
+
+
+def spans_and_whole(
+    a: NDArray[np.int64],
+    a_lengths: NDArray[np.int64],
+    text: NDArray[np.int64],
+    word_starts: Sequence[int],
+    unheard: float = 1.0,
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Least distance of each row of a (N, A) to a run of whole words of a text (B,), and to all of it: two of (N,)."""
     gaps = np.concatenate([[0.0], np.cumsum(_GAP[text])]).astype(np.float32)
     begun = np.full(len(text) + 1, np.inf, np.float32)
     begun[[0, *word_starts]] = -gaps[[0, *word_starts]]
-    first_row = np.minimum.accumulate(begun) + gaps
-    table = _last_rows(a, text[None, :], first_row[None, 1:], unheard)
+    anywhere = np.minimum.accumulate(begun) + gaps
+    n = len(a)
+    starts = np.repeat(np.stack([anywhere[1:], gaps[1:]]), n, axis=0)
+    table = _at_own_length(_last_rows(np.tile(a, (2, 1)), text[None, :], starts, unheard), np.tile(a_lengths, 2))
     ends = np.array([0, *word_starts, len(text)])
-    least: NDArray[np.float32] = _at_own_length(table, a_lengths)[:, ends].min(axis=1)
-    return least
+    return table[ends, :n].min(axis=0), table[len(text), n:]
 
 
 def _last_rows(
     a: NDArray[np.int64], b: NDArray[np.int64], first_row: NDArray[np.float32], unheard: float
 ) -> list[NDArray[np.float32]]:
-    """The dynamic programme, a row of every pair at a time; insertions along b by a running minimum.
+    """The dynamic programme, a phone of every row of a at a time; insertions along b by a running minimum.
 
-    first_row: (1 or N, B) cost of having used no phone of a and the first 1..B of b. → rows 0..A, each (N, B + 1).
+    first_row: (1 or N, B) cost of having used no phone of a and the first 1..B of b. → tables 0..A, each (B + 1, N).
     """
-    n = len(a)
-    gaps = np.concatenate([np.zeros((len(b), 1), np.float32), np.cumsum(_GAP[b], axis=1, dtype=np.float32)], axis=1)
-    row = np.zeros((n, b.shape[1] + 1), np.float32)
-    row[:, 1:] = first_row
+    gaps = np.concatenate([np.zeros((len(b), 1), np.float32), np.cumsum(_GAP[b], axis=1, dtype=np.float32)], axis=1).T
+    row = np.zeros((b.shape[1] + 1, len(a)), np.float32)
+    row[1:] = first_row.T
     rows = [row]
-    for i in range(a.shape[1]):
-        phone = a[:, i]
-        match = row[:, :-1] + _SUBSTITUTION[phone[:, None], b]
-        best = row + unheard * _GAP[phone][:, None]
-        np.minimum(best[:, 1:], match, out=best[:, 1:])
-        row = np.minimum.accumulate(best - gaps, axis=1) + gaps
+    to_one = _SUBSTITUTION[b[0]] if len(b) == 1 else None
+    for phone in a.T:
+        best = row + unheard * _GAP[phone]
+        cost = to_one.take(phone, axis=1) if to_one is not None else _SUBSTITUTION[b.T, phone]
+        cost += row[:-1]
+        np.minimum(best[1:], cost, out=best[1:])
+        best -= gaps
+        np.minimum.accumulate(best, axis=0, out=best)
+        best += gaps
+        row = best
         rows.append(row)
     return rows
 
 
 def _at_own_length(rows: list[NDArray[np.float32]], lengths: NDArray[np.int64]) -> NDArray[np.float32]:
-    return np.stack(rows)[lengths, np.arange(len(lengths))]
+    return np.stack(rows)[lengths, :, np.arange(len(lengths))].T
 
 
 def distance(a: str, b: str) -> float:

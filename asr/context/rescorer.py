@@ -1,9 +1,10 @@
 """The last word on an utterance: its readings weighed with the context.
 
-    score = log P(y|x) + gate · (value(reading) − value(plain 1-best))
+    score = log P(y|x) + language model's score + min(limit, gate · (value(reading) − value(plain 1-best)))
 
 value is a small network over the features of `features.py`, of the reading and of the list; the gate, one number an
-utterance, says how much this context matters. The plain 1-best stands unless another reading beats it by a margin
+utterance, says how much this context matters; the limit is what context can know of a reading at all. What the search
+added for phrases (`bias`) counts for nothing here. The plain 1-best stands unless another reading beats it by a margin
 fitted so that contexts that are beside the point do no harm. Trained by minimum word error rate over lists
 (Prabhavalkar et al. 2018, arXiv:1712.01818).
 """
@@ -41,10 +42,14 @@ MAX_EXPANDED = 12
 """Candidates of the second round: what the first round's scores support, within carriers."""
 MAX_SCORED = 16
 """Readings of the n-best that are weighed; those after keep their order behind."""
+MAX_WEIGHED = 24
+"""Readings and candidates, the likeliest by sound, that the context is asked about."""
 _SURE_SILENCE = -2.0
 """log P(nothing said | audio) above which silence is believed whatever the context."""
 _SPREAD = 2.0
 """Nats that a standard deviation of a foreign recogniser's scores, or a rank's log, is taken for."""
+_REACH = 0.45
+"""Phonetic distance, as a share of the longer text's phones, past which nothing joins a list without audio."""
 _PER_DISTANCE = 2.5
 """Nats that a unit of phonetic distance costs where no audio can be asked."""
 
@@ -62,14 +67,14 @@ class ListScorer(nn.Module):
         )
         self.gate = nn.Sequential(nn.Linear(len(LIST_FEATURES), 12), nn.Tanh(), nn.Linear(12, 1))
 
-    def forward(self, features: Tensor, of_list: Tensor) -> Tensor:
-        """features (..., H, FEATURES), of_list (..., LIST_FEATURES) → (..., H); the first reading's is 0."""
+    def forward(self, features: Tensor, of_list: Tensor, limits: Tensor) -> Tensor:
+        """features (..., H, FEATURES), of_list (..., LIST_FEATURES), limits (..., H) → (..., H); the first reading's
+        is 0."""
         x = (features - self.mean) / self.scale
         around = of_list[..., None, :].expand(*x.shape[:-1], -1)
         value = (self.linear(x) + self.value(torch.cat([x, around], dim=-1)))[..., 0]
         gate = torch.sigmoid(self.gate(of_list))
-        scores: Tensor = gate * (value - value[..., :1])
-        return scores
+        return torch.minimum(gate * (value - value[..., :1]), limits)
 
 
 class Rescorer:
@@ -127,12 +132,14 @@ class Rescorer:
         """The n-best, re-ordered, with the context's candidates that beat its first reading.
 
         Args:
-            nbest: best first. embedding: of the same model version. force_score: exact scores of texts for this
-                utterance; None for another recogniser's list, whose acoustic scores may have any scale or none
-                (all equal or not finite: the rank counts).
+            nbest: best first, with or without `bias`; readings marked `from_context` (of a search that the context's
+                phrases led) are candidates, wherever they stand. embedding: of the same model version. force_score:
+                exact scores of texts for this utterance, acoustic and language; None for another recogniser's list,
+                whose acoustic scores may have any scale or none (all equal or not finite: the rank counts).
 
         Returns:
-            The very same hypotheses in the same order where nothing changes.
+            The very same hypotheses, less the candidates, where nothing changes; in the same order where the search
+            added no `bias`.
 
         Raises:
             ContextError: the embedding is another model's.
@@ -142,49 +149,65 @@ class Rescorer:
                 f"context embedding of model {embedding.model_version!r}, the rescorer is {self.model_version!r}: "
                 "encode the context again"
             )
-        same = Rescored(tuple(nbest))
+        led = [h.text for h in nbest if h.from_context]
+        nbest = without_bias([h for h in nbest if not h.from_context])
+        same = Rescored(nbest)
         if embedding.empty or not nbest or is_silence(nbest[0].text, nbest[0].acoustic if force_score else None):
             return same
         head = tuple(nbest[:MAX_SCORED])
-        readings = self._forced_readings(head, embedding, force_score) if force_score else self._ranked(head, embedding)
-        pool = _pool(readings, len(head))
-        scores = self.context_scores(pool, embedding, exact=force_score is not None)
-        total = [a + s for a, s in zip(pool.acoustic, scores, strict=True)]
-        order = sorted(range(len(total)), key=lambda i: -total[i])
+        if force_score:
+            readings = self._forced_readings(head, led, embedding, force_score)
+        else:
+            readings = self._ranked(head, embedding)
+        pool = Pool(
+            tuple(normalize(h.text) if force_score is None else h.text for h in readings),
+            tuple(h.acoustic for h in readings),
+            tuple(h.language for h in readings),
+            tuple(i if i < len(head) else -1 for i in range(len(readings))),
+        )
+        weighed = most_likely(pool)
+        scores = dict(zip(weighed, self._scores(pool.only(weighed), embedding, force_score is not None), strict=True))
+        total = [b + scores.get(i, -math.inf) for i, b in enumerate(pool.base)]
+        order = sorted(weighed, key=lambda i: -total[i])
         margin = self.margins[0 if force_score else 1]
         first = order[0]
         if first == 0 or total[first] <= total[0] + margin or readings[first].text == nbest[0].text:
             return same
         kept = [i for i in order if i < len(head) or total[i] > total[0] + margin]
-        ranked = [replace(readings[i], bias=0.0, context=scores[i]) for i in kept]
-        return Rescored((*ranked, *nbest[MAX_SCORED:]), True, self._biased(ranked[0].text, nbest[0].text, embedding))
+        ranked = [replace(readings[i], context=scores[i]) for i in kept]
+        rest = [readings[i] for i in range(len(head)) if i not in scores]
+        biased = self._biased(ranked[0].text, nbest[0].text, embedding)
+        return Rescored((*ranked, *rest, *nbest[MAX_SCORED:]), True, biased)
 
     def _forced_readings(
-        self, nbest: Sequence[Hypothesis], embedding: ContextEmbedding, force_score: ForceScore
+        self, nbest: Sequence[Hypothesis], led: Sequence[str], embedding: ContextEmbedding, force_score: ForceScore
     ) -> list[Hypothesis]:
         texts = [h.text for h in nbest]
-        first = [*dict.fromkeys(texts), *candidates(texts, embedding, self.tables, MAX_CANDIDATES)]
+        found = candidates(texts, embedding, self.tables, MAX_CANDIDATES)
+        first = list(dict.fromkeys((*texts, *led, *found)))[: len(texts) + MAX_CANDIDATES]
         scored = dict(zip(first, force_score(first), strict=True))
         scores = {t: h.acoustic for t, h in scored.items()}
         more = expand(texts, embedding, self.tables, scores, MAX_EXPANDED)
         if more:
             scored |= zip(more, force_score(more), strict=True)
-        own = [replace(h, acoustic=scored[h.text].acoustic) for h in nbest]
+        own = [replace(h, acoustic=scored[h.text].acoustic, language=scored[h.text].language) for h in nbest]
         return own + [replace(h, from_context=True) for t, h in scored.items() if t not in texts]
 
     def _ranked(self, nbest: Sequence[Hypothesis], embedding: ContextEmbedding) -> list[Hypothesis]:
         texts = [normalize(h.text) for h in nbest]
-        values = pseudo_acoustic([h.acoustic for h in nbest])
-        own = [replace(h, acoustic=v) for h, v in zip(nbest, values, strict=True)]
-        found = candidates(texts, embedding, self.tables, MAX_CANDIDATES, reach=0.45, by_sound_only=True)
+        values = pseudo_acoustic([h.acoustic + h.language for h in nbest])
+        own = [replace(h, acoustic=v, language=0.0) for h, v in zip(nbest, values, strict=True)]
+        found = sounding_alike(texts, embedding, self.tables)
         scores = candidate_acoustics(found, texts, values)
         return own + [Hypothesis(t, acoustic=s, from_context=True) for t, s in zip(found, scores, strict=True)]
 
-    def context_scores(self, pool: Pool, embedding: ContextEmbedding, *, exact: bool) -> list[float]:
-        """gate · (value − value of the first) of each reading, nats."""
-        features, of_list = pool_features(pool, embedding, self.model, self.tokenizer, self.tables)
+    def _scores(self, pool: Pool, embedding: ContextEmbedding, exact: bool) -> list[float]:
+        """What the context says for each reading, over the first, nats."""
+        known = pool_features(pool, embedding, self.model, self.tokenizer, self.tables)
         with torch.inference_mode():
-            scores: list[float] = (self.forced if exact else self.ranked)(features, of_list).tolist()
+            scores: list[float] = (self.forced if exact else self.ranked)(
+                known.rows, known.of_list, known.limits
+            ).tolist()
         return scores
 
     @staticmethod
@@ -220,9 +243,22 @@ def is_silence(text: str, acoustic: float | None) -> bool:
     return not normalize(text) and (acoustic is None or acoustic > _SURE_SILENCE)
 
 
-def _pool(readings: Sequence[Hypothesis], from_search: int) -> Pool:
-    ranks = tuple(i if i < from_search else -1 for i in range(len(readings)))
-    return Pool(tuple(normalize(h.text) for h in readings), tuple(h.acoustic for h in readings), ranks)
+def without_bias(nbest: Sequence[Hypothesis]) -> tuple[Hypothesis, ...]:
+    """As a search without phrases would rank these hypotheses; the very same ones where none has a bias."""
+    if not any(h.bias for h in nbest):
+        return tuple(nbest)
+    return tuple(sorted((replace(h, bias=0.0) for h in nbest), key=lambda h: -h.acoustic - h.language))
+
+
+def most_likely(pool: Pool) -> list[int]:
+    """Places of readings to weigh: the plain one, then the best without context, at most MAX_WEIGHED."""
+    base = pool.base
+    return [0, *sorted(range(1, len(base)), key=lambda i: -base[i])[: MAX_WEIGHED - 1]]
+
+
+def sounding_alike(texts: Sequence[str], embedding: ContextEmbedding, tables: AnswerTables) -> list[str]:
+    """Candidates for a list without audio, where only sound can speak for them."""
+    return candidates(texts, embedding, tables, MAX_CANDIDATES, reach=_REACH, by_sound_only=True)
 
 
 def pseudo_acoustic(scores: Sequence[float]) -> list[float]:

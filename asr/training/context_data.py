@@ -18,11 +18,31 @@ from asr.context import phonetics
 from asr.context.types import Context, Entry, Turn
 from asr.text import normalize
 
-_SIGNALS = ("contacts", "devices", "places", "screen")
 _SLOT_SIGNALS = (
+    (("date", "time", "type", "number", "price", "rating", "duration", "seating", "car_name", "attribute"), "dialogue"),
+    (("movie", "song", "album", "artist", "track", "show_name", "event_name", "title", "directed"), "screen"),
+    (
+        (
+            "restaurant",
+            "hotel",
+            "place",
+            "city",
+            "location",
+            "address",
+            "venue",
+            "theater",
+            "attraction",
+            "destination",
+            "origin",
+            "airport",
+            "station",
+            "property",
+            "where_to",
+        ),
+        "places",
+    ),
+    (("device", "appliance"), "devices"),
     (("name", "contact", "person", "doctor", "stylist", "therapist"), "contacts"),
-    (("restaurant", "hotel", "place", "city", "location", "address", "venue", "theater", "attraction"), "places"),
-    (("movie", "song", "album", "artist", "track", "show", "genre", "event"), "screen"),
 )
 
 
@@ -73,33 +93,94 @@ def read_followups(data: Path, split: str) -> list[FollowUp]:
 def read_names(data: Path, kind: str, limit: int) -> list[str]:
     """Frequent names of data/text/names; those that are dev's or test's by their hash are left out."""
     names = [line.split("\t")[0] for line in read_lines(data / "text" / "names" / f"{kind}.tsv.gz")][1:]
-    return [n for n in names if is_train(n)][:limit]
+    return [n.title() for n in names if is_train(n)][:limit]
 
 
 def is_train(text: str) -> bool:
     return md5(text.lower().encode()).digest()[0] % 10 < 8
 
 
-def dialogue_samples(data: Path, rng: random.Random, limit: int) -> list[Sample]:
-    """User turns of the train dialogues, with the entities before them and some of what they name as entries."""
+@dataclass(frozen=True)
+class Stock:
+    """What training contexts are filled with: given names, surnames, and entries by signal."""
+
+    given: list[str]
+    surnames: list[str]
+    entries: dict[str, list[str]]
+
+
+def read_stock(data: Path, rows: Sequence[FollowUp]) -> Stock:
+    """Frequent names, and the entries of the rows; the train split's by their hash."""
+    entries: dict[str, set[str]] = {}
+    for row in rows:
+        for entry in row.context.entries:
+            if is_train(entry.text):
+                entries.setdefault(entry.signal, set()).add(entry.text)
+    names = read_names(data, "given_names", 4000), read_names(data, "surnames", 20_000)
+    return Stock(*names, {signal: sorted(texts) for signal, texts in entries.items()})
+
+
+def dialogue_samples(data: Path, stock: Stock, rng: random.Random, limit: int) -> list[Sample]:
+    """User turns of the train dialogues, with the entities before them and some of what they name as entries.
+
+    Names, places, songs, films and devices that are dev's or test's by their hash, and some of the others, are
+    exchanged for the train split's, throughout the dialogue: for those of other dialogues and of the stock.
+    """
+    dialogues = [
+        json.loads(line)["turns"]
+        for path in sorted((data / "text" / "dialogues").glob("*.train.jsonl.gz"))
+        for line in read_lines(path)
+    ]
+    pools = {signal: set(texts) for signal, texts in stock.entries.items()}
+    for turns in dialogues:
+        for kind, value in _entities(turns):
+            if is_train(value):
+                pools.setdefault(_signal(kind), set()).add(value)
+    ordered = {signal: sorted(values) for signal, values in pools.items()}
     samples = []
-    for path in sorted((data / "text" / "dialogues").glob("*.train.jsonl.gz")):
-        for line in read_lines(path):
-            turns = json.loads(line)["turns"]
-            for i, turn in enumerate(turns):
-                if turn["speaker"] == "user" and i and (turn.get("followup") or rng.random() < 0.2):
-                    samples.append(_dialogue_sample(turns, i, rng))
+    for turns in dialogues:
+        turns = _exchanged(turns, ordered, rng)
+        for i, turn in enumerate(turns):
+            if turn["speaker"] == "user" and i and (turn.get("followup") or rng.random() < 0.2):
+                samples.append(_dialogue_sample(turns, i, rng))
     rng.shuffle(samples)
     return samples[:limit]
+
+
+def _entities(turns: Iterable[dict[str, Any]]) -> Iterator[tuple[str, str]]:
+    for turn in turns:
+        for e in turn.get("entities", ()):
+            yield e["type"], e["value"]
+
+
+def _exchanged(turns: list[dict[str, Any]], pools: dict[str, list[str]], rng: random.Random) -> list[dict[str, Any]]:
+    swap: dict[str, str] = {}
+    for kind, value in _entities(turns):
+        if _signal(kind) != "dialogue" and (not is_train(value) or rng.random() < 0.5):
+            swap.setdefault(value.lower(), rng.choice(pools[_signal(kind)]))
+    if not swap:
+        return turns
+    longest_first = sorted(swap, key=len, reverse=True)
+    named = re.compile(rf"(?<![A-Za-z])(?:{'|'.join(map(re.escape, longest_first))})(?![A-Za-z])", re.I)
+
+    def other(text: str) -> str:
+        return named.sub(lambda m: swap[m.group().lower()], text)
+
+    return [
+        turn
+        | {"text": other(turn["text"])}
+        | {"entities": [e | {"value": other(e["value"])} for e in turn.get("entities", ())]}
+        for turn in turns
+    ]
 
 
 def _dialogue_sample(turns: list[dict[str, Any]], i: int, rng: random.Random) -> Sample:
     answer = normalize(turns[i]["text"])
     before = [Turn(t["speaker"], t["text"]) for t in turns[max(0, i - rng.choice((2, 4, 8))) : i]]
-    found = [e for t in turns[:i] for e in t.get("entities", ())][-12:]
+    found = list(_entities(turns[:i]))[-12:]
     if rng.random() < 0.5:
-        found += turns[i].get("entities", [])
-    entries = list(dict.fromkeys(Entry(_signal(e["type"]), e["value"]) for e in found))
+        found += _entities(turns[i : i + 1])
+    entries = list(dict.fromkeys(Entry(_signal(kind), value) for kind, value in found))
     rng.shuffle(entries)
     if rng.random() < 0.2:
         entries = []
@@ -124,21 +205,32 @@ def followup_sample(row: FollowUp) -> Sample:
     return Sample(row.context, row.text, texts.index(target) if target in texts else None)
 
 
-def rename(sample: Sample, given: Sequence[str], surnames: Sequence[str], rng: random.Random) -> Sample:
-    """The same dialogue about other people: every name of its contacts is exchanged, everywhere alike."""
+def rename(sample: Sample, stock: Stock, rng: random.Random) -> Sample:
+    """The same dialogue about other people and things: each name of its contacts, and each other entry that the answer
+    does not name in part, is exchanged everywhere alike."""
     swap: dict[str, str] = {}
+    answer = f" {sample.answer} "
     for entry in sample.context.entries:
         if entry.signal == "contacts":
             words = entry.text.split()
             for place, word in enumerate(words):
-                pool = given if place == 0 and len(words) > 1 else surnames
-                swap.setdefault(word.lower(), rng.choice(pool))
+                swap.setdefault(
+                    word.lower(), rng.choice(stock.given if place == 0 < len(words) - 1 else stock.surnames)
+                )
+        elif entry.signal in stock.entries and entry.signal != "dialogue":
+            text = normalize(entry.text)
+            part = any(f" {w} " in answer for w in text.split())
+            if (not part or f" {text} " in answer) and entry.text.isascii():
+                swap.setdefault(entry.text.lower(), rng.choice(stock.entries[entry.signal]))
+                swap.setdefault(text, swap[entry.text.lower()])
+    named = "|".join(map(re.escape, sorted(filter(None, swap), key=len, reverse=True)))
+    pattern = re.compile(rf"(?<![A-Za-z'])(?:{named})(?![A-Za-z'])" if named else r"(?!)", re.I)
 
     def other(text: str) -> str:
-        return re.sub(r"[A-Za-z']+", lambda m: swap.get(m.group().lower(), m.group()), text)
+        return pattern.sub(lambda m: swap[m.group().lower()], text)
 
     turns = tuple(Turn(t.speaker, other(t.text)) for t in sample.context.turns)
-    entries = [Entry(e.signal, other(e.text) if e.signal == "contacts" else e.text) for e in sample.context.entries]
+    entries = [Entry(e.signal, other(e.text)) for e in sample.context.entries]
     order = _some(len(entries), sample.target, rng)
     target = order.index(sample.target) if sample.target is not None else None
     return Sample(Context(turns, tuple(entries[i] for i in order)), normalize(other(sample.answer)), target)
@@ -146,7 +238,7 @@ def rename(sample: Sample, given: Sequence[str], surnames: Sequence[str], rng: r
 
 def _some(count: int, target: int | None, rng: random.Random) -> list[int]:
     """Places of a shorter, shuffled list that keeps the target: long lists teach nothing more and cost time."""
-    order = rng.sample(range(count), min(count, rng.choice((8, 16, 24, 32, 80))))
+    order = rng.sample(range(count), min(count, rng.choice((4, 8, 16, 24, 48))))
     if target is not None and target not in order:
         order[0] = target
         rng.shuffle(order)
@@ -206,6 +298,25 @@ def anti(row: FollowUp, pools: dict[str, SoundAlikes]) -> Context | None:
 
     turns = tuple(Turn(t.speaker, exchange(t.text)) for t in row.context.turns)
     entries = tuple(Entry(e.signal, swap.get(e.text, e.text)) for e in row.context.entries)
+    return Context(turns, entries)
+
+
+def confusable(row: FollowUp, pools: dict[str, SoundAlikes], rng: random.Random) -> Context | None:
+    """The context with another entry, one that was offered where some were, exchanged for one that sounds like what was
+    meant; None where nothing is meant or nothing sounds like it."""
+    target = normalize(row.target or "")
+    meant = next((e for e in row.context.entries if normalize(e.text) == target), None)
+    others = [e for e in row.context.entries if normalize(e.text) != target]
+    if meant is None or not others:
+        return None
+    alike = _alike(meant, set(target.split()[-1:]) if meant.signal == "contacts" else set(target.split()), pools)
+    if alike is None or normalize(alike) == target:
+        return None
+    said = row.context.turns[-1].text if row.context.turns else ""
+    offered = [e for e in others if e.signal == meant.signal and e.text in said]
+    victim = rng.choice(offered or others)
+    turns = tuple(Turn(t.speaker, t.text.replace(victim.text, alike)) for t in row.context.turns)
+    entries = tuple(Entry(e.signal, alike if e.text == victim.text else e.text) for e in row.context.entries)
     return Context(turns, entries)
 
 

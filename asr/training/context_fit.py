@@ -13,11 +13,21 @@ from torch import Tensor
 from asr.context.candidates import AnswerTables
 from asr.context.features import Pool, pool_features
 from asr.context.model import ContextModel
-from asr.context.rescorer import MAX_SCORED, ListScorer, candidate_acoustics, is_silence, pseudo_acoustic
+from asr.context.rescorer import (
+    MAX_SCORED,
+    ListScorer,
+    candidate_acoustics,
+    is_silence,
+    most_likely,
+    pseudo_acoustic,
+)
 from asr.tokens import Tokenizer
 from asr.training.context_lists import ContextList
 
-HARM_WEIGHT = {"relevant": 1.0, "irrelevant": 1.5, "anti": 1.5}
+HARM_WEIGHT = {"relevant": 1.0, "confusable": 0.5, "irrelevant": 1.5, "anti": 1.5}
+"""Conditions of training, with the weight of their lists. confusable: the right context, with another of its entries
+exchanged for one that sounds like what is meant."""
+HELPFUL = ("relevant", "confusable")
 MARGINS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0)
 
 
@@ -25,7 +35,7 @@ MARGINS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0)
 class Example:
     """One list ready for the scorer. H readings, the plain 1-best first.
 
-    features (H, F), of_list (G,), acoustic (H,), errors (H,): word errors of each reading.
+    features (H, F), of_list (G,), limits (H,), base (H,): the score without context, errors (H,): word errors.
     """
 
     id: str
@@ -35,7 +45,8 @@ class Example:
     texts: tuple[str, ...]
     features: Tensor
     of_list: Tensor
-    acoustic: Tensor
+    limits: Tensor
+    base: Tensor
     errors: Tensor
 
 
@@ -54,23 +65,22 @@ def example(
     item: ContextList, model: ContextModel, tokenizer: Tokenizer, tables: AnswerTables, *, exact: bool
 ) -> Example:
     """exact: with the acoustic scores; else as a foreign recogniser's list, ranks only."""
-    texts = item.decoded.texts[:MAX_SCORED]
-    own = item.decoded.acoustic[:MAX_SCORED]
-    others = item.acoustic
+    texts, scores = item.decoded.texts[:MAX_SCORED], item.decoded.scores[:MAX_SCORED]
+    others = item.scores
     if not exact:
         values = pseudo_acoustic([0.0] * len(texts))
-        others = tuple(candidate_acoustics(item.texts, texts, values))
-        own = tuple(values)
-    ranks = (*range(len(texts)), *([-1] * len(item.texts)))
-    pool = Pool((*texts, *item.texts), (*own, *others), ranks)
-    if is_silence(texts[0], own[0] if exact else None):
-        pool = Pool(pool.texts[:1], pool.acoustic[:1], pool.ranks[:1])
-    features, of_list = pool_features(pool, item.embedding, model, tokenizer, tables)
-    reference = item.decoded.row.text
-    errors = torch.tensor([float(word_errors(reference, t)) for t in pool.texts])
+        scores = tuple((v, 0.0) for v in values)
+        others = tuple((v, 0.0) for v in candidate_acoustics(item.texts, texts, values))
+    acoustic, language = zip(*scores, *others, strict=True)
+    pool = Pool((*texts, *item.texts), acoustic, language, (*range(len(texts)), *([-1] * len(item.texts))))
+    silent = is_silence(texts[0], acoustic[0] if exact else None)
+    pool = pool.only([0] if silent else most_likely(pool))
+    known = pool_features(pool, item.embedding, model, tokenizer, tables)
+    row = item.decoded.row
+    errors = torch.tensor([float(word_errors(row.text, t)) for t in pool.texts])
     return Example(
-        item.decoded.row.id, item.decoded.row.set, item.condition, len(reference.split()), pool.texts, features,
-        of_list, torch.tensor(pool.acoustic), errors,
+        row.id, row.set, item.condition, len(row.text.split()), pool.texts, known.rows, known.of_list, known.limits,
+        torch.tensor(pool.base), errors,
     )  # fmt: skip
 
 
@@ -78,7 +88,8 @@ def example(
 class _Stack:
     features: Tensor
     of_list: Tensor
-    acoustic: Tensor
+    limits: Tensor
+    base: Tensor
     errors: Tensor
     weights: Tensor
     absent: Tensor
@@ -95,7 +106,8 @@ def _stack(examples: Sequence[Example]) -> _Stack:
     return _Stack(
         torch.stack([pad(e.features, 0.0) for e in examples]),
         torch.stack([e.of_list for e in examples]),
-        torch.stack([pad(e.acoustic, 0.0) for e in examples]),
+        torch.stack([pad(e.limits, 0.0) for e in examples]),
+        torch.stack([pad(e.base, 0.0) for e in examples]),
         torch.stack([pad(e.errors, 0.0) for e in examples]),
         torch.tensor([HARM_WEIGHT[e.condition] for e in examples]),
         torch.arange(longest)[None, :] >= lengths[:, None],
@@ -131,7 +143,7 @@ def fit(examples: Sequence[Example], *, steps: int = 500, batch: int = 256, seed
 
 def _loss(scorer: ListScorer, data: _Stack, chosen: Tensor, mix: float) -> Tensor:
     absent = data.absent[chosen]
-    total = data.acoustic[chosen] + scorer(data.features[chosen], data.of_list[chosen])
+    total = data.base[chosen] + scorer(data.features[chosen], data.of_list[chosen], data.limits[chosen])
     logp = total.masked_fill(absent, -1e4).log_softmax(1)
     errors = data.errors[chosen]
     risk = (logp.exp() * (errors - errors[:, :1]) * ~absent).sum(1)
@@ -147,7 +159,7 @@ def choose(examples: Sequence[Example], scorer: ListScorer, margin: float) -> li
     """Place of the reading that wins each list."""
     out = []
     for e in examples:
-        total = e.acoustic + scorer(e.features, e.of_list)
+        total = e.base + scorer(e.features, e.of_list, e.limits)
         first = int(total.argmax())
         out.append(first if total[first] > total[0] + margin else 0)
     return out
@@ -189,11 +201,10 @@ def fit_margin(dev: Sequence[Example], scorer: ListScorer) -> float:
         for condition in HARM_WEIGHT:
             picked = [i for i, e in enumerate(dev) if e.condition == condition]
             by[condition] = outcome([dev[i] for i in picked], [chosen[i] for i in picked])
-        harmless = all(
-            by[c].relative <= 0.01 and by[c].false_bias <= 0.01 * by[c].utterances for c in ("irrelevant", "anti")
+        harmless = all(o.false_bias <= 0.01 * o.utterances for o in by.values()) and all(
+            by[c].relative <= 0.01 for c in by if c not in HELPFUL
         )
         relevant = by["relevant"]
-        harmless = harmless and relevant.false_bias <= 0.01 * relevant.utterances
         if harmless and relevant.rescored < best_errors:
             best, best_errors = margin, relevant.rescored
     return best

@@ -1,7 +1,7 @@
 """n-best lists to learn rescoring from: follow-ups decoded, and under each condition the candidates' exact scores.
 
 Everything is kept in a folder of the acoustic model's own (frames as fp16, lists as JSON lines), so an interrupted run
-goes on where it stopped and a new rescorer costs no decoding.
+goes on where it stopped and a new rescorer costs no decoding. Utterances are shared out to processes.
 """
 
 from __future__ import annotations
@@ -11,7 +11,9 @@ import json
 import random
 import tarfile
 from collections.abc import Callable, Iterator, Sequence, Set
-from dataclasses import dataclass
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -25,20 +27,21 @@ from asr.context.rescorer import MAX_CANDIDATES, MAX_EXPANDED
 from asr.context.types import Context, ContextEmbedding
 from asr.hypothesis import Encoded
 from asr.recognizer import Recognizer
-from asr.training.context_data import FollowUp, SoundAlikes, anti, irrelevant
+from asr.training.context_data import FollowUp, SoundAlikes, anti, confusable, irrelevant
 
-CONDITIONS = ("relevant", "irrelevant", "anti")
 NBEST = 16
-Progress = Callable[[str, int, int], None]
+Progress = Callable[[int, int], None]
+Score = tuple[float, float]
+"""Acoustic and language, nats."""
 
 
 @dataclass(frozen=True)
 class Decoded:
-    """One utterance without context: its n-best, best first, log P(y|x) in nats exact."""
+    """One utterance without context: its n-best, best first, with exact scores."""
 
     row: FollowUp
     texts: tuple[str, ...]
-    acoustic: tuple[float, ...]
+    scores: tuple[Score, ...]
 
 
 @dataclass(frozen=True)
@@ -49,44 +52,122 @@ class ContextList:
     condition: str
     embedding: ContextEmbedding
     texts: tuple[str, ...]
-    acoustic: tuple[float, ...]
+    scores: tuple[Score, ...]
 
 
-def _audio(rows: Sequence[FollowUp], folder: Path) -> Iterator[tuple[FollowUp, np.ndarray, int]]:
-    by_shard: dict[str, list[FollowUp]] = {}
-    for row in rows:
-        by_shard.setdefault(row.shard, []).append(row)
-    for shard, part in by_shard.items():
-        with tarfile.open(folder / shard) as tar:
-            for row in part:
-                member = tar.extractfile(row.member)
-                if member is None:
-                    raise FileNotFoundError(f"{shard} has no member {row.member}")
-                samples, rate = soundfile.read(io.BytesIO(member.read()), dtype="float32")
-                yield row, samples, rate
+@dataclass(frozen=True)
+class Tools:
+    """What makes lists. audio: folder of the manifest's shards; work: where what was decoded is kept."""
+
+    recognizer: Recognizer
+    encoder: ContextEncoder
+    tables: AnswerTables
+    audio: Path
+    work: Path
 
 
-def decode(
-    rows: Sequence[FollowUp], recognizer: Recognizer, data: Path, work: Path, progress: Progress
-) -> list[Decoded]:
-    """Decodes what `work` does not have yet. progress: (stage, done, total)."""
-    frames = work / "frames"
-    frames.mkdir(parents=True, exist_ok=True)
-    lists = work / "nbest.jsonl"
-    known = _read(lists)
-    todo = [r for r in rows if r.id not in known]
-    with open(lists, "a") as out:
-        for done, (row, samples, rate) in enumerate(_audio(todo, data / "followups"), 1):
-            result = recognizer.recognize(samples, rate, nbest=NBEST)
-            assert result.encoded is not None
-            texts = [h.text for h in result.nbest]
-            exact = recognizer.force_score(result.encoded, texts)
-            np.save(frames / f"{row.id}.npy", result.encoded.frames.numpy().astype(np.float16))
-            line = {"id": row.id, "texts": texts, "acoustic": [round(h.acoustic, 3) for h in exact]}
-            print(json.dumps(line), file=out, flush=True)
-            known[row.id] = line
-            progress("decoding", done, len(todo))
-    return [Decoded(r, tuple(known[r.id]["texts"]), tuple(known[r.id]["acoustic"])) for r in rows]
+@dataclass(frozen=True)
+class Known:
+    """What is kept of an utterance. nbest: texts, best first; scores: of all texts that were ever scored."""
+
+    nbest: tuple[str, ...] = ()
+    scores: dict[str, Score] = field(default_factory=dict)
+
+
+def read_samples(row: FollowUp, folder: Path) -> tuple[np.ndarray, int]:
+    """(n,) float32 and its rate."""
+    with tarfile.open(folder / row.shard) as tar:
+        member = tar.extractfile(row.member)
+        if member is None:
+            raise FileNotFoundError(f"{row.shard} has no member {row.member}")
+        samples, rate = soundfile.read(io.BytesIO(member.read()), dtype="float32")
+    return samples, rate
+
+
+def lists_of(
+    row: FollowUp, contexts: dict[str, Context], known: Known, tools: Tools
+) -> tuple[Known, list[ContextList]]:
+    """The utterance's lists under every condition, and what is now known of it."""
+    frames = tools.work / "frames" / f"{row.id}.npy"
+    scores = dict(known.scores)
+    nbest = known.nbest
+    if nbest:
+        encoded = Encoded(torch.from_numpy(np.load(frames).astype(np.float32)), 0.0)
+    else:
+        result = tools.recognizer.recognize(*read_samples(row, tools.audio), nbest=NBEST)
+        assert result.encoded is not None
+        nbest, encoded = tuple(h.text for h in result.nbest), result.encoded
+        np.save(frames, encoded.frames.numpy().astype(np.float16))
+    _score(set(nbest), scores, encoded, tools.recognizer)
+    embeddings = {c: tools.encoder.encode(context) for c, context in contexts.items()}
+    found = {c: candidates(nbest, e, tools.tables, MAX_CANDIDATES) for c, e in embeddings.items()}
+    _score({t for texts in found.values() for t in texts}, scores, encoded, tools.recognizer)
+    for condition, embedding in embeddings.items():
+        heard = {t: scores[t][0] for t in (*nbest, *found[condition])}
+        found[condition] += expand(nbest, embedding, tools.tables, heard, MAX_EXPANDED)
+    _score({t for texts in found.values() for t in texts}, scores, encoded, tools.recognizer)
+    decoded = Decoded(row, nbest, tuple(scores[t] for t in nbest))
+    lists = [
+        ContextList(decoded, c, embeddings[c], tuple(texts), tuple(scores[t] for t in texts))
+        for c, texts in found.items()
+    ]
+    return Known(nbest, scores), lists
+
+
+def _score(texts: Set[str], scores: dict[str, Score], encoded: Encoded, recognizer: Recognizer) -> None:
+    """Adds the exact scores of those texts that have none yet."""
+    missing = sorted(texts - scores.keys())
+    for text, forced in zip(missing, recognizer.force_score(encoded, missing) if missing else [], strict=True):
+        scores[text] = (round(forced.acoustic, 3), round(forced.language, 3))
+
+
+def make_lists(
+    rows: Sequence[FollowUp],
+    contexts: dict[str, dict[str, Context]],
+    tools: Callable[[], Tools],
+    work: Path,
+    progress: Progress,
+    workers: int = 1,
+) -> list[ContextList]:
+    """Lists of every utterance, those of earlier runs read again. tools: makes them, once in each process."""
+    (work / "frames").mkdir(parents=True, exist_ok=True)
+    path = work / "lists.jsonl"
+    known = _read(path)
+    jobs = [(row, contexts[row.id], known.get(row.id, Known())) for row in rows]
+    lists: list[ContextList] = []
+    with open(path, "a") as out:
+        for done, (now, made) in enumerate(_run(jobs, tools, workers), 1):
+            row, _, before = jobs[done - 1]
+            if len(now.scores) > len(before.scores):
+                print(json.dumps({"id": row.id, "nbest": now.nbest, "scores": now.scores}), file=out, flush=True)
+            lists += made
+            progress(done, len(jobs))
+    return lists
+
+
+_Job = tuple[FollowUp, dict[str, Context], Known]
+
+
+def _run(jobs: Sequence[_Job], tools: Callable[[], Tools], workers: int) -> Iterator[tuple[Known, list[ContextList]]]:
+    if workers == 1:
+        own = tools()
+        yield from (lists_of(*job, own) for job in jobs)
+        return
+    with ProcessPoolExecutor(workers, get_context("spawn"), _start, (tools,)) as pool:
+        yield from pool.map(_work, jobs, chunksize=4)
+
+
+_of_process: list[Tools] = []
+"""A worker process's own tools: process pools have no other place for them."""
+
+
+def _start(tools: Callable[[], Tools]) -> None:
+    torch.set_num_threads(1)
+    _of_process.append(tools())
+
+
+def _work(job: _Job) -> tuple[Known, list[ContextList]]:
+    return lists_of(*job, _of_process[0])
 
 
 def conditions_of(
@@ -96,68 +177,25 @@ def conditions_of(
     out: dict[str, dict[str, Context]] = {}
     for i, row in enumerate(rows):
         rng = random.Random(f"{seed} {row.id}")
-        found = {"relevant": row.context, "irrelevant": irrelevant(rows, i, rng), "anti": anti(row, pools)}
+        found = {
+            "relevant": row.context,
+            "confusable": confusable(row, pools, rng),
+            "irrelevant": irrelevant(rows, i, rng),
+            "anti": anti(row, pools),
+        }
         out[row.id] = {name: context for name, context in found.items() if context}
     return out
 
 
-def score_candidates(
-    decoded: Sequence[Decoded],
-    contexts: dict[str, dict[str, Context]],
-    encoder: ContextEncoder,
-    tables: AnswerTables,
-    recognizer: Recognizer,
-    work: Path,
-    progress: Progress,
-) -> list[ContextList]:
-    """Candidates of every utterance and condition with exact scores; scores of earlier runs are used again."""
-    path = work / "scores.jsonl"
-    known = _read(path)
-    lists: list[ContextList] = []
-    with open(path, "a") as out:
-        for done, item in enumerate(decoded, 1):
-            embeddings = {c: encoder.encode(context) for c, context in contexts[item.row.id].items()}
-            scores: dict[str, float] = dict(known.get(item.row.id, {}).get("scores", {}))
-            before = len(scores)
-            frames = torch.from_numpy(np.load(work / "frames" / f"{item.row.id}.npy").astype(np.float32))
-            encoded = Encoded(frames, 0.0)
-            first = {c: candidates(item.texts, e, tables, MAX_CANDIDATES) for c, e in embeddings.items()}
-            _score({t for texts in first.values() for t in texts}, scores, encoded, recognizer)
-            more = {
-                c: expand(item.texts, e, tables, _known(item, first[c], scores), MAX_EXPANDED)
-                for c, e in embeddings.items()
-            }
-            _score({t for texts in more.values() for t in texts}, scores, encoded, recognizer)
-            if len(scores) > before:
-                print(json.dumps({"id": item.row.id, "scores": scores}), file=out, flush=True)
-            found = {c: (e, [*first[c], *more[c]]) for c, e in embeddings.items()}
-            for condition, (embedding, texts) in found.items():
-                acoustic = tuple(scores[t] for t in texts)
-                lists.append(ContextList(item, condition, embedding, tuple(texts), acoustic))
-            progress("scoring", done, len(decoded))
-    return lists
-
-
-def _score(texts: Set[str], scores: dict[str, float], encoded: Encoded, recognizer: Recognizer) -> None:
-    """Adds the exact scores of those texts that have none yet."""
-    missing = sorted(texts - scores.keys())
-    for text, forced in zip(missing, recognizer.force_score(encoded, missing) if missing else [], strict=True):
-        scores[text] = round(forced.acoustic, 3)
-
-
-def _known(item: Decoded, texts: Sequence[str], scores: dict[str, float]) -> dict[str, float]:
-    """What the rescorer would know of this list: scores of its own n-best and of these candidates."""
-    return {t: scores[t] for t in texts} | dict(zip(item.texts, item.acoustic, strict=True))
-
-
-def _read(path: Path) -> dict[str, dict[str, Any]]:
+def _read(path: Path) -> dict[str, Known]:
     """Lines by id, the last one of each; an unfinished last line is dropped."""
-    found: dict[str, dict[str, Any]] = {}
+    found: dict[str, Known] = {}
     if path.exists():
         for line in path.read_text().splitlines():
             try:
-                row = json.loads(line)
+                row: dict[str, Any] = json.loads(line)
             except json.JSONDecodeError:
                 continue
-            found[row["id"]] = row
+            scores = {t: (float(a), float(g)) for t, (a, g) in row["scores"].items()}
+            found[row["id"]] = Known(tuple(row["nbest"]), scores)
     return found

@@ -21,7 +21,7 @@ from asr.tokens import Tokenizer
 def network(tiny_tokenizer: Tokenizer) -> ContextModel:
     with torch.random.fork_rng():
         torch.manual_seed(4)
-        return ContextModel(ContextModelConfig(tiny_tokenizer.vocab_size, dim=16, heads=2, item_layers=1)).eval()
+        return ContextModel(ContextModelConfig(tiny_tokenizer.vocab_size, dim=16, heads=2)).eval()
 
 
 @pytest.fixture(scope="session")

@@ -22,8 +22,20 @@ from asr.context.rescorer import read_tables
 from asr.recognizer import Recognizer
 from asr.tokens import Tokenizer
 from asr.training import context_lists
-from asr.training.context_data import FollowUp, Sample, SoundAlikes, anti, followup_sample, irrelevant, rename
-from asr.training.context_fit import MARGINS, Example, choose, example, fit, fit_margin, outcome, word_errors
+from asr.training.context_data import (
+    FollowUp,
+    Sample,
+    SoundAlikes,
+    Stock,
+    anti,
+    confusable,
+    dialogue_samples,
+    followup_sample,
+    irrelevant,
+    is_train,
+    rename,
+)
+from asr.training.context_fit import Example, choose, example, fit, fit_margin, outcome, word_errors
 from asr.training.context_pretrain import evaluate, pretrain
 from asr.training.context_report import as_markdown, report
 from asr.training.context_tables import count_tables
@@ -37,7 +49,7 @@ YES = replace(ROW, id="a-2", text="yes", target=None, member="a-2.flac", context
 
 
 def test_names_are_exchanged_everywhere_alike() -> None:
-    other = rename(followup_sample(ROW), ["Ann"], ["Stone"], random.Random(1))
+    other = rename(followup_sample(ROW), Stock(["Ann"], ["Stone"], {}), random.Random(1))
     assert other.answer == "stone"
     assert other.target is not None
     assert other.context.entries[other.target].text == "Ann Stone"
@@ -45,10 +57,48 @@ def test_names_are_exchanged_everywhere_alike() -> None:
     assert "Meg" not in str(other)
 
 
+def test_other_things_are_exchanged_where_the_answer_names_them_whole() -> None:
+    context = Context(
+        (Turn("system", "Tesco or The Kings?"),), (Entry("places", "The Kings"), Entry("places", "Tesco"))
+    )
+    stock = Stock([], [], {"places": ["Blue Door"]})
+    other = rename(Sample(context, "take me to the kings", 0), stock, random.Random(1))
+    assert other.answer == "take me to blue door"
+    assert {e.text for e in other.context.entries} == {"Blue Door"}
+    part = rename(Sample(context, "kings please", 0), stock, random.Random(1))
+    assert part.answer == "kings please"
+    assert Entry("places", "The Kings") in part.context.entries
+
+
+def test_dialogues_hold_no_names_of_dev_or_test(tmp_path: Path) -> None:
+    names = [f"Hotel {c}{d}" for c in "abcdefgh" for d in "xyz"]
+    train, held_out = [n for n in names if is_train(n)], [n for n in names if not is_train(n)]
+    assert train
+    assert held_out
+
+    def turn(speaker: str, name: str) -> dict[str, object]:
+        return {"speaker": speaker, "text": f"{name}, please", "entities": [{"type": "hotel_name", "value": name}]}
+
+    folder = tmp_path / "text" / "dialogues"
+    folder.mkdir(parents=True)
+    with gzip.open(folder / "x.train.jsonl.gz", "wt") as out:
+        for name in names:
+            print(
+                json.dumps({"turns": [turn("system", name), turn("user", name.upper()) | {"followup": True}]}), file=out
+            )
+    samples = dialogue_samples(tmp_path, Stock([], [], {"places": train}), random.Random(0), 1000)
+    assert len(samples) == len(names)
+    for sample in samples:
+        said = f"{sample.answer} {sample.context}".lower()
+        assert not any(n.lower() in said for n in held_out)
+        named = next(e for e in sample.context.entries) if sample.context.entries else None
+        assert named is None or named.text.lower() in sample.answer
+
+
 def test_long_lists_are_cut_around_the_target() -> None:
     entries = tuple(Entry("devices", "lamp " + "x" * i) for i in range(300))
     for seed in range(20):
-        cut = rename(Sample(Context((), entries), "lamp", 299), [], [], random.Random(seed))
+        cut = rename(Sample(Context((), entries), "lamp", 299), Stock([], [], {}), random.Random(seed))
         assert len(cut.context.entries) <= 80
         assert cut.target is not None
         assert cut.context.entries[cut.target] == entries[299]
@@ -62,6 +112,15 @@ def test_anti_contexts_hold_a_sound_alike_in_the_place_of_what_is_said() -> None
     assert "Power" in context.turns[-1].text
     assert "Jones" in context.turns[-1].text
     assert anti(YES, pools) is None
+
+
+def test_a_confusable_context_keeps_what_is_meant_and_offers_its_sound_alike() -> None:
+    pools = {"given": SoundAlikes(["Mag", "Tom"]), "surname": SoundAlikes(["Bower", "Power", "Jones"])}
+    context = confusable(ROW, pools, random.Random(0))
+    assert context is not None
+    assert context.entries == (Entry("contacts", "Meg Power"), Entry("contacts", "Meg Bauer"))
+    assert context.turns[-1].text == "Do you mean Meg Power or Meg Bauer?"
+    assert confusable(YES, pools, random.Random(0)) is None
 
 
 def test_irrelevant_is_another_rows_context() -> None:
@@ -82,28 +141,51 @@ def test_tables_count_carriers_and_common_answers() -> None:
     assert tables.answers["which"].keys() == {"the second one"}
 
 
-def test_a_little_training_lowers_the_losses(tiny_tokenizer: Tokenizer, network: ContextModel) -> None:
+def test_a_little_training_lowers_the_losses(tiny_tokenizer: Tokenizer, network: ContextModel, tmp_path: Path) -> None:
     model = ContextModel(network.config)
     samples = [followup_sample(ROW), Sample(MEG, "yes", None), Sample(Context(), "play", None)]
     before = evaluate(model, tiny_tokenizer, samples, 3)
-    after = pretrain(
-        model, tiny_tokenizer, lambda rng: rng.choice(samples), samples, seconds=2.0, batch=4, progress=print
-    )
+    pretrain(
+        model, tiny_tokenizer, lambda rng: rng.choice(samples), steps=60, batch=4, checkpoint=tmp_path / "x.pt",
+        progress=lambda *_: None,
+    )  # fmt: skip
+    after = evaluate(model, tiny_tokenizer, samples, 3)
     assert after["words"] < before["words"]
     assert after["entry"] < before["entry"]
+
+
+def test_an_interrupted_training_goes_on_as_if_it_had_not_been(
+    tiny_tokenizer: Tokenizer, network: ContextModel, tmp_path: Path
+) -> None:
+    samples = [followup_sample(ROW), Sample(MEG, "yes", None), Sample(Context(), "play", None)]
+
+    def run(name: str, *steps: int) -> dict[str, torch.Tensor]:
+        for n in steps:
+            with torch.random.fork_rng():
+                torch.manual_seed(0)
+                model = ContextModel(network.config)
+            pretrain(
+                model, tiny_tokenizer, lambda rng: rng.choice(samples), steps=n, batch=2, checkpoint=tmp_path / name,
+                progress=lambda *_: None,
+            )  # fmt: skip
+        return model.state_dict()
+
+    whole, halves = run("a", 6), run("b", 3, 6)
+    assert all(torch.equal(whole[k], halves[k]) for k in whole)
 
 
 def toy(condition: str, *, right: int, seed: int) -> Example:
     """Three readings; a feature names the right one where the context is relevant."""
     generator = torch.Generator().manual_seed(seed)
-    features = torch.randn(3, len(FEATURES), generator=generator) * 0.01
+    features = torch.randn(3, len(FEATURES), generator=generator) * 0.001
     features[1, FEATURES.index("full")] = 1.0
     of_list = torch.zeros(len(LIST_FEATURES))
     of_list[LIST_FEATURES.index("none_meant")] = 0.0 if condition == "relevant" else 1.0
     errors = torch.ones(3)
     errors[right] = 0.0
     acoustic = torch.tensor([0.0, -1.0, -4.0])
-    return Example(str(seed), "toy", condition, 1, ("a", "b", "c"), features, of_list, acoustic, errors)
+    limits = torch.full((3,), torch.inf)
+    return Example(str(seed), "toy", condition, 1, ("a", "b", "c"), features, of_list, limits, acoustic, errors)
 
 
 def toys(start: int) -> list[Example]:
@@ -129,9 +211,11 @@ def test_fitting_learns_when_the_context_matters() -> None:
     assert "| relevant | all | 40 |" in as_markdown(lines)
 
 
-def test_a_scorer_that_only_harms_gets_the_widest_margin() -> None:
+def test_the_margin_keeps_a_scorer_that_only_harms_from_harming() -> None:
     scorer = fit([toy("relevant", right=1, seed=i) for i in range(40)], steps=100)
-    assert fit_margin([toy("anti", right=0, seed=i) for i in range(40)], scorer) == MARGINS[-1]
+    dev = [toy("anti", right=0, seed=i) for i in range(40)]
+    assert outcome(dev, choose(dev, scorer, 0.0)).rescored == 40
+    assert outcome(dev, choose(dev, scorer, fit_margin(dev, scorer))).rescored == 0
 
 
 @pytest.mark.parametrize(
@@ -160,30 +244,28 @@ def data(tmp_path: Path, speech: Samples) -> Path:
 def test_lists_are_made_once_and_scored_under_every_condition(
     data: Path, tiny_recognizer: Recognizer, encoder: ContextEncoder, tables: AnswerTables
 ) -> None:
-    stages: list[str] = []
-
-    def progress(stage: str, done: int, total: int) -> None:
-        stages.append(stage)
-
     work = data / "work"
     contexts = {ROW.id: {"relevant": MEG, "irrelevant": YES.context}, YES.id: {"relevant": YES.context}}
 
     def run() -> list[context_lists.ContextList]:
-        decoded = context_lists.decode([ROW, YES], tiny_recognizer, data, work, progress)
-        return context_lists.score_candidates(decoded, contexts, encoder, tables, tiny_recognizer, work, progress)
+        tools = context_lists.Tools(tiny_recognizer, encoder, tables, data / "followups", work)
+        return context_lists.make_lists([ROW, YES], contexts, lambda: tools, work, lambda *_: None)
 
     first = run()
-    assert stages.count("decoding") == 2
+    kept = (work / "lists.jsonl").read_text()
+    assert len(kept.splitlines()) == 2
     assert [(x.decoded.row.id, x.condition) for x in first] == [
         ("a-1", "relevant"), ("a-1", "irrelevant"), ("a-2", "relevant"),
     ]  # fmt: skip
-    assert len(first[0].texts) == len(first[0].acoustic) > 0
-    assert np.isfinite(first[0].acoustic).all()
+    assert len(first[0].texts) == len(first[0].scores) > 0
+    assert np.isfinite(first[0].scores).all()
+    (data / "followups" / ROW.shard).unlink()
     again = run()
-    assert stages.count("decoding") == 2
-    assert [(x.texts, x.acoustic) for x in again] == [(x.texts, x.acoustic) for x in first]
+    assert (work / "lists.jsonl").read_text() == kept
+    assert [(x.texts, x.scores) for x in again] == [(x.texts, x.scores) for x in first]
     for exact in (True, False):
         made = example(first[0], encoder.model, encoder.tokenizer, tables, exact=exact)
         assert made.features.shape == (len(made.texts), len(FEATURES))
         assert torch.isfinite(made.features).all()
         assert torch.isfinite(made.of_list).all()
+        assert made.limits.shape == made.base.shape

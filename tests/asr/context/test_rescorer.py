@@ -1,9 +1,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -66,6 +67,72 @@ def test_no_context_hands_back_the_same_objects(encoder: ContextEncoder, rescore
         assert all(a is b for a, b in zip(rescored.nbest, HEARD, strict=True))
         assert not rescored.changed
         assert rescored.biased_words == ()
+
+
+def test_readings_of_a_search_led_by_phrases_are_candidates(
+    encoder: ContextEncoder, rescorer: Rescorer, sounds_like: SoundsLike
+) -> None:
+    led = (Hypothesis("jones", -3.0, from_context=True), Hypothesis("power", -6.0, from_context=True))
+    rescored = rescorer.rescore((*HEARD, *led), encoder.encode(MEG), sounds_like("jones"))
+    assert rescored.nbest[0].text == "jones"
+    assert rescored.nbest[0].from_context
+    texts = [h.text for h in rescored.nbest]
+    assert len(texts) == len(set(texts))
+    weather = tuple(Hypothesis(h.text, h.acoustic) for h in HEARD)
+    kept = rescorer.rescore((*weather, *led), encoder.encode(Context()), sounds_like("power"))
+    assert all(a is b for a, b in zip(kept.nbest, weather, strict=True))
+
+
+def test_what_the_search_added_for_phrases_counts_for_nothing(
+    encoder: ContextEncoder, rescorer: Rescorer, sounds_like: SoundsLike
+) -> None:
+    weather = Context((Turn("system", "It is raining."),))
+    heard = (Hypothesis("jones", -8.0, bias=5.0), Hypothesis("power", -6.0))
+    rescored = rescorer.rescore(heard, encoder.encode(weather), sounds_like("power"))
+    assert [(h.text, h.bias) for h in rescored.nbest] == [("power", 0.0), ("jones", 0.0)]
+    assert not rescored.changed
+
+
+def test_the_language_models_score_counts(encoder: ContextEncoder, rescorer: Rescorer) -> None:
+    def forced(texts: Sequence[str]) -> list[Hypothesis]:
+        return [Hypothesis(t, -5.0, language=-30.0 if t == "bauer" else -2.0) for t in texts]
+
+    heard = (Hypothesis("power", -5.0, language=-2.0), Hypothesis("powder", -8.0, language=-2.0))
+    assert rescorer.rescore(heard, encoder.encode(MEG), forced).nbest[0].text != "bauer"
+
+
+def test_between_two_phrases_equally_meant_the_sound_decides(
+    encoder: ContextEncoder, rescorer: Rescorer, sounds_like: SoundsLike, likes: Callable[..., ListScorer]
+) -> None:
+    """Whatever the scorer thinks of them: here it prefers what the search did not find."""
+    biased = likes(from_context=3.0)
+    other = Rescorer(rescorer.model, rescorer.tokenizer, rescorer.tables, biased, biased, (0.0, 0.0), "tiny-1")
+    offered = Context(
+        (Turn("system", "Do you mean Anna Power or Anna Tower?"),),
+        (Entry("contacts", "Anna Power"), Entry("contacts", "Anna Tower")),
+    )
+    embedding = encoder.encode(offered)
+    even = replace(embedding, phrases=tuple(replace(p, weight=-0.7) for p in embedding.phrases))
+    for said in ("power", "tower"):
+        heard = (Hypothesis(said, -6.0), Hypothesis("our", -9.0))
+        assert other.rescore(heard, even, sounds_like(said)).nbest[0].text == said
+    heard = (Hypothesis("power", -6.0), Hypothesis("our", -9.0))
+    assert other.rescore(heard, even, sounds_like("tower")).nbest[0].text == "tower"
+
+
+def test_a_context_of_another_kind_bends_no_command(
+    encoder: ContextEncoder, rescorer: Rescorer, sounds_like: SoundsLike, likes: Callable[..., ListScorer]
+) -> None:
+    """A reading without a phrase gains no more than the context makes it likelier, here nothing, whatever the scorer
+    likes."""
+    fluent = likes(is_plain=-8.0)
+    other = Rescorer(rescorer.model, rescorer.tokenizer, rescorer.tables, fluent, fluent, (0.0, 0.0), "tiny-1")
+    devices = Context((Turn("system", "OK."),), (Entry("devices", "desk fan"), Entry("devices", "kitchen lamp")))
+    heard = (Hypothesis("call meg", -4.0), Hypothesis("call mage", -9.0), Hypothesis("call mag", -9.5))
+    silent = replace(encoder.encode(devices), vectors=np.zeros((0, 16), np.float32))
+    assert other.rescore(heard, silent, sounds_like("call meg")).nbest[0].text == "call meg"
+    offered = replace(encoder.encode(MEG), vectors=np.zeros((0, 16), np.float32))
+    assert other.rescore(heard, offered, sounds_like("call meg")).nbest[0].text != "call mage"
 
 
 def test_silence_is_never_filled(encoder: ContextEncoder, rescorer: Rescorer, sounds_like: SoundsLike) -> None:
