@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-import gzip
-import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain, islice
 from pathlib import Path
 
 import numpy as np
 
+from asr.jsonl import read_objects, text_lines
 from asr.text import normalize
-from asr.training.synthesis import of_train
+from asr.training.speech import corpus_of, find_manifests
+from asr.training.synthesis import held_out_names, of_train, prose, spoken_commands
 
 Progress = Callable[[str], None]
 OVERLAP = 6
 """A text that shares so many words in a row with a dev or test transcript is left out."""
+_WORDS = 20_000
+"""A family name among so many most frequent words is a word."""
 _AROUND = 40
 """Sentences of a book left out before and after such a one."""
 _DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
@@ -71,12 +74,11 @@ class HeldOut:
 
 
 def transcripts(data: Path, split: str) -> dict[str, list[str]]:
-    """Normalised transcripts of each speech corpus and of the follow-ups; those that are no transcripts left out."""
+    """Normalised transcripts of each speech corpus and of the follow-ups."""
     out: dict[str, list[str]] = {}
-    for manifest in sorted([*data.glob(f"speech/*/*-{split}.jsonl.gz"), *data.glob(f"followups/*-{split}.jsonl.gz")]):
-        texts = [normalize(str(v["text"])) for v in _json_lines(manifest) if v.get("text") and not v.get("weak")]
-        if texts:
-            out[manifest.name.removesuffix(f"-{split}.jsonl.gz")] = texts
+    for manifest in find_manifests(data, split):
+        texts = [normalize(str(v["text"])) for v in read_objects(manifest) if v.get("text")]
+        out[corpus_of(manifest)] = [t for t in texts if t]
     return out
 
 
@@ -85,13 +87,11 @@ def _runs(text: str) -> Iterator[str]:
     return (" ".join(words[i : i + OVERLAP]) for i in range(len(words) - OVERLAP + 1))
 
 
-def _lines(path: Path) -> list[str]:
-    with gzip.open(path, "rt", encoding="utf-8") as lines:
-        return [line.rstrip("\n") for line in lines]
-
-
-def _json_lines(path: Path) -> list[dict[str, object]]:
-    return [json.loads(line) for line in _lines(path)]
+def _held_out_names(data: Path) -> set[str]:
+    """Names of dev and test; family names that are better known as words ("noon", "lamp") are none."""
+    given = {line.split("\t")[0].lower() for line in text_lines(data / "text/names/given_names.tsv.gz")}
+    words = {line.split("\t")[0] for line in islice(text_lines(data / "text/wordfreq.tsv.gz"), 1, _WORDS)}
+    return held_out_names(data) - (words - given)
 
 
 def _book(lines: Iterable[str], held_out: HeldOut) -> list[str]:
@@ -104,24 +104,15 @@ def _book(lines: Iterable[str], held_out: HeldOut) -> list[str]:
     return [t for t, out in zip(texts, near, strict=True) if not out]
 
 
-def _commands(data: Path) -> Iterator[str]:
-    for path in sorted((data / "text/commands").glob("*.txt.gz")):
-        for fields in (line.split("\t") for line in _lines(path)):
-            if fields[1] == "train":
-                yield fields[0]
-
-
 def _user_turns(data: Path) -> Iterator[str]:
     for path in sorted((data / "text/dialogues").glob("*.train.jsonl.gz")):
-        for dialogue in _json_lines(path):
-            turns = dialogue["turns"]
-            assert isinstance(turns, list)
-            yield from (t["text"] for t in turns if t["speaker"] == "user")
+        for dialogue in read_objects(path):
+            yield from (t["text"] for t in dialogue["turns"] if t["speaker"] == "user")
 
 
 def _weighted(path: Path, power: float) -> tuple[list[str], np.ndarray]:
     """Names of train and how often to draw each."""
-    rows = [line.split("\t")[:2] for line in _lines(path)[1:]]
+    rows = [line.split("\t")[:2] for line in islice(text_lines(path), 1, None)]
     kept = [(name, float(count)) for name, count in rows if of_train(name)]
     share = np.array([count for _, count in kept]) ** power
     return [name for name, _ in kept], share / share.sum()
@@ -145,14 +136,14 @@ def _things(data: Path, rng: np.random.Generator) -> Iterator[str]:
     for path in sorted((data / "text/entities").glob("*.tsv.gz")):
         kind = path.name.split(".")[0]
         carriers = _THING_CARRIERS["media" if kind in _MEDIA else "devices" if kind in _DEVICES else "places"]
-        header, *rows = [line.split("\t") for line in _lines(path)]
+        header, *rows = [line.split("\t") for line in text_lines(path)]
         split = header.index("splits") if "splits" in header else None
         column = 1 if kind == "media_catalog" else 0
         for row in rows:
             if of_train(row[column]) and (split is None or "train" in row[split].split(",")):
                 yield from _said(row[column], carriers, rng, 2)
     for name, column in (("cities", 0), ("brands", 1), ("misc_places", 1), ("street_names", 0), ("local_search", 0)):
-        for row in (line.split("\t") for line in _lines(data / f"text/places/{name}.tsv.gz")[1:]):
+        for row in (line.split("\t") for line in islice(text_lines(data / f"text/places/{name}.tsv.gz"), 1, None)):
             if of_train(row[column]) and (name != "local_search" or "train" in row[5].split(",")):
                 yield from _said(row[column], _THING_CARRIERS["places"], rng, 2)
 
@@ -199,14 +190,16 @@ def read_texts(
 
     books and prompts: prose. assistant: commands and users' turns of dialogues. names, things, codes and answers: what
     a user says when asked back; of names and codes `generated` are drawn. No text shares `OVERLAP` words in a row with
-    a transcript of dev or test.
+    a transcript of dev or test, or has a name of theirs.
     """
     held_out, rng = HeldOut.read(data), np.random.default_rng(seed)
-    prose = data / "text/prose"
+    books, unseen = data / "text/prose", _held_out_names(data)
     readers: dict[str, Callable[[], Iterable[str]]] = {
-        "books": lambda: _book(_lines(prose / "gutenberg.txt.gz") + _lines(prose / "ljspeech_text.txt.gz"), held_out),
-        "prompts": lambda: (line.split("\t")[0] for line in _lines(prose / "prompts.tsv.gz")),
-        "assistant": lambda: [*_commands(data), *_user_turns(data)],
+        "books": lambda: _book(
+            [*text_lines(books / "gutenberg.txt.gz"), *text_lines(books / "ljspeech_text.txt.gz")], held_out
+        ),
+        "prompts": lambda: prose(data),
+        "assistant": lambda: [*chain.from_iterable(spoken_commands(data)), *_user_turns(data)],
         "names": lambda: _names(data, generated, rng),
         "things": lambda: _things(data, rng),
         "codes": lambda: _codes(data, generated, rng),
@@ -216,5 +209,5 @@ def read_texts(
     for name, read in readers.items():
         progress(name)
         texts = (normalize(text) for text in read())
-        out[name] = [t for t in texts if t and not held_out.shares(t)]
+        out[name] = [t for t in texts if t and not held_out.shares(t) and unseen.isdisjoint(t.split())]
     return out

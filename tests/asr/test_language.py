@@ -12,9 +12,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from asr.audio import Samples
 from asr.errors import ModelError
-from asr.search.ngram import NGram
+from asr.evaluation.wer import align, count
+from asr.recognizer import Recognizer
+from asr.search import BeamSearch
+from asr.search.ngram import NGram, hash_tokens
 from asr.training.language import BackOffModel, mix, prune, to_automaton, train_kneser_ney
+from asr.training.language_fit import Fit, Readings, Spoken, Trial, best_values, rates
 from asr.training.language_text import OVERLAP, HeldOut, read_texts
 from asr.training.synthesis import of_train
 
@@ -134,6 +139,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
         root / "text/entities/film.tsv.gz",
         ["value\tcount\tsources\tsplits", "Dumbo\t3\tsgd\ttrain", "Up\t3\tsgd\ttest"],
     )
+    write(root / "text/wordfreq.tsv.gz", ["word\tzipf", "will\t6.4"])
     for kind in ("cities", "brands", "misc_places", "street_names"):
         write(root / f"text/places/{kind}.tsv.gz", ["a\tb", "Paris\tParis"])
     write(root / "text/places/local_search.tsv.gz", ["name\tk\tc\ts\tc\tsplits", "C K Dental\td\t\t\t\ttrain"])
@@ -158,3 +164,36 @@ def test_names_of_train_only_and_the_same_each_time(data: Path) -> None:
     assert sources == read_texts(data, 200)
     words = Counter(w for t in sources["names"] for w in t.split() if w.startswith("name") and w != "name")
     assert len(words) > 10 and all(of_train(w) for w in words)
+
+
+def test_values_that_rank_the_right_readings_first() -> None:
+    """Of two readings the wrong one is likelier by sound, shorter and worse English; another set does not mind."""
+    wrong_and_right = Readings(*(np.array(n) for n in ([-1.0, -3.0], [-9.0, -4.0], [2.0, 4.0], [3.0, 0.0])))
+    indifferent = Readings(*(np.array(n) for n in ([-1.0, -9.0], [-2.0, -4.0], [2.0, 3.0], [0.0, 1.0])))
+    weight, bonus = best_values([wrong_and_right, indifferent], ["a", "b"], [3, 1])
+    assert 5 * weight + 2 * bonus > 2 and bonus - 2 * weight < 8
+    assert wrong_and_right.chosen_errors(0, 0) == 3 and wrong_and_right.chosen_errors(weight, bonus) == 0
+    assert rates([1, 1, 0], ["a", "b", "a"], [3, 2, 1]) == {"a": 0.25, "b": 0.5}
+
+
+def test_fitting_keeps_the_best_trial(tiny_recognizer: Recognizer, speech: Samples) -> None:
+    tokenizer = tiny_recognizer.tokenizer
+    heard = tiny_recognizer.recognize(speech)
+    assert heard.encoded is not None
+    # what the search says with a bonus is the truth here: without one it cannot be the best trial
+    longest = max((h.text for h in heard.nbest), key=lambda text: len(tokenizer.encode(text)))
+    language = to_automaton(
+        train_kneser_ney([tokenizer.encode(longest)] * 3, tokenizer.vocab_size, 3), hash_tokens(tokenizer), "test"
+    )
+    spoken = [Spoken("set", "one", longest, heard.encoded.frames)]
+    fit = Fit(tiny_recognizer, language, spoken, 6, lambda *_: None)
+    best = fit.run(3)
+    assert 2 <= len(fit.trials) <= 4 and (fit.trials[0].weight, fit.trials[0].bonus) == (0.0, 0.0)
+    assert best.mean == min(t.mean for t in fit.trials)
+    assert best.errors == (count(align(longest, said(tiny_recognizer, language, best, heard.encoded.frames))).total,)
+
+
+def said(recognizer: Recognizer, language: NGram, trial: Trial, frames: torch.Tensor) -> str:
+    search = BeamSearch(recognizer.model, 6, language=language, language_weight=trial.weight, token_bonus=trial.bonus)
+    with torch.inference_mode():
+        return recognizer.tokenizer.decode(search.nbest(search.step(frames[None], search.start(1)), 0)[0].tokens)
