@@ -6,9 +6,10 @@ import json
 import math
 import os
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 import typer
@@ -49,6 +50,7 @@ def put_start(work: Path, parts: Path, start: Path | None, recipe: Recipe) -> No
         return
     if (parts / INDEX).exists():
         join_checkpoint(parts, work / "checkpoint.pt")
+        (work / "log.jsonl").write_bytes((parts / "log.jsonl").read_bytes())
     elif start is not None:
         model, tokenizer, _ = load_model(start)
         if model.config != PRESETS[recipe.preset](tokenizer.vocab_size):
@@ -119,7 +121,8 @@ def main(
                           log=lambda entry: console.print_json(data=entry))  # fmt: skip
         split_checkpoint(work / "checkpoint.pt", parts)
         (parts / "log.jsonl").write_bytes((work / "log.jsonl").read_bytes())
-        result = evaluate(recipe, state, tokenizer, cache, dev_cache, work, device)
+        result = evaluate(recipe, state, tokenizer, cache, dev_cache, work, device,
+                          lambda: 60 * minutes - (time.monotonic() - began) if minutes else math.inf)  # fmt: skip
     except (AsrError, OSError) as error:
         give_up(error)
     result["minutes"] = round((time.monotonic() - began) / 60, 2)
@@ -129,22 +132,35 @@ def main(
 
 def evaluate(
     recipe: Recipe, state: TrainingState, tokenizer: Tokenizer, cache: SpeechCache, dev: SpeechCache, work: Path,
-    device: str,
-) -> dict[str, object]:  # fmt: skip
-    """WER on all of dev, greedy, 320 ms chunks, of the model in WORK/model; by corpus, percent."""
+    device: str, seconds_left: Callable[[], float],
+) -> dict[str, Any]:  # fmt: skip
+    """Figures of the run, and WER on dev of the model in WORK/model: greedy, 320 ms chunks; by corpus, percent.
+
+    A corpus that no time is left for is left out.
+    """
     model, _, version = load_model(work / "model", device)
-    corpora = sorted({u.corpus for u in dev.utterances})
-    return {
+    result: dict[str, Any] = {
         "model": version,
         "steps": state.step,
         "hours": round(state.seconds / 3600, 4),
         "of_hours": recipe.hours,
         "epochs": state.epoch,
         "train_hours": round(math.fsum(u.seconds for u in cache.utterances) / 3600, 2),
-        "dev_utterances": {c: sum(u.corpus == c for u in dev.utterances) for c in corpora},
-        "dev_wer_ctc": quick_wer(model, tokenizer, dev, dev.utterances, device, False),
-        "dev_wer_rnnt": quick_wer(model, tokenizer, dev, dev.utterances, device, True),
+        "dev_utterances": {},
+        "dev_wer_ctc": {},
+        "dev_wer_rnnt": {},
     }
+    longest = 0.0
+    for corpus in sorted({u.corpus for u in dev.utterances}):
+        started = time.monotonic()
+        if seconds_left() < longest:
+            break
+        utterances = [u for u in dev.utterances if u.corpus == corpus]
+        result["dev_utterances"][corpus] = len(utterances)
+        result["dev_wer_ctc"] |= quick_wer(model, tokenizer, dev, utterances, device, False)
+        result["dev_wer_rnnt"] |= quick_wer(model, tokenizer, dev, utterances, device, True)
+        longest = max(longest, time.monotonic() - started)
+    return result
 
 
 if __name__ == "__main__":

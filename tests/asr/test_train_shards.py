@@ -57,8 +57,7 @@ def test_it_trains_in_time_and_goes_on_elsewhere(shards: Path, tmp_path: Path) -
     first = run(shards, tmp_path / "here", parts, "--minutes", 0.08)
     assert first.exit_code == 0, first.output
     result = json.loads(first.stdout)
-    assert result["steps"] > 0 and result["dev_utterances"] == {"others": 1, "tones": 3}
-    assert set(result["dev_wer_rnnt"]) == set(result["dev_wer_ctc"]) == {"others", "tones"}
+    assert result["steps"] > 0
     assert {p.name for p in parts.iterdir()} == {"checkpoint.json", "checkpoint-0.bin", "log.jsonl", "result.json"}
     again = run(shards, tmp_path / "there", parts, "--minutes", 0.08)
     assert again.exit_code == 0
@@ -67,7 +66,11 @@ def test_it_trains_in_time_and_goes_on_elsewhere(shards: Path, tmp_path: Path) -
     model, tokenizer, version = load_model(tmp_path / "there/model")
     assert model.vocab_size == tokenizer.vocab_size and version == later["model"]
     exported = run(shards, tmp_path / "third", parts, "--minutes", 0)
-    assert exported.exit_code == 0 and json.loads(exported.stdout)["steps"] == later["steps"]
+    last = json.loads(exported.stdout)
+    assert exported.exit_code == 0 and last["steps"] == later["steps"]
+    assert last["dev_utterances"] == {"others": 1, "tones": 3}  # without a limit, all of dev
+    assert set(last["dev_wer_rnnt"]) == set(last["dev_wer_ctc"]) == {"others", "tones"}
+    assert len((parts / "log.jsonl").read_text().splitlines()) >= 3
 
 
 def test_it_starts_from_a_model(
