@@ -17,15 +17,19 @@ import json
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.numpy import load_file, save_file
 from torch import Tensor
 
 from asr.errors import ModelError
 from asr.tokens import Tokenizer
 
+Array = npt.NDArray[Any]
 SHIPPED = Path(__file__).parent.parent / "weights" / "language"
 STEP = 0.07
 """Nats between the log-probabilities of a file, which are bytes: 0 to -17.85."""
@@ -48,10 +52,10 @@ class NGram:
 
     def __init__(
         self,
-        token: Tensor,
-        log_prob: Tensor,
-        children: Tensor,
-        left: Tensor,
+        token: Array,
+        log_prob: Array,
+        children: Array,
+        left: Array,
         *,
         order: int,
         vocab_size: int,
@@ -63,55 +67,73 @@ class NGram:
     ) -> None:
         self.order, self.vocab_size, self.blank = order, vocab_size, blank
         self.tokens_hash, self.weight, self.token_bonus, self.version = tokens_hash, weight, token_bonus, version
-        count = torch.cat([torch.tensor([vocab_size]), children[children > 0].long()])
+        count = np.concatenate([[vocab_size], children[children > 0].astype(np.int64)])
         arcs, states = int(count.sum()), len(count)
         if not len(token) == len(log_prob) == len(children) == arcs or len(left) != states:
             raise ModelError(f"language model: {len(token)} arcs and {len(left)} states, expected {arcs} and {states}")
-        source = torch.repeat_interleave(torch.arange(states), count)
+        source = np.repeat(np.arange(states), count)
         self._key = source * vocab_size + token
-        if not torch.equal(token[:vocab_size].long(), torch.arange(vocab_size)) or bool((self._key.diff() <= 0).any()):
+        if not np.array_equal(token[:vocab_size], np.arange(vocab_size)) or (np.diff(self._key) <= 0).any():
             raise ModelError("language model: arcs must ascend, and the empty context needs one for each token")
-        self._begin = torch.cat([count.new_zeros(1), count.cumsum(0)])
-        self._children, self._log_prob = children, log_prob.float()
-        self._back_off, self._lower = torch.zeros(states), torch.zeros(states, dtype=torch.int32)
-        self._next = torch.zeros(arcs, dtype=torch.int32)
-        self._link(source, left.double())
-        self._rows = _Rows(states, vocab_size, self._key.device)
+        self._begin = np.concatenate([[0], count.cumsum()])
+        self._token, self._children, self._log_prob = token, children, log_prob.astype(np.float32)
+        self._back_off, self._lower = np.zeros(states, np.float32), np.zeros(states, np.int32)
+        self._next = np.zeros(arcs, np.int32)
+        self._link(source, left.astype(np.float64))
+        self._rows = _Rows(self._dense, states, vocab_size, torch.device("cpu"))
 
-    def _link(self, source: Tensor, left: Tensor) -> None:
+    def _link(self, source: Array, left: Array) -> None:
         """Scales each state's probabilities to a sum of one and finds where arcs and back-off lead, short to long."""
-        own = torch.where(self._children > 0, (self._children > 0).cumsum(0), 0)
+        own = np.where(self._children > 0, (self._children > 0).cumsum(), 0)
         first, after = 0, 1  # the states of one length of context
         while first < after:
-            arcs = slice(int(self._begin[first]), int(self._begin[after]))
-            state, token = source[arcs], self._key[arcs] % self.vocab_size
-            stored = self._log_prob[arcs].double().exp()
-            rest = left[first:after].exp() if first else left.new_zeros(1)
-            total = rest.index_add(0, state - first, stored)
-            self._log_prob[arcs] = (stored / total[state - first]).log().float()
-            reached = torch.zeros_like(state)
+            arcs = slice(self._begin[first], self._begin[after])
+            state, token = source[arcs], self._token[arcs]
+            stored = np.exp(self._log_prob[arcs].astype(np.float64))
+            rest = np.exp(left[first:after]) if first else np.zeros(1)
+            total = rest + np.bincount(state - first, stored)
+            self._log_prob[arcs] = np.log(stored / total[state - first])
+            reached = np.zeros(len(state), np.int32)
             if first:
-                lower, reached = self._walk(self._lower[state].long(), token)
-                unseen = 1 - torch.zeros_like(total).index_add_(0, state - first, lower.double().exp())
-                self._back_off[first:after] = (rest / total / unseen.clamp(min=1e-6)).log().float()
+                lower, reached = self._walk(self._lower[state], token)
+                unseen = 1 - np.bincount(state - first, np.exp(lower))
+                self._back_off[first:after] = np.log(rest / total / unseen.clip(1e-6))
             is_state = self._children[arcs] > 0
-            self._next[arcs] = torch.where(is_state, own[arcs], reached).int()
+            self._next[arcs] = np.where(is_state, own[arcs], reached)
             first, after = after, after + int(is_state.sum())
-            self._lower[first:after] = reached[is_state].int()
+            self._lower[first:after] = reached[is_state]
 
-    def _walk(self, state: Tensor, token: Tensor) -> tuple[Tensor, Tensor]:
-        """log P(token | state) and the next state, (N,) each, down the back-off chain."""
-        log_prob, reached = torch.zeros(len(state), device=state.device), torch.zeros_like(state)
-        rows = torch.arange(len(state), device=state.device)
+    def _walk(self, state: Array, token: Array) -> tuple[Array, Array]:
+        """log P(token | state) (N,) float64 and the next state (N,), down the back-off chain."""
+        log_prob, reached, rows = np.zeros(len(state)), np.zeros(len(state), np.int32), np.arange(len(state))
         while len(rows):
-            key = state * self.vocab_size + token
-            arc = torch.searchsorted(self._key, key).clamp(max=len(self._key) - 1)
+            key = state.astype(np.int64) * self.vocab_size + token
+            arc = np.searchsorted(self._key, key).clip(max=len(self._key) - 1)
             found = self._key[arc] == key
-            log_prob[rows] += torch.where(found, self._log_prob[arc], self._back_off[state])
-            reached[rows] = self._next[arc].long()
-            missed = ~found
-            rows, token, state = rows[missed], token[missed], self._lower[state[missed]].long()
+            log_prob[rows] += np.where(found, self._log_prob[arc], self._back_off[state])
+            reached[rows] = self._next[arc]
+            rows, token, state = rows[~found], token[~found], self._lower[state[~found]]
         return log_prob, reached
+
+    def _dense(self, states: Sequence[int]) -> tuple[Array, Array]:
+        """log P of all tokens, the end in the blank's column, and the states that they lead to: (N, V) float32, int32.
+
+        Row by row: most calls want a few states, each with a handful of stretches of arcs.
+        """
+        scores = np.empty((len(states), self.vocab_size), np.float32)
+        reached = np.empty((len(states), self.vocab_size), np.int32)
+        empty = slice(0, self.vocab_size)
+        for score, follow, state in zip(scores, reached, states, strict=True):
+            chain, skipped = [], np.float32(0.0)
+            while state:
+                chain.append((state, skipped))
+                skipped, state = skipped + self._back_off[state], self._lower[state]
+            score[:], follow[:] = self._log_prob[empty] + skipped, self._next[empty]
+            for context, above in reversed(chain):  # the longest context that has an arc decides: it writes last
+                arcs = slice(self._begin[context], self._begin[context + 1])
+                token = self._token[arcs]
+                score[token], follow[token] = self._log_prob[arcs] + above, self._next[arcs]
+        return scores, reached
 
     @property
     def start(self) -> int:
@@ -123,42 +145,17 @@ class NGram:
 
         A row depends on nothing but its state: the same bits whatever else is in the batch.
         """
-        scores, _ = self._rows.look_up(state, self._dense)
+        scores = self._rows.scores(state)
         scores[:, self.blank] = 0.0
         return scores
 
     def advance(self, state: Tensor, token: Tensor) -> Tensor:
         """(N,) states and the (N,) tokens that they read → (N,) states."""
-        _, reached = self._rows.look_up(state, self._dense)
-        return reached.gather(1, token[:, None])[:, 0].long()
+        return self._rows.reached(state, token)
 
     def final(self, state: Tensor) -> Tensor:
         """(N,) states → (N,) float32 log P(the text ends here | state)."""
-        return self._walk(state, torch.full_like(state, self.blank))[0]
-
-    def _dense(self, state: Tensor) -> tuple[Tensor, Tensor]:
-        """(N,) → (N, V) log P, the end in the blank's column, and (N, V) int32 next states."""
-        chain = [state]
-        for _ in range(self.order - 2):
-            chain.append(self._lower[chain[-1]].long())
-        context = torch.stack(chain[::-1], 1)  # (N, C), shortest first; the empty one, which is dense, is skipped
-        begin = self._begin[context].flatten()
-        arcs = torch.where(context > 0, self._begin[context + 1] - self._begin[context], 0).flatten()
-        back_off = torch.where(context > 0, self._back_off[context], 0.0)
-        skipped = back_off.flip(1).cumsum(1).flip(1)  # the weights of a context and the longer ones added up
-        of = torch.repeat_interleave(torch.arange(len(arcs), device=state.device), arcs)
-        rank = torch.arange(len(of), device=state.device)
-        arc = (begin - arcs.cumsum(0) + arcs)[of] + rank
-        cell = of // context.shape[1] * self.vocab_size + self._key[arc] % self.vocab_size
-        scores = (self._log_prob[: self.vocab_size] + skipped[:, :1]).flatten()
-        reached = self._next[: self.vocab_size].repeat(len(state))
-        # of several arcs for a token the longest context's counts, which is the last
-        last = torch.full_like(scores, -1, dtype=torch.int64).scatter_reduce(0, cell, rank, "amax")
-        cell = (last >= 0).nonzero()[:, 0]
-        last = last[cell]
-        scores[cell] = (self._log_prob[arc] + (skipped - back_off).flatten()[of])[last]
-        reached[cell] = self._next[arc][last]
-        return scores.unflatten(0, (-1, self.vocab_size)), reached.unflatten(0, (-1, self.vocab_size))
+        return self._rows.scores(state)[:, self.blank]
 
     def score(self, tokens: Sequence[int]) -> float:
         """Natural log P of a whole text, its end included."""
@@ -166,15 +163,12 @@ class NGram:
 
     def score_texts(self, texts: Sequence[Sequence[int]]) -> list[float]:
         """`score` of each text, in one batch."""
-        device = self._key.device
-        length = torch.tensor([len(t) for t in texts], device=device)
-        longest = max(map(len, texts), default=0)
-        padded = torch.tensor([[*t, *[self.blank] * (longest + 1 - len(t))] for t in texts], device=device)
-        state = torch.full((len(texts),), self.start, device=device)
-        total = torch.zeros(len(texts), dtype=torch.float64, device=device)
-        for u in range(longest + 1 if texts else 0):
-            score, state = self._walk(state, padded[:, u])
-            total = total + torch.where(u <= length, score, 0.0)
+        length = np.array([len(t) for t in texts], np.int64)
+        total, state = np.zeros(len(texts)), np.full(len(texts), self.start)
+        for u in range(length.max(initial=-1) + 1):
+            token = np.array([t[u] if u < len(t) else self.blank for t in texts])
+            score, state = self._walk(state, token)
+            total += np.where(u <= length, score, 0.0)
         return total.tolist()
 
     def fits(self, tokenizer: Tokenizer) -> bool:
@@ -182,12 +176,9 @@ class NGram:
         return self.tokens_hash == hash_tokens(tokenizer)
 
     def to(self, device: str | torch.device) -> NGram:
-        """The same model on a device."""
+        """The same model for states on a device."""
         moved = copy.copy(self)
-        for name, value in vars(self).items():
-            if isinstance(value, Tensor):
-                setattr(moved, name, value.to(device))
-        moved._rows = _Rows(len(self._lower), self.vocab_size, moved._key.device)
+        moved._rows = _Rows(self._dense, len(self._lower), self.vocab_size, torch.device(device))
         return moved
 
     @classmethod
@@ -203,9 +194,9 @@ class NGram:
             arrays = load_file(folder / "ngram.safetensors")
             model = cls(
                 arrays["token"],
-                arrays["log_prob"].float() * -STEP,
+                arrays["log_prob"].astype(np.float32) * -STEP,
                 arrays["children"],
-                arrays["left"].float() * -STEP,
+                arrays["left"].astype(np.float32) * -STEP,
                 **config,
             )
         except ModelError:
@@ -233,18 +224,17 @@ class NGram:
         Log-probabilities are rounded to multiples of `STEP`: what `load` gives differs by that.
         """
         folder.mkdir(parents=True, exist_ok=True)
-        width = torch.uint8 if self.vocab_size <= 256 else torch.int32
+        width = np.uint8 if self.vocab_size <= 256 else np.int32
 
-        def rounded(log: Tensor) -> Tensor:
-            return (log / -STEP).round().clamp(0, 255).to(torch.uint8)
+        def rounded(log: Array) -> Array:
+            return (log / -STEP).round().clip(0, 255).astype(np.uint8)
 
-        source = self._key // self.vocab_size
-        used = torch.zeros(len(self._lower), dtype=torch.float64).index_add_(0, source, self._log_prob.double().exp())
+        used = np.bincount(self._key // self.vocab_size, np.exp(self._log_prob.astype(np.float64)))
         arrays = {
-            "token": (self._key % self.vocab_size).to(width),
+            "token": self._token.astype(width),
             "log_prob": rounded(self._log_prob),
-            "children": self._children.to(width),
-            "left": rounded((1 - used).clamp(min=1e-9).log()),
+            "children": self._children.astype(width),
+            "left": rounded(np.log((1 - used).clip(1e-9))),
         }
         save_file(arrays, folder / "ngram.safetensors")
         self.save_config(folder)
@@ -257,35 +247,60 @@ class NGram:
 
 
 class _Rows:
-    """Log P and next states of all tokens for the states that were asked for last: hypotheses ask again every frame.
+    """log P and next states of all tokens for the states that were asked for last: hypotheses ask again every frame.
 
     Full, it is emptied. What it gives does not depend on what it holds.
+
+    Args:
+        compute: `NGram._dense`.
     """
 
-    def __init__(self, states: int, vocab_size: int, device: torch.device, capacity: int = 8192) -> None:
+    def __init__(
+        self,
+        compute: Callable[[Sequence[int]], tuple[Array, Array]],
+        states: int,
+        vocab_size: int,
+        device: torch.device,
+        capacity: int = 8192,
+    ) -> None:
+        self._compute, self._vocab_size, self._used = compute, vocab_size, 0
         self._lock = threading.Lock()
-        self._slot = torch.full((states,), -1, dtype=torch.int32, device=device)
+        self._slot = torch.full((states,), -1, dtype=torch.int64, device=device)
         self._scores = torch.empty(capacity, vocab_size, device=device)
-        self._next = torch.empty(capacity, vocab_size, dtype=torch.int32, device=device)
-        self._used = 0
+        self._reached = torch.empty(capacity * vocab_size, dtype=torch.int32, device=device)
 
-    def look_up(self, state: Tensor, compute: Callable[[Tensor], tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
-        """(N,) states → (N, V) and (N, V) as `compute` gives them, copies."""
+    def scores(self, state: Tensor) -> Tensor:
+        """(N,) states → (N, V), a copy."""
         with self._lock:
+            return self._scores[self._slots(state)]
+
+    def reached(self, state: Tensor, token: Tensor) -> Tensor:
+        """(N,) states and (N,) tokens → (N,) int64 states."""
+        with self._lock:
+            return self._reached[self._slots(state) * self._vocab_size + token].long()
+
+    def _slots(self, state: Tensor) -> Tensor:
+        slot = self._slot[state]
+        if len(slot) and int(slot.amin()) < 0:
+            new = list(dict.fromkeys(state[slot < 0].tolist()))
+            if self._used + len(new) > len(self._scores):
+                new = list(dict.fromkeys(state.tolist()))
+                self._empty(len(new))
+            scores, reached = (torch.from_numpy(a).to(self._slot.device) for a in self._compute(new))
+            rows = torch.arange(self._used, self._used + len(new), device=self._slot.device)
+            self._scores[rows] = scores
+            self._reached.view(-1, self._vocab_size)[rows] = reached
+            self._slot[torch.tensor(new, device=self._slot.device)] = rows
+            self._used += len(new)
             slot = self._slot[state]
-            if bool((slot < 0).any()):
-                new = state[slot < 0].unique()
-                if self._used + len(new) > len(self._scores):
-                    self._slot.fill_(-1)
-                    self._used, new = 0, state.unique()
-                if len(new) > len(self._scores):
-                    return compute(state)
-                rows = slice(self._used, self._used + len(new))
-                self._scores[rows], self._next[rows] = compute(new)
-                self._slot[new] = torch.arange(rows.start, rows.stop, dtype=torch.int32, device=state.device)
-                self._used = rows.stop
-                slot = self._slot[state]
-            return self._scores[slot], self._next[slot]
+        return slot
+
+    def _empty(self, wanted: int) -> None:
+        self._slot.fill_(-1)
+        self._used = 0
+        if wanted > len(self._scores):
+            self._scores = self._scores.new_empty(wanted, self._vocab_size)
+            self._reached = self._reached.new_empty(wanted * self._vocab_size)
 
 
 def hash_tokens(tokenizer: Tokenizer) -> str:
