@@ -272,12 +272,14 @@ class _Rows:
     def scores(self, state: Tensor) -> Tensor:
         """(N,) states → (N, V), a copy."""
         with self._lock:
-            return self._scores[self._slots(state)]
+            slot = self._slots(state)
+            return self._scores[slot]
 
     def reached(self, state: Tensor, token: Tensor) -> Tensor:
         """(N,) states and (N,) tokens → (N,) int64 states."""
         with self._lock:
-            return self._reached[self._slots(state) * self._vocab_size + token].long()
+            slot = self._slots(state)
+            return self._reached[slot * self._vocab_size + token].long()
 
     def _slots(self, state: Tensor) -> Tensor:
         slot = self._slot[state]

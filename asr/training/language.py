@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from asr.errors import ModelError
 from asr.search.ngram import NGram
@@ -272,10 +271,10 @@ def to_automaton(model: BackOffModel, tokens_hash: str, version: str) -> NGram:
         if k:
             left.append(np.log((1 - _sums(level.prob, _starts(level.gram >> model.bits))).clip(1e-9)))
     return NGram(
-        torch.from_numpy(np.concatenate(token)),
-        torch.from_numpy(np.log(np.concatenate([level.prob for level in model.levels]))),
-        torch.from_numpy(np.concatenate(children)),
-        torch.from_numpy(np.concatenate(left)),
+        np.concatenate(token),
+        np.log(np.concatenate([level.prob for level in model.levels])),
+        np.concatenate(children),
+        np.concatenate(left),
         order=len(model.levels),
         vocab_size=len(model.levels[0].gram),
         tokens_hash=tokens_hash,
