@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +23,6 @@ from asr.search import (
     PhraseCompiler,
     PhraseGraph,
     Reading,
-    compile_phrases,
     force_score,
     stack_states,
     unstack_states,
@@ -66,7 +64,8 @@ class Recognizer:
         self._weight = _given(language_weight, language.weight if language else 0.0)
         self._bonus = _given(token_bonus, language.token_bonus if language else 0.0)
         self.search = BeamSearch(model, beam, language=language, language_weight=self._weight, token_bonus=self._bonus)
-        self._compiler: PhraseCompiler | None = None
+        device = str(self.search.start(1).time.device)
+        self._cached, self._fresh = PhraseCompiler(tokenizer, device), PhraseCompiler(tokenizer, device, size=0)
         self.chunk_frames = model.chunk_frames(chunk_ms)
         self.window_frames = model.lookback + self.chunk_frames + model.lookahead
 
@@ -129,10 +128,7 @@ class Recognizer:
 
         cached: the graph is kept for the next stream that brings the same phrases. Not for what may have to be erased.
         """
-        if self._compiler is None:
-            self._compiler = PhraseCompiler(self.tokenizer)
-        compiled = self._compiler.compile if cached else partial(compile_phrases, tokenizer=self.tokenizer)
-        return compiled(tuple(phrases))
+        return (self._cached if cached else self._fresh).compile(tuple(phrases))
 
     @torch.inference_mode()
     def advance(self, streams: Sequence[Stream]) -> list[list[Result]]:
@@ -196,13 +192,14 @@ class Recognizer:
         if self.unspellable(texts):
             raise UnspellableError("a text to score has characters outside a-z and the apostrophe: normalise it first")
         readings = force_score(self.model, encoded.frames, [self.tokenizer.encode(t) for t in texts])
-        if self.language is not None:
-            scores = self.language.score_texts([reading.tokens for reading in readings])
-            readings = [
-                replace(r, language=self._weight * score + self._bonus * len(r.tokens))
-                for r, score in zip(readings, scores, strict=True)
-            ]
+        readings = [replace(r, language=score) for r, score in zip(readings, self._language(readings), strict=True)]
         return [self.hypothesis(reading, encoded.start_s) for reading in readings]
+
+    def _language(self, readings: Sequence[Reading]) -> list[float]:
+        """What the search adds for each text's tokens, nats."""
+        texts = [reading.tokens for reading in readings]
+        scores = self.language.score_texts(texts) if self.language and self._weight else [0.0] * len(texts)
+        return [self._weight * score + self._bonus * len(text) for score, text in zip(scores, texts, strict=True)]
 
     def hypothesis(self, reading: Reading, start_s: float) -> Hypothesis:
         """A search's reading as text with times; `start_s` is where its first frame is in the stream."""

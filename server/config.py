@@ -55,6 +55,7 @@ class ContextSettings(_Section):
     deadline_s: float = Field(default=5, gt=0, description="Seconds from expect-speech after which a job is given up.")
     queue: int = Field(default=64, ge=1, description="Jobs that may wait; when full, a new one is dropped.")
     cached_dialogues: int = Field(default=1024, ge=1, description="Dialogues whose contexts are held in memory.")
+    graph_megabytes: int = Field(default=256, ge=0, description="Memory of all dialogues' phrases for the search.")
     yield_ms: float = Field(default=50, ge=0, le=1000, description="The encoder's longest wait for audio to pause.")
 
 

@@ -79,11 +79,12 @@ class TurnContext:
 class EmbeddingCache:
     """The last contexts of the last dialogues. Not safe for threads: it belongs to one event loop.
 
-    max_dialogues: when full, the dialogue that was used longest ago is forgotten.
+    max_dialogues: when full, the dialogue that was used longest ago is forgotten. max_graph_bytes: of all graphs.
     """
 
-    def __init__(self, max_dialogues: int) -> None:
+    def __init__(self, max_dialogues: int, max_graph_bytes: int) -> None:
         self._max = max_dialogues
+        self._max_graph_bytes = max_graph_bytes
         self._dialogues: OrderedDict[DialogueId, dict[str, TurnContext]] = OrderedDict()
 
     def __len__(self) -> int:
@@ -120,6 +121,14 @@ class EmbeddingCache:
         }
         if kept:
             self._dialogues[dialogue] = kept
+
+    def bound_graphs(self) -> None:
+        """Lets go of graphs past the bound, those of the dialogues used longest ago; their embeddings stay."""
+        room = self._max_graph_bytes
+        for turns in reversed(self._dialogues.values()):
+            for context in reversed(turns.values()):
+                room -= context.graph.bytes if context.graph else 0
+                context.graph = context.graph if room >= 0 else None
 
     def __iter__(self) -> Iterator[TurnContext]:
         return (context for turns in self._dialogues.values() for context in turns.values())

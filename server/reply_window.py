@@ -77,7 +77,7 @@ class ReplyWindow:
         clock: Callable[[], float],
         metrics: Metrics,
     ) -> None:
-        self.cache = EmbeddingCache(settings.cached_dialogues)
+        self.cache = EmbeddingCache(settings.cached_dialogues, settings.graph_megabytes << 20)
         self.model_version = encoder.model_version
         self.clock = clock
         self._store = store
@@ -218,6 +218,7 @@ class ReplyWindow:
             return
         embedding, graph, stored = made
         context.embedding, context.graph = embedding, graph
+        self.cache.bound_graphs()
         self._enter(context, State.READY)
         triggered = context.entered(State.TRIGGERED) or 0.0
         self._metrics.window_seconds.observe(max(0.0, self.clock() - triggered))
@@ -288,6 +289,7 @@ class ReplyWindow:
             self._enqueue(dialogue, newest.turn, newest.version, order, self._recorded_s(newest))
         else:
             self.cache.put(context)
+            self.cache.bound_graphs()
         return self.cache.get(dialogue, newest.turn)
 
     async def _read_context(self, dialogue: DialogueId, turn: str) -> TurnContext | None:

@@ -9,8 +9,8 @@ from asr.search import BoostedPhrase
 
 SIGNAL = "speech_contexts"
 """Signal of the phrases that a client sends with its request."""
-_BOOST = 8.0
-_LEAST = 2.0
+_BOOST = 20.0
+_LEAST = 12.0
 """Nats for a phrase that is surely meant, and for one that hardly is."""
 _PER_NAT = 0.5
 

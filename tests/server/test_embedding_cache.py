@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from asr.recognizer import Recognizer
+from asr.search import BoostedPhrase
 from context_store import DialogueId
 from server.embedding_cache import TURNS_PER_DIALOGUE, EmbeddingCache, State, TurnContext
 
@@ -14,7 +16,7 @@ def context(dialogue: str, turn: str, order: int, tenant: str = "a", state: Stat
 
 
 def test_the_latest_context_that_is_not_the_turns_own() -> None:
-    cache, dialogue = EmbeddingCache(8), DialogueId("a", "d")
+    cache, dialogue = EmbeddingCache(8, 0), DialogueId("a", "d")
     for turn, order in (("1", 1), ("3", 3), ("2", 2)):
         cache.put(context("d", turn, order))
     assert cache.latest(dialogue, besides="4").turn == "3"  # type: ignore[union-attr]
@@ -24,7 +26,7 @@ def test_the_latest_context_that_is_not_the_turns_own() -> None:
 
 
 def test_what_was_used_longest_ago_goes_first() -> None:
-    cache = EmbeddingCache(2)
+    cache = EmbeddingCache(2, 0)
     for i, name in enumerate("xyz"):
         cache.put(context(name, "1", i))
         cache.latest(DialogueId("a", "x"))
@@ -34,14 +36,14 @@ def test_what_was_used_longest_ago_goes_first() -> None:
 
 
 def test_a_dialogues_old_turns_go() -> None:
-    cache = EmbeddingCache(2)
+    cache = EmbeddingCache(2, 0)
     for i in range(TURNS_PER_DIALOGUE + 3):
         cache.put(context("d", str(i), i))
     assert sorted(int(c.turn) for c in cache) == list(range(3, TURNS_PER_DIALOGUE + 3))
 
 
 def test_forget() -> None:
-    cache, dialogue = EmbeddingCache(8), DialogueId("a", "d")
+    cache, dialogue = EmbeddingCache(8, 0), DialogueId("a", "d")
     cache.put(context("d", "1", 1))
     cache.put(context("d", "2", 5))
     cache.put(context("e", "1", 1))
@@ -59,3 +61,15 @@ def test_expiry_lets_go_of_the_embedding() -> None:
     assert ready.expire(100.0)
     assert (ready.state, ready.embedding) == (State.EXPIRED, None)
     assert not context("d", "1", 1, state=State.FAILED).expire(1e9)
+
+
+def test_graphs_past_the_bound_go_and_contexts_stay(tiny_recognizer: Recognizer) -> None:
+    graph = tiny_recognizer.compile([BoostedPhrase("meg bauer")], cached=False)
+    cache = EmbeddingCache(8, 2 * graph.bytes)
+    for i, name in enumerate("xyz"):
+        made = context(name, "1", i)
+        made.graph = graph
+        cache.put(made)
+    cache.latest(DialogueId("a", "x"))
+    cache.bound_graphs()
+    assert {c.dialogue.id: c.graph is not None for c in cache} == {"x": True, "y": False, "z": True}
