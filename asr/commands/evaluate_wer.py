@@ -91,6 +91,9 @@ def _write(
 ) -> None:
     summary = summarize(outcomes, conditions, seed=int(settings["seed"]))
     Console(width=None if Console().is_terminal else 160, highlight=False).print(table(summary))
+    if summary.confidence:
+        words = summary.confidence.words
+        print(f"confidence: expected calibration error {summary.confidence.error:.3f} over {words} words")
     if summary.endpoint:
         print(endpoint_line(summary.endpoint))
     if json_file:

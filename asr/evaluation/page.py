@@ -80,6 +80,8 @@ def _settings(summary: Summary, settings: dict[str, Any]) -> str:
     for name, times in (("context encoding", summary.encode_ms), ("rescoring", summary.rescore_ms)):
         if times:
             shown[name] = f"{times[0]:.1f} ms median, {times[1]:.1f} ms p99"
+    if summary.confidence:
+        shown["calibration error of the words"] = f"{summary.confidence.error:.3f}"
     if summary.endpoint:
         shown["endpoint"] = endpoint_line(summary.endpoint).removeprefix("endpoint: ")
     return "".join(f"<span>{escape(str(k))} <b>{escape(str(v))}</b></span>" for k, v in shown.items())

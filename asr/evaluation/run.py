@@ -55,13 +55,15 @@ class Heard:
 class Outcome:
     """One utterance under every condition; the search's part in seconds_wall, of seconds_audio of audio.
 
-    ending: with endpointing on, where that was asked for and the end of speech can be told.
+    confidences: of the words of the plain 1-best. ending: with endpointing on, where that was asked for and the end of
+    speech can be told.
     """
 
     utterance: Utterance
     heard: dict[str, Heard]
     seconds_audio: float
     seconds_wall: float
+    confidences: tuple[float, ...] = ()
     ending: Ending | None = None
 
 
@@ -121,7 +123,8 @@ def evaluate(
                 context = context_for(condition, utterances, index, seed)
                 heard[condition] = _hear(condition, result.nbest, context, models, force_score, nbest)
             ending = find_ending(recognizer, samples, rate) if endpoints else None
-            yield Outcome(utterance, heard, len(samples) / rate, seconds, ending)
+            sure = tuple(word.confidence for word in result.nbest[0].words)
+            yield Outcome(utterance, heard, len(samples) / rate, seconds, sure, ending)
 
 
 def _hear(

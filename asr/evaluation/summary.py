@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from asr.evaluation.confidence import Reliability, reliability, words_right
 from asr.evaluation.endpoint import EndpointFigures, endpoint_figures
 from asr.evaluation.run import Outcome
 from asr.evaluation.statistics import Bootstrap, Interval
@@ -63,6 +64,8 @@ class Summary:
     encode_ms: tuple[float, float] | None
     """Median and 99th percentile of the time that a context's encoding took."""
     rescore_ms: tuple[float, float] | None
+    confidence: Reliability | None
+    """Of the words of the plain 1-bests; None where there are none."""
     endpoint: EndpointFigures | None
     """None where no recording was listened to with endpointing on."""
 
@@ -95,8 +98,17 @@ def summarize(outcomes: Sequence[Outcome], conditions: Sequence[str], draws: int
         real_time_factor=sum(o.seconds_wall for o in outcomes) / sum(o.seconds_audio for o in outcomes),
         encode_ms=_percentiles([h.encode_ms for h in heard if h.encode_ms is not None]),
         rescore_ms=_percentiles([h.rescore_ms for h in heard if h.rescore_ms is not None]),
+        confidence=_reliability(outcomes),
         endpoint=endpoint_figures([e for e, _ in ended], [d for _, d in ended], draws, seed) if ended else None,
     )
+
+
+def _reliability(outcomes: Sequence[Outcome]) -> Reliability | None:
+    pairs: list[tuple[float, bool]] = []
+    for outcome in outcomes:
+        right = words_right(outcome.utterance.text, outcome.heard["none"].nbest[0])
+        pairs += zip(outcome.confidences, right, strict=True)
+    return reliability([sure for sure, _ in pairs], [right for _, right in pairs])
 
 
 def _count(outcome: Outcome, condition: str) -> list[int]:

@@ -32,7 +32,7 @@ class ContextParts:
 def context_parts(tiny_tokenizer: Tokenizer) -> ContextParts:
     with torch.random.fork_rng():
         torch.manual_seed(4)
-        network = ContextModel(ContextModelConfig(tiny_tokenizer.vocab_size, dim=16, heads=2, item_layers=1)).eval()
+        network = ContextModel(ContextModelConfig(tiny_tokenizer.vocab_size, dim=16, heads=2)).eval()
     scorer = ListScorer()
     with torch.no_grad():
         for parameter in (scorer.linear.weight, *scorer.value.parameters(), *scorer.gate.parameters()):
