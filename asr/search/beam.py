@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from asr.model.interface import AcousticModel, PredictorState
-from asr.search.follow import Followed, Follower, choose, take
+from asr.search.follow import Followed, Follower, Take
 from asr.search.graph import PhraseGraph
 from asr.search.ngram import NGram
 from asr.search.state import FRAME, BeamState, Reading, stack_states, unstack_states
@@ -26,8 +26,6 @@ _PRIME = 1_000_003
 _GROW = 64
 _STRETCH = 16
 """Frames for which room for tokens is made at a time."""
-PLAUSIBLE = 12.0
-"""Nats: a token with a smaller log P than minus this is not put out for a phrase's sake."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +33,7 @@ class _Level:
     """Hypotheses of B streams, N each, that put out equally many tokens in this frame and no blank yet.
 
     acoustic, key (B, N); predicted (B, N, J); predictor rows; origin (B, N): which of the state's hypotheses they were;
-    path: for each token put out in this frame (B, N) its id, and (B, N, 2) log P of it and of the blank it forwent.
+    path: for each token put out in this frame the token with its frame (B, N), and (B, N, 2) its and the blank's log P.
     """
 
     acoustic: Tensor
@@ -86,7 +84,7 @@ class BeamSearch:
         if beam < 1 or symbols < 1:
             raise ValueError(f"beam is {beam} and symbols {symbols}; both must be at least 1")
         self.model, self.beam, self.symbols = model, beam, symbols
-        self._follower = Follower(model.vocab_size, model.blank, language, language_weight, token_bonus)
+        self._follower = Follower(model.vocab_size, language, language_weight, token_bonus)
 
     def start(self, streams: int) -> BeamState:
         """One empty hypothesis for each stream."""
@@ -119,12 +117,14 @@ class BeamSearch:
         Raises:
             ValueError: not one graph a stream, or a stream's phrases changed after its first frame.
         """
-        if any(a is not b for a, b in zip(graphs, state.graphs or (None,) * len(graphs), strict=False)):
-            state = self._with_graphs(state, tuple(graphs))
+        given = tuple(graph or None for graph in graphs)
+        if given and given != (state.graphs or (None,) * len(state.time)):
+            state = self._with_graphs(state, given)
+        here = torch.arange(self.beam, device=encoded.device).expand(len(encoded), -1)
         for t in range(encoded.shape[1]):
             if t % _STRETCH == 0:
                 state = self._with_room(state, min(encoded.shape[1] - t, _STRETCH))
-            state = self._frame(encoded[:, t], state)
+            state = self._frame(encoded[:, t], state, here)
         return state
 
     def _with_graphs(self, state: BeamState, graphs: tuple[PhraseGraph | None, ...]) -> BeamState:
@@ -132,7 +132,7 @@ class BeamSearch:
             raise ValueError(f"{len(graphs)} graphs for {len(state.time)} streams; give one or None for each")
         parts = []
         for part, graph in zip(unstack_states(state), graphs, strict=True):
-            if (part.graphs[0] if part.graphs else None) is not (graph or None):
+            if (part.graphs[0] if part.graphs else None) is not graph:
                 if int(part.time):
                     raise ValueError("a stream's phrases changed within an utterance; set them before its first frame")
                 own = (graph,) if graph else ()
@@ -149,8 +149,8 @@ class BeamSearch:
         more = max(missing, _GROW)
         return replace(state, spelled=F.pad(state.spelled, (0, more)), emitted=F.pad(state.emitted, (0, 0, 0, more)))
 
-    def _frame(self, encoded: Tensor, state: BeamState) -> BeamState:
-        level = _Level(state.acoustic, state.key, state.predicted, state.predictor, state.followed, state.length, ())
+    def _frame(self, encoded: Tensor, state: BeamState, here: Tensor) -> BeamState:
+        level = _Level(state.acoustic, state.key, state.predicted, state.predictor, state.followed, here, ())
         scores, blank = self._join(encoded, level.predicted)
         ended, key = level.acoustic + blank, level.key
         total = None if level.followed is None else level.followed.total()
@@ -161,7 +161,7 @@ class BeamSearch:
             found = self._candidates(level, scores, worst)
             if found is None:
                 break
-            level = self._extend(level, *found, scores, blank, state.graphs)
+            level = self._extend(level, *found, scores, blank, state)
             levels.append(level)
             scores, blank = self._join(encoded, level.predicted)
             ended, arrived = _merge(ended, key, level.acoustic + blank, level.key)
@@ -194,9 +194,7 @@ class BeamSearch:
         if followed is None:
             grown = scores + level.acoustic[..., None]
         else:
-            grown = scores + (level.acoustic + followed.total())[..., None]
-            for rows in (followed.language_rows, followed.bias_rows):
-                grown = grown if rows is None else grown + rows
+            grown = followed.lift(scores + (level.acoustic + followed.total())[..., None])
         top, picks = grown.flatten(1).topk(min(self.beam, grown[0].numel()), dim=1)
         alive = top > worst
         if len(top) == 1:
@@ -207,80 +205,75 @@ class BeamSearch:
         return (top[:, :number], picks[:, :number]) if number else None
 
     def _extend(
-        self,
-        level: _Level,
-        rank: Tensor,
-        picks: Tensor,
-        scores: Tensor,
-        blank: Tensor,
-        graphs: tuple[PhraseGraph | None, ...],
+        self, level: _Level, rank: Tensor, picks: Tensor, scores: Tensor, blank: Tensor, state: BeamState
     ) -> _Level:
         vocab = scores.shape[2]
         rows = torch.div(picks, vocab, rounding_mode="floor")
-        token = torch.sub(picks, rows, alpha=vocab)
+        token, take = torch.sub(picks, rows, alpha=vocab), Take(rows, level.key.shape[1])
         score = scores.flatten(1).gather(1, picks)
-        emitted = torch.stack([score, blank.gather(1, rows)], -1)
         acoustic, followed = rank, None
         if level.followed is not None:
-            acoustic = (level.acoustic.gather(1, rows) + score).masked_fill(rank == -torch.inf, -torch.inf)
-            followed = self._follower.extend(level.followed, graphs, rows, token)
-            if graphs:
-                raised = followed.bias > level.followed.bias.gather(1, rows)
-                acoustic = acoustic.masked_fill(raised & (score < -PLAUSIBLE), -torch.inf)
-        streams, number = level.key.shape
-        predictor = tuple(take(s.view(streams, number, *s.shape[1:]), rows).flatten(0, 1) for s in level.predictor)
-        predicted, predictor = self.model.predict(token.flatten(), predictor)
+            acoustic = (take(level.acoustic) + score).masked_fill(rank == -torch.inf, -torch.inf)
+            followed = self._follower.extend(level.followed, state.graphs, take, picks, token)
+        predicted, predictor = self.model.predict(token.flatten(), tuple(map(take.flat, level.predictor)))
+        step = torch.add(token, state.time[:, None], alpha=FRAME), torch.stack([score, take(blank)], -1)
         return _Level(
             acoustic=acoustic,
-            key=torch.add(token, level.key.gather(1, rows), alpha=_PRIME),
+            key=torch.add(token, take(level.key), alpha=_PRIME),
             predicted=predicted.view(*rows.shape, -1),
             predictor=predictor,
             followed=followed,
-            origin=level.origin.gather(1, rows) if level.path else rows,
-            path=(*((t.gather(1, rows), take(e, rows)) for t, e in level.path), (token, emitted)),
+            origin=take(level.origin) if level.path else rows,
+            path=(*((take(spelled), take(emitted)) for spelled, emitted in level.path), step),
         )
 
     def _keep(self, state: BeamState, levels: Sequence[_Level], kept: Tensor, ended: Tensor, key: Tensor) -> BeamState:
         """The frame's hypotheses `kept` (B, K), places in all levels side by side, as the next state."""
         streams, beam = kept.shape
-        here = torch.arange(beam, device=kept.device).expand(streams, beam)
-        origin = torch.cat([here, *(level.origin for level in levels[1:])], 1).gather(1, kept)
-        length = old = state.length.gather(1, origin)
-        spelled, emitted = take(state.spelled, origin), take(state.emitted, origin)
-        first = beam  # of the level's places
+        places = ended.shape[1]
+        take = Take(kept, places)
+        whence = Take(take(torch.cat([level.origin for level in levels], 1)), beam)
+        length = old = whence(state.length)
+        spelled, emitted = whence(state.spelled), whence(state.emitted)
+        first, none = beam, state.emitted[:, :, 0]
         for depth in range(len(levels) - 1):
             # hypotheses with fewer tokens write behind their end, where it does not count
-            empty = [level.key for level in levels[: depth + 1]]
-            token = torch.cat([*empty, *(level.path[depth][0] for level in levels[depth + 1 :])], 1).gather(1, kept)
-            none = [level.acoustic[..., None].expand(-1, -1, 2) for level in levels[: depth + 1]]
-            score = take(torch.cat([*none, *(level.path[depth][1] for level in levels[depth + 1 :])], 1), kept)
+            fewer, more = levels[: depth + 1], levels[depth + 1 :]
+            step = take(torch.cat([*(f.key for f in fewer), *(m.path[depth][0] for m in more)], 1))
+            empty = [none if f is levels[0] else f.path[0][1] for f in fewer]
+            score = take(torch.cat([*empty, *(m.path[depth][1] for m in more)], 1))
             at = (old + depth)[..., None]
-            spelled.scatter_(2, at, (token + FRAME * state.time[:, None])[..., None])
+            spelled.scatter_(2, at, step[..., None])
             emitted.scatter_(2, at[..., None].expand(-1, -1, -1, 2), score[:, :, None])
             length = length + (kept >= first)
             first += levels[depth + 1].key.shape[1]
-        flat = [[s.view(streams, -1, *s.shape[1:]) for s in level.predictor] for level in levels]
         follow = [level.followed for level in levels if level.followed is not None]
         return BeamState(
-            acoustic=ended.gather(1, kept),
-            predicted=take(torch.cat([level.predicted for level in levels], 1), kept),
-            predictor=tuple(take(torch.cat(parts, 1), kept).flatten(0, 1) for parts in zip(*flat, strict=True)),
-            key=key.gather(1, kept),
+            acoustic=take(ended),
+            predicted=take(torch.cat([level.predicted for level in levels], 1)),
+            predictor=tuple(map(take.flat, self._side_by_side(levels, streams))),
+            key=take(key),
             spelled=spelled,
             emitted=emitted,
             length=length,
             time=state.time + 1,
-            followed=choose(follow, kept) if follow else None,
+            followed=self._follower.choose(follow, state.graphs, take) if follow else None,
             graphs=state.graphs,
         )
+
+    @staticmethod
+    def _side_by_side(levels: Sequence[_Level], streams: int) -> list[Tensor]:
+        columns = zip(*(level.predictor for level in levels), strict=True)
+        if streams == 1:
+            return [torch.cat(column) for column in columns]
+        return [torch.cat([x.unflatten(0, (streams, -1)) for x in column], 1).flatten(0, 1) for column in columns]
 
     def nbest(self, state: BeamState, stream: int) -> list[Reading]:
         """The hypotheses of one stream, best first."""
         acoustic, language, bias = state.acoustic, None, None
-        rank = acoustic
         if state.followed is not None:
             language, bias = self._follower.end(state.followed, state.graphs)
-            rank = acoustic + (language + bias)
+        rank = sum((x for x in (language, bias) if x is not None), acoustic)
         out = []
         for k in rank[stream].argsort(descending=True).tolist():
             if acoustic[stream, k] == -torch.inf:

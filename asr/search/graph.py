@@ -76,8 +76,8 @@ class PhraseGraph:
         return self._next.nbytes + self._gain.nbytes
 
     def gains(self, state: Tensor) -> Tensor:
-        """(N,) int64 states → (N, V) float32 nats that each token brings, refunds included; the blank's column is 0."""
-        return self._gain.index_select(0, state).float() * UNIT
+        """(N,) int64 states → (N, V) int16 in UNIT, what each token brings, refunds included; the blank column is 0."""
+        return self._gain.index_select(0, state)
 
     def advance(self, state: Tensor, token: Tensor) -> Tensor:
         """(N,) states and the (N,) tokens that they read → (N,) states."""

@@ -83,27 +83,30 @@ def stack_states(states: Sequence[BeamState]) -> BeamState:
 
 
 def _stack_followed(states: Sequence[BeamState]) -> Followed | None:
-    """What one stream follows and another does not is at its beginning, with nothing to bring, in the other."""
-    if all(s.followed is None for s in states):
+    """Phrases that one stream has and another has not are at their beginning, with nothing to bring, in the other."""
+    there = [s.followed for s in states if s.followed is not None]
+    if not there:
         return None
-    columns: list[Tensor | None] = []
-    for field in fields(Followed):
-        parts = [None if s.followed is None else getattr(s.followed, field.name) for s in states]
-        shape = next((p.shape[2:] for p in parts if p is not None), None)
-        if shape is None:
-            columns.append(None)
-            continue
-        if field.name in ("grammar", "language_rows") and any(p is None for p in parts):
-            raise ValueError("states of searches with and without a language model do not stack")
-        integer = field.name in ("grammar", "node")
-        empty = [
-            s.acoustic.new_zeros((*s.acoustic.shape, *shape), dtype=torch.int64 if integer else torch.float32)
-            for s in states
-        ]
-        columns.append(torch.cat([e if p is None else p for p, e in zip(parts, empty, strict=True)]))
-    language, bias, grammar, node, language_rows, bias_rows = columns
-    assert language is not None and bias is not None
-    return Followed(language, bias, grammar, node, language_rows, bias_rows)
+    if (
+        len({f.language is None for f in there} | {s.followed is None for s in states if there[0].language is not None})
+        > 1
+    ):
+        raise ValueError("states of searches with and without a language model do not stack")
+    columns: dict[str, Tensor | None] = {}
+    for name in (f.name for f in fields(Followed)):
+        parts = [None if s.followed is None else getattr(s.followed, name) for s in states]
+        like = next((p for p in parts if p is not None), None)
+        columns[name] = (
+            None
+            if like is None
+            else torch.cat(
+                [
+                    like.new_zeros((*s.acoustic.shape, *like.shape[2:])) if p is None else p
+                    for s, p in zip(states, parts, strict=True)
+                ]
+            )
+        )
+    return Followed(**columns)
 
 
 def unstack_states(state: BeamState) -> list[BeamState]:
@@ -126,17 +129,9 @@ def unstack_states(state: BeamState) -> list[BeamState]:
 
 
 def _unstack_followed(followed: Followed | None, one: slice, phrases: bool) -> Followed | None:
-    if followed is None or (not phrases and followed.language_rows is None):
+    if followed is None or (not phrases and followed.language is None):
         return None
-
-    def own(x: Tensor | None) -> Tensor | None:
-        return None if x is None else x[one]
-
-    return Followed(
-        followed.language[one],
-        followed.bias[one],
-        own(followed.grammar),
-        own(followed.node) if phrases else None,
-        own(followed.language_rows),
-        own(followed.bias_rows) if phrases else None,
-    )
+    columns = {f.name: getattr(followed, f.name) for f in fields(Followed)}
+    if not phrases:
+        columns |= {"bias": None, "node": None, "bias_rows": None}
+    return Followed(**{name: None if x is None else x[one] for name, x in columns.items()})

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from asr.search import BoostedPhrase, PhraseCompiler, PhraseGraph, compile_phrases
 from asr.search import graph as graph_module
+from asr.search.automaton import UNIT
 from asr.search.graph import MAX_LETTERS, MAX_WEIGHT, PER_TOKEN
 from asr.tokens import Tokenizer
 
@@ -104,7 +105,7 @@ def test_grants_are_taken_back_exactly(tiny_tokenizer: Tokenizer, tokens: list[i
     for token in tokens[:end]:
         gains = graph.gains(state)
         assert gains.shape == (1, tiny_tokenizer.vocab_size) and gains[0, tiny_tokenizer.blank] == 0
-        held += float(gains[0, token])
+        held += float(gains[0, token]) * UNIT
         state = graph.advance(state, torch.tensor([token]))
         assert 0 <= held <= (end + 1) * max(weights.values())
     assert held + float(graph.final(state)) == graph.bonus(tokens[:end]) >= 0
@@ -115,12 +116,12 @@ def test_a_phrase_is_granted_as_it_is_spelled(tiny_tokenizer: Tokenizer) -> None
     spelled = [tiny_tokenizer.pieces.index(x) for x in "▁meg▁bauer"]
     state, steps = torch.zeros(1, dtype=torch.int64), []
     for token in spelled:
-        steps.append(float(graph.gains(state)[0, token]))
+        steps.append(float(graph.gains(state)[0, token]) * UNIT)
         state = graph.advance(state, torch.tensor([token]))
     assert sum(steps) == 8 and all(0.5 < step < 1.1 for step in steps)
     assert float(graph.final(state)) == 0
     in_word = tiny_tokenizer.pieces.index("s")
-    assert float(graph.gains(state)[0, in_word]) == -8
+    assert float(graph.gains(state)[0, in_word]) * UNIT == -8
 
 
 def test_weights_have_a_range(tiny_tokenizer: Tokenizer) -> None:
