@@ -6,7 +6,7 @@ import hashlib
 import json
 import logging
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -35,8 +35,8 @@ from asr.training.context_data import (
     rename,
 )
 from asr.training.context_fit import Example, choose, example, fit, fit_margin
-from asr.training.context_lists import ContextList, Tools, conditions_of, make_lists
-from asr.training.context_names import ContactLists, name_lists, read_calls, read_contacts
+from asr.training.context_lists import ContextList, Tools, conditions_of, make_lists, share_out
+from asr.training.context_names import Call, ContactLists, name_lists, read_calls, read_contacts
 from asr.training.context_pretrain import evaluate, pretrain
 from asr.training.context_report import as_json, as_markdown, report
 from asr.training.context_tables import count_tables
@@ -115,38 +115,53 @@ def load_tools(acoustic: Path, beam: int, out: Path, audio: Path, work: Path) ->
     return Tools(recognizer, encoder, read_tables(json.loads((out / "tables.json").read_text())), audio, work)
 
 
+@dataclass(frozen=True)
+class _Both:
+    """One list for each of the two scorers: with its scores, and as another recogniser's, by rank."""
+
+    forced: Example
+    ranked: Example
+
+
+def _both(item: ContextList, tools: Tools) -> _Both:
+    return _Both(_example(item, tools, exact=True), _example(item, tools, exact=False))
+
+
+def _example(item: ContextList, tools: Tools, *, exact: bool) -> Example:
+    return example(item, tools.encoder.model, tools.encoder.tokenizer, tools.tables, exact=exact)
+
+
 def lists(
     rows: list[FollowUp], split: str, data: Path, work: Path, tools: Callable[[Path, Path], Tools], workers: int,
     bar: Progress,
-) -> list[ContextList]:  # fmt: skip
+) -> list[_Both]:  # fmt: skip
     """The stage `lists`: decoded and scored lists of one split, under every condition. tools: from audio and work."""
     task = bar.add_task(f"lists {split}", total=len(rows))
+    own = partial(tools, data / "followups", work / split)
     contexts = conditions_of(rows, pools_of(rows, data))
-    return make_lists(
-        rows,
-        contexts,
-        partial(tools, data / "followups", work / split),
-        work / split,
-        lambda done, _: bar.update(task, completed=done),
-        workers,
-    )
+
+    def progress(done: int, _: int) -> None:
+        bar.update(task, completed=done)
+
+    return make_lists(rows, contexts, own, work / split, progress, _both, workers)
 
 
-def _examples(items: Iterable[ContextList], tools: Tools, exact: bool) -> list[Example]:
-    encoder = tools.encoder
-    return [example(i, encoder.model, encoder.tokenizer, tools.tables, exact=exact) for i in items]
+def _name_examples(contacts: ContactLists, draws: int, call: Call, tools: Tools) -> list[Example]:
+    return [_example(x, tools, exact=False) for x in name_lists(call, contacts, tools, draws)]
 
 
-def callers(data: Path, tools: Tools) -> dict[str, list[Example]]:
+def callers(data: Path, tools: Callable[[], Tools], workers: int, bar: Progress) -> dict[str, list[Example]]:
     """Real callers' names for the scorer of lists without audio: "train" and "dev", apart by speaker."""
     folder = data / "text" / "nbest"
     contacts = ContactLists(read_contacts(folder / "evi_contacts.tsv.gz"))
     calls = [c for c in read_calls(folder / "evi_en.jsonl.gz") if c.half == "dev"]
-    parts = {"train": [c for c in calls if c.learned_from], "dev": [c for c in calls if not c.learned_from]}
-    return {
-        split: _examples(name_lists(part, contacts, tools.encoder, tools.tables), tools, exact=False)
-        for split, part in parts.items()
-    }
+    task = bar.add_task("names", total=len(calls))
+    out: dict[str, list[Example]] = {}
+    for split, draws in (("train", 3), ("dev", 1)):
+        part = [c for c in calls if c.learned_from == (split == "train")]
+        made = share_out(partial(_name_examples, contacts, draws), part, tools, workers)
+        out[split] = [e for found in bar.track(made, task_id=task, total=len(calls)) for e in found]
+    return out
 
 
 def _save(out: Path, encoder: ContextEncoder, scorers: dict[str, ListScorer], margins: list[float]) -> str:
@@ -205,27 +220,29 @@ def main(
             split: lists(rows[: limit or None], split, data, work, tools, workers, bar)
             for split, rows in splits.items()
         }
-    if "fit" in chosen:
-        fit_and_report(out, data, tools(data, work), items)
+        if "fit" not in chosen:
+            return
+        names = callers(data, partial(tools, data, work), workers, bar)
+    fit_and_report(out, tools(data, work).encoder, items, names)
 
 
-def fit_and_report(out: Path, data: Path, tools: Tools, items: dict[str, list[ContextList]]) -> None:
+def fit_and_report(
+    out: Path, encoder: ContextEncoder, items: dict[str, list[_Both]], names: dict[str, list[Example]]
+) -> None:
     """The stage `fit`: scorers, margins, the model's folder and the report."""
     scorers, margins, results = {}, [], {}
-    for name, exact in (("forced", True), ("ranked", False)):
+    examples = {
+        "forced": {split: [x.forced for x in part] for split, part in items.items()},
+        "ranked": {split: [x.ranked for x in part] + names.get(split, []) for split, part in items.items()},
+    }
+    for name, by_split in examples.items():
         console.print(f"fitting the scorer of {name} lists ...")
-        examples = {split: _examples(part, tools, exact) for split, part in items.items()}
-        if not exact:
-            for split, more in callers(data, tools).items():
-                examples[split] += more
-        scorers[name] = fit(examples["train"])
-        margins.append(fit_margin(examples["dev"], scorers[name]))
+        scorers[name] = fit(by_split["train"])
+        margins.append(fit_margin(by_split["dev"], scorers[name]))
         log.info("%s: margin %s", name, margins[-1])
-        for split in ("train", "dev", "test"):
-            if split in examples:
-                chosen = choose(examples[split], scorers[name], margins[-1])
-                results[f"{name} {split}"] = report(examples[split], chosen)
-    version = _save(out, tools.encoder, scorers, margins)
+        for split, part in by_split.items():
+            results[f"{name} {split}"] = report(part, choose(part, scorers[name], margins[-1]))
+    version = _save(out, encoder, scorers, margins)
     (out / "report.json").write_text(
         json.dumps({"version": version, "margins": margins} | {k: as_json(v) for k, v in results.items()}, indent=1)
     )

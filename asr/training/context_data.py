@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import md5
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -266,12 +267,15 @@ class SoundAlikes:
 
     def near(self, text: str, avoid: set[str]) -> str | None:
         """The closest text that shares no word of `avoid` and does not sound the same."""
+        return next(iter(self.nearest(text, avoid, 1)), None)
+
+    def nearest(self, text: str, avoid: set[str], most: int) -> list[str]:
+        """The closest such texts, at most so many."""
         sound = phonetics.encode([phonetics.phones(normalize(text))])
         distances = phonetics.distances(self._ids, self._lengths, *sound)
-        for i in np.argsort(distances)[:50]:
-            if distances[i] > 0.3 and not set(normalize(self.texts[i]).split()) & avoid:
-                return self.texts[i]
-        return None
+        close = (i for i in np.argsort(distances, kind="stable")[:50].tolist() if distances[i] > 0.3)
+        found = (self.texts[i] for i in close if not set(normalize(self.texts[i]).split()) & avoid)
+        return list(islice(found, most))
 
 
 def anti(row: FollowUp, pools: dict[str, SoundAlikes]) -> Context | None:

@@ -13,9 +13,10 @@ import tarfile
 from collections.abc import Callable, Iterator, Sequence, Set
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import soundfile
@@ -29,6 +30,8 @@ from asr.hypothesis import Encoded
 from asr.recognizer import Recognizer
 from asr.training.context_data import FollowUp, SoundAlikes, anti, confusable, irrelevant
 
+Job = TypeVar("Job")
+T = TypeVar("T")
 NBEST = 16
 Progress = Callable[[int, int], None]
 Score = tuple[float, float]
@@ -127,34 +130,45 @@ def make_lists(
     tools: Callable[[], Tools],
     work: Path,
     progress: Progress,
+    then: Callable[[ContextList, Tools], T],
     workers: int = 1,
-) -> list[ContextList]:
-    """Lists of every utterance, those of earlier runs read again. tools: makes them, once in each process."""
+) -> list[T]:
+    """What `then` makes of every utterance's lists; what was decoded and scored by earlier runs is read again.
+
+    tools: makes them, once in each process; it and `then` have to be picklable where workers is more than 1.
+    """
     (work / "frames").mkdir(parents=True, exist_ok=True)
     path = work / "lists.jsonl"
     known = _read(path)
     jobs = [(row, contexts[row.id], known.get(row.id, Known())) for row in rows]
-    lists: list[ContextList] = []
-    with open(path, "a") as out:
-        for done, (now, made) in enumerate(_run(jobs, tools, workers), 1):
+    out: list[T] = []
+    with open(path, "a") as file:
+        for done, (now, made) in enumerate(share_out(partial(_one, then), jobs, tools, workers), 1):
             row, _, before = jobs[done - 1]
             if len(now.scores) > len(before.scores):
-                print(json.dumps({"id": row.id, "nbest": now.nbest, "scores": now.scores}), file=out, flush=True)
-            lists += made
+                print(json.dumps({"id": row.id, "nbest": now.nbest, "scores": now.scores}), file=file, flush=True)
+            out += made
             progress(done, len(jobs))
-    return lists
+    return out
 
 
-_Job = tuple[FollowUp, dict[str, Context], Known]
+def _one(
+    then: Callable[[ContextList, Tools], T], job: tuple[FollowUp, dict[str, Context], Known], tools: Tools
+) -> tuple[Known, list[T]]:
+    known, lists = lists_of(*job, tools)
+    return known, [then(x, tools) for x in lists]
 
 
-def _run(jobs: Sequence[_Job], tools: Callable[[], Tools], workers: int) -> Iterator[tuple[Known, list[ContextList]]]:
+def share_out(
+    function: Callable[[Job, Tools], T], jobs: Sequence[Job], tools: Callable[[], Tools], workers: int
+) -> Iterator[T]:
+    """function(job, tools) of each job in order, by so many processes, each with tools of its own; 1: by this one."""
     if workers == 1:
         own = tools()
-        yield from (lists_of(*job, own) for job in jobs)
+        yield from (function(job, own) for job in jobs)
         return
     with ProcessPoolExecutor(workers, get_context("spawn"), _start, (tools,)) as pool:
-        yield from pool.map(_work, jobs, chunksize=4)
+        yield from pool.map(partial(_work, function), jobs, chunksize=4)
 
 
 _of_process: list[Tools] = []
@@ -166,8 +180,8 @@ def _start(tools: Callable[[], Tools]) -> None:
     _of_process.append(tools())
 
 
-def _work(job: _Job) -> tuple[Known, list[ContextList]]:
-    return lists_of(*job, _of_process[0])
+def _work(function: Callable[[Job, Tools], T], job: Job) -> T:
+    return function(job, _of_process[0])
 
 
 def conditions_of(

@@ -13,13 +13,11 @@ from pathlib import Path
 import numpy as np
 
 from asr.context import phonetics
-from asr.context.candidates import AnswerTables
-from asr.context.encoder import ContextEncoder
 from asr.context.rescorer import sounding_alike
 from asr.context.types import Context, Entry, Turn
 from asr.text import normalize
 from asr.training.context_data import FollowUp
-from asr.training.context_lists import ContextList, Decoded
+from asr.training.context_lists import ContextList, Decoded, Tools
 
 HALVES = ("dev", "report")
 _SIZES = (10, 30, 100, 300, 1000)
@@ -96,22 +94,19 @@ class ContactLists:
         return Context(call.turns, tuple(Entry("contacts", n) for n in self.draw(call.name, size, present, rng)))
 
 
-def name_lists(
-    calls: Sequence[Call], contacts: ContactLists, encoder: ContextEncoder, tables: AnswerTables, seed: int = 1
-) -> Iterator[ContextList]:
-    """Each call with a list that holds the caller's name ("relevant") and one that does not ("anti"), of any size.
+def name_lists(call: Call, contacts: ContactLists, tools: Tools, draws: int = 1) -> Iterator[ContextList]:
+    """A call with lists that hold the caller's name ("relevant") and such that do not ("anti"), of any size.
 
     There is no audio: the scores are left at zero, and only a scorer of ranks may learn from these lists.
     """
-    for call in calls:
-        rng = random.Random(f"{seed} {call.id}")
-        texts = tuple(dict.fromkeys(map(normalize, call.nbest)))
-        for condition in ("relevant", "anti"):
-            context = contacts.context(call, rng.choice(_SIZES), condition == "relevant", rng)
-            row = FollowUp(call.id, "names", call.name, call.name, context, "", "", 0.0)
-            embedding = encoder.encode(context)
-            found = sounding_alike(texts, embedding, tables)
-            yield ContextList(
-                Decoded(row, texts, ((0.0, 0.0),) * len(texts)), condition, embedding, tuple(found),
-                ((0.0, 0.0),) * len(found),
-            )  # fmt: skip
+    texts = tuple(dict.fromkeys(map(normalize, call.nbest)))
+    rng = random.Random(call.id)
+    for condition in ("relevant", "anti") * draws:
+        context = contacts.context(call, rng.choice(_SIZES), condition == "relevant", rng)
+        row = FollowUp(call.id, "names", call.name, call.name, context, "", "", 0.0)
+        embedding = tools.encoder.encode(context)
+        found = sounding_alike(texts, embedding, tools.tables)
+        yield ContextList(
+            Decoded(row, texts, ((0.0, 0.0),) * len(texts)), condition, embedding, tuple(found),
+            ((0.0, 0.0),) * len(found),
+        )  # fmt: skip

@@ -249,7 +249,7 @@ def test_lists_are_made_once_and_scored_under_every_condition(
 
     def run() -> list[context_lists.ContextList]:
         tools = context_lists.Tools(tiny_recognizer, encoder, tables, data / "followups", work)
-        return context_lists.make_lists([ROW, YES], contexts, lambda: tools, work, lambda *_: None)
+        return context_lists.make_lists([ROW, YES], contexts, lambda: tools, work, lambda *_: None, lambda x, _: x)
 
     first = run()
     kept = (work / "lists.jsonl").read_text()

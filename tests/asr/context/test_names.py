@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+import gzip
+import json
+import random
+from pathlib import Path
+
+import pytest
+
+from asr.context import ContextEncoder
+from asr.context.candidates import AnswerTables
+from asr.recognizer import Recognizer
+from asr.training.context_fit import example
+from asr.training.context_lists import Tools
+from asr.training.context_names import Call, ContactLists, name_lists, read_calls, read_contacts
+
+POOL = [
+    "Gemma Smith",
+    "Jemma Smith",
+    "Jenna Smith",
+    "Derek Berry",
+    "Derrick Barry",
+    *(f"Tom Quill{c}" for c in "abcdefg"),
+]
+
+
+@pytest.mark.parametrize("size", [3, 6, 9])
+def test_lists_hold_the_name_or_not_and_what_sounds_like_it(size: int) -> None:
+    contacts = ContactLists(POOL)
+    with_name = contacts.draw("gemma smith", size, True, random.Random(1))
+    without = contacts.draw("gemma smith", size, False, random.Random(1))
+    assert len(with_name) == len(set(with_name)) == len(set(without)) == size
+    assert "Gemma Smith" in with_name
+    assert "Gemma Smith" not in without
+    assert "Jemma Smith" in with_name
+    assert "Jemma Smith" in without
+
+
+def test_calls_are_read_and_halves_are_apart_by_speaker(tmp_path: Path) -> None:
+    rows = [
+        {"id": str(i), "speaker": f"s{i % 9}", "reference": "Gemma Smith" if i % 2 else None,
+         "context": [{"speaker": "system", "text": "Your name?"}], "nbest": [{"text": "Jemma Smith"}]}
+        for i in range(60)
+    ]  # fmt: skip
+    with gzip.open(tmp_path / "x.jsonl.gz", "wt") as out:
+        out.write("\n".join(map(json.dumps, rows)))
+    calls = read_calls(tmp_path / "x.jsonl.gz")
+    assert len(calls) == 30
+    assert calls[0].name == "gemma smith"
+    assert {c.half for c in calls} == {"dev", "report"}
+    assert not {c.speaker for c in calls if c.half == "dev"} & {c.speaker for c in calls if c.half == "report"}
+    assert all(c.half == "dev" for c in calls if c.learned_from)
+    with gzip.open(tmp_path / "c.tsv.gz", "wt") as out:
+        out.write("first\tlast\nGemma\tSmith\n")
+    assert read_contacts(tmp_path / "c.tsv.gz") == ["Gemma Smith"]
+
+
+def test_lists_of_names_become_examples(
+    encoder: ContextEncoder, tables: AnswerTables, tiny_recognizer: Recognizer, tmp_path: Path
+) -> None:
+    call = Call("1", "s", "gemma smith", (), ("Gemma Smyth", "gemma smyth", "Jenna Smith"))
+    contacts = ContactLists([*POOL, *(f"Meg Bauer{'x' * i}" for i in range(1000))])
+    tools = Tools(tiny_recognizer, encoder, tables, tmp_path, tmp_path)
+    lists = list(name_lists(call, contacts, tools))
+    assert [x.condition for x in lists] == ["relevant", "anti"]
+    assert lists[0].decoded.texts == ("gemma smyth", "jenna smith")
+    assert "gemma smith" in lists[0].texts
+    assert "gemma smith" not in lists[1].texts
+    made = example(lists[0], encoder.model, encoder.tokenizer, tables, exact=False)
+    assert made.errors.min() == 0
+    assert made.errors[0] == 1
