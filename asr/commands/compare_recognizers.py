@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -59,7 +60,7 @@ def load_recognizers(loaders: dict[str, Callable[[], Transcribe]], names: str) -
 
 
 def read_sets(manifests: list[Path], limit: int | None) -> tuple[list[Utterance], int]:
-    """The utterances of all manifests, and how many lines could not be used.
+    """The utterances of all manifests, each file a set of its name, and how many lines could not be used.
 
     Raises:
         ManifestError: a manifest holds nothing usable, or two hold the same id.
@@ -69,7 +70,7 @@ def read_sets(manifests: list[Path], limit: int | None) -> tuple[list[Utterance]
     for manifest in manifests:
         some, problems = read_manifest(manifest, limit=limit)
         failed += report(manifest, problems)
-        utterances += some
+        utterances += [replace(utterance, set=manifest.name.split(".")[0]) for utterance in some]
     if len({u.id for u in utterances}) < len(utterances):
         raise ManifestError("two manifests hold an utterance of the same id; compare them one at a time")
     return utterances, failed

@@ -99,7 +99,7 @@ def test_the_command(manifest: Path) -> None:
 def test_the_command_does_the_rest_where_recordings_are_bad(manifest: Path) -> None:
     (manifest.parent / "0.wav").unlink()
     result = run(manifest, "--recognizers", "pocketsphinx", "--limit", 2)
-    assert result.exit_code == 1 and "u0: audio file 0.wav" in result.stderr and "b (1)" in result.stdout
+    assert result.exit_code == 1 and "u0: audio file 0.wav" in result.stderr and "manifest (1)" in result.stdout
 
 
 @pytest.mark.parametrize(
