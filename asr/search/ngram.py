@@ -190,14 +190,13 @@ class NGram:
         """
         folder = SHIPPED if folder is None else Path(folder)
         try:
-            config = json.loads((folder / "config.json").read_text())
             arrays = load_file(folder / "ngram.safetensors")
             model = cls(
                 arrays["token"],
                 arrays["log_prob"].astype(np.float32) * -STEP,
                 arrays["children"],
                 arrays["left"].astype(np.float32) * -STEP,
-                **config,
+                **_read_config(folder),
             )
         except ModelError:
             raise
@@ -215,8 +214,7 @@ class NGram:
         """The shipped model; None where there is none, or none for these tokens."""
         if not (SHIPPED / "config.json").exists():
             return None
-        model = cls.load()
-        return model if model.fits(tokenizer) else None
+        return cls.load() if _read_config(SHIPPED).get("tokens_hash") == hash_tokens(tokenizer) else None
 
     def save(self, folder: Path) -> None:
         """Writes ngram.safetensors, one byte for each number where it fits, and config.json.
@@ -303,6 +301,16 @@ class _Rows:
         if wanted > len(self._scores):
             self._scores = self._scores.new_empty(wanted, self._vocab_size)
             self._reached = self._reached.new_empty(wanted * self._vocab_size)
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    try:
+        config = json.loads((folder / "config.json").read_text())
+    except (OSError, ValueError) as error:
+        raise ModelError(f"language model in {folder}: {error}") from error
+    if not isinstance(config, dict):
+        raise ModelError(f"language model in {folder}: config.json is no object")
+    return config
 
 
 def hash_tokens(tokenizer: Tokenizer) -> str:
