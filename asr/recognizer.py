@@ -176,6 +176,16 @@ class Recognizer:
         state = self.search.step(torch.stack([*encoded, *silent]), stack_states(beams), led)
         return unstack_states(state)[: len(rows)]
 
+    @torch.inference_mode()
+    def with_context(self, result: Result, graph: PhraseGraph | None, nbest: int = 8) -> Result:
+        """A final result as a stream with `set_context(graph)` would have given it: `biased` is added."""
+        if result.encoded is None or not graph:
+            return result
+        (beam,) = self._search([result.encoded.frames], [Row(self.search.start(1), graph)])
+        known = {hypothesis.text for hypothesis in result.nbest}
+        found = self.hypotheses(beam, result.encoded.start_s, nbest)
+        return replace(result, biased=tuple(h for h in found if h.text not in known))
+
     def unspellable(self, texts: Sequence[str]) -> list[str]:
         """Those of the texts that the model's tokens cannot spell."""
         return [t for t in texts if not self.tokenizer.can_spell(t)]
@@ -200,6 +210,14 @@ class Recognizer:
         texts = [reading.tokens for reading in readings]
         scores = self.language.score_texts(texts) if self.language and self._weight else [0.0] * len(texts)
         return [self._weight * score + self._bonus * len(text) for score, text in zip(scores, texts, strict=True)]
+
+    def hypotheses(self, beam: BeamState, start_s: float, nbest: int) -> tuple[Hypothesis, ...]:
+        """A search's readings, best first; of several segmentations of a text the likeliest stands for it."""
+        texts: dict[str, Hypothesis] = {}
+        for reading in self.search.nbest(beam, 0):
+            hypothesis = self.hypothesis(reading, start_s)
+            texts.setdefault(hypothesis.text, hypothesis)
+        return tuple(texts.values())[:nbest]
 
     def hypothesis(self, reading: Reading, start_s: float) -> Hypothesis:
         """A search's reading as text with times; `start_s` is where its first frame is in the stream."""

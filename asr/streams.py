@@ -13,7 +13,7 @@ from torch import Tensor
 from asr.audio import SAMPLE_RATE, Resampler, Samples, check_samples
 from asr.endpoint import EndpointRule
 from asr.features import MELS, FeatureStream
-from asr.hypothesis import Encoded, Hypothesis, Result
+from asr.hypothesis import Encoded, Result
 from asr.search import BeamState, BoostedPhrase, PhraseGraph, Reading
 
 if TYPE_CHECKING:
@@ -241,26 +241,18 @@ class Stream:
 
     def _final(self, progress: Progress, endpoint_s: float | None) -> Result:
         start_s = progress.start * self._recognizer.model.frame_s
-        nbest, *led = (self._texts(row.beam, start_s) for row in progress.rows)
-        biased = [h for texts in led for h in texts.values() if h.text not in nbest]
+        nbest, *led = (self._recognizer.hypotheses(row.beam, start_s, self.options.nbest) for row in progress.rows)
+        known = {hypothesis.text for hypothesis in nbest}
         return Result(
-            nbest=tuple(nbest.values())[: self.options.nbest],
+            nbest=nbest,
             is_final=True,
             stability=1.0,
             start_s=start_s,
             end_s=self._end_s(progress),
             endpoint_s=endpoint_s,
             encoded=Encoded(torch.cat(progress.encoded), start_s) if progress.encoded else None,
-            biased=tuple(biased)[: self.options.nbest],
+            biased=tuple(h for found in led for h in found if h.text not in known),
         )
-
-    def _texts(self, beam: BeamState, start_s: float) -> dict[str, Hypothesis]:
-        """A search's readings by text, best first."""
-        texts: dict[str, Hypothesis] = {}
-        for reading in self._recognizer.search.nbest(beam, 0):  # of several segmentations of a text the likeliest
-            hypothesis = self._recognizer.hypothesis(reading, start_s)
-            texts.setdefault(hypothesis.text, hypothesis)
-        return texts
 
     def _end_s(self, progress: Progress) -> float:
         return min(progress.frames * self._recognizer.model.frame_s, self._heard / SAMPLE_RATE)

@@ -10,8 +10,7 @@ from asr.search import BoostedPhrase
 SIGNAL = "speech_contexts"
 """Signal of the phrases that a client sends with its request."""
 _BOOST = 20.0
-_LEAST = 12.0
-"""Nats for a phrase that is surely meant, and for one that hardly is."""
+"""Nats for a phrase that is surely meant: the most that a graph takes."""
 _PER_NAT = 0.5
 
 
@@ -24,7 +23,7 @@ def graph_phrases(embedding: ContextEmbedding) -> tuple[BoostedPhrase, ...]:
         return ()
     index = embedding.index
     return tuple(
-        BoostedPhrase(part.text, max(_LEAST, _BOOST + _PER_NAT * weight), embedding.phrases[part.phrase].signal)
+        BoostedPhrase(part.text, max(0.0, _BOOST + _PER_NAT * weight), embedding.phrases[part.phrase].signal)
         for part, weight in zip(index.parts, index.weights.tolist(), strict=True)
     )
 

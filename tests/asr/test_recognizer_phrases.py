@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import torch
 
 from asr.audio import Samples
 from asr.endpoint import EndpointRule
@@ -64,6 +63,10 @@ def test_a_context_beside_the_search_leaves_its_result_bit_for_bit(
         assert result.is_final or not result.biased
     assert any(result.biased for result in led)
     assert not any(result.biased for result in plain)
+    graph = tiny_recognizer.compile([BoostedPhrase(PHRASE, 15.0)])
+    for before, after in zip(plain, led, strict=True):
+        if after.is_final:  # the same, searched for afterwards
+            assert tiny_recognizer.with_context(before, graph).biased == after.biased
 
 
 def test_phrases_count_from_the_next_utterance(tiny_recognizer: Recognizer, speech: Samples) -> None:
@@ -91,12 +94,11 @@ def test_phrases_before_any_audio_replace_those_of_the_options(tiny_recognizer: 
 @pytest.fixture
 def language(tiny_tokenizer: Tokenizer) -> NGram:
     """Tokens one by one, the shorter pieces likelier."""
-    length = torch.tensor([float(len(piece)) for piece in tiny_tokenizer.pieces])
-    nothing = torch.zeros(tiny_tokenizer.vocab_size, dtype=torch.int64)
+    length, vocab = np.array([len(piece) for piece in tiny_tokenizer.pieces]), tiny_tokenizer.vocab_size
+    log_prob = -length - np.log(np.exp(-length).sum())
     return NGram(
-        torch.arange(tiny_tokenizer.vocab_size), (-length).log_softmax(0), nothing, torch.zeros(1),
-        order=2, vocab_size=tiny_tokenizer.vocab_size, tokens_hash=hash_tokens(tiny_tokenizer), weight=0.5,
-        token_bonus=0.25,
+        np.arange(vocab), log_prob, np.zeros(vocab, np.int64), np.zeros(1),
+        order=2, vocab_size=vocab, tokens_hash=hash_tokens(tiny_tokenizer), weight=0.5, token_bonus=0.25,
     )  # fmt: skip
 
 
