@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asr.errors import ModelError
-from asr.search.ngram import STEP, NGram, _Rows, hash_tokens
+from asr.search.ngram import SHIPPED, STEP, NGram, _Rows, hash_tokens
 from asr.tokens import Tokenizer
 
 VOCAB, ORDER = 5, 4
@@ -177,3 +177,25 @@ def test_damaged_files_are_refused(tiny_tokenizer: Tokenizer, tmp_path: Path) ->
         NGram.load(tmp_path)
     with pytest.raises(ModelError, match="language model in"):
         NGram.load(tmp_path / "nowhere")
+
+
+def test_moved_to_a_device_it_is_the_same(tiny_tokenizer: Tokenizer) -> None:
+    model = uniform(tiny_tokenizer)
+    moved, states = model.to("cpu"), torch.tensor([0, 1, 0])
+    assert torch.equal(model.scores(states), moved.scores(states)) and moved._rows is not model._rows
+    assert torch.equal(model.advance(states, states), moved.advance(states, states))
+
+
+def test_the_shipped_model_spells() -> None:
+    tokenizer = Tokenizer.load(SHIPPED.parent / "acoustic" / "tokens.model")
+    model = NGram.load_shipped(tokenizer)
+    assert model is not None and model.weight > 0 and model.token_bonus > 0
+
+    def better(text: str, than: str) -> bool:
+        return model.score(tokenizer.encode(text)) > model.score(tokenizer.encode(than))
+
+    assert better("can you tell me what kind of gas", "can you tellm me what kint of gas")
+    assert better("the second one", "the sekond wun") and better("four two seven", "for too sevin")
+    states = torch.tensor([0, model.start, *states_of(model, tokenizer.encode("what is the weather"))])
+    total = model.scores(states)[:, 1:].exp().sum(1) + model.final(states).exp()
+    assert total.tolist() == pytest.approx([1.0] * len(states), abs=1e-3)
