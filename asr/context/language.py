@@ -32,28 +32,26 @@ class LanguageScores:
 class _Beginnings:
     """The different beginnings of some texts, as a tree, parents first: readings of one utterance share most of theirs.
 
-    last, parent, depth: of each beginning, its last token (0 for the empty one), the beginning before it, its tokens.
-    edges: (beginning, next token) → place; token 0 ends a text. child: where an edge leads, -1 for ends. uses: the
-    edges along each text.
+    rows, depths: for each beginning, a text that begins so, and its tokens. edges: (beginning, next token) → place;
+    token 0 ends a text. child: where an edge leads, -1 for ends. uses: the edges along each text.
     """
 
     def __init__(self, rows: Sequence[Sequence[int]]) -> None:
-        self.last, self.parent, self.depth = [0], [0], [0]
+        self.rows, self.depths = [0], [0]
         self.edges: dict[tuple[int, int], int] = {}
         self.child: list[int] = []
-        self.uses = [self._add(row) for row in rows]
+        self.uses = [self._add(place, row) for place, row in enumerate(rows)]
 
-    def _add(self, row: Sequence[int]) -> list[int]:
+    def _add(self, place: int, row: Sequence[int]) -> list[int]:
         node, used = 0, []
         for depth, token in enumerate((*row, 0), 1):
             edge = self.edges.get((node, token))
             if edge is None:
                 edge = self.edges[node, token] = len(self.edges)
-                self.child.append(len(self.last) if token else -1)
+                self.child.append(len(self.rows) if token else -1)
                 if token:
-                    self.last.append(token)
-                    self.parent.append(node)
-                    self.depth.append(depth)
+                    self.rows.append(place)
+                    self.depths.append(depth)
             used.append(edge)
             node = self.child[edge]
         return used
@@ -66,7 +64,8 @@ def language_scores(
     """Scores of normalised texts; the network's first `answer_tokens` tokens of each count."""
     rows = [tokenizer.encode(t)[: model.config.answer_tokens] for t in texts]
     tree = _Beginnings(rows)
-    states = model.beginning_states(*map(torch.tensor, (tree.last, tree.parent, tree.depth)))[None]
+    ids = torch.nn.utils.rnn.pad_sequence([torch.tensor(r, dtype=torch.long) for r in rows], batch_first=True)
+    states = model.answer_states(ids)[tree.rows, tree.depths][None]
     node, token = torch.tensor(list(tree.edges)).T
     without = model.next_tokens(states, None, None, None)[0][0, node, token].numpy()
     counts = np.array([len(r) for r in rows])
@@ -93,7 +92,7 @@ def _copied(
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """The pointer's log P along each edge, and the COPY_FEATURES of each node."""
     places = {0: prefixes.start}
-    known = np.zeros((len(tree.last), COPY_FEATURES), np.float32)
+    known = np.zeros((len(tree.rows), COPY_FEATURES), np.float32)
     copied = np.full(len(tree.edges), NEVER, np.float32)
     for (node, token), edge in tree.edges.items():  # a node's own edge comes before those that leave it
         known[node] = prefixes.known(places[node])

@@ -96,25 +96,6 @@ class ContextModel(nn.Module):
         states, _ = self.answer(self.tokens(functional.pad(tokens, (1, 0))))
         return torch.as_tensor(states)
 
-    def beginning_states(self, tokens: Tensor, parents: Tensor, depths: Tensor) -> Tensor:
-        """The states of `answer_states` for a tree of beginnings: (N, D).
-
-        Node 0 is the empty beginning; tokens (N,): the last token of each (0 for node 0); parents (N,); depths (N,):
-        how many tokens each has.
-        """
-        cell = dict(self.answer.named_parameters())
-        inputs = functional.linear(self.tokens(tokens), cell["weight_ih_l0"], cell["bias_ih_l0"])
-        states = inputs.new_zeros(len(tokens), self.config.dim)
-        for depth in range(int(depths.max()) + 1):
-            rows = (depths == depth).nonzero()[:, 0]
-            before = states[parents[rows]] if depth else states[rows]
-            reset, update, new = inputs[rows].chunk(3, dim=1)
-            hidden = functional.linear(before, cell["weight_hh_l0"], cell["bias_hh_l0"]).chunk(3, dim=1)
-            update = torch.sigmoid(update + hidden[1])
-            new = torch.tanh(new + torch.sigmoid(reset + hidden[0]) * hidden[2])
-            states[rows] = new + update * (before - new)
-        return states
-
     def read_out(
         self, states: Tensor, tokens: Tensor, vectors: Tensor | None, padding: Tensor | None, copies: Tensor | None
     ) -> Tensor:

@@ -114,7 +114,7 @@ def _stack(examples: Sequence[Example]) -> _Stack:
     )
 
 
-def fit(examples: Sequence[Example], *, steps: int = 500, batch: int = 256, seed: int = 1) -> ListScorer:
+def fit(examples: Sequence[Example], *, steps: int = 800, batch: int = 256, seed: int = 1) -> ListScorer:
     """Minimum word error rate over lists, with a little cross-entropy towards the best reading to begin with."""
     torch.manual_seed(seed)
     rng = random.Random(seed)
@@ -122,7 +122,9 @@ def fit(examples: Sequence[Example], *, steps: int = 500, batch: int = 256, seed
     data = _stack(examples)
     rows = data.features[~data.absent]
     scorer.mean.data = rows.mean(0)
-    scorer.scale.data = rows.std(0).clamp(min=0.05)
+    spread = rows.std(0)
+    # what never varied here (no language model, say) must not count where it does
+    scorer.scale.data = torch.where(spread > 1e-6, spread.clamp(min=0.05), 1e6)
     with torch.no_grad():
         torch.nn.init.constant_(cast(torch.nn.Linear, scorer.gate[2]).bias, 2.0)
     # an open gate that learns slowly: closed early, it would keep the value network from learning when to speak

@@ -218,6 +218,17 @@ def test_the_margin_keeps_a_scorer_that_only_harms_from_harming() -> None:
     assert outcome(dev, choose(dev, scorer, fit_margin(dev, scorer))).rescored == 0
 
 
+def test_what_never_varied_in_training_counts_for_nothing() -> None:
+    lists = toys(0)
+    grammar = FEATURES.index("grammar")
+    for example_ in lists:
+        example_.features[:, grammar] = 0.0
+    scorer = fit(lists, steps=50)
+    plain = scorer(lists[0].features, lists[0].of_list, lists[0].limits)
+    lists[0].features[:, grammar] = torch.tensor([0.0, 3.0, -3.0])
+    assert torch.allclose(scorer(lists[0].features, lists[0].of_list, lists[0].limits), plain, atol=1e-3)
+
+
 @pytest.mark.parametrize(
     ("reference", "text", "errors"), [("a b c", "a b c", 0), ("a b", "", 2), ("", "a", 1), ("a b c", "a x c d", 2)]
 )
