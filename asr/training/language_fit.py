@@ -24,7 +24,7 @@ from asr.training.speech import corpus_of, find_manifests
 Progress = Callable[[str, int, int], None]
 WEIGHTS = np.arange(0.0, 1.01, 0.05)
 BONUSES = np.arange(0.0, 3.01, 0.1)
-_START = (0.3, 1.5)
+_START = (0.35, 1.7)
 
 
 @dataclass(frozen=True)
