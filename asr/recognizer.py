@@ -191,10 +191,10 @@ class Recognizer:
         return [t for t in texts if not self.tokenizer.can_spell(t)]
 
     @torch.inference_mode()
-    def force_score(self, encoded: Encoded, texts: Sequence[str]) -> list[Hypothesis]:
+    def force_score(self, encoded: Encoded, texts: Sequence[str], graph: PhraseGraph | None = None) -> list[Hypothesis]:
         """Each text (normalised) with its exact log P(y|x), its language score, token times and confidence.
 
-        `acoustic + language` compares with that of the search's readings; there is no bias.
+        The scores compare with those of the search's readings. graph: phrases whose bonus goes into `bias`; None: 0.
 
         Raises:
             UnspellableError: a text has a character that no token spells.
@@ -202,7 +202,10 @@ class Recognizer:
         if self.unspellable(texts):
             raise UnspellableError("a text to score has characters outside a-z and the apostrophe: normalise it first")
         readings = force_score(self.model, encoded.frames, [self.tokenizer.encode(t) for t in texts])
-        readings = [replace(r, language=score) for r, score in zip(readings, self._language(readings), strict=True)]
+        readings = [
+            replace(r, language=score, bias=graph.bonus(r.tokens) if graph else 0.0)
+            for r, score in zip(readings, self._language(readings), strict=True)
+        ]
         return [self.hypothesis(reading, encoded.start_s) for reading in readings]
 
     def _language(self, readings: Sequence[Reading]) -> list[float]:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
+from asr.context.phrases import candidates_of
 from asr.context.rescorer import NullContext
 from asr.context.types import BiasedWord, ContextEmbedding, Rescored
 from asr.hypothesis import Hypothesis
@@ -78,7 +79,7 @@ class ContextSource:
         work."""
         started = time.monotonic()
         try:
-            rescored = await self.engine.run(self.rescorer.rescore, (*nbest, *more), embedding, force_score)
+            rescored = await self.engine.run(_weigh, self.rescorer, (*nbest, *more), embedding, force_score)
             best = rescored.nbest[0]
         except Exception as error:
             logs.failure("rescoring_failed", error)
@@ -116,8 +117,8 @@ class ContextUse:
     ) -> Used:
         """Rescore with the context if it is there now. Never raises on its account, never waits for it.
 
-        nbest: the plain result. biased: more readings, found by a search led by the context's phrases; their bias has
-        done its work by bringing them here, and the context alone decides about them. Not used without the context.
+        nbest: the plain result. biased: more readings, found by a search led by the context's phrases, not used
+        without the context.
         """
         started = time.monotonic()
         found = self._look_up(nbest)
@@ -125,8 +126,7 @@ class ContextUse:
         if found.status != ContextInfo.APPLIED or embedding is None:
             return replace(found, nbest=NullContext().rescore(nbest, None, force_score).nbest)
         found = replace(found, lookup_ms=milliseconds_since(started))
-        more = tuple(replace(h, bias=0.0, from_context=True) for h in biased)
-        return await self.source.rescore(nbest, more, embedding, force_score, found)
+        return await self.source.rescore(nbest, candidates_of(biased), embedding, force_score, found)
 
     def _look_up(self, nbest: tuple[Hypothesis, ...]) -> Used:
         window, follow = self.source.window, self.follow
@@ -145,6 +145,18 @@ class ContextUse:
         if ready_s is None:
             return Used(nbest, ContextInfo.NOT_READY, reason=context.reason or _waiting(context, now), context=context)
         return Used(nbest, ContextInfo.APPLIED, context=context, age_ms=(now - ready_s) * 1000)
+
+
+def _weigh(
+    rescorer: Rescorer, nbest: Sequence[Hypothesis], embedding: ContextEmbedding, force_score: ForceScore | None
+) -> Rescored:
+    """Rescored. What a client's own phrases brought is known beforehand, so it stays, whatever the context says."""
+
+    def prior(found: Sequence[Hypothesis]) -> list[Hypothesis]:
+        return [replace(h, language=h.language + h.bias, bias=0.0) if h.bias else h for h in found]
+
+    force = (lambda texts: prior(force_score(texts))) if force_score else None
+    return rescorer.rescore(prior(nbest), embedding, force)
 
 
 def _without(follow: Follow) -> tuple[ContextInfo.Status, bool, tuple[BiasedWord, ...], str]:

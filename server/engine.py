@@ -102,8 +102,8 @@ class Recognizer(Protocol):
         """Phrases as the search follows them (`asr.search.PhraseGraph`)."""
         ...
 
-    def force_score(self, encoded: Any, texts: Any) -> list[Hypothesis]:
-        """Exact scores of texts for an utterance's frames."""
+    def force_score(self, encoded: Any, texts: Any, graph: Any = None) -> list[Hypothesis]:
+        """Exact scores of texts for an utterance's frames; `bias` by the phrases of a graph."""
         ...
 
     def unspellable(self, texts: Any) -> list[str]:

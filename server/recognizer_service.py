@@ -154,7 +154,7 @@ class _Turn:
     ) -> None:
         self.stream = stream
         self._request = request
-        self._phrases = phrases.usable
+        self._phrases = phrases
         self._context = context
         self._metrics = metrics
 
@@ -168,13 +168,13 @@ class _Turn:
         return [await self._final(result) if result.is_final else results.partial(result) for result in found]
 
     async def _final(self, result: Result) -> pb.StreamingRecognitionResult:
-        recognizer = self.stream.engine.recognizer
-        force_score = partial(recognizer.force_score, result.encoded) if result.encoded else None
+        recognizer, graph = self.stream.engine.recognizer, self._phrases.graph
+        force_score = partial(recognizer.force_score, result.encoded, graph=graph) if result.encoded else None
         used = await self._context.apply(result.nbest, result.biased, force_score)
         status = pb.ContextInfo.Status.Name(used.status)
         self._metrics.context.labels(status).inc()
         logs.note(context=status, changed=used.changed)
-        words = supported_words(used.nbest[0].text, self._phrases)
+        words = supported_words(used.nbest[0].text, self._phrases.usable)
         plain, most = result.nbest[0].text, self._request.max_alternatives
         return results.final(result, used, plain, words, most, self._request.words)
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from asr.audio import MAX_RATE, MIN_RATE
 from asr.context.phrases import SIGNAL
 from asr.recognizer import StreamOptions
-from asr.search import BoostedPhrase
+from asr.search import BoostedPhrase, PhraseGraph
 from asr.text import normalize
 from carryover.v1 import recognizer_pb2 as pb
 from context_store import DialogueId
@@ -42,9 +42,10 @@ class TurnRequest:
 
 @dataclass(frozen=True)
 class Phrases:
-    """Checked `speech_contexts`: those that the search uses, and the report for the client."""
+    """Checked `speech_contexts`: those that the search uses, compiled too, and the report for the client."""
 
     usable: tuple[BoostedPhrase, ...]
+    graph: PhraseGraph | None
     report: pb.SpeechContextReport | None
 
 
@@ -109,7 +110,7 @@ def check_id(field: str, value: str) -> str:
 def check_phrases(contexts: Sequence[pb.SpeechContext], limits: Limits, recognizer: Recognizer) -> Phrases:
     """Sorts the phrases into usable ones and ones to report. CPU bound. Raises LimitError, InvalidRequestError."""
     if not contexts:
-        return Phrases((), None)
+        return Phrases((), None, None)
     _check_phrase_limits(contexts, limits)
     sent = [
         (pb.RejectedPhrase(context_index=i, phrase_index=j, phrase=phrase), normalize(phrase), _boost(context))
@@ -124,14 +125,14 @@ def check_phrases(contexts: Sequence[pb.SpeechContext], limits: Limits, recogniz
         else:
             boosts[text] = max(boost, boosts.get(text, 0.0))
     usable = tuple(BoostedPhrase(text, boost, SIGNAL) for text, boost in boosts.items() if boost > 0)
-    # the graph is kept there: the stream will ask for the same one
-    dropped = {phrase.text: reason for phrase, reason in recognizer.compile(usable).dropped}
+    graph = recognizer.compile(usable)  # kept there: the stream will ask for the same one
+    dropped = {phrase.text: reason for phrase, reason in graph.dropped}
     for place, text, _ in sent:
         place.reason = place.reason or dropped.get(text, "")
         if place.reason:
             report.rejected.append(place)
     report.accepted = len(sent) - len(report.rejected)
-    return Phrases(usable, report)
+    return Phrases(usable, graph, report)
 
 
 def _check_phrase_limits(contexts: Sequence[pb.SpeechContext], limits: Limits) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from asr.context.types import BiasedWord, ContextEmbedding
+from asr.hypothesis import Hypothesis
 from asr.search import BoostedPhrase
 
 SIGNAL = "speech_contexts"
@@ -26,6 +28,14 @@ def graph_phrases(embedding: ContextEmbedding) -> tuple[BoostedPhrase, ...]:
         BoostedPhrase(part.text, max(0.0, _BOOST + _PER_NAT * weight), embedding.phrases[part.phrase].signal)
         for part, weight in zip(index.parts, index.weights.tolist(), strict=True)
     )
+
+
+def candidates_of(biased: Iterable[Hypothesis]) -> tuple[Hypothesis, ...]:
+    """Readings that a search led by the context's phrases has brought, for the rescorer.
+
+    Their bonus has done its work by bringing them here: it is taken back, and the rescorer alone decides about them.
+    """
+    return tuple(replace(h, bias=0.0, from_context=True) for h in biased)
 
 
 def supported_words(text: str, phrases: Iterable[BoostedPhrase]) -> tuple[BiasedWord, ...]:

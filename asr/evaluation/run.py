@@ -9,6 +9,7 @@ from functools import partial
 from typing import Protocol
 
 from asr.audio import Samples, read_container
+from asr.context.phrases import candidates_of, graph_phrases
 from asr.context.rescorer import ForceScore, NullContext
 from asr.context.types import Context, ContextEmbedding, Rescored
 from asr.errors import AudioError, ManifestError
@@ -121,7 +122,7 @@ def evaluate(
             heard = {}
             for condition in conditions:
                 context = context_for(condition, utterances, index, seed)
-                heard[condition] = _hear(condition, result.nbest, context, models, force_score, nbest)
+                heard[condition] = _hear(condition, result, context, models, recognizer, force_score, nbest)
             ending = find_ending(recognizer, samples, rate) if endpoints else None
             sure = tuple(word.confidence for word in result.nbest[0].words)
             yield Outcome(utterance, heard, len(samples) / rate, seconds, sure, ending)
@@ -129,14 +130,15 @@ def evaluate(
 
 def _hear(
     condition: str,
-    plain: tuple[Hypothesis, ...],
+    result: Result,
     context: Context | None,
     models: tuple[EncodesContext, Rescores] | None,
+    recognizer: Recognizer,
     force_score: ForceScore | None,
     nbest: int,
 ) -> Heard:
     """The n-best under one condition, by the steps that the server takes."""
-    as_it_is = tuple(h.text for h in NullContext().rescore(plain).nbest)
+    as_it_is = tuple(h.text for h in NullContext().rescore(result.nbest).nbest)
     if context is None or models is None:
         return Heard(as_it_is, "NOT_READY" if condition == "late" else "NOT_REQUESTED")
     if not context:
@@ -146,9 +148,12 @@ def _hear(
         started = time.perf_counter()
         embedding = encoder.encode(context)
         encoded = time.perf_counter()
-        rescored = rescorer.rescore(plain, embedding, force_score)
+        graph = recognizer.compile(graph_phrases(embedding), cached=False)
+        more = candidates_of(recognizer.with_context(result, graph, nbest).biased)
+        searched = time.perf_counter()
+        rescored = rescorer.rescore((*result.nbest, *more), embedding, force_score)
     except Exception:
         return Heard(as_it_is, "FAILED")  # as in the server: a context that fails costs no result
     done = time.perf_counter()
     texts = tuple(h.text for h in rescored.nbest)[:nbest]
-    return Heard(texts, "APPLIED", 1000 * (encoded - started), 1000 * (done - encoded))
+    return Heard(texts, "APPLIED", 1000 * (encoded - started), 1000 * (done - searched))

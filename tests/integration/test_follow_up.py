@@ -83,6 +83,22 @@ def test_what_the_context_names_is_searched_for(workshop: Any, pcm: bytes, dialo
     assert all(h.bias == 0 for nbest in replica.rescorer.seen for h in nbest)
 
 
+def test_a_context_does_not_take_back_what_the_clients_phrases_brought(
+    workshop: Any, pcm: bytes, dialogue: str
+) -> None:
+    replica = workshop.start(rescorer=Witness())
+    contexts = [pb.SpeechContext(phrases=["j"], boost=2.0)]
+    plain = replica.finals(pcm, max_alternatives=32, speech_contexts=contexts)
+    replica.ask(dialogue, "1", "bauer")
+    replica.wait_for("READY", dialogue)
+    finals = replica.finals(pcm, dialogue_id=dialogue, turn_id="2", max_alternatives=32, speech_contexts=contexts)
+    for without, final in zip(plain, finals, strict=True):
+        assert final.context.status == pb.ContextInfo.APPLIED and not final.context.changed
+        assert list(final.alternatives)[: len(without.alternatives)] == list(without.alternatives)
+        assert final.context.biased_words == without.context.biased_words
+    assert all(h.bias == 0 for nbest in replica.rescorer.seen for h in nbest)
+
+
 def test_the_encoder_sees_the_dialogue(workshop: Any, dialogue: str) -> None:
     replica = workshop.start()
     replica.record(dialogue, "1", context_pb2.Event(utterance=context_pb2.Utterance(text="hello")))
