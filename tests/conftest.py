@@ -33,7 +33,7 @@ def tiny_model(tiny_tokenizer: Tokenizer) -> Transducer:
         model = Transducer(PRESETS["tiny"](tiny_tokenizer.vocab_size)).eval()
     with torch.no_grad():
         model.join_out.weight *= 6
-        model.join_encoded.weight *= 3
+        model.join_in.weight *= 3
         model.join_out.bias[0] += 5.0
         model.join_out.bias[1] = -100.0  # the unknown piece is never learnt either
     return model

@@ -48,9 +48,10 @@ class Transducer(nn.Module):
         super().__init__()
         self.config = config
         self.blank, self.vocab_size = config.blank, config.vocab_size
+        self.join_width = config.joined + config.vocab_size
         self.encoder = Encoder(config)
         self.predictor = Predictor(config)
-        self.join_encoded = nn.Linear(config.encoded, config.joined)
+        self.join_in = nn.Linear(config.encoded, config.joined)
         self.join_out = nn.Linear(config.joined, config.vocab_size)
         self.ctc_out = nn.Linear(config.encoded, config.vocab_size)
 
@@ -79,9 +80,18 @@ class Transducer(nn.Module):
         history = torch.cat([state[0][:, 1:], tokens[:, None]], 1)
         return self.predictor.step(history), (history,)
 
+    def join_encoded(self, encoded: Tensor) -> Tensor:
+        """What the joiner reads of the encoder, (..., encoded) → (..., join_width): a projection, then CTC logits."""
+        return torch.cat([self.join_in(encoded), self.ctc_out(encoded)], -1)
+
     def join(self, encoded: Tensor, predicted: Tensor) -> Tensor:
-        """Logits of `join_encoded`'s and the predictor's outputs, (..., joined) each, broadcast → (..., V)."""
-        return self.join_out(torch.tanh(encoded + predicted))
+        """Logits of `join_encoded`'s (..., join_width) and the predictor's (..., joined) outputs, broadcast → (..., V).
+
+        The joiner adds to the CTC head's logits what the last tokens change about them, so that RNN-T starts where CTC
+        is and learns the rest.
+        """
+        hidden, ctc = encoded.split([self.config.joined, self.vocab_size], -1)
+        return self.join_out(torch.tanh(hidden + predicted)) + ctc
 
     def ctc(self, encoded: Tensor) -> Tensor:
         """(B, T, encoded) → (B, T, V) log-probabilities."""

@@ -15,7 +15,7 @@ _NEVER = -1e30
 
 
 def band_starts(
-    ctc: Tensor, targets: Tensor, frames: Tensor, counts: Tensor, blank: int, width: int, ahead: int = 2
+    ctc: Tensor, targets: Tensor, frames: Tensor, counts: Tensor, blank: int, width: int, ahead: int = 1
 ) -> Tensor:
     """First token position of each frame's band, (B, T) int64, rising by at most one a frame.
 

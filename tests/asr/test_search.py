@@ -79,7 +79,7 @@ def test_forced_score_is_the_sum_over_all_alignments() -> None:
 
 @torch.inference_mode()
 def test_forced_score_agrees_with_torchaudios_loss(tiny_model: Transducer) -> None:
-    encoded = torch.randn(20, tiny_model.config.joined)
+    encoded = torch.randn(20, tiny_model.join_width)
     tokens = torch.tensor([[7, 9, 7, 30]])
     logits = tiny_model.join(encoded[:, None], tiny_model.predictor(tokens)[0][None])
     loss = torchaudio.functional.rnnt_loss(
@@ -93,7 +93,7 @@ def test_forced_score_agrees_with_torchaudios_loss(tiny_model: Transducer) -> No
 @torch.inference_mode()
 def test_a_stream_does_not_depend_on_its_batch(tiny_model: Transducer) -> None:
     search = BeamSearch(tiny_model, beam=5)
-    encoded = 3 * torch.randn(3, 40, tiny_model.config.joined, generator=torch.Generator().manual_seed(0))
+    encoded = 3 * torch.randn(3, 40, tiny_model.join_width, generator=torch.Generator().manual_seed(0))
     together = search.step(encoded, search.start(3))
     for i in range(3):
         alone = search.nbest(search.step(encoded[i : i + 1], search.start(1)), 0)
@@ -107,7 +107,7 @@ def test_a_stream_does_not_depend_on_its_batch(tiny_model: Transducer) -> None:
 @torch.inference_mode()
 def test_cutting_the_frames_changes_nothing(tiny_model: Transducer) -> None:
     search = BeamSearch(tiny_model, beam=5)
-    encoded = 3 * torch.randn(1, 30, tiny_model.config.joined, generator=torch.Generator().manual_seed(2))
+    encoded = 3 * torch.randn(1, 30, tiny_model.join_width, generator=torch.Generator().manual_seed(2))
     state = search.start(1)
     for part in encoded.split([1, 7, 2, 20], dim=1):
         state = search.step(part, state)
@@ -120,7 +120,7 @@ def test_hypotheses_are_distinct_sorted_and_outgrow_their_buffer(
 ) -> None:
     monkeypatch.setattr("asr.search.beam._GROW", 4)
     search = BeamSearch(tiny_model, beam=5)
-    encoded = 3 * torch.randn(1, 400, tiny_model.config.joined, generator=torch.Generator().manual_seed(3))
+    encoded = 3 * torch.randn(1, 400, tiny_model.join_width, generator=torch.Generator().manual_seed(3))
     readings = search.nbest(search.step(encoded, search.start(1)), 0)
     assert len({r.tokens for r in readings}) == len(readings) == 5
     assert len(readings[0].tokens) > 8

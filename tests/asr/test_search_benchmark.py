@@ -37,7 +37,7 @@ def test_torchaudios_search_hears_our_models(blank: int) -> None:
 
 @torch.inference_mode()
 def test_both_searches_hear_much_the_same(tiny_model: Transducer) -> None:
-    encoded = 3 * torch.randn(30, tiny_model.config.joined, generator=torch.Generator().manual_seed(1))
+    encoded = 3 * torch.randn(30, tiny_model.join_width, generator=torch.Generator().manual_seed(1))
     search = BeamSearch(tiny_model, 8)
     ours = search.nbest(search.step(encoded[None], search.start(1)), 0)[0]
     theirs = TorchaudioSearch(tiny_model, 8).best(encoded)

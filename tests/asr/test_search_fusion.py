@@ -107,7 +107,7 @@ def test_phrases_move_no_times(seed: int) -> None:
 
 
 def speech_like(model: Transducer, streams: int, frames: int, seed: int = 0) -> Tensor:
-    return 3 * torch.randn(streams, frames, model.config.joined, generator=torch.Generator().manual_seed(seed))
+    return 3 * torch.randn(streams, frames, model.join_width, generator=torch.Generator().manual_seed(seed))
 
 
 @torch.inference_mode()
