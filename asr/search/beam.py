@@ -213,7 +213,9 @@ class BeamSearch:
         score = scores.flatten(1).gather(1, picks)
         acoustic, followed = rank, None
         if level.followed is not None:
-            acoustic = (take(level.acoustic) + score).masked_fill(rank == -torch.inf, -torch.inf)
+            acoustic = take(level.acoustic) + score
+            if len(rank) > 1:  # a stream may have fewer candidates than another
+                acoustic = acoustic.masked_fill(rank == -torch.inf, -torch.inf)
             followed = self._follower.extend(level.followed, state.graphs, take, picks, token)
         predicted, predictor = self.model.predict(token.flatten(), tuple(map(take.flat, level.predictor)))
         step = torch.add(token, state.time[:, None], alpha=FRAME), torch.stack([score, take(blank)], -1)

@@ -142,7 +142,7 @@ def _bias_rows(node: Tensor | None, graphs: Sequence[PhraseGraph | None], vocab_
     if node is None:
         return None
     if len(graphs) == 1 and graphs[0]:
-        return graphs[0].gains(node[0])[None]
+        return graphs[0].gains(node.flatten())[None]
     rows = torch.zeros((*node.shape, vocab_size), dtype=torch.int16, device=node.device)
     for stream, graph in enumerate(graphs):
         if graph:
@@ -152,7 +152,7 @@ def _bias_rows(node: Tensor | None, graphs: Sequence[PhraseGraph | None], vocab_
 
 def _advance(node: Tensor, graphs: Sequence[PhraseGraph | None], token: Tensor) -> Tensor:
     if len(graphs) == 1 and graphs[0]:
-        return graphs[0].advance(node[0], token[0])[None]
+        return graphs[0].advance(node, token)
     after = torch.zeros_like(node)
     for stream, graph in enumerate(graphs):
         if graph:
