@@ -22,7 +22,7 @@ from asr.evaluation.manifest import Utterance, read_manifest
 from asr.evaluation.plots import Bar, bars
 from asr.evaluation.run import listen
 from asr.evaluation.statistics import Interval
-from asr.evaluation.wer import Errors, align, count
+from asr.evaluation.wer import Errors, align, count, split_by_phrases
 from asr.recognizer import Recognizer
 from asr.recordings import AudioPlace, AudioReader
 from asr.search import BeamSearch, BoostedPhrase, PhraseCompiler, PhraseGraph
@@ -50,7 +50,7 @@ class Measured:
 
     @property
     def wer(self) -> float | None:
-        return round(self.errors.rate, 4) if self.errors.words else None
+        return _rate(self.errors)
 
 
 @dataclass(frozen=True)
@@ -165,6 +165,41 @@ def batched(search: BeamSearch, heard: Sequence[Heard], streams: int, rounds: in
     return round(least / (streams * frames * search.model.frame_s), 6)
 
 
+def rare_words(heard: Sequence[Heard], recognizer: Recognizer) -> list[list[str]]:
+    """Of each utterance the words that take four tokens or more: names, mostly, and what the model seldom heard."""
+    encode = recognizer.tokenizer.encode
+    return [sorted({w for w in h.text.split() if len(encode(w)) >= 4}) for h in heard]
+
+
+@torch.inference_mode()
+def biasing(
+    search: BeamSearch, heard: Sequence[Heard], recognizer: Recognizer, weight: float, others: int = 99
+) -> dict[str, Any]:
+    """Errors in listed words and in all others: without a list, with the utterance's own rare words among others', and
+    with others' alone. unspoken: listed words put out though they were not said."""
+    rare, compiler, rng = rare_words(heard, recognizer), PhraseCompiler(recognizer.tokenizer), np.random.default_rng(0)
+    pool = sorted({word for words in rare for word in words})
+    sums = {name: [Errors(), Errors()] for name in ("plain", "listed", "others")}
+    unspoken = dict.fromkeys(sums, 0)
+    for utterance, own in track(list(zip(heard, rare, strict=True)), len(heard), "with rare words"):
+        strange = [word for word in rng.permutation(pool).tolist() if word not in utterance.text.split()][:others]
+        for name, listed in (("plain", []), ("listed", own + strange), ("others", strange)):
+            graph = compiler.compile([BoostedPhrase(word, weight) for word in listed])
+            text = recognizer.tokenizer.decode(with_graph(search, graph)(utterance.encoded))
+            parts = split_by_phrases(align(utterance.text, text), {*own, *strange})
+            sums[name] = [a + b for a, b in zip(sums[name], parts, strict=True)]
+            unspoken[name] += sum(word in strange for word in text.split())
+    rates = {
+        name: {"b_wer": _rate(biased), "u_wer": _rate(rest), "unspoken": unspoken[name]}
+        for name, (biased, rest) in sums.items()
+    }
+    return {"words": sums["plain"][0].words, "other_words": sums["plain"][1].words, **rates}
+
+
+def _rate(errors: Errors) -> float | None:
+    return round(errors.rate, 4) if errors.words else None
+
+
 def results(
     found: dict[str, Measured], compile_ms: dict[int, float], audio_s: float, settings: dict[str, Any]
 ) -> dict[str, Any]:
@@ -194,6 +229,16 @@ def _table(values: dict[str, Any]) -> Table:
         compiling = f"{row['compile_ms']:.0f} ms" if "compile_ms" in row else ""
         table.add_row(name, f"{row['rtf']:.5f}", wer, compiling)
     table.add_row(f"ours, each of {BATCH} in a batch", f"{values['batched']['rtf']:.5f}", "", "")
+    return table
+
+
+def _rare_table(values: dict[str, Any]) -> Table:
+    table = Table("listed", "errors in rare words", "in all others", "words put out, not said")
+    names = {"plain": "nothing", "listed": "its rare words, 99 others'", "others": "99 others'"}
+    for name, label in names.items():
+        row = values[name]
+        rates = ("" if row[x] is None else f"{100 * row[x]:.1f}%" for x in ("b_wer", "u_wer"))
+        table.add_row(label, *rates, str(row["unspoken"]))
     return table
 
 
@@ -230,8 +275,9 @@ def main(
 ) -> None:
     """Search the same encoder output with torchaudio's RNNTBeamSearch and with ours, on one thread.
 
-    Phrases are made-up names that nobody says: what they cost, and what they spoil. Times are the process's own on the
-    processor, without the encoder, the least of --rounds; prints a table, and JSON where no --json is given.
+    Phrases are made-up names that nobody says: what they cost, and what they spoil. Then the rare words of each
+    utterance (four tokens or more) are listed among other utterances': what phrases mend. Times are the process's own
+    on the processor, without the encoder, the least of --rounds; prints tables, and JSON where no --json is given.
     """
     try:
         for file in filter(None, (json_file, plot_file)):
@@ -258,7 +304,8 @@ def main(
     settings = {"beam": beam, "model": recognizer.version, "utterances": len(heard), "weight": weight, "rounds": rounds}
     values = results(found, compile_ms, sum(h.seconds for h in heard), settings)
     values["batched"] = {"streams": BATCH, "rtf": rtf}
-    console.print(_table(values))
+    values["rare_words"] = biasing(search, heard, recognizer, weight)
+    console.print(_table(values), _rare_table(values["rare_words"]))
     if plot_file:
         plot_file.write_text(plot(values), encoding="utf-8")
     if json_file:

@@ -188,7 +188,7 @@ class BeamSearch:
     def _candidates(self, level: _Level, scores: Tensor, worst: Tensor) -> tuple[Tensor, Tensor] | None:
         """The best extensions, ranks and places in (N × V), (B, n) each, -inf where a stream has fewer; None: none.
 
-        An extension can only lose from here: below the worst ended hypothesis that will be kept it is out.
+        Below the worst ended hypothesis that would be kept an extension is out: its acoustic score can only fall.
         """
         followed = level.followed
         if followed is None:

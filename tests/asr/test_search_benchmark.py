@@ -11,11 +11,11 @@ from typer.testing import CliRunner
 
 from asr.audio import Samples
 from asr.commands import benchmark_search
-from asr.commands.benchmark_search import app, find_audio, names
+from asr.commands.benchmark_search import Heard, app, biasing, find_audio, names, rare_words, with_graph
 from asr.errors import ManifestError
 from asr.model import Transducer
 from asr.recognizer import Recognizer
-from asr.search import BeamSearch, force_score
+from asr.search import BeamSearch, BoostedPhrase, compile_phrases, force_score
 from asr.search.torchaudio_peer import TorchaudioSearch
 
 from .test_search import Toy, brute_force
@@ -68,6 +68,8 @@ def test_the_json_has_the_contracts_fields(
     assert values["phrases"]["0"]["rtf"] == values["ours"]["rtf"]
     assert all(values["phrases"][n]["rtf"] > 0 and values["phrases"][n]["compile_ms"] > 0 for n in ("100", "1000"))
     assert values["batched"]["streams"] == 16 and values["batched"]["rtf"] > 0
+    rare = values["rare_words"]
+    assert rare["words"] + rare["other_words"] == 4 and set(rare) >= {"plain", "listed", "others"}
     assert drawing.read_text().startswith("<svg ") and "RNNTBeamSearch" in drawing.read_text()
 
 
@@ -80,6 +82,23 @@ def test_audio_from_a_folder_a_manifest_or_the_project(tmp_path: Path) -> None:
     assert [(u.id, u.text) for u in find_audio(tmp_path / "list.jsonl")] == [("1", "yes")]
     missing = CliRunner().invoke(app, ["--audio", str(tmp_path / "none.jsonl")])
     assert missing.exit_code == 2 and "none.jsonl" in missing.output
+
+
+@torch.inference_mode()
+def test_rare_words_are_mended_and_counted(tiny_recognizer: Recognizer, tiny_model: Transducer) -> None:
+    """What is heard with the list is taken for said: then the list must bring it back, and others' must not count."""
+    width = tiny_model.join_encoded(torch.zeros(1, tiny_model.config.encoded)).shape[1]
+    encoded = 3 * torch.randn(2, 30, width, generator=torch.Generator().manual_seed(4))
+    search, tokenizer = BeamSearch(tiny_model, 8), tiny_recognizer.tokenizer
+    graph = compile_phrases([BoostedPhrase("zebras", 20.0)], tokenizer)
+    said = [tokenizer.decode(with_graph(search, graph)(row)) for row in encoded]
+    heard = [Heard(row, f"{text} zebras", 1.2) for row, text in zip(encoded, said, strict=True)]
+    words = rare_words(heard, tiny_recognizer)
+    assert all("zebras" in row for row in words)
+    found = biasing(search, heard, tiny_recognizer, 0.25)
+    assert found["words"] == sum(w in {*words[0], *words[1]} for h in heard for w in h.text.split())
+    assert found["words"] + found["other_words"] == sum(len(h.text.split()) for h in heard)
+    assert found["plain"]["b_wer"] > 0 and found["listed"]["b_wer"] > 0  # "zebras" was never said
 
 
 def test_names_are_different_and_the_same_each_time() -> None:
