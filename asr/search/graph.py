@@ -50,7 +50,7 @@ class BoostedPhrase:
     """
 
     text: str
-    weight: float = 4.0
+    weight: float = 5.0
     signal: str = ""
 
 
