@@ -20,7 +20,7 @@ from server.errors import InvalidRequestError, LimitError
 
 MAX_ALTERNATIVES = 32
 MAX_BOOST = 20.0
-DEFAULT_BOOST = 6.0
+DEFAULT_BOOST = 5.0
 MAX_ID_BYTES = 256
 RAW = ("LINEAR16", "FLOAT32", "MULAW", "ALAW")
 FILES = ("WAV", "FLAC")

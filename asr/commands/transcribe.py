@@ -20,7 +20,7 @@ from asr.recordings import AudioPlace, AudioReader
 from asr.search import BoostedPhrase
 from asr.text import normalize
 
-BOOST = 6.0
+BOOST = 5.0
 """Nats for each phrase of --phrases-field: what the server takes where a client sets no boost."""
 
 app = typer.Typer(add_completion=False)
