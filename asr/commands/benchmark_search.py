@@ -269,6 +269,10 @@ def main(
     beam: Annotated[int, typer.Option(min=1, help="Hypotheses that both searches keep.")] = 8,
     rounds: Annotated[int, typer.Option(min=1, help="Times each utterance is searched; the fastest counts.")] = 3,
     weight: Annotated[float, typer.Option(help="Nats of each phrase.")] = BoostedPhrase("").weight,
+    token_bonus: Annotated[
+        float,
+        typer.Option(help="Nats for each token in our search; torchaudio's divides scores by the length instead."),
+    ] = 0.0,
     model: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Without: the shipped one.")] = None,
     json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the figures here.")] = None,
     plot_file: Annotated[Path | None, typer.Option("--plot", metavar="FILE.svg", help="Draw them here.")] = None,
@@ -290,7 +294,7 @@ def main(
         heard = list(track(encode(recognizer, utterances), len(utterances), "encoding"))
     except (AsrError, OSError) as error:
         give_up(error)
-    search = BeamSearch(recognizer.model, beam)
+    search = BeamSearch(recognizer.model, beam, token_bonus=token_bonus)
     searches: dict[str, Search] = {
         THEIRS: TorchaudioSearch(recognizer.model, beam, search.symbols).best,
         "0": with_graph(search, None),
@@ -301,7 +305,10 @@ def main(
         searches[str(size)] = with_graph(search, graph)
     found = measure(searches, heard, recognizer, rounds)
     rtf = batched(search, heard, BATCH, rounds)
-    settings = {"beam": beam, "model": recognizer.version, "utterances": len(heard), "weight": weight, "rounds": rounds}
+    settings = {
+        "beam": beam, "model": recognizer.version, "utterances": len(heard), "weight": weight,
+        "token_bonus": token_bonus, "rounds": rounds,
+    }  # fmt: skip
     values = results(found, compile_ms, sum(h.seconds for h in heard), settings)
     values["batched"] = {"streams": BATCH, "rtf": rtf}
     values["rare_words"] = biasing(search, heard, recognizer, weight)
