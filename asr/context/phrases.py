@@ -31,11 +31,11 @@ def graph_phrases(embedding: ContextEmbedding) -> tuple[BoostedPhrase, ...]:
 
 
 def candidates_of(biased: Iterable[Hypothesis]) -> tuple[Hypothesis, ...]:
-    """Readings that a search led by the context's phrases has brought, for the rescorer.
+    """What a search led by the context's phrases has brought for the rescorer: its readings with a phrase in them.
 
     Their bonus has done its work by bringing them here: it is taken back, and the rescorer alone decides about them.
     """
-    return tuple(replace(h, bias=0.0, from_context=True) for h in biased)
+    return tuple(replace(h, bias=0.0, from_context=True) for h in biased if h.bias > 0)
 
 
 def supported_words(text: str, phrases: Iterable[BoostedPhrase]) -> tuple[BiasedWord, ...]:

@@ -4,8 +4,9 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asr.context.phrases import SIGNAL, graph_phrases, supported_words
+from asr.context.phrases import SIGNAL, candidates_of, graph_phrases, supported_words
 from asr.context.types import ContextEmbedding, Phrase
+from asr.hypothesis import Hypothesis
 from asr.search import BoostedPhrase
 
 NOTHING = np.zeros((0, 4), np.float32)
@@ -25,6 +26,11 @@ def test_a_context_brings_its_phrases_and_their_parts() -> None:
 
 def test_nothing_known_brings_nothing() -> None:
     assert graph_phrases(embedding()) == ()
+
+
+def test_what_a_led_search_brings_is_what_has_a_phrase_and_its_bonus_is_taken_back() -> None:
+    found = candidates_of([Hypothesis("bauer", -15.0, 0.5, 16.0), Hypothesis("bau", -14.0)])
+    assert found == (Hypothesis("bauer", -15.0, 0.5, from_context=True),)
 
 
 def phrases(*texts: str) -> tuple[BoostedPhrase, ...]:
