@@ -77,7 +77,7 @@ def test_phrases_count_from_the_next_utterance(tiny_recognizer: Recognizer, spee
     for part in np.split(speech, 30):
         found += stream.accept(part)
         if not found:  # the first utterance is under way, or has not begun
-            stream.set_phrases([BoostedPhrase("j")] if stream.progress.frames else [])
+            stream.set_phrases([BoostedPhrase("time", 15.0)] if stream.progress.frames else [])
     found += stream.finish()
     assert found[0].nbest == plain[0]
     assert any(h.bias > 0 for h in found[1].nbest)
