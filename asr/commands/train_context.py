@@ -22,6 +22,7 @@ from asr.context.encoder import ContextEncoder, save_model
 from asr.context.model import ContextModel, ContextModelConfig
 from asr.context.rescorer import ListScorer, read_tables
 from asr.recognizer import Recognizer
+from asr.search import ngram as language_model
 from asr.tokens import Tokenizer
 from asr.training.context_data import (
     FollowUp,
@@ -109,6 +110,15 @@ def read_network(out: Path, tokenizer: Tokenizer) -> ContextModel:
     return model.eval()
 
 
+def _heard_with(acoustic: Path) -> str:
+    """A digest of what decides scores: the acoustic model, and the shipped language model where there is one."""
+    digest = hashlib.sha256((acoustic / "transducer.safetensors").read_bytes())
+    for file in ("config.json", "ngram.safetensors"):
+        if (language_model.SHIPPED / file).exists():
+            digest.update((language_model.SHIPPED / file).read_bytes())
+    return digest.hexdigest()[:12]
+
+
 def load_tools(acoustic: Path, beam: int, out: Path, audio: Path, work: Path) -> Tools:
     recognizer = Recognizer.load(acoustic, beam=beam)
     encoder = ContextEncoder(read_network(out, recognizer.tokenizer), recognizer.tokenizer, "training")
@@ -157,7 +167,7 @@ def callers(data: Path, tools: Callable[[], Tools], workers: int, bar: Progress)
     calls = [c for c in read_calls(folder / "evi_en.jsonl.gz") if c.half == "dev"]
     task = bar.add_task("names", total=len(calls))
     out: dict[str, list[Example]] = {}
-    for split, draws in (("train", 3), ("dev", 1)):
+    for split, draws in (("train", 2), ("dev", 1)):
         part = [c for c in calls if c.learned_from == (split == "train")]
         made = share_out(partial(_name_examples, contacts, draws), part, tools, workers)
         out[split] = [e for found in bar.track(made, task_id=task, total=len(calls)) for e in found]
@@ -211,8 +221,7 @@ def main(
             learn_text(data, out, Tokenizer.load(acoustic / "tokens.model"), steps, bar)
         if chosen == {"text"}:
             return
-        digest = hashlib.sha256((acoustic / "transducer.safetensors").read_bytes()).hexdigest()[:12]
-        work = out / "lists" / f"{digest}-{beam}"
+        work = out / "lists" / f"{_heard_with(acoustic)}-{beam}"
         tools = partial(load_tools, acoustic, beam, out)
         splits = {"train": [r for r in read_followups(data, "train") if not _heard(r)]}
         splits |= {s: read_followups(data, s) for s in (("dev", "test") if test else ("dev",))}

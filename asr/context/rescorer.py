@@ -52,6 +52,8 @@ _REACH = 0.45
 """Phonetic distance, as a share of the longer text's phones, past which nothing joins a list without audio."""
 _PER_DISTANCE = 2.5
 """Nats that a unit of phonetic distance costs where no audio can be asked."""
+_COMPARED = 10
+"""Readings of a list without audio that candidates are compared with."""
 
 
 class ListScorer(nn.Module):
@@ -276,14 +278,14 @@ def candidate_acoustics(found: Sequence[str], texts: Sequence[str], values: Sequ
     distance in sound.
 
     Args:
-        found: candidates. texts, values: the list's readings and their scores, best first; the first five count.
+        found: candidates. texts, values: the list's readings and their scores, best first; the first ten count.
     """
     if not found:
         return []
     ids, lengths = phonetics.encode([phonetics.phones(t) for t in found])
     scores = [
         value - _PER_DISTANCE * phonetics.distances(ids, lengths, *phonetics.encode([phonetics.phones(text)]))
-        for text, value in list(zip(texts, values, strict=True))[:5]
+        for text, value in list(zip(texts, values, strict=True))[:_COMPARED]
     ]
     best: list[float] = np.max(scores, axis=0).tolist()
     return best

@@ -12,7 +12,7 @@ import random
 import tarfile
 from collections.abc import Callable, Iterator, Sequence, Set
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -24,9 +24,10 @@ import torch
 
 from asr.context.candidates import AnswerTables, candidates, expand
 from asr.context.encoder import ContextEncoder
+from asr.context.phrases import candidates_of, graph_phrases
 from asr.context.rescorer import MAX_CANDIDATES, MAX_EXPANDED
 from asr.context.types import Context, ContextEmbedding
-from asr.hypothesis import Encoded
+from asr.hypothesis import Encoded, Hypothesis, Result
 from asr.recognizer import Recognizer
 from asr.training.context_data import FollowUp, SoundAlikes, anti, confusable, irrelevant
 
@@ -71,9 +72,11 @@ class Tools:
 
 @dataclass(frozen=True)
 class Known:
-    """What is kept of an utterance. nbest: texts, best first; scores: of all texts that were ever scored."""
+    """What is kept of an utterance. nbest: texts, best first; led: by condition, those of a search that the context's
+    phrases led; scores: of all texts that were ever scored."""
 
     nbest: tuple[str, ...] = ()
+    led: dict[str, tuple[str, ...]] = field(default_factory=dict)
     scores: dict[str, Score] = field(default_factory=dict)
 
 
@@ -92,18 +95,21 @@ def lists_of(
 ) -> tuple[Known, list[ContextList]]:
     """The utterance's lists under every condition, and what is now known of it."""
     frames = tools.work / "frames" / f"{row.id}.npy"
-    scores = dict(known.scores)
-    nbest = known.nbest
-    if nbest:
+    scores, led = dict(known.scores), dict(known.led)
+    if known.nbest:
         encoded = Encoded(torch.from_numpy(np.load(frames).astype(np.float32)), 0.0)
+        result = Result(tuple(Hypothesis(t, 0.0) for t in known.nbest), True, 1.0, 0.0, 0.0, encoded=encoded)
     else:
         result = tools.recognizer.recognize(*read_samples(row, tools.audio), nbest=NBEST)
         assert result.encoded is not None
-        nbest, encoded = tuple(h.text for h in result.nbest), result.encoded
+        encoded = result.encoded
         np.save(frames, encoded.frames.numpy().astype(np.float16))
+    nbest = tuple(h.text for h in result.nbest)
     _score(set(nbest), scores, encoded, tools.recognizer)
     embeddings = {c: tools.encoder.encode(context) for c, context in contexts.items()}
-    found = {c: candidates(nbest, e, tools.tables, MAX_CANDIDATES) for c, e in embeddings.items()}
+    for condition in embeddings.keys() - led.keys():
+        led[condition] = _led(result, embeddings[condition], tools.recognizer)
+    found = {c: _candidates(nbest, led[c], e, tools.tables) for c, e in embeddings.items()}
     _score({t for texts in found.values() for t in texts}, scores, encoded, tools.recognizer)
     for condition, embedding in embeddings.items():
         heard = {t: scores[t][0] for t in (*nbest, *found[condition])}
@@ -114,7 +120,20 @@ def lists_of(
         ContextList(decoded, c, embeddings[c], tuple(texts), tuple(scores[t] for t in texts))
         for c, texts in found.items()
     ]
-    return Known(nbest, scores), lists
+    return Known(nbest, led, scores), lists
+
+
+def _led(result: Result, embedding: ContextEmbedding, recognizer: Recognizer) -> tuple[str, ...]:
+    graph = recognizer.compile(graph_phrases(embedding), cached=False)
+    return tuple(h.text for h in candidates_of(recognizer.with_context(result, graph, NBEST).biased))
+
+
+def _candidates(
+    nbest: Sequence[str], led: Sequence[str], embedding: ContextEmbedding, tables: AnswerTables
+) -> list[str]:
+    """As the rescorer takes them: those of the search that the context's phrases led first."""
+    found = dict.fromkeys((*led, *candidates(nbest, embedding, tables, MAX_CANDIDATES)))
+    return [t for t in found if t not in nbest][:MAX_CANDIDATES]
 
 
 def _score(texts: Set[str], scores: dict[str, Score], encoded: Encoded, recognizer: Recognizer) -> None:
@@ -146,7 +165,7 @@ def make_lists(
         for done, (now, made) in enumerate(share_out(partial(_one, then), jobs, tools, workers), 1):
             row, _, before = jobs[done - 1]
             if len(now.scores) > len(before.scores):
-                print(json.dumps({"id": row.id, "nbest": now.nbest, "scores": now.scores}), file=file, flush=True)
+                print(json.dumps({"id": row.id, **asdict(now)}), file=file, flush=True)
             out += made
             progress(done, len(jobs))
     return out
@@ -211,5 +230,6 @@ def _read(path: Path) -> dict[str, Known]:
             except json.JSONDecodeError:
                 continue
             scores = {t: (float(a), float(g)) for t, (a, g) in row["scores"].items()}
-            found[row["id"]] = Known(tuple(row["nbest"]), scores)
+            led = {condition: tuple(texts) for condition, texts in row["led"].items()}
+            found[row["id"]] = Known(tuple(row["nbest"]), led, scores)
     return found
