@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from asr.context.candidates import AnswerTables
 from asr.context.features import FEATURES
 from asr.context.model import ContextModel, ContextModelConfig
 from asr.context.rescorer import ListScorer
+from asr.model import Transducer
 from asr.recognizer import Recognizer
 from asr.tokens import Tokenizer
 
@@ -26,6 +28,16 @@ from asr.tokens import Tokenizer
 class ContextParts:
     encoder: ContextEncoder
     rescorer: Rescorer
+
+
+@pytest.fixture(scope="session")
+def tiny_recognizer(tiny_model: Transducer, tiny_tokenizer: Tokenizer) -> Recognizer:
+    """Hears different words in different recordings."""
+    model = copy.deepcopy(tiny_model)
+    with torch.no_grad():
+        model.ctc_out.weight *= 20
+        model.join_out.bias[model.blank] += 1.0
+    return Recognizer(model, tiny_tokenizer, beam=6, version="tiny")
 
 
 @pytest.fixture(scope="session")
