@@ -35,7 +35,7 @@ from asr.training.context_data import (
     is_train,
     rename,
 )
-from asr.training.context_fit import Example, choose, example, fit, fit_margin, outcome, word_errors
+from asr.training.context_fit import RIGHT_WEIGHT, Example, choose, example, fit, fit_margin, outcome, word_errors
 from asr.training.context_pretrain import evaluate, pretrain
 from asr.training.context_report import as_markdown, report
 from asr.training.context_tables import count_tables
@@ -197,7 +197,8 @@ def toys(start: int) -> list[Example]:
 
 
 def test_fitting_learns_when_the_context_matters() -> None:
-    scorer = fit(toys(0), steps=400)
+    often = int(RIGHT_WEIGHT)  # as many as make up for what a right plain answer weighs
+    scorer = fit([e for e in toys(0) for _ in range(often if e.condition == "relevant" else 1)], steps=400)
     dev = toys(1000)
     margin = fit_margin(dev, scorer)
     chosen = choose(dev, scorer, margin)
