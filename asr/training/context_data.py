@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 import random
 import re
@@ -17,6 +16,7 @@ import numpy as np
 
 from asr.context import phonetics
 from asr.context.types import Context, Entry, Turn
+from asr.jsonl import text_lines
 from asr.text import normalize
 
 _SLOT_SIGNALS = (
@@ -70,14 +70,9 @@ class FollowUp:
     seconds: float
 
 
-def read_lines(path: Path) -> Iterator[str]:
-    with gzip.open(path, "rt", encoding="utf-8") as lines:
-        yield from lines
-
-
 def read_followups(data: Path, split: str) -> list[FollowUp]:
     rows = []
-    for line in read_lines(data / "followups" / f"followups-{split}.jsonl.gz"):
+    for line in text_lines(data / "followups" / f"followups-{split}.jsonl.gz"):
         row = json.loads(line)
         turns = tuple(Turn(t["speaker"], t["text"]) for t in row["context"]["turns"])
         entries = tuple(Entry(e["signal"], e["text"]) for e in row["context"]["entities"])
@@ -93,7 +88,7 @@ def read_followups(data: Path, split: str) -> list[FollowUp]:
 
 def read_names(data: Path, kind: str, limit: int) -> list[str]:
     """Frequent names of data/text/names; those that are dev's or test's by their hash are left out."""
-    names = [line.split("\t")[0] for line in read_lines(data / "text" / "names" / f"{kind}.tsv.gz")][1:]
+    names = [line.split("\t")[0] for line in text_lines(data / "text" / "names" / f"{kind}.tsv.gz")][1:]
     return [n.title() for n in names if is_train(n)][:limit]
 
 
@@ -130,7 +125,7 @@ def dialogue_samples(data: Path, stock: Stock, rng: random.Random, limit: int) -
     dialogues = [
         json.loads(line)["turns"]
         for path in sorted((data / "text" / "dialogues").glob("*.train.jsonl.gz"))
-        for line in read_lines(path)
+        for line in text_lines(path)
     ]
     pools = {signal: set(texts) for signal, texts in stock.entries.items()}
     for turns in dialogues:

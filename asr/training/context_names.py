@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import json
 import random
@@ -15,6 +14,7 @@ import numpy as np
 from asr.context import phonetics
 from asr.context.rescorer import sounding_alike
 from asr.context.types import Context, Entry, Turn
+from asr.jsonl import text_lines
 from asr.text import normalize
 from asr.training.context_data import FollowUp
 from asr.training.context_lists import ContextList, Decoded, Tools
@@ -51,20 +51,17 @@ class Call:
 def read_calls(path: Path) -> list[Call]:
     """Lines {id, speaker, reference, context: [{speaker, text}], nbest: [{text}]}, those with a reference; gzipped."""
     calls = []
-    with gzip.open(path, "rt", encoding="utf-8") as lines:
-        for row in map(json.loads, lines):
-            nbest = tuple(n["text"] for n in row["nbest"])
-            if row["reference"] and nbest:
-                turns = tuple(Turn(t["speaker"], t["text"]) for t in row["context"])
-                calls.append(Call(row["id"], row["speaker"], normalize(row["reference"]), turns, nbest))
+    for row in map(json.loads, text_lines(path)):
+        nbest = tuple(n["text"] for n in row["nbest"])
+        if row["reference"] and nbest:
+            turns = tuple(Turn(t["speaker"], t["text"]) for t in row["context"])
+            calls.append(Call(row["id"], row["speaker"], normalize(row["reference"]), turns, nbest))
     return calls
 
 
 def read_contacts(path: Path) -> list[str]:
     """Full names of a gzipped table, a header and first and last name a line."""
-    with gzip.open(path, "rt", encoding="utf-8") as lines:
-        next(lines)
-        return [" ".join(line.rstrip("\n").split("\t")[:2]) for line in lines]
+    return [" ".join(line.split("\t")[:2]) for line in text_lines(path)][1:]
 
 
 class ContactLists:
