@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -59,8 +60,12 @@ def load_recognizers(loaders: dict[str, Callable[[], Transcribe]], names: str) -
     return found
 
 
-def read_sets(manifests: list[Path], limit: int | None) -> tuple[list[Utterance], int]:
+def read_sets(
+    manifests: list[Path], limit: int | None, sample: int | None = None, seed: int = 0
+) -> tuple[list[Utterance], int]:
     """The utterances of all manifests, each file a set of its name, and how many lines could not be used.
+
+    limit: the first so many of each file. sample: so many of these, drawn by `seed`, in the file's order.
 
     Raises:
         ManifestError: a manifest holds nothing usable, or two hold the same id.
@@ -70,6 +75,8 @@ def read_sets(manifests: list[Path], limit: int | None) -> tuple[list[Utterance]
     for manifest in manifests:
         some, problems = read_manifest(manifest, limit=limit)
         failed += report(manifest, problems)
+        if sample is not None and sample < len(some):
+            some = [some[i] for i in sorted(random.Random(seed).sample(range(len(some)), sample))]
         utterances += [replace(utterance, set=manifest.name.split(".")[0]) for utterance in some]
     if len({u.id for u in utterances}) < len(utterances):
         raise ManifestError("two manifests hold an utterance of the same id; compare them one at a time")
@@ -89,9 +96,12 @@ def main(
     whisper_model: Annotated[Path | None, typer.Option(help="CTranslate2 folder; default: the packaged one.")] = None,
     vosk_model: Annotated[Path | None, typer.Option(help="Folder of an unpacked Vosk model.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many utterances of each file.")] = None,
+    sample: Annotated[
+        int | None, typer.Option(min=1, help="So many utterances of each file, drawn by --seed: more speakers.")
+    ] = None,
     json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write everything here.")] = None,
     html_file: Annotated[Path | None, typer.Option("--html", metavar="FILE", help="Write a page with plots.")] = None,
-    seed: Annotated[int, typer.Option(help="Of the intervals.")] = 0,
+    seed: Annotated[int, typer.Option(help="Of the intervals and of --sample.")] = 0,
 ) -> None:
     """Runs every recogniser over the same recordings, one thread each, and prints their word error rates.
 
@@ -107,7 +117,7 @@ def main(
         "vosk": partial(peers.vosk, vosk_model),
     }
     try:
-        utterances, failed = read_sets(manifests, limit)
+        utterances, failed = read_sets(manifests, limit, sample, seed)
         loaded = load_recognizers(loaders, recognizers)
         for file in filter(None, (json_file, html_file)):
             file.open("a").close()
@@ -121,7 +131,8 @@ def main(
             warn(f"{outcome.utterance.id}: {outcome.reason}")
             failed += 1
     if found:
-        settings = {"manifests": " ".join(m.name for m in manifests), "beam": beam, "limit": limit, "seed": seed}
+        names = " ".join(m.name for m in manifests)
+        settings = {"manifests": names, "beam": beam, "limit": limit, "sample": sample, "seed": seed}
         by_set = scores(found, seed=seed)
         shown = table(by_set, sizes_of(found, by_set))
         Console(width=None if Console().is_terminal else 160, highlight=False).print(shown)

@@ -102,6 +102,15 @@ def test_the_command_does_the_rest_where_recordings_are_bad(manifest: Path) -> N
     assert result.exit_code == 1 and "u0: audio file 0.wav" in result.stderr and "manifest (1)" in result.stdout
 
 
+def test_a_sample_is_drawn_by_the_seed(manifest: Path) -> None:
+    drawn = {seed: compare_recognizers.read_sets([manifest], None, 2, seed)[0] for seed in range(6)}
+    whole = [u.id for u in compare_recognizers.read_sets([manifest], None)[0]]
+    orders = {tuple(u.id for u in some) for some in drawn.values()}
+    assert len(orders) > 1 and all(list(ids) == sorted(ids, key=whole.index) and len(set(ids)) == 2 for ids in orders)
+    assert compare_recognizers.read_sets([manifest], None, 2, 3)[0] == drawn[3]
+    assert len(compare_recognizers.read_sets([manifest], None, 99)[0]) == len(whole)
+
+
 @pytest.mark.parametrize(
     ("names", "reason"), [("whisper", "absent is not installed"), ("carryover,siri", "'siri' is not known")]
 )
