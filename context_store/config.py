@@ -13,6 +13,7 @@ class StoreConfig:
     region: AWS region; any name for an endpoint of one's own.
     connect_timeout_s, read_timeout_s: of one attempt. max_attempts: in all, with botocore's standard retries.
     max_connections: at least the number of threads that use the store.
+    max_events: of one turn; the call that reaches it is the last one that adds any.
     ttl_s: seconds from the first write of a turn or payload until it expires.
     key_cache_entries, key_cache_s: how many unwrapped dialogue keys to hold in memory, and for how long.
     access_key_id, secret_access_key: only for an endpoint that takes any credentials (moto, DynamoDB Local); None
@@ -28,6 +29,7 @@ class StoreConfig:
     max_attempts: int = 2
     max_connections: int = 16
     ttl_s: int = 24 * 3600
+    max_events: int = 256
     key_cache_entries: int = 1024
     key_cache_s: float = 300.0
     access_key_id: str | None = None

@@ -58,7 +58,7 @@ class ContextStore:
         self._access = TableAccess(config)
         self._keys = DialogueKeys(self._access, config, wrapping_key)
         self._payloads = Payloads(self._access, config.payload_table, self._keys)
-        self._turns = Turns(self._access, config.events_table)
+        self._turns = Turns(self._access, config.events_table, config.max_events)
 
     def record(self, dialogue: DialogueId, turn: str, events: Sequence[Event]) -> Recorded:
         """Record 1 to 32 events of a turn; the order of events and of calls, and repetition, do not matter.

@@ -5,6 +5,7 @@
     e#EVENT_ID                "kind time", e.g. "utterance 1700000000.250000"
     p#EVENT_ID                sort key of the event's payload, for kinds that have one
     expires_at                seconds since 1970
+    at_limit                  present once the turn has as many events as it may
 
 Every attribute is set with if_not_exists, so events may come in any order and any number of times.
 """
@@ -15,12 +16,13 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
-from context_store.errors import EventClashError, StoreUnavailableError, TamperedError
+from context_store.errors import EventClashError, StoreUnavailableError, TamperedError, TooLargeError
 from context_store.names import KEY_SORT_KEY, partition_key
 from context_store.table_access import ConditionFailedError, Item, TableAccess
 from context_store.types import DialogueId, Event, ExpectSpeech, TurnSummary
 
 _ATTEMPTS = 3
+_FULL = "at_limit"
 
 
 @dataclass(frozen=True)
@@ -65,9 +67,10 @@ class TurnRecord:
 class Turns:
     """Reads and writes the items of turns."""
 
-    def __init__(self, access: TableAccess, table: str) -> None:
+    def __init__(self, access: TableAccess, table: str, max_events: int) -> None:
         self._access = access
         self._table = table
+        self._max_events = max_events
 
     def add(
         self,
@@ -80,13 +83,15 @@ class Turns:
     ) -> TurnRecord:
         """Add events to a turn in one round trip; returns the turn as it is now. A turn past its expiry starts anew.
 
-        events: with distinct ids. payloads: sort key by event id. Raises EventClashError (nothing is added then).
+        The call that reaches the limit of events is still taken, in a second round trip, and closes the turn.
+        events: with distinct ids. payloads: sort key by event id. Raises EventClashError, TooLargeError; nothing is
+        added then.
         """
         key: Item = {"dialogue": {"S": partition_key(dialogue)}, "turn": {"S": turn}}
         names, values = _names_and_values(events, payloads, expires_at, now)
         settings = [f"{name}=if_not_exists({name},:{name[1:]})" for name in names]
         condition = " AND ".join(
-            ["(attribute_not_exists(#x) OR #x>:now)"]
+            ["(attribute_not_exists(#x) OR #x>:now)", f"attribute_not_exists({_FULL})"]
             + [
                 f"(attribute_not_exists(#e{number}) OR begins_with(#e{number},:{event.kind}))"
                 for number, event in enumerate(events)
@@ -95,12 +100,30 @@ class Turns:
         for _ in range(_ATTEMPTS):
             try:
                 update = "SET " + ",".join(settings)
-                return parse_turn(self._access.update(self._table, key, update, condition, names, values))
+                added = parse_turn(self._access.update(self._table, key, update, condition, names, values))
+                if added.version >= self._max_events:
+                    self._close(key)
+                return added
             except ConditionFailedError as failed:
                 _raise_clash(failed.item, events, now)
+                if _FULL in failed.item and int(failed.item["expires_at"]["N"]) > now:
+                    return self._already_there(failed.item, events)
             with suppress(ConditionFailedError):  # it fails when another writer has started the turn anew
                 self._access.delete_if(self._table, key, "#x<=:now", {"#x": "expires_at"}, {":now": values[":now"]})
         raise StoreUnavailableError("the turn is written by many at once; repeat the call")
+
+    def _close(self, key: Item) -> None:
+        """Take no more events into a turn."""
+        values: Item = {":true": {"BOOL": True}}
+        with suppress(ConditionFailedError):  # deleted meanwhile
+            condition = "attribute_exists(expires_at)"
+            self._access.update(self._table, key, f"SET {_FULL}=:true", condition, {}, values)
+
+    def _already_there(self, item: Item, events: Sequence[Event]) -> TurnRecord:
+        """The full turn when all the events are in it, so that repeating them changes nothing. Raises TooLargeError."""
+        if all(f"e#{event.event_id}" in item for event in events):
+            return parse_turn(item)
+        raise TooLargeError("events", f"the turn has its {self._max_events} events; start a new turn")
 
     def read(self, dialogue: DialogueId) -> tuple[Item | None, list[TurnRecord]]:
         """The dialogue's key item and all its turns, oldest first, expired ones included.

@@ -7,6 +7,7 @@ variables that it does not know).
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import tomllib
 from collections.abc import Mapping
@@ -16,8 +17,8 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 ENV_PREFIX = "CARRYOVER_"
-NOT_SETTINGS = ("CARRYOVER_TEST_",)
-"""Environment variables with these prefixes are for the tests and not for the server."""
+NOT_SETTINGS = ("CARRYOVER_TEST_", "CARRYOVER_CLIENT_", "CARRYOVER_VENV", "CARRYOVER_PYTHON")
+"""Environment variables with these prefixes are for the tests, for clients and for the scripts, not for the server."""
 
 
 class ConfigError(Exception):
@@ -54,6 +55,10 @@ class ContextSettings(_Section):
     ttl_s: float = Field(default=900, gt=0, description="Seconds from expect-speech until a context is no longer used.")
     deadline_s: float = Field(default=5, gt=0, description="Seconds from expect-speech after which a job is given up.")
     queue: int = Field(default=64, ge=1, description="Jobs that may wait; when full, a new one is dropped.")
+    tenant_queue: int | None = Field(default=None, ge=1, description="Of one tenant's; unset: half of `queue`.")
+    shed_ms: float = Field(
+        default=600, gt=0, description="Mean wait for a chunk's recognition from which on contexts make room for audio."
+    )
     cached_dialogues: int = Field(default=1024, ge=1, description="Dialogues whose contexts are held in memory.")
     graph_megabytes: int = Field(default=256, ge=0, description="Memory of all dialogues' phrases for the search.")
     yield_ms: float = Field(default=50, ge=0, le=1000, description="The encoder's longest wait for audio to pause.")
@@ -89,9 +94,10 @@ class StoreSettings(_Section):
 
 
 class Limits(_Section):
-    """What one client may ask for. Over a limit: RESOURCE_EXHAUSTED, naming the limit."""
+    """What clients may ask for. Over a limit: RESOURCE_EXHAUSTED, naming the limit."""
 
     streams: int = Field(default=32, ge=1, description="Streams at once, Recognize calls included.")
+    tenant_streams: int | None = Field(default=None, ge=1, description="Of one tenant at once; unset: as `streams`.")
     stream_seconds: float = Field(default=300, gt=0, description="Seconds of audio in one stream or call.")
     idle_seconds: float = Field(default=30, gt=0, description="Seconds without a message that end a stream.")
     audio_bytes: int = Field(default=1 << 20, ge=1024, description="Bytes of audio in one message of a stream.")
@@ -99,8 +105,34 @@ class Limits(_Section):
     phrases: int = Field(default=5000, ge=0, description="Phrases in all speech_contexts of a request.")
     phrase_characters: int = Field(default=100, ge=1, description="Characters of one phrase or entity entry.")
     entries: int = Field(default=1000, ge=1, description="Entries of one entities event.")
+    events: int = Field(default=256, ge=1, description="Events of one turn.")
     text_characters: int = Field(default=4000, ge=1, description="Characters of one utterance, reply or n-best text.")
     nbest: int = Field(default=64, ge=1, description="Entries of an n-best list to rescore.")
+
+
+class TlsSettings(_Section):
+    """Encryption of connections. The files are read again when they change."""
+
+    certificate: Path | None = Field(default=None, description="PEM file: the server's certificate, and its chain.")
+    key: Path | None = Field(default=None, description="PEM file: the certificate's private key.")
+    client_ca: Path | None = Field(
+        default=None, description="PEM file: who signs clients' certificates; set: only such clients are let in."
+    )
+
+    @model_validator(mode="after")
+    def _whole(self) -> TlsSettings:
+        if bool(self.certificate) != bool(self.key) or (self.client_ca and not self.certificate):
+            raise ValueError("set certificate and key together, and client_ca only with them")
+        return self
+
+
+class AccessSettings(_Section):
+    """Who may call."""
+
+    keys_file: Path | None = Field(
+        default=None, description="Hashed bearer keys and their tenants; unset: every caller is the tenant 'default'."
+    )
+    reflection: bool = Field(default=True, description="Tell clients the interface (gRPC reflection).")
 
 
 class Settings(_Section):
@@ -115,6 +147,26 @@ class Settings(_Section):
     context: ContextSettings = ContextSettings()
     store: StoreSettings = StoreSettings()
     limits: Limits = Limits()
+    tls: TlsSettings = TlsSettings()
+    access: AccessSettings = AccessSettings()
+
+    @model_validator(mode="after")
+    def _closed_to_strangers(self) -> Settings:
+        known = self.access.keys_file or self.tls.client_ca
+        if not is_loopback(self.host) and not (self.tls.certificate and known):
+            raise ValueError(
+                f"host: {self.host} is beyond loopback, which takes tls.certificate and tls.key, and access.keys_file "
+                "or tls.client_ca; without them listen on 127.0.0.1"
+            )
+        return self
+
+
+def is_loopback(host: str) -> bool:
+    """Does the address lead nowhere but to this machine?"""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
 
 
 def load_settings(

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 from asr.context.types import Context, ContextEmbedding, Entry, Turn
 from asr.hypothesis import Hypothesis
 from carryover.v1 import context_pb2 as pb
 from carryover.v1.recognizer_pb2 import ContextInfo
 from server import logs, results
+from server.access import Caller
 from server.config import Limits
 from server.context_use import ContextSource, Used
 from server.embedding_cache import State, TurnContext
@@ -42,9 +42,9 @@ class ContextService:
         self._limits = limits
         self._clock = clock
 
-    async def RecordEvents(self, request: pb.RecordEventsRequest, context: Any) -> pb.RecordEventsResponse:  # noqa: N802
+    async def RecordEvents(self, request: pb.RecordEventsRequest, caller: Caller) -> pb.RecordEventsResponse:  # noqa: N802
         """Records events; starts the reply window when one of the turn's events expects speech."""
-        dialogue = required_dialogue(request.dialogue_id)
+        dialogue = required_dialogue(caller.tenant, request.dialogue_id)
         turn = check_id("turn_id", request.turn_id)
         if not request.events:
             raise InvalidRequestError("events", "is empty; send at least one event")
@@ -58,10 +58,10 @@ class ContextService:
         return pb.RecordEventsResponse(triggered=triggered)
 
     async def GetContextStatus(  # noqa: N802
-        self, request: pb.GetContextStatusRequest, context: Any
+        self, request: pb.GetContextStatusRequest, caller: Caller
     ) -> pb.GetContextStatusResponse:
         """How far a turn's context is."""
-        found = await self._status(request.dialogue_id, request.turn_id)
+        found = await self._status(caller, request.dialogue_id, request.turn_id)
         response = pb.GetContextStatusResponse(
             state=_state(found.state),
             reason=found.reason,
@@ -75,10 +75,10 @@ class ContextService:
         return response
 
     async def GetContextEmbedding(  # noqa: N802
-        self, request: pb.GetContextEmbeddingRequest, context: Any
+        self, request: pb.GetContextEmbeddingRequest, caller: Caller
     ) -> pb.GetContextEmbeddingResponse:
         """A turn's context as vectors."""
-        found = await self._status(request.dialogue_id, request.turn_id)
+        found = await self._status(caller, request.dialogue_id, request.turn_id)
         embedding = found.embedding
         if embedding is None:
             raise NotFoundError(f"the turn's context is {found.state.value}; wait until GetContextStatus says READY")
@@ -91,14 +91,14 @@ class ContextService:
             phrases=[pb.ContextPhrase(phrase=p.text, signal=p.signal, weight=p.weight) for p in embedding.phrases],
         )
 
-    async def Rescore(self, request: pb.RescoreRequest, context: Any) -> pb.RescoreResponse:  # noqa: N802
+    async def Rescore(self, request: pb.RescoreRequest, caller: Caller) -> pb.RescoreResponse:  # noqa: N802
         """Orders another recogniser's n-best list."""
         nbest = self._nbest(request)
         source = request.WhichOneof("source")
         if source == "context":
             used = await self._rescore_inline(nbest, self._inline_context(request.context))
         elif source == "dialogue_id":
-            used = await self._rescore_stored(nbest, request.dialogue_id, request.turn_id)
+            used = await self._rescore_stored(caller, nbest, request.dialogue_id, request.turn_id)
         else:
             raise InvalidRequestError("source", "set dialogue_id or context")
         return pb.RescoreResponse(
@@ -107,10 +107,10 @@ class ContextService:
         )
 
     async def DeleteDialogue(  # noqa: N802
-        self, request: pb.DeleteDialogueRequest, context: Any
+        self, request: pb.DeleteDialogueRequest, caller: Caller
     ) -> pb.DeleteDialogueResponse:
         """Erases a dialogue."""
-        dialogue = required_dialogue(request.dialogue_id)
+        dialogue = required_dialogue(caller.tenant, request.dialogue_id)
         if self._window is not None:
             deleted = await self._window.erase(dialogue)
         else:
@@ -118,9 +118,9 @@ class ContextService:
         logs.note(dialogue=logs.short_hash(dialogue.id), items_deleted=deleted)
         return pb.DeleteDialogueResponse(items_deleted=deleted)
 
-    async def _status(self, dialogue_id: str, turn_id: str) -> TurnContext:
-        dialogue = required_dialogue(dialogue_id)
-        _, turn = dialogue_and_turn(dialogue_id, turn_id)
+    async def _status(self, caller: Caller, dialogue_id: str, turn_id: str) -> TurnContext:
+        dialogue = required_dialogue(caller.tenant, dialogue_id)
+        _, turn = dialogue_and_turn(caller.tenant, dialogue_id, turn_id)
         found = await self._ready_window().status(dialogue, turn)
         if found is None:
             raise NotFoundError(f"nothing is recorded of the {'turn' if turn else 'dialogue'}; record its events first")
@@ -131,8 +131,10 @@ class ContextService:
             raise NotFoundError("the server runs with context switched off (its setting is context.enabled)")
         return self._window
 
-    async def _rescore_stored(self, nbest: tuple[Hypothesis, ...], dialogue_id: str, turn_id: str) -> Used:
-        dialogue, turn = dialogue_and_turn(check_id("dialogue_id", dialogue_id), turn_id)
+    async def _rescore_stored(
+        self, caller: Caller, nbest: tuple[Hypothesis, ...], dialogue_id: str, turn_id: str
+    ) -> Used:
+        dialogue, turn = dialogue_and_turn(caller.tenant, check_id("dialogue_id", dialogue_id), turn_id)
         use = self._contexts.open(dialogue, turn)
         await use.settled()
         return await use.apply(nbest, (), None)

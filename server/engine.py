@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -18,6 +19,11 @@ from server import logs
 from server.batcher import Batcher
 from server.errors import LimitError
 from server.metrics import Metrics
+
+RETRY_MS = 1000
+"""When a client that found all streams in use may try again."""
+
+_WAIT_WEIGHT = 0.1
 
 T = TypeVar("T")
 Samples = np.ndarray[Any, np.dtype[np.float32]]
@@ -143,7 +149,9 @@ class RunningStream:
         results: list[Result] = []
         while self.stream.ready:
             try:
+                started = time.monotonic()
                 results += await self.engine.batcher.advance(self.stream)
+                self.engine.waited(time.monotonic() - started)
             except Exception as error:
                 if not self.stream.drop_context():
                     raise
@@ -154,7 +162,8 @@ class RunningStream:
 class Engine:
     """Runs streams of one recogniser. Belongs to one event loop.
 
-    workers: threads that recognise and rescore. max_streams: streams at once, over which `open` raises LimitError.
+    workers: threads that recognise and rescore. max_streams, max_tenant_streams (None: the same): streams at once, over
+    which `open` raises LimitError. shed_s: a mean wait for a chunk from which on the server is `strained`.
     max_batch, batch_wait_s: see `Batcher`. A stream's error or cancellation concerns no other: a batch that fails is
     done again stream by stream, and a cancelled caller only stops waiting.
     """
@@ -166,14 +175,19 @@ class Engine:
         workers: int,
         max_streams: int,
         metrics: Metrics,
+        max_tenant_streams: int | None = None,
+        shed_s: float = 0.6,
         max_batch: int = 16,
         batch_wait_s: float = 0.005,
     ) -> None:
         self.recognizer = recognizer
         self.load = AudioLoad()
         self._max_streams = max_streams
+        self._max_tenant_streams = max_tenant_streams or max_streams
+        self._shed_s = shed_s
         self._metrics = metrics
-        self._open = 0
+        self._open: Counter[str] = Counter()
+        self._wait_s = 0.0
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="recognise")
         self._intake = ThreadPoolExecutor(1, thread_name_prefix="take-in")  # short work, never behind a batch
         self.batcher = Batcher(
@@ -183,19 +197,34 @@ class Engine:
     @property
     def streams(self) -> int:
         """Streams open now."""
-        return self._open
+        return self._open.total()
+
+    @property
+    def strained(self) -> bool:
+        """Is audio late? Then what is not audio waits for better times."""
+        return self.streams > 0 and self._wait_s > self._shed_s
+
+    def waited(self, seconds: float) -> None:
+        """A chunk was recognised so long after it was there; takes it into the running mean."""
+        self._wait_s += _WAIT_WEIGHT * (seconds - self._wait_s)
 
     @contextmanager
-    def open(self, options: Any) -> Iterator[RunningStream]:
-        """A stream that counts against the limit while inside. options: `asr.streams.StreamOptions`."""
-        if self._open >= self._max_streams:
-            raise LimitError("streams", f"{self._open} streams are being recognised; retry later or on another replica")
-        self._open += 1
+    def open(self, options: Any, tenant: str) -> Iterator[RunningStream]:
+        """A stream that counts against the limits while inside. options: `asr.streams.StreamOptions`."""
+        if self.streams >= self._max_streams:
+            advice = f"{self.streams} streams are being recognised; retry later or on another replica"
+            raise LimitError("streams", advice, RETRY_MS)
+        if self._open[tenant] >= self._max_tenant_streams:
+            advice = f"{self._open[tenant]} of your streams are being recognised; end some, or retry later"
+            raise LimitError("tenant_streams", advice, RETRY_MS)
+        self._open[tenant] += 1
         self._metrics.streams.inc()
         try:
             yield RunningStream(self, self.recognizer.open(options))
         finally:
-            self._open -= 1
+            self._open[tenant] -= 1
+            if not self._open[tenant]:
+                del self._open[tenant]
             self._metrics.streams.dec()
 
     async def run(self, work: Callable[..., T], *arguments: Any) -> T:

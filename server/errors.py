@@ -2,6 +2,7 @@
 
     RequestError
     ├── InvalidRequestError    INVALID_ARGUMENT     names the field and what to change
+    ├── UnauthenticatedError   UNAUTHENTICATED      says what to send
     ├── NotFoundError          NOT_FOUND
     ├── LimitError             RESOURCE_EXHAUSTED   names the limit and what to change
     ├── IdleError              DEADLINE_EXCEEDED    the client sent nothing for too long
@@ -41,6 +42,10 @@ class InvalidRequestError(RequestError):
         self.field = field
 
 
+class UnauthenticatedError(RequestError):
+    """The call does not say who it is from, or nobody is known by that."""
+
+
 class NotFoundError(RequestError):
     """What the request names does not exist."""
 
@@ -48,12 +53,14 @@ class NotFoundError(RequestError):
 class LimitError(RequestError):
     """The request, or the sum of all of them, is over a limit of the configuration.
 
-    limit: the setting's name in `Limits`. advice: what is over it and what to change.
+    limit: the setting's name in `Limits`. advice: what is over it and what to change. retry_ms: when the same request
+    may succeed; None: never, it must be changed.
     """
 
-    def __init__(self, limit: str, advice: str) -> None:
+    def __init__(self, limit: str, advice: str, retry_ms: int | None = None) -> None:
         super().__init__(f"{advice} (the server's setting is limits.{limit})")
         self.limit = limit
+        self.retry_ms = retry_ms
 
 
 class IdleError(RequestError):
@@ -66,6 +73,7 @@ class DrainingError(RequestError):
 
 _STATUS: dict[type[Exception], grpc.StatusCode] = {
     InvalidRequestError: grpc.StatusCode.INVALID_ARGUMENT,
+    UnauthenticatedError: grpc.StatusCode.UNAUTHENTICATED,
     NotFoundError: grpc.StatusCode.NOT_FOUND,
     LimitError: grpc.StatusCode.RESOURCE_EXHAUSTED,
     IdleError: grpc.StatusCode.DEADLINE_EXCEEDED,
@@ -85,7 +93,23 @@ _STATUS: dict[type[Exception], grpc.StatusCode] = {
     StoreError: grpc.StatusCode.INTERNAL,
 }
 
+RETRY_KEY = "grpc-retry-pushback-ms"
+"""Trailing metadata that tells a client when to retry (gRPC proposal A6), which gRPC's own retries obey."""
+
+STORE_RETRY_MS = 1000
+
 UNEXPECTED = "an error inside the server; it is logged with this request's x-request-id"
+
+
+def retry_hint(error: Exception) -> tuple[tuple[str, str], ...]:
+    """Trailing metadata that says when to retry, for errors that come of load or size: milliseconds, -1 for never."""
+    if isinstance(error, LimitError):
+        return ((RETRY_KEY, str(-1 if error.retry_ms is None else error.retry_ms)),)
+    if isinstance(error, TooLargeError):
+        return ((RETRY_KEY, "-1"),)
+    if isinstance(error, StoreUnavailableError):
+        return ((RETRY_KEY, str(STORE_RETRY_MS)),)
+    return ()
 
 
 def status_of(error: Exception) -> tuple[grpc.StatusCode, str]:

@@ -13,7 +13,7 @@ import torch
 from asr.errors import AsrError
 from context_store import ContextStore, StoreError, create_tables
 from context_store.local_server import local_server
-from server.config import Settings
+from server.config import ConfigError, Settings
 from server.lifecycle import PortError, Server, load_parts, store_config, wrapping_key
 
 Say = Callable[[str], None]
@@ -30,7 +30,7 @@ def open_store(settings: Settings, say: Say) -> Iterator[ContextStore]:
     Raises HostError.
     """
     with local_server() if settings.store.endpoint == "local" else _nothing() as endpoint:
-        config = store_config(settings.store, endpoint)
+        config = store_config(settings, endpoint)
         try:
             if endpoint:
                 _no_proxy("127.0.0.1")
@@ -58,6 +58,8 @@ async def running(settings: Settings, say: Say) -> AsyncIterator[tuple[Server, i
             server = Server(settings, load_parts(settings, store))
         except AsrError as error:
             raise HostError(f"a model cannot be loaded: {error}") from None
+        except ConfigError as error:
+            raise HostError(str(error)) from None
         try:
             port = await server.start()
             if settings.metrics_port is not None:

@@ -1,4 +1,4 @@
-"""What every call has in common: request id, refusal while draining, statuses of errors, one log line."""
+"""What every call has in common: who calls, request id, refusal while draining, statuses of errors, one log line."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ import grpc
 from google.protobuf import descriptor_pool
 
 from server import logs
-from server.errors import DrainingError, InvalidRequestError, status_of
+from server.access import Access, Caller
+from server.errors import DrainingError, InvalidRequestError, retry_hint, status_of
 from server.metrics import Metrics
 from server.wire import Malformed, reader
 
@@ -24,11 +25,13 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 class CallGuard(grpc.aio.ServerInterceptor):
     """Wraps the handlers of the `carryover.v1` services; health and reflection pass untouched.
 
-    draining: asked at the start of each call; True refuses it with UNAVAILABLE.
+    The handlers are given a `Caller` where gRPC would give its context. draining: asked at the start of each call; True
+    refuses it with UNAVAILABLE. access: tells the caller.
     """
 
-    def __init__(self, draining: Callable[[], bool], metrics: Metrics) -> None:
+    def __init__(self, draining: Callable[[], bool], access: Access, metrics: Metrics) -> None:
         self._draining = draining
+        self._access = access
         self._metrics = metrics
 
     async def intercept_service(
@@ -50,29 +53,34 @@ class CallGuard(grpc.aio.ServerInterceptor):
             self._unary(handler.unary_unary, method), deserializer, handler.response_serializer
         )
 
-    def _unary(self, serve: Callable[[Any, Any], Awaitable[Any]], method: str) -> Callable[[Any, Any], Awaitable[Any]]:
+    def _unary(
+        self, serve: Callable[[Any, Caller], Awaitable[Any]], method: str
+    ) -> Callable[[Any, Any], Awaitable[Any]]:
         async def call(request: Any, context: Any) -> Any:
-            async with self._guard(context, method):
-                return await serve(_checked(request), context)
+            async with self._guard(context, method) as caller:
+                return await serve(_checked(request), caller)
 
         return call
 
     def _stream(
-        self, serve: Callable[[Any, Any], AsyncIterator[Any]], method: str
+        self, serve: Callable[[Any, Caller], AsyncIterator[Any]], method: str
     ) -> Callable[[Any, Any], AsyncIterator[Any]]:
         async def call(requests: AsyncIterator[Any], context: Any) -> AsyncIterator[Any]:
             async def checked() -> AsyncIterator[Any]:
                 async for request in requests:
                     yield _checked(request)
 
-            async with self._guard(context, method), aclosing(serve(checked(), context)) as responses:  # type: ignore[type-var]
+            async with (
+                self._guard(context, method) as caller,
+                aclosing(serve(checked(), caller)) as responses,  # type: ignore[type-var]
+            ):
                 async for response in responses:
                     yield response
 
         return call
 
     @asynccontextmanager
-    async def _guard(self, context: Any, method: str) -> AsyncIterator[None]:
+    async def _guard(self, context: Any, method: str) -> AsyncIterator[Caller]:
         request_id = _request_id(context)
         notes = logs.begin_call(request_id)
         context.set_trailing_metadata((("x-request-id", request_id),))
@@ -81,7 +89,9 @@ class CallGuard(grpc.aio.ServerInterceptor):
         try:
             if self._draining():
                 raise DrainingError("the server is shutting down; retry on another replica")
-            yield
+            caller = self._access.caller(context.invocation_metadata() or ())
+            logs.note(tenant=caller.tenant)
+            yield caller
             code = grpc.StatusCode.OK
         except grpc.aio.AbortError:
             code = context.code() or grpc.StatusCode.UNKNOWN
@@ -90,6 +100,7 @@ class CallGuard(grpc.aio.ServerInterceptor):
             code, message = status_of(error)
             if code is grpc.StatusCode.INTERNAL:
                 logs.failure("call_failed", error, method=method)
+            context.set_trailing_metadata((("x-request-id", request_id), *retry_hint(error)))
             await context.abort(code, message)
         finally:
             seconds = time.monotonic() - started

@@ -29,6 +29,7 @@ from context_store import (
     local_wrapping_key,
 )
 from server import logs
+from server.access import Access
 from server.config import Settings, StoreSettings
 from server.context_service import ContextService
 from server.context_use import ContextSource, Rescorer
@@ -39,6 +40,7 @@ from server.metrics import Metrics
 from server.recognizer_service import RecognizerService
 from server.reply_window import ReplyWindow
 from server.store_threads import StoreThreads
+from server.tls import server_credentials
 
 SERVICES = (
     recognizer_pb2.DESCRIPTOR.services_by_name["Recognizer"].full_name,
@@ -80,8 +82,9 @@ def context_graph(recognizer: Recognizer, embedding: ContextEmbedding) -> Phrase
     return graph
 
 
-def store_config(settings: StoreSettings, local_endpoint: str | None = None) -> StoreConfig:
+def store_config(server: Settings, local_endpoint: str | None = None) -> StoreConfig:
     """The store's configuration. local_endpoint: URL of the store in this process, when the setting is "local"."""
+    settings = server.store
     local = settings.endpoint == "local"
     return StoreConfig(
         endpoint_url=local_endpoint if local else None if settings.endpoint == "aws" else settings.endpoint,
@@ -91,6 +94,7 @@ def store_config(settings: StoreSettings, local_endpoint: str | None = None) -> 
         connect_timeout_s=settings.connect_timeout_s,
         read_timeout_s=settings.read_timeout_s,
         max_connections=settings.threads,
+        max_events=server.limits.events,
         ttl_s=settings.ttl_s,
         access_key_id="local" if local else None,
         secret_access_key="local" if local else None,
@@ -106,17 +110,21 @@ def wrapping_key(settings: StoreSettings) -> WrappingKey:
 
 
 class Server:
-    """One replica. Make, `start`, `drain` and `close` it on one event loop."""
+    """One replica. Make, `start`, `drain` and `close` it on one event loop. Raises ConfigError."""
 
     def __init__(self, settings: Settings, parts: Parts) -> None:
         self.settings = settings
         self.metrics = Metrics()
         self.draining = False
+        self.access = Access(settings.access.keys_file)
+        self._credentials = server_credentials(settings.tls) if settings.tls.certificate else None
         limits, context = settings.limits, settings.context
         self.engine = Engine(
             parts.recognizer,
             workers=settings.model.workers,
             max_streams=limits.streams,
+            max_tenant_streams=limits.tenant_streams,
+            shed_s=context.shed_ms / 1000,
             metrics=self.metrics,
             max_batch=settings.model.max_batch,
             batch_wait_s=settings.model.batch_wait_ms / 1000,
@@ -130,6 +138,7 @@ class Server:
             self.encoder,
             context,
             store_ttl_s=settings.store.ttl_s,
+            strained=lambda: self.engine.strained,
             clock=parts.clock,
             metrics=self.metrics,
         )
@@ -143,7 +152,7 @@ class Server:
     async def start(self) -> int:
         """Listen; returns the port. Raises PortError; then only `close` is left to do."""
         self._grpc = grpc.aio.server(
-            interceptors=(CallGuard(lambda: self.draining, self.metrics),),
+            interceptors=(CallGuard(lambda: self.draining, self.access, self.metrics),),
             options=(
                 ("grpc.max_receive_message_length", self.settings.limits.message_bytes),
                 ("grpc.max_send_message_length", self.settings.limits.message_bytes),
@@ -159,8 +168,9 @@ class Server:
         add(self._context, self._grpc)
         add = health_pb2_grpc.add_HealthServicer_to_server
         add(self._health, self._grpc)
-        names = (*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME)
-        reflection.enable_server_reflection(names, self._grpc)
+        if self.settings.access.reflection:
+            names = (*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME)
+            reflection.enable_server_reflection(names, self._grpc)
         port = await self._listen(self._grpc)
         self.window.start()
         await self._grpc.start()
@@ -169,9 +179,13 @@ class Server:
         return port
 
     async def _listen(self, server: grpc.aio.Server) -> int:
-        address = f"{self.settings.host}:{self.settings.port}"
+        host = self.settings.host
+        address = f"[{host}]:{self.settings.port}" if ":" in host else f"{host}:{self.settings.port}"
         try:
-            port = server.add_insecure_port(address)
+            if self._credentials:
+                port = server.add_secure_port(address, self._credentials)
+            else:
+                port = server.add_insecure_port(address)
         except RuntimeError:
             port = 0
         if port:

@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any
 
 import numpy as np
 
@@ -15,6 +14,7 @@ from asr.context.phrases import supported_words
 from asr.hypothesis import Result
 from carryover.v1 import recognizer_pb2 as pb
 from server import logs, results
+from server.access import Caller
 from server.config import Limits
 from server.context_use import ContextSource, ContextUse
 from server.engine import Engine, RunningStream, Samples
@@ -36,16 +36,16 @@ class RecognizerService:
         self._nbest = nbest
         self._metrics = metrics
 
-    async def Recognize(self, request: pb.RecognizeRequest, context: Any) -> pb.RecognizeResponse:  # noqa: N802
+    async def Recognize(self, request: pb.RecognizeRequest, caller: Caller) -> pb.RecognizeResponse:  # noqa: N802
         """One utterance."""
-        turn_request = check_utterance(request.config, self._nbest)
+        turn_request = check_utterance(request.config, self._nbest, caller.tenant)
         if not request.audio:
             raise InvalidRequestError("audio", "is empty; send a file or samples")
         samples, rate = await self._engine.run(_decode, request.audio, turn_request)
         self._check_length(len(samples) / rate)
         phrases = await self._phrases(request.config.speech_contexts)
         options = replace(turn_request.options, sample_rate_hertz=rate, phrases=phrases.usable)
-        with self._engine.open(options) as stream:
+        with self._engine.open(options, caller.tenant) as stream:
             turn = self._turn(turn_request, phrases, stream)
             found: list[pb.StreamingRecognitionResult] = []
             step = int(rate * PIECE_S)
@@ -56,14 +56,15 @@ class RecognizerService:
         return pb.RecognizeResponse(results=found, speech_context_report=phrases.report)
 
     async def StreamingRecognize(  # noqa: N802
-        self, request_iterator: AsyncIterator[pb.StreamingRecognizeRequest], context: Any
+        self, request_iterator: AsyncIterator[pb.StreamingRecognizeRequest], caller: Caller
     ) -> AsyncIterator[pb.StreamingRecognizeResponse]:
         """Audio as it is spoken, results as they are found."""
         messages = _Messages(request_iterator, self._limits)
         config = await messages.config()
-        turn_request = check_streaming(config, self._nbest)
+        turn_request = check_streaming(config, self._nbest, caller.tenant)
         phrases = await self._phrases(config.speech_contexts)
-        with self._engine.open(replace(turn_request.options, phrases=phrases.usable)) as stream:
+        options = replace(turn_request.options, phrases=phrases.usable)
+        with self._engine.open(options, caller.tenant) as stream:
             turn = self._turn(turn_request, phrases, stream)
             if phrases.report is not None:
                 yield pb.StreamingRecognizeResponse(speech_context_report=phrases.report)
@@ -159,8 +160,9 @@ class _Turn:
         self._metrics = metrics
 
     async def accept(self, samples: Samples) -> list[Result]:
-        """The results that samples bring; an utterance that begins with them is searched with the context's phrases."""
-        self.stream.set_context(self._context.graph())
+        """The results that samples bring; an utterance that begins with them is searched with the context's phrases,
+        unless audio is late already."""
+        self.stream.set_context(None if self.stream.engine.strained else self._context.graph())
         return await self.stream.accept(samples)
 
     async def results(self, found: list[Result]) -> list[pb.StreamingRecognitionResult]:

@@ -64,7 +64,8 @@ W = TypeVar("W", bound=_Work)
 class ReplyWindow:
     """Makes, keeps and hands out the contexts of dialogues. Belongs to one event loop.
 
-    store_ttl_s: seconds that the store keeps a turn. clock: seconds since 1970.
+    store_ttl_s: seconds that the store keeps a turn. strained: is audio late, so that no context is made?
+    clock: seconds since 1970.
     """
 
     def __init__(
@@ -74,6 +75,7 @@ class ReplyWindow:
         settings: ContextSettings,
         *,
         store_ttl_s: float,
+        strained: Callable[[], bool],
         clock: Callable[[], float],
         metrics: Metrics,
     ) -> None:
@@ -84,6 +86,7 @@ class ReplyWindow:
         self._encoder = encoder
         self._settings = settings
         self._store_ttl_s = store_ttl_s
+        self._strained = strained
         self._metrics = metrics
         self._orders = itertools.count()
         self._waiting: OrderedDict[DialogueId, _Job] = OrderedDict()
@@ -135,12 +138,22 @@ class ReplyWindow:
         for job in [*under_way, *([waiting] if waiting else [])]:
             job.cancelled = True
             job.context.reason = SUPERSEDED
-        if len(self._waiting) >= self._settings.queue:
-            context.reason = f"dropped: {len(self._waiting)} contexts were waiting already"
+        context.reason = self._refusal(dialogue.tenant)
+        if context.reason:
             return
         deadline_s = asyncio.get_running_loop().time() + self._settings.deadline_s
         self._waiting[dialogue] = _Job(dialogue, context=context, deadline_s=deadline_s)
         self._spawn(self._notify())
+
+    def _refusal(self, tenant: str) -> str:
+        """Why a new job is dropped, or ""."""
+        if self._strained():
+            return "dropped: the server is busy with audio"
+        if len(self._waiting) >= self._settings.queue:
+            return f"dropped: {len(self._waiting)} contexts were waiting already"
+        own = sum(dialogue.tenant == tenant for dialogue in self._waiting)
+        most = self._settings.tenant_queue or max(1, self._settings.queue // 2)
+        return f"dropped: {own} of your contexts were waiting already" if own >= most else ""
 
     def follow(self, dialogue: DialogueId, turn: str) -> Follow:
         """Announce a turn that will ask for its context; asks the store, in the background, what it knows."""

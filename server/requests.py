@@ -24,8 +24,6 @@ DEFAULT_BOOST = 5.0
 MAX_ID_BYTES = 256
 RAW = ("LINEAR16", "FLOAT32", "MULAW", "ALAW")
 FILES = ("WAV", "FLAC")
-TENANT = "default"
-"""The one tenant of a server without keys. Every key in memory and in the store holds it."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +47,7 @@ class Phrases:
     report: pb.SpeechContextReport | None
 
 
-def check_streaming(config: pb.StreamingConfig, nbest: int) -> TurnRequest:
+def check_streaming(config: pb.StreamingConfig, nbest: int, tenant: str) -> TurnRequest:
     """A stream's configuration. nbest: hypotheses that rescoring sees at least. Raises InvalidRequestError."""
     encoding = _encoding_name(config.encoding)
     if encoding not in RAW:
@@ -63,11 +61,11 @@ def check_streaming(config: pb.StreamingConfig, nbest: int) -> TurnRequest:
         nbest=max(nbest, alternatives),
         single_utterance=config.single_utterance,
     )
-    dialogue, turn = dialogue_and_turn(config.dialogue_id, config.turn_id)
+    dialogue, turn = dialogue_and_turn(tenant, config.dialogue_id, config.turn_id)
     return TurnRequest(encoding, options, alternatives, config.enable_word_time_offsets, dialogue, turn)
 
 
-def check_utterance(config: pb.RecognitionConfig, nbest: int) -> TurnRequest:
+def check_utterance(config: pb.RecognitionConfig, nbest: int, tenant: str) -> TurnRequest:
     """The configuration of one utterance; options without a rate (0) when the audio is a file (encoding "FILE")."""
     encoding = _encoding_name(config.encoding)
     if encoding in RAW:
@@ -78,22 +76,22 @@ def check_utterance(config: pb.RecognitionConfig, nbest: int) -> TurnRequest:
     options = StreamOptions(
         sample_rate_hertz=config.sample_rate_hertz, nbest=max(nbest, alternatives), endpointing=False
     )
-    dialogue, turn = dialogue_and_turn(config.dialogue_id, config.turn_id)
+    dialogue, turn = dialogue_and_turn(tenant, config.dialogue_id, config.turn_id)
     words = config.enable_word_time_offsets
     return TurnRequest(encoding if encoding in RAW else "FILE", options, alternatives, words, dialogue, turn)
 
 
-def dialogue_and_turn(dialogue_id: str, turn_id: str) -> tuple[DialogueId | None, str]:
+def dialogue_and_turn(tenant: str, dialogue_id: str, turn_id: str) -> tuple[DialogueId | None, str]:
     """Both ids checked, where they are set. Raises InvalidRequestError."""
     if turn_id and not dialogue_id:
         raise InvalidRequestError("dialogue_id", "is required when turn_id is set")
     turn = check_id("turn_id", turn_id) if turn_id else ""
-    return (required_dialogue(dialogue_id) if dialogue_id else None), turn
+    return (required_dialogue(tenant, dialogue_id) if dialogue_id else None), turn
 
 
-def required_dialogue(dialogue_id: str) -> DialogueId:
-    """The dialogue of a request that must name one. Raises InvalidRequestError."""
-    return DialogueId(TENANT, check_id("dialogue_id", dialogue_id))
+def required_dialogue(tenant: str, dialogue_id: str) -> DialogueId:
+    """The tenant's dialogue of a request that must name one. Raises InvalidRequestError."""
+    return DialogueId(tenant, check_id("dialogue_id", dialogue_id))
 
 
 def check_id(field: str, value: str) -> str:

@@ -20,9 +20,12 @@ from carryover.v1 import recognizer_pb2 as pb
 from carryover.v1.recognizer_pb2_grpc import RecognizerStub
 from server import microphone
 from server.client import context_summary, pieces, recognise
+from server.connect import ConnectError, Credentials, open_channel
 
 app = typer.Typer(add_completion=False)
 _err = Console(stderr=True)
+_LOST_STATUS = "Internal error from Core"
+"""What grpc.aio makes of a server's status that arrives during a write."""
 
 
 @app.command()
@@ -35,9 +38,22 @@ def main(
     nbest: Annotated[int, typer.Option(help="Alternatives to show.", min=1, max=32)] = 1,
     microphone: Annotated[bool, typer.Option("--microphone", help="Listen to the microphone.")] = False,
     phrase: Annotated[list[str] | None, typer.Option(help="A phrase that is expected; may be repeated.")] = None,
+    ca: Annotated[
+        Path | None, typer.Option(envvar="CARRYOVER_CLIENT_CA", help="PEM file: who signed the server's certificate.")
+    ] = None,
+    key_file: Annotated[
+        Path | None, typer.Option(envvar="CARRYOVER_CLIENT_KEY_FILE", help="File that holds the bearer key.")
+    ] = None,
+    certificate: Annotated[
+        Path | None, typer.Option(envvar="CARRYOVER_CLIENT_CERTIFICATE", help="PEM file: the client's certificate.")
+    ] = None,
+    certificate_key: Annotated[
+        Path | None, typer.Option(envvar="CARRYOVER_CLIENT_CERTIFICATE_KEY", help="PEM file: its private key.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a final result on standard output.")] = False,
 ) -> None:
     """Recognise FILE with live partial results on standard error and final ones on standard output."""
+    credentials = Credentials(ca, key_file, certificate, certificate_key)
     contexts = [pb.SpeechContext(phrases=phrase)] if phrase else []
     config = pb.StreamingConfig(
         encoding=pb.LINEAR16, interim_results=True, max_alternatives=nbest, enable_word_time_offsets=True,
@@ -45,8 +61,8 @@ def main(
     )  # fmt: skip
     source = None if microphone or file == "-" else Path(file)
     try:
-        asyncio.run(_run(server, config, source, real_time=not fast, as_json=as_json))
-    except _ClientError as problem:
+        asyncio.run(_run(server, credentials, config, source, real_time=not fast, as_json=as_json))
+    except (_ClientError, ConnectError) as problem:
         typer.echo(f"stream_client: {problem}", err=True)
         raise typer.Exit(1) from None
     except KeyboardInterrupt:
@@ -57,7 +73,10 @@ class _ClientError(Exception):
     """What the user should know, in one line."""
 
 
-async def _run(server: str, config: pb.StreamingConfig, source: Path | None, *, real_time: bool, as_json: bool) -> None:
+async def _run(
+    server: str, credentials: Credentials, config: pb.StreamingConfig, source: Path | None,
+    *, real_time: bool, as_json: bool,
+) -> None:  # fmt: skip
     try:
         if source is None:
             stop = asyncio.Event()
@@ -66,7 +85,7 @@ async def _run(server: str, config: pb.StreamingConfig, source: Path | None, *, 
         else:
             samples, config.sample_rate_hertz = read_container(source)
             audio = pieces(samples, config.sample_rate_hertz, real_time=real_time)
-        async with grpc.aio.insecure_channel(server) as channel:
+        async with open_channel(server, credentials) as channel:
             stub: Any = RecognizerStub(channel)  # type: ignore[no-untyped-call]
             with Live(console=_err, refresh_per_second=10, transient=True) as live:
 
@@ -86,6 +105,11 @@ async def _run(server: str, config: pb.StreamingConfig, source: Path | None, *, 
     except grpc.aio.AioRpcError as error:
         if error.code() is grpc.StatusCode.UNAVAILABLE:
             advice = f"no server answers at {server}; start one with scripts/serve, or name another by --server"
+            if credentials.ca is None:
+                advice += " (one with TLS needs --ca)"
+            raise _ClientError(advice) from None
+        if error.code() is grpc.StatusCode.INTERNAL and error.details() == _LOST_STATUS and not real_time:
+            advice = "the server ended the call while audio was on its way; without --fast it says why"
             raise _ClientError(advice) from None
         raise _ClientError(f"{error.code().name}: {error.details()}") from None
 

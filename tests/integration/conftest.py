@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import logging
 import sys
 import threading
@@ -85,6 +86,22 @@ class Clock:
         return self.now
 
 
+class WithKey(grpc.UnaryUnaryClientInterceptor, grpc.StreamStreamClientInterceptor):  # type: ignore[misc]
+    """Sends a bearer key with every call."""
+
+    def __init__(self, key: str) -> None:
+        self._metadata = [("authorization", f"Bearer {key}")]
+
+    def intercept_unary_unary(self, continuation: Any, details: Any, request: Any) -> Any:
+        return continuation(self._signed(details), request)
+
+    def intercept_stream_stream(self, continuation: Any, details: Any, requests: Any) -> Any:
+        return continuation(self._signed(details), requests)
+
+    def _signed(self, details: Any) -> Any:
+        return details._replace(metadata=[*(details.metadata or ()), *self._metadata])
+
+
 @dataclass
 class Replica:
     """A running server and clients of it."""
@@ -104,6 +121,15 @@ class Replica:
         self.channel = grpc.insecure_channel(f"127.0.0.1:{self.port}")
         self.recognizer = recognizer_pb2_grpc.RecognizerStub(self.channel)
         self.context = context_pb2_grpc.ContextStub(self.channel)
+
+    def with_key(self, key: str) -> Replica:
+        """The same server, called with a bearer key."""
+        other = copy.copy(self)
+        assert self.channel is not None
+        other.channel = grpc.intercept_channel(self.channel, WithKey(key))
+        other.recognizer = recognizer_pb2_grpc.RecognizerStub(other.channel)
+        other.context = context_pb2_grpc.ContextStub(other.channel)
+        return other
 
     def run(self, work: Any) -> Any:
         """Result of a coroutine, awaited on the server's event loop."""
@@ -196,7 +222,7 @@ class Workshop:
         config = config or self.config
         names = {
             "port": 0, "model.workers": 2, "store.ttl_s": config.ttl_s, "drain_s": 30,
-            "context.yield_ms": 1, "context.deadline_s": DEADLINE_S,
+            "context.yield_ms": 1, "context.deadline_s": DEADLINE_S, "context.shed_ms": DEADLINE_S * 1000,
         }  # fmt: skip
         settings = load_settings(None, names | {k.replace("__", "."): v for k, v in flags.items()}, {})
         encoder, rescorer = encoder or EchoEncoder(), rescorer or FirstPhraseRescorer()

@@ -14,7 +14,7 @@ from asr.hypothesis import Hypothesis
 from carryover.v1 import context_pb2
 from carryover.v1 import recognizer_pb2 as pb
 from context_store import ContextStore, DialogueId
-from server.requests import TENANT
+from server.access import DEFAULT_TENANT
 
 STATES = ["RECORDED", "TRIGGERED", "READING", "ENCODING", "READY"]
 
@@ -288,8 +288,8 @@ def test_delete_erases_tables_caches_and_jobs(workshop: Any, dialogue: str, pcm:
     assert deletion.result().items_deleted > 0
 
     store = ContextStore(workshop.config, workshop.key, clock=replica.clock)
-    assert not store.dialogue_status(DialogueId(TENANT, dialogue)).turns
-    assert store.get_embedding(DialogueId(TENANT, dialogue), "2", "echo-1") is None
+    assert not store.dialogue_status(DialogueId(DEFAULT_TENANT, dialogue)).turns
+    assert store.get_embedding(DialogueId(DEFAULT_TENANT, dialogue), "2", "echo-1") is None
     store.close()
     for either in (replica, other):
         info = either.finals(pcm, dialogue_id=dialogue, turn_id="3")[-1].context

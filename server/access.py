@@ -1,0 +1,122 @@
+"""Who may call: bearer keys, each bound to a tenant, in a file of hashes that is read again when it changes.
+
+One line a key: `TENANT sha256:HEX`, and whatever follows a `#`. A key is 256 random bits, so a plain SHA-256 of it can
+be neither reversed nor guessed; only a secret that people choose would need a slow hash.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import secrets
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from server import logs
+from server.config import ConfigError
+from server.errors import UnauthenticatedError
+
+DEFAULT_TENANT = "default"
+"""The one tenant of a server without keys."""
+
+CHECK_EVERY_S = 1.0
+_TENANT = re.compile(r"[a-z0-9]([a-z0-9_-]{0,61}[a-z0-9])?")
+_HASH = re.compile(r"sha256:([0-9a-f]{64})")
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Who a call is from. tenant: the first part of every key, in memory and in the store."""
+
+    tenant: str
+
+
+class Access:
+    """Tells who calls. keys_file: None for a server without keys, where every caller is the default tenant.
+
+    The file is looked at again at most once a second; when it became unusable, the keys known before stay.
+    clock: seconds of any clock that does not jump. Raises ConfigError when the file cannot be used at the start.
+    """
+
+    def __init__(self, keys_file: Path | None, clock: Callable[[], float] = time.monotonic) -> None:
+        self._file = keys_file
+        self._clock = clock
+        self._tenants = {} if keys_file is None else read_keys(keys_file)
+        self._seen = _stamp(keys_file)
+        self._checked_s = clock()
+
+    def caller(self, metadata: Iterable[tuple[str, str | bytes]]) -> Caller:
+        """The caller of a call with this metadata. Raises UnauthenticatedError."""
+        if self._file is None:
+            return Caller(DEFAULT_TENANT)
+        self._reload(self._file)
+        sent = next((value for name, value in metadata if name == "authorization"), None)
+        if not isinstance(sent, str):
+            raise UnauthenticatedError("send the metadata 'authorization: Bearer KEY' with each call")
+        scheme, _, key = sent.partition(" ")
+        tenant = self._tenants.get(hash_key(key.strip())) if scheme.lower() == "bearer" else None
+        if tenant is None:
+            raise UnauthenticatedError("the key is not known here; send 'authorization: Bearer KEY' with a valid one")
+        return Caller(tenant)
+
+    def _reload(self, file: Path) -> None:
+        now = self._clock()
+        if now - self._checked_s < CHECK_EVERY_S:
+            return
+        self._checked_s = now
+        seen = _stamp(file)
+        if seen == self._seen:
+            return
+        self._seen = seen
+        try:
+            self._tenants = read_keys(file)
+            logs.event("keys_reloaded", keys=len(self._tenants))
+        except ConfigError as error:
+            logs.failure("keys_not_reloaded", error)
+
+
+def make_key(tenant: str) -> tuple[str, str]:
+    """A new key, and the line that binds it to a tenant in the file of keys. Raises ConfigError."""
+    if not _TENANT.fullmatch(tenant):
+        raise ConfigError(f"{_TENANT_ADVICE}; this is none: {tenant!r}")
+    key = f"co_{secrets.token_urlsafe(32)}"
+    return key, f"{tenant} sha256:{hash_key(key)}"
+
+
+def hash_key(key: str) -> str:
+    """SHA-256 of a key, in hexadecimal digits."""
+    return hashlib.sha256(key.encode(errors="surrogateescape")).hexdigest()
+
+
+def read_keys(file: Path) -> dict[str, str]:
+    """Tenants by the hash of their keys. Raises ConfigError, naming the line that is wrong."""
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"access.keys_file: {file} cannot be read ({type(error).__name__})") from None
+    tenants: dict[str, str] = {}
+    for number, line in enumerate(lines, 1):
+        parts = line.split("#")[0].split()
+        if not parts:
+            continue
+        found = _HASH.fullmatch(parts[-1])
+        if len(parts) != 2 or not found or not _TENANT.fullmatch(parts[0]):
+            advice = f"write TENANT sha256:HEX, as scripts/make_key prints it; {_TENANT_ADVICE}"
+            raise ConfigError(f"access.keys_file: line {number} of {file} is no key: {advice}")
+        if tenants.setdefault(found[1], parts[0]) != parts[0]:
+            raise ConfigError(f"access.keys_file: line {number} of {file} binds a key to a second tenant; remove one")
+    return tenants
+
+
+_TENANT_ADVICE = "a tenant is 1 to 63 of a-z, 0-9, - and _, with a letter or digit at both ends"
+
+
+def _stamp(file: Path | None) -> tuple[int, int, int] | None:
+    """What changes when a file is replaced or written."""
+    try:
+        status = file.stat() if file else None
+    except OSError:
+        return None
+    return (status.st_mtime_ns, status.st_size, status.st_ino) if status else None

@@ -1,0 +1,280 @@
+"""Nobody reaches what is another tenant's, by any RPC; TLS, client certificates and keys on a real socket."""
+
+from __future__ import annotations
+
+import datetime
+import ipaddress
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import grpc
+import numpy as np
+import pytest
+import soundfile
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+from typer.testing import CliRunner
+
+from carryover.v1 import context_pb2, context_pb2_grpc, recognizer_pb2
+from context_store import ContextStore, DialogueId
+from server.access import make_key
+from server.commands import stream_client
+from server.config import ConfigError
+from server.lifecycle import SERVICES
+
+UNAUTHENTICATED = grpc.StatusCode.UNAUTHENTICATED
+
+
+@pytest.fixture
+def keys(tmp_path: Path) -> tuple[Path, dict[str, str]]:
+    """A file of two tenants' keys, and the keys."""
+    made = {tenant: make_key(tenant) for tenant in ("acme", "umbra")}
+    file = tmp_path / "keys"
+    file.write_text("".join(f"{line}\n" for _, line in made.values()))
+    return file, {tenant: key for tenant, (key, _) in made.items()}
+
+
+def code_of(call: Callable[[], Any]) -> grpc.StatusCode:
+    with pytest.raises(grpc.RpcError) as caught:
+        call()
+    code: grpc.StatusCode = caught.value.code()
+    return code
+
+
+def calls(replica: Any, dialogue: str, pcm: bytes) -> dict[str, Callable[[], Any]]:
+    """One call of each RPC that names a dialogue."""
+    nbest = [context_pb2.NBestEntry(text="power"), context_pb2.NBestEntry(text="flower")]
+    config = recognizer_pb2.RecognitionConfig(
+        encoding=recognizer_pb2.LINEAR16, sample_rate_hertz=16_000, dialogue_id=dialogue, turn_id="2"
+    )
+    utterance = recognizer_pb2.RecognizeRequest(config=config, audio=pcm)
+    return {
+        "Recognize": lambda: replica.recognizer.Recognize(utterance, timeout=60),
+        "StreamingRecognize": lambda: replica.finals(pcm, dialogue_id=dialogue, turn_id="2"),
+        "RecordEvents": lambda: replica.ask(dialogue, "1", "dave"),
+        "GetContextStatus": lambda: replica.status(dialogue, "1"),
+        "GetContextEmbedding": lambda: replica.context.GetContextEmbedding(
+            context_pb2.GetContextEmbeddingRequest(dialogue_id=dialogue), timeout=60
+        ),
+        "Rescore": lambda: replica.context.Rescore(
+            context_pb2.RescoreRequest(nbest=nbest, dialogue_id=dialogue), timeout=60
+        ),
+        "DeleteDialogue": lambda: replica.context.DeleteDialogue(
+            context_pb2.DeleteDialogueRequest(dialogue_id=dialogue), timeout=60
+        ),
+    }
+
+
+def methods() -> set[str]:
+    modules = (recognizer_pb2, context_pb2)
+    return {m.name for module in modules for s in module.DESCRIPTOR.services_by_name.values() for m in s.methods}
+
+
+@pytest.mark.parametrize("reflection", [True, False])
+def test_every_rpc_with_another_tenants_ids(
+    workshop: Any, dialogue: str, pcm: bytes, keys: tuple[Path, dict[str, str]], reflection: bool
+) -> None:
+    replica = workshop.start(access__keys_file=str(keys[0]), access__reflection=reflection)
+    acme, umbra = (replica.with_key(keys[1][tenant]) for tenant in ("acme", "umbra"))
+    acme.ask(dialogue, "1", "meg bauer")
+    acme.wait_for("READY", dialogue)
+    tried = calls(umbra, dialogue, pcm)
+    assert set(tried) == methods()
+
+    for name in ("Recognize", "StreamingRecognize"):
+        answer = tried[name]()
+        results = answer.results if name == "Recognize" else answer
+        assert all(r.context.status == recognizer_pb2.ContextInfo.NOT_FOUND for r in results), name
+        assert "bauer" not in str(answer)
+    assert code_of(tried["GetContextStatus"]) == grpc.StatusCode.NOT_FOUND
+    assert code_of(tried["GetContextEmbedding"]) == grpc.StatusCode.NOT_FOUND
+    rescored = tried["Rescore"]()
+    assert rescored.context.status == recognizer_pb2.ContextInfo.NOT_FOUND
+    assert [entry.text for entry in rescored.nbest] == ["power", "flower"]
+    assert tried["DeleteDialogue"]().items_deleted == 0
+    tried["RecordEvents"]()  # a dialogue of umbra's own, of the same name
+    umbra.wait_for("READY", dialogue)
+    assert tried["Rescore"]().nbest[0].text == "dave"
+    assert tried["DeleteDialogue"]().items_deleted > 0
+
+    info = acme.finals(pcm, dialogue_id=dialogue, turn_id="2")[-1]
+    assert info.context.status == recognizer_pb2.ContextInfo.APPLIED
+    assert info.alternatives[0].transcript == "meg bauer"
+
+
+def test_without_a_key_nothing_but_health_and_reflection_answers(
+    workshop: Any, dialogue: str, pcm: bytes, keys: tuple[Path, dict[str, str]]
+) -> None:
+    replica = workshop.start(access__keys_file=str(keys[0]))
+    for stranger in (replica, replica.with_key("co_" + "A" * 43)):
+        for call in calls(stranger, dialogue, pcm).values():
+            assert code_of(call) is UNAUTHENTICATED
+    request = health_pb2.HealthCheckRequest(service=SERVICES[0])
+    assert health_pb2_grpc.HealthStub(replica.channel).Check(request, timeout=10).status == 1
+
+
+@pytest.mark.parametrize("reflection", [True, False])
+def test_reflection_can_be_switched_off(workshop: Any, reflection: bool) -> None:
+    replica = workshop.start(access__reflection=reflection)
+    stub = reflection_pb2_grpc.ServerReflectionStub(replica.channel)
+    asked = iter([reflection_pb2.ServerReflectionRequest(list_services="")])
+
+    def names() -> set[str]:
+        (answer,) = stub.ServerReflectionInfo(asked, timeout=10)
+        return {service.name for service in answer.list_services_response.service}
+
+    if reflection:
+        assert set(SERVICES) <= names()
+    else:
+        assert code_of(names) is grpc.StatusCode.UNIMPLEMENTED
+
+
+def test_what_was_stored_without_keys_is_the_default_tenants(workshop: Any, dialogue: str, keys: Any) -> None:
+    """A server that gets keys later: the tenant `default` reads on, others see nothing."""
+    keyless = workshop.start()
+    keyless.ask(dialogue, "1", "meg bauer")
+    keyless.wait_for("READY", dialogue)
+    keyless.run(keyless.server.drain())
+    file, made = keys
+    key, line = make_key("default")
+    file.write_text(file.read_text() + line)
+    keyed = workshop.start(access__keys_file=str(file), clock=keyless.clock)
+    keyed.with_key(key).wait_for("READY", dialogue)
+    assert code_of(lambda: keyed.with_key(made["acme"]).status(dialogue)) is grpc.StatusCode.NOT_FOUND
+    store = ContextStore(workshop.config, workshop.key, clock=keyless.clock)
+    assert store.dialogue_status(DialogueId("default", dialogue)).turns
+    store.close()
+
+
+# TLS
+
+
+class Authority:
+    """Signs certificates."""
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self.folder = folder
+        self._name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
+        self._key = ec.generate_private_key(ec.SECP256R1())
+        constraints = x509.BasicConstraints(ca=True, path_length=None)
+        self._write(name, self._signed(self._name, self._key.public_key()).add_extension(constraints, True))
+        self.ca = folder / f"{name}.pem"
+
+    def issue(self, name: str) -> dict[str, str]:
+        """Paths of a certificate for this machine and its key."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        names = x509.SubjectAlternativeName(
+            [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
+        )
+        subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
+        self._write(name, self._signed(subject, key.public_key()).add_extension(names, False))
+        pem = key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+        (self.folder / f"{name}-key.pem").write_bytes(pem)
+        return {"certificate": str(self.folder / f"{name}.pem"), "key": str(self.folder / f"{name}-key.pem")}
+
+    def _signed(self, subject: x509.Name, key: Any) -> x509.CertificateBuilder:
+        now = datetime.datetime.now(datetime.UTC)
+        return (
+            x509.CertificateBuilder().subject_name(subject).issuer_name(self._name).public_key(key)
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - datetime.timedelta(days=1)).not_valid_after(now + datetime.timedelta(days=1))
+        )  # fmt: skip
+
+    def _write(self, name: str, builder: x509.CertificateBuilder) -> None:
+        pem = builder.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+        (self.folder / f"{name}.pem").write_bytes(pem)
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> Authority:
+    return Authority(tmp_path, "ca")
+
+
+@pytest.fixture
+def wav(tmp_path: Path, speech: Any) -> Path:
+    path = tmp_path / "speech.wav"
+    soundfile.write(path, np.clip(speech, -1, 1), 16_000, subtype="PCM_16")
+    return path
+
+
+def client(wav: Path, port: int, *arguments: str) -> Any:
+    return CliRunner().invoke(stream_client.app, [str(wav), "--json", "--server", f"localhost:{port}", *arguments])
+
+
+def tls_settings(files: dict[str, str]) -> dict[str, str]:
+    return {f"tls__{name}": path for name, path in files.items()}
+
+
+def test_tls_with_keys(workshop: Any, authority: Authority, keys: Any, wav: Path, tmp_path: Path) -> None:
+    replica = workshop.start(access__keys_file=str(keys[0]), **tls_settings(authority.issue("server")))
+    (tmp_path / "key").write_text(keys[1]["acme"] + "\n")
+    ca, key = ["--ca", str(authority.ca)], ["--key-file", str(tmp_path / "key")]
+    good = client(wav, replica.port, *ca, *key)
+    assert good.exit_code == 0, good.output
+    assert json.loads(good.stdout.splitlines()[0])["context"]["status"] == "NOT_REQUESTED"
+    keyless = client(wav, replica.port, *ca)
+    assert keyless.exit_code == 1 and "UNAUTHENTICATED" in keyless.stderr
+    plain = client(wav, replica.port, *key)
+    assert plain.exit_code == 1 and "--ca" in plain.stderr
+    foreign = Authority(tmp_path, "foreign")
+    assert client(wav, replica.port, "--ca", str(foreign.ca), *key).exit_code == 1
+
+
+def test_client_certificates(workshop: Any, authority: Authority, wav: Path, tmp_path: Path) -> None:
+    settings = tls_settings(authority.issue("server")) | {"tls__client_ca": str(authority.ca)}
+    replica = workshop.start(**settings)
+
+    def call(files: dict[str, str] | None) -> int:
+        shown = ["--certificate", files["certificate"], "--certificate-key", files["key"]] if files else []
+        code: int = client(wav, replica.port, "--ca", str(authority.ca), *shown).exit_code
+        return code
+
+    assert call(authority.issue("client")) == 0
+    assert call(None) == 1
+    assert call(Authority(tmp_path, "foreign").issue("stranger")) == 1
+
+
+def test_a_renewed_certificate_is_used_without_restart(workshop: Any, authority: Authority, tmp_path: Path) -> None:
+    files = authority.issue("server")
+    replica = workshop.start(**tls_settings(files))
+
+    def reachable(ca: Path) -> bool:
+        credentials = grpc.ssl_channel_credentials(ca.read_bytes())
+        options = [("grpc.use_local_subchannel_pool", 1)]
+        with grpc.secure_channel(f"localhost:{replica.port}", credentials, options) as channel:
+            stub = context_pb2_grpc.ContextStub(channel)
+            try:
+                stub.GetContextStatus(context_pb2.GetContextStatusRequest(dialogue_id="none"), timeout=5)
+            except grpc.RpcError as error:
+                code: grpc.StatusCode = error.code()
+                return code is grpc.StatusCode.NOT_FOUND
+        return False
+
+    newer = Authority(tmp_path, "newer")
+    assert reachable(authority.ca) and not reachable(newer.ca)
+    newer.issue("server")  # in place of the old pair
+    assert reachable(newer.ca) and not reachable(authority.ca)
+
+
+@pytest.mark.parametrize("what", ["certificate", "key"])
+def test_files_that_are_no_pem_are_named(workshop: Any, authority: Authority, tmp_path: Path, what: str) -> None:
+    files = authority.issue("server")
+    (tmp_path / "wrong").write_text("nothing")
+    with pytest.raises(ConfigError, match=f"tls.{what}.*PEM"):
+        workshop.start(**tls_settings(files | {what: str(tmp_path / "wrong")}))
+    with pytest.raises(ConfigError, match=f"tls.{what}.*cannot be read"):
+        workshop.start(**tls_settings(files | {what: str(tmp_path / "absent")}))
+
+
+def test_a_key_is_not_sent_in_the_clear_beyond_this_machine(wav: Path, tmp_path: Path) -> None:
+    (tmp_path / "key").write_text("co_secret")
+    arguments = [str(wav), "--server", "carryover.example:50051", "--key-file", str(tmp_path / "key")]
+    refused = CliRunner().invoke(stream_client.app, arguments)
+    assert refused.exit_code == 1 and "--ca" in refused.stderr

@@ -1,0 +1,146 @@
+"""Limits of a server and of each tenant: a status that names the setting, and when to come back."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from moto_server import fresh_tables
+
+from carryover.v1 import context_pb2
+from carryover.v1 import recognizer_pb2 as pb
+from server.access import make_key
+from server.errors import RETRY_KEY
+
+TOO_MUCH = grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+class Held:
+    """Streams that stay open until told to end."""
+
+    def __init__(self) -> None:
+        self.go_on = False
+
+    def open(self, replica: Any, streams: int) -> list[Any]:
+        """So many open streams."""
+        before = replica.server.engine.streams
+        calls = [replica.recognizer.StreamingRecognize(self._slowly(), timeout=60) for _ in range(streams)]
+        while replica.server.engine.streams < before + streams:
+            time.sleep(0.01)
+        return calls
+
+    def _slowly(self) -> Iterator[pb.StreamingRecognizeRequest]:
+        config = pb.StreamingConfig(encoding=pb.LINEAR16, sample_rate_hertz=16_000)
+        yield pb.StreamingRecognizeRequest(config=config)
+        while not self.go_on:
+            yield pb.StreamingRecognizeRequest(audio=bytes(640))
+            time.sleep(0.02)
+
+
+@pytest.fixture
+def tenants(tmp_path: Path) -> tuple[str, list[str]]:
+    """A file of keys of two tenants, and the keys."""
+    made = [make_key("acme"), make_key("umbra")]
+    (tmp_path / "keys").write_text("\n".join(line for _, line in made))
+    return str(tmp_path / "keys"), [key for key, _ in made]
+
+
+def refusal(call: Any) -> tuple[str, str | None]:
+    """Message and retry hint of a call that is over a limit."""
+    with pytest.raises(grpc.RpcError) as caught:
+        call()
+    assert caught.value.code() == TOO_MUCH
+    return caught.value.details(), dict(caught.value.trailing_metadata()).get(RETRY_KEY)
+
+
+def test_one_tenants_streams_leave_room_for_the_others(workshop: Any, pcm: bytes, tenants: Any) -> None:
+    file, keys = tenants
+    replica = workshop.start(access__keys_file=file, limits__streams=3, limits__tenant_streams=2)
+    acme, umbra = (replica.with_key(key) for key in keys)
+    held = Held()
+    running = held.open(acme, 2)
+    message, retry = refusal(lambda: acme.finals(pcm))
+    assert "limits.tenant_streams" in message and retry == "1000"
+    assert umbra.finals(pcm)
+    running += held.open(umbra, 1)
+    message, retry = refusal(lambda: umbra.finals(pcm))
+    assert "limits.streams" in message and retry == "1000"
+    held.go_on = True
+    for stream in running:
+        assert list(stream)[-1].results[0].is_final
+    assert acme.finals(pcm)
+
+
+def test_what_is_too_big_will_not_do_later_either(shared: Any, pcm: bytes) -> None:
+    too_long = pb.RecognizeRequest(
+        config=pb.RecognitionConfig(encoding=pb.LINEAR16, sample_rate_hertz=16_000), audio=pcm * 7
+    )
+    assert refusal(lambda: shared.recognizer.Recognize(too_long, timeout=60))[1] == "-1"
+    phrases = [pb.SpeechContext(phrases=["a" * 1000])]
+    assert refusal(lambda: shared.stream(pcm, speech_contexts=phrases))[1] == "-1"
+
+
+def event(number: int) -> context_pb2.Event:
+    return context_pb2.Event(event_id=f"e{number}", reply=context_pb2.Reply(text=f"reply {number}"))
+
+
+def test_events_of_a_turn(workshop: Any, dialogue: str) -> None:
+    with fresh_tables(workshop.config.endpoint_url, max_events=3) as config:
+        replica = workshop.start(config=config)
+        replica.record(dialogue, "1", event(0), event(1))
+        replica.record(dialogue, "1", event(2), event(3))  # the last that the turn takes
+        message, retry = refusal(lambda: replica.record(dialogue, "1", event(4)))
+        assert "4 events" not in message and "start a new turn" in message and retry == "-1"
+        replica.record(dialogue, "1", event(1), event(3))  # a repetition still changes nothing
+        with pytest.raises(grpc.RpcError) as caught:
+            replica.record(dialogue, "1", context_pb2.Event(event_id="e1", speak=context_pb2.Speak()))
+        assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+        replica.record(dialogue, "2", event(4))
+        replica.clock.now += config.ttl_s + 1
+        replica.record(dialogue, "1", event(4))  # an expired turn starts anew
+
+
+def test_one_tenants_contexts_leave_room_for_the_others(workshop: Any, dialogue: str, tenants: Any) -> None:
+    file, keys = tenants
+    replica = workshop.start(access__keys_file=file, context__queue=8, context__tenant_queue=1)
+    acme, umbra = (replica.with_key(key) for key in keys)
+    replica.encoder.go_on.clear()
+    for number in range(3):  # two are taken at once, one waits
+        acme.ask(f"{dialogue}-{number}", "1")
+        acme.wait_for("ENCODING" if number < 2 else "TRIGGERED", f"{dialogue}-{number}")
+    acme.ask(f"{dialogue}-3", "1")
+    assert acme.status(f"{dialogue}-3").reason == "dropped: 1 of your contexts were waiting already"
+    umbra.ask(dialogue, "1")
+    assert not umbra.status(dialogue).reason
+    replica.encoder.go_on.set()
+    umbra.wait_for("READY", dialogue)
+
+
+def test_context_makes_room_for_audio(workshop: Any, dialogue: str, pcm: bytes) -> None:
+    """While audio is late no context is made and none leads a search; recognition itself is untouched."""
+    replica = workshop.start(context__shed_ms=500)
+    plain = replica.finals(pcm)
+    known = f"{dialogue}-known"
+    replica.ask(known, "1", "meg bauer")
+    replica.wait_for("READY", known)
+    held = Held()
+    (running,) = held.open(replica, 1)
+    for _ in range(50):
+        replica.server.engine.waited(60.0)
+    assert replica.server.engine.strained
+    replica.ask(dialogue, "1")
+    assert replica.status(dialogue).reason == "dropped: the server is busy with audio"
+    answer = replica.finals(pcm, dialogue_id=dialogue, turn_id="2")
+    assert [f.alternatives[0] for f in answer] == [f.alternatives[0] for f in plain]
+    assert answer[-1].context.status == pb.ContextInfo.NOT_READY
+    for _ in range(100):
+        replica.server.engine.waited(0.0)
+    assert not replica.server.engine.strained
+    replica.ask(dialogue, "2")
+    replica.wait_for("READY", dialogue)
+    held.go_on = True
+    list(running)

@@ -1,0 +1,157 @@
+"""Keys bound to tenants: made, hashed, reloaded; and where a server without them may listen."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from typer.testing import CliRunner
+
+from server.access import Access, Caller, hash_key, make_key, read_keys
+from server.commands import make_key as command
+from server.config import ConfigError, load_settings
+from server.errors import UnauthenticatedError
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def bearer(key: str) -> list[tuple[str, str | bytes]]:
+    return [("user-agent", "x"), ("authorization", f"Bearer {key}")]
+
+
+def write(file: Path, *lines: str) -> None:
+    """Replaces the file; its modification time moves on for certain."""
+    before = file.stat().st_mtime_ns if file.exists() else 0
+    file.write_text("\n".join(lines))
+    os.utime(file, ns=(before + 10**9, before + 10**9))
+
+
+def test_without_a_file_everyone_is_the_default_tenant() -> None:
+    assert Access(None).caller(()) == Caller("default")
+
+
+def test_a_key_leads_to_its_tenant_and_the_file_is_reloaded(tmp_path: Path) -> None:
+    file, clock = tmp_path / "keys", Clock()
+    (acme, acme_line), (umbra, umbra_line) = make_key("acme"), make_key("umbra-2")
+    write(file, "# our customers", "", f"{acme_line}  # until spring")
+    access = Access(file, clock)
+    assert access.caller(bearer(acme)) == Caller("acme")
+    with pytest.raises(UnauthenticatedError, match="not known"):
+        access.caller(bearer(umbra))
+    write(file, acme_line, umbra_line)
+    clock.now += 2
+    assert access.caller(bearer(umbra)) == Caller("umbra-2")
+    write(file, umbra_line)
+    clock.now += 2
+    with pytest.raises(UnauthenticatedError):
+        access.caller(bearer(acme))
+    write(file, "nonsense")
+    clock.now += 2
+    assert access.caller(bearer(umbra)) == Caller("umbra-2")
+    file.unlink()
+    clock.now += 2
+    assert access.caller(bearer(umbra)) == Caller("umbra-2")
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        [],
+        [("authorization", "")],
+        [("authorization", "Basic {key}")],
+        [("authorization", "{key}")],
+        [("authorization", "Bearer {key}x")],
+        [("authorization", b"Bearer {key}")],
+        [("authorization-bin", "Bearer {key}")],
+    ],
+)
+def test_what_is_no_key_is_refused(tmp_path: Path, metadata: list[tuple[str, str | bytes]]) -> None:
+    key, line = make_key("acme")
+    write(tmp_path / "keys", line)
+    access = Access(tmp_path / "keys")
+    sent = [(name, value.replace("{key}", key) if isinstance(value, str) else value) for name, value in metadata]
+    with pytest.raises(UnauthenticatedError) as caught:
+        access.caller(sent)
+    assert key not in str(caught.value)
+
+
+@given(st.text(st.characters(codec="utf-8")))
+def test_no_text_but_the_key_itself_opens(text: str) -> None:
+    key, line = make_key("acme")
+    assert (hash_key(text) in line) == (text == key)
+
+
+@pytest.mark.parametrize(
+    ("line", "named"),
+    [
+        ("acme", "line 1"),
+        ("Acme sha256:" + "0" * 64, "a tenant is"),
+        ("a#b sha256:" + "0" * 64, "line 1"),
+        ("acme sha256:0", "line 1"),
+        ("acme md5:" + "0" * 64, "line 1"),
+        ("acme sha256:" + "0" * 64 + " more", "line 1"),
+        ("acme sha256:" + "0" * 64 + "\numbra sha256:" + "0" * 64, "line 2"),
+    ],
+)
+def test_lines_that_are_no_keys_are_named(tmp_path: Path, line: str, named: str) -> None:
+    write(tmp_path / "keys", line)
+    with pytest.raises(ConfigError, match=named):
+        Access(tmp_path / "keys")
+
+
+def test_the_command(tmp_path: Path) -> None:
+    file = tmp_path / "keys"
+    file.write_text("# ours")  # without an end of line
+    for tenant in ("acme", "umbra"):
+        made = CliRunner().invoke(command.app, [tenant, "--keys-file", str(file)])
+        assert made.exit_code == 0
+        key = made.stdout.strip()
+        assert Access(file).caller(bearer(key)) == Caller(tenant)
+        assert key not in file.read_text()
+    assert sorted(read_keys(file).values()) == ["acme", "umbra"]
+    alone = CliRunner().invoke(command.app, ["acme"])
+    assert hash_key(alone.stdout.strip()) in alone.stderr
+    assert CliRunner().invoke(command.app, ["no tenant"]).exit_code == 1
+    file.write_text("nonsense")
+    assert CliRunner().invoke(command.app, ["acme", "--keys-file", str(file)]).exit_code == 1
+    assert file.read_text() == "nonsense"
+
+
+@pytest.mark.parametrize(
+    ("settings", "allowed"),
+    [
+        ({"host": "127.0.0.1"}, True),
+        ({"host": "127.9.9.9"}, True),
+        ({"host": "localhost"}, True),
+        ({"host": "::1"}, True),
+        ({"host": "0.0.0.0"}, False),
+        ({"host": "::"}, False),
+        ({"host": "[::]"}, False),
+        ({"host": "10.0.0.1"}, False),
+        ({"host": "carryover.example"}, False),
+        ({"host": "0.0.0.0", "access.keys_file": "keys"}, False),
+        ({"host": "0.0.0.0", "tls.certificate": "c", "tls.key": "k"}, False),
+        ({"host": "0.0.0.0", "tls.certificate": "c", "tls.key": "k", "access.keys_file": "keys"}, True),
+        ({"host": "0.0.0.0", "tls.certificate": "c", "tls.key": "k", "tls.client_ca": "a"}, True),
+    ],
+)
+def test_beyond_loopback_only_with_tls_and_a_way_to_know_callers(settings: dict[str, str], allowed: bool) -> None:
+    if allowed:
+        assert load_settings(None, settings, {}).host == settings["host"]
+    else:
+        with pytest.raises(ConfigError, match=r"beyond loopback.*keys_file"):
+            load_settings(None, settings, {})
+
+
+@pytest.mark.parametrize("settings", [{"tls.certificate": "c"}, {"tls.key": "k"}, {"tls.client_ca": "a"}])
+def test_half_of_tls_is_refused(settings: dict[str, str]) -> None:
+    with pytest.raises(ConfigError, match="together"):
+        load_settings(None, settings, {})
