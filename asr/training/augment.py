@@ -1,6 +1,8 @@
-"""Augmentation on the fly: speed, level, noise, narrow band, SpecAugment (Park et al. 2019)."""
+"""Augmentation on the fly: speed, rooms, noise, babble, level, connections, SpecAugment (Park et al. 2019)."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -8,6 +10,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from asr.audio import Samples
+from asr.training.channels import draw_channel, transmit
+from asr.training.rooms import convolve, room_response
 
 
 def change_speed(samples: Samples, factor: float) -> Samples:
@@ -25,29 +29,47 @@ def coloured_noise(count: int, slope: float, rng: np.random.Generator) -> Sample
     return (noise / (noise.std() + 1e-9)).astype(np.float32)
 
 
-def augment(samples: Samples, babble: Samples, rng: np.random.Generator) -> Samples:
-    """One random rendering of an utterance; `babble` is another utterance, mixed in now and then."""
+def babble(count: int, draw: Callable[[], Samples], rng: np.random.Generator) -> Samples:
+    """(count,) of unit power: one to five utterances of `draw` that talk at once, each repeated to fill it."""
+    mixed = np.zeros(count, np.float32)
+    for _ in range(rng.integers(1, 6)):
+        voice = draw()
+        voice = np.roll(np.resize(voice, count), int(rng.integers(count)))
+        mixed += voice / (_rms(voice) + 1e-6) * 10 ** (-rng.uniform(0, 6) / 20)
+    return mixed / (_rms(mixed) + 1e-6)
+
+
+def augment(samples: Samples, draw: Callable[[], Samples], rng: np.random.Generator) -> Samples:
+    """One random rendering of an utterance: speed, a room, noise, babble, level and a connection, each now and then.
+
+    Args:
+        draw: gives another utterance each time, for babble.
+    """
     if rng.random() < 0.6:
         samples = change_speed(samples, rng.uniform(0.88, 1.14))
     before, after = (int(rng.uniform(0, s) * 16_000) for s in (0.3, 0.6))
     samples = np.pad(samples, (before, after))
-    power = float(np.sqrt(np.mean(np.square(samples))) + 1e-6)
+    if rng.random() < 0.3:
+        samples = convolve(samples, room_response(rng))
+    power = _rms(samples) + 1e-6
     if rng.random() < 0.5:
         noise = coloured_noise(len(samples), rng.uniform(0, 2), rng)
         samples = samples + noise * power * 10 ** (-rng.uniform(8, 35) / 20)
-    if rng.random() < 0.15:
-        other = np.resize(babble, len(samples))
-        samples = samples + other * power / (float(other.std()) + 1e-6) * 10 ** (-rng.uniform(10, 25) / 20)
+    if rng.random() < 0.2:
+        samples = samples + babble(len(samples), draw, rng) * power * 10 ** (-rng.uniform(8, 25) / 20)
     peak = float(np.abs(samples).max()) + 1e-6
-    return (samples / peak * 10 ** (-rng.uniform(0, 24) / 20)).astype(np.float32)
+    samples = (samples / peak * 10 ** (-rng.uniform(0, 24) / 20)).astype(np.float32)
+    return transmit(samples, draw_channel(rng), rng) if rng.random() < 0.2 else samples
+
+
+def _rms(samples: Samples) -> float:
+    return float(np.sqrt(np.mean(np.square(samples))))
 
 
 def mask_features(features: Tensor, lengths: Tensor, rng: np.random.Generator) -> Tensor:
-    """SpecAugment and, for one in eight, a telephone's band; features (B, F, 80), lengths (B,) in frames."""
+    """SpecAugment; features (B, F, 80), lengths (B,) in frames."""
     features = features.clone()
     for row, length in zip(features, lengths.tolist(), strict=True):
-        if rng.random() < 0.125:
-            row[:, 62:] = -0.5  # above 4 kHz
         for _ in range(2):
             width = int(rng.integers(0, 20))
             start = int(rng.integers(0, row.shape[1] - width))

@@ -38,11 +38,11 @@ class _Renderings(Dataset[Rendered]):
     def __getitem__(self, planned: Planned) -> Rendered:
         rng = np.random.default_rng([self._seed, planned.step])
         cache, everyone = self._cache, self._cache.utterances
-        waves = [
-            augment(cache.samples(u), cache.samples(everyone[rng.integers(len(everyone))]), rng)
-            for u in planned.utterances
-        ]
-        return Rendered(planned, waves)
+
+        def draw() -> Samples:
+            return cache.samples(everyone[rng.integers(len(everyone))])
+
+        return Rendered(planned, [augment(cache.samples(u), draw, rng) for u in planned.utterances])
 
 
 def render(cache: SpeechCache, plan: Iterable[Planned], seed: int, workers: int = 0) -> Iterator[Rendered]:
