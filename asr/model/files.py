@@ -1,4 +1,7 @@
-"""Models on disk: config.json, encoder.safetensors, transducer.safetensors (fp16) and tokens.model in one folder."""
+"""Models on disk: config.json, encoder.safetensors, transducer.safetensors and tokens.model in one folder.
+
+Matrices are 8-bit integers with a scale for each row (`NAME.scale`), everything else is fp16; computed is in float32.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from asr.errors import ModelError
 from asr.model.presets import ModelConfig
@@ -18,15 +22,38 @@ SHIPPED = Path(__file__).parent.parent / "weights" / "acoustic"
 
 
 def save_model(folder: Path, model: Transducer, tokenizer: Tokenizer, version: str) -> None:
-    """Writes the model in half precision; the encoder goes into a file of its own."""
+    """Writes the model, rounded to 8 bits; the encoder goes into a file of its own."""
     folder.mkdir(parents=True, exist_ok=True)
-    weights = {k: v.detach().to("cpu", torch.float16).contiguous() for k, v in model.state_dict().items()}
+    weights = pack({k: v.detach().to("cpu", torch.float32) for k, v in model.state_dict().items()})
     for name, chosen in (("encoder", True), ("transducer", False)):
         part = {k: v for k, v in weights.items() if k.startswith("encoder.") == chosen}
         save_file(part, folder / f"{name}.safetensors")
     (folder / "tokens.model").write_bytes(tokenizer.proto)
     config = {"version": version, "model": model.config.to_dict()}
     (folder / "config.json").write_text(json.dumps(config, indent=1) + "\n")
+
+
+def pack(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors (float32) as they are kept: those of two dimensions and more as int8, each row to its largest value."""
+    out = {}
+    for name, value in weights.items():
+        if value.dim() < 2:
+            out[name] = value.half().contiguous()
+            continue
+        scale = value.abs().amax(tuple(range(1, value.dim())), keepdim=True).clamp(min=1e-12) / 127
+        out[name] = (value / scale).round().to(torch.int8).contiguous()
+        out[f"{name}.scale"] = scale.contiguous()
+    return out
+
+
+def unpack(stored: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The inverse of `pack`, in float32; tensors of other types than int8 as they are."""
+    scales = {f"{k}.scale" for k, v in stored.items() if v.dtype == torch.int8}
+    return {
+        k: v.float() * stored[f"{k}.scale"] if v.dtype == torch.int8 else v.float()
+        for k, v in stored.items()
+        if k not in scales
+    }
 
 
 def load_model(folder: Path | None = None, device: str = "cpu") -> tuple[Transducer, Tokenizer, str]:
@@ -47,8 +74,8 @@ def load_model(folder: Path | None = None, device: str = "cpu") -> tuple[Transdu
         raise ModelError(f"acoustic model in {folder}: {shape.vocab_size} outputs, {tokenizer.vocab_size} tokens")
     model = Transducer(shape)
     try:
-        model.load_state_dict({k: v.float() for k, v in weights.items()})
-    except RuntimeError as error:
+        model.load_state_dict(unpack(weights))
+    except (KeyError, RuntimeError) as error:
         raise ModelError(f"acoustic model in {folder}: {error}") from error
     return model.to(device).eval(), tokenizer, config["version"]
 

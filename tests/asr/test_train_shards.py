@@ -80,7 +80,7 @@ def test_it_starts_from_a_model(
     result = run(shards, tmp_path / "work", tmp_path / "parts", "--minutes", 0, "--start", tmp_path / "model")
     assert result.exit_code == 0 and json.loads(result.stdout)["steps"] == 0
     given, kept = load_model(tmp_path / "model")[0], load_model(tmp_path / "work/model")[0]
-    assert torch.equal(given.ctc_out.weight, kept.ctc_out.weight)
+    assert torch.allclose(given.ctc_out.weight, kept.ctc_out.weight, rtol=1e-5)  # packed a second time
 
 
 @pytest.mark.parametrize(
