@@ -37,7 +37,7 @@ class Used:
     """What context did to one final result.
 
     nbest: best first; the very same hypotheses unless status is APPLIED. status: a `ContextInfo.Status`.
-    context: what was used or waited for.
+    context: what was used or waited for. cause: why it is not APPLIED, as one of few words, for the metrics.
     """
 
     nbest: tuple[Hypothesis, ...]
@@ -49,6 +49,15 @@ class Used:
     lookup_ms: float | None = None
     rescore_ms: float | None = None
     age_ms: float | None = None
+
+    @property
+    def cause(self) -> str:
+        """Where the context stands, or that there is none in memory."""
+        if self.status in (ContextInfo.NOT_REQUESTED, ContextInfo.DISABLED, ContextInfo.APPLIED):
+            return ""
+        if self.rescore_ms is not None:
+            return "rescoring"
+        return self.context.state.value if self.context else "store"
 
 
 @dataclass(frozen=True)

@@ -149,9 +149,8 @@ class RunningStream:
         results: list[Result] = []
         while self.stream.ready:
             try:
-                started = time.monotonic()
-                results += await self.engine.batcher.advance(self.stream)
-                self.engine.waited(time.monotonic() - started)
+                with self.engine.waiting():
+                    results += await self.engine.batcher.advance(self.stream)
             except Exception as error:
                 if not self.stream.drop_context():
                     raise
@@ -204,9 +203,18 @@ class Engine:
         """Is audio late? Then what is not audio waits for better times."""
         return self.streams > 0 and self._wait_s > self._shed_s
 
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """While inside, a chunk waits for its recognition."""
+        started = time.monotonic()
+        with self._metrics.chunks.track_inprogress():
+            yield
+        self.waited(time.monotonic() - started)
+
     def waited(self, seconds: float) -> None:
         """A chunk was recognised so long after it was there; takes it into the running mean."""
         self._wait_s += _WAIT_WEIGHT * (seconds - self._wait_s)
+        self._metrics.chunk_seconds.observe(seconds)
 
     @contextmanager
     def open(self, options: Any, tenant: str) -> Iterator[RunningStream]:
@@ -219,6 +227,8 @@ class Engine:
             raise LimitError("tenant_streams", advice, RETRY_MS)
         self._open[tenant] += 1
         self._metrics.streams.inc()
+        of_tenant = self._metrics.tenant_streams.labels(self._metrics.tenant(tenant))
+        of_tenant.inc()
         try:
             yield RunningStream(self, self.recognizer.open(options))
         finally:
@@ -226,6 +236,7 @@ class Engine:
             if not self._open[tenant]:
                 del self._open[tenant]
             self._metrics.streams.dec()
+            of_tenant.dec()
 
     async def run(self, work: Callable[..., T], *arguments: Any) -> T:
         """Result of `work(*arguments)`, done in one of the engine's threads as work on audio."""
@@ -237,8 +248,12 @@ class Engine:
             await asyncio.get_running_loop().run_in_executor(self._intake, self._as_audio, work, arguments)
 
     def _as_audio(self, work: Callable[..., T], arguments: tuple[Any, ...]) -> T:
+        started = time.monotonic()
         with self.load.working():
-            return work(*arguments)
+            try:
+                return work(*arguments)
+            finally:
+                self._metrics.work_seconds.inc(time.monotonic() - started)
 
     def close(self) -> None:
         """End the threads. Work that has not begun is dropped."""

@@ -63,7 +63,8 @@ async def running(settings: Settings, say: Say) -> AsyncIterator[tuple[Server, i
         try:
             port = await server.start()
             if settings.metrics_port is not None:
-                server.metrics.serve(settings.host, settings.metrics_port)
+                metrics_port = server.metrics.serve(settings.host, settings.metrics_port)
+                say(f"metrics: http://{settings.host}:{metrics_port}/metrics")
         except PortError as error:
             await server.close()
             raise HostError(str(error)) from None

@@ -86,6 +86,7 @@ class CallGuard(grpc.aio.ServerInterceptor):
         context.set_trailing_metadata((("x-request-id", request_id),))
         started = time.monotonic()
         code = grpc.StatusCode.CANCELLED  # unless something else is known in the end
+        caller: Caller | None = None
         try:
             if self._draining():
                 raise DrainingError("the server is shutting down; retry on another replica")
@@ -106,6 +107,8 @@ class CallGuard(grpc.aio.ServerInterceptor):
             seconds = time.monotonic() - started
             self._metrics.calls.labels(method, code.name).inc()
             self._metrics.call_seconds.labels(method).observe(seconds)
+            if caller is not None:
+                self._metrics.tenant_calls.labels(self._metrics.tenant(caller.tenant), code.name).inc()
             logs.event("call", method=method, code=code.name, duration_ms=round(seconds * 1000, 1), **notes)
 
 

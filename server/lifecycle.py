@@ -114,7 +114,7 @@ class Server:
 
     def __init__(self, settings: Settings, parts: Parts) -> None:
         self.settings = settings
-        self.metrics = Metrics()
+        self.metrics = Metrics(settings.metrics_tenants)
         self.draining = False
         self.access = Access(settings.access.keys_file)
         self._credentials = server_credentials(settings.tls) if settings.tls.certificate else None
@@ -129,7 +129,7 @@ class Server:
             max_batch=settings.model.max_batch,
             batch_wait_s=settings.model.batch_wait_ms / 1000,
         )
-        self.store = StoreThreads(parts.store, settings.store.threads)
+        self.store = StoreThreads(parts.store, settings.store.threads, self.metrics)
         self.encoder = EncoderThread(
             parts.encoder, partial(context_graph, parts.recognizer), self.engine.load, context.yield_ms / 1000
         )
@@ -172,6 +172,8 @@ class Server:
             names = (*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME)
             reflection.enable_server_reflection(names, self._grpc)
         port = await self._listen(self._grpc)
+        loop = asyncio.get_running_loop()
+        self.metrics.watch_tasks(lambda: len(asyncio.all_tasks(loop)))
         self.window.start()
         await self._grpc.start()
         await self._set_health(health_pb2.HealthCheckResponse.SERVING)
@@ -214,6 +216,7 @@ class Server:
         self.engine.close()
         self.encoder.close()
         self.store.close()
+        self.metrics.close()
         logs.event("stopped")
 
     async def _set_health(self, status: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from functools import partial
@@ -48,11 +49,12 @@ class RecognizerService:
         with self._engine.open(options, caller.tenant) as stream:
             turn = self._turn(turn_request, phrases, stream)
             found: list[pb.StreamingRecognitionResult] = []
+            turn.arrived()
             step = int(rate * PIECE_S)
             for start in range(0, len(samples), step):
                 found += await turn.results(await turn.accept(samples[start : start + step]))
             found += await turn.results(await stream.finish())
-        self._heard(len(samples) / rate)
+        self._heard(len(samples) / rate, caller)
         return pb.RecognizeResponse(results=found, speech_context_report=phrases.report)
 
     async def StreamingRecognize(  # noqa: N802
@@ -71,17 +73,19 @@ class RecognizerService:
             async for found in self._recognise(messages, turn, turn_request):
                 for result in await turn.results(found):
                     yield pb.StreamingRecognizeResponse(results=[result])
-            self._heard(messages.seconds)
+            self._heard(messages.seconds, caller)
             if messages.over_length:  # only now: what was said until then is not lost
                 self._check_length(messages.seconds)
 
     async def _recognise(self, messages: _Messages, turn: _Turn, request: TurnRequest) -> AsyncIterator[list[Result]]:
         async for samples in messages.audio(request):
+            turn.arrived()
             yield await turn.accept(samples)
             if turn.stream.done:
                 return
         if not messages.seconds:
             raise InvalidRequestError("audio", "the stream ended without any; send audio after the configuration")
+        turn.arrived()
         yield await turn.stream.finish()
 
     async def _phrases(self, contexts: Sequence[pb.SpeechContext]) -> Phrases:
@@ -96,8 +100,9 @@ class RecognizerService:
             longest = self._limits.stream_seconds
             raise LimitError("stream_seconds", f"the audio is longer than {longest:g} s; send it in several streams")
 
-    def _heard(self, seconds: float) -> None:
+    def _heard(self, seconds: float, caller: Caller) -> None:
         self._metrics.audio_seconds.inc(seconds)
+        self._metrics.tenant_audio_seconds.labels(self._metrics.tenant(caller.tenant)).inc(seconds)
         logs.note(audio_s=round(seconds, 2))
 
 
@@ -158,6 +163,14 @@ class _Turn:
         self._phrases = phrases
         self._context = context
         self._metrics = metrics
+        self._first_s: float | None = None
+        self._last_s = 0.0
+        self._heard_words = False
+
+    def arrived(self) -> None:
+        """A message of the client, or the end of its stream, is there."""
+        self._last_s = time.monotonic()
+        self._first_s = self._first_s or self._last_s
 
     async def accept(self, samples: Samples) -> list[Result]:
         """The results that samples bring; an utterance that begins with them is searched with the context's phrases,
@@ -167,14 +180,22 @@ class _Turn:
 
     async def results(self, found: list[Result]) -> list[pb.StreamingRecognitionResult]:
         """The recogniser's results as messages."""
-        return [await self._final(result) if result.is_final else results.partial(result) for result in found]
+        return [await self._final(result) if result.is_final else self._partial(result) for result in found]
+
+    def _partial(self, result: Result) -> pb.StreamingRecognitionResult:
+        if result.nbest[0].text and not self._heard_words and self._first_s is not None:
+            self._heard_words = True
+            self._metrics.first_partial_seconds.observe(time.monotonic() - self._first_s)
+        return results.partial(result)
 
     async def _final(self, result: Result) -> pb.StreamingRecognitionResult:
         recognizer, graph = self.stream.engine.recognizer, self._phrases.graph
         force_score = partial(recognizer.force_score, result.encoded, graph=graph) if result.encoded else None
         used = await self._context.apply(result.nbest, result.biased, force_score)
         status = pb.ContextInfo.Status.Name(used.status)
-        self._metrics.context.labels(status).inc()
+        self._metrics.context.labels(status, used.cause).inc()
+        self._metrics.context_changes.inc(used.changed)
+        self._metrics.final_seconds.observe(time.monotonic() - self._last_s)
         logs.note(context=status, changed=used.changed)
         words = supported_words(used.nbest[0].text, self._phrases.usable)
         plain, most = result.nbest[0].text, self._request.max_alternatives

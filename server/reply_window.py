@@ -93,6 +93,7 @@ class ReplyWindow:
         self._wake = asyncio.Condition()
         self._active: defaultdict[DialogueId, set[_Work]] = defaultdict(set)
         self._tasks: set[asyncio.Task[None]] = set()
+        metrics.window_queue.set_function(lambda: len(self._waiting))
 
     def start(self) -> None:
         """Begin to take jobs."""
@@ -339,6 +340,9 @@ class ReplyWindow:
     # Bookkeeping
 
     def _enter(self, context: TurnContext, state: State, reason: str = "") -> None:
+        if context.timeline:
+            left, since = context.timeline[-1]
+            self._metrics.window_stage_seconds.labels(left.value).observe(max(0.0, self.clock() - since))
         context.enter(state, self.clock(), reason)
         self._metrics.window_states.labels(state.value).inc()
 
