@@ -158,9 +158,7 @@ def test_the_cut_of_the_audio_changes_nothing(recognizer: Recognizer, speech: Sa
 
 @torch.inference_mode()
 @pytest.mark.parametrize(("beam", "part"), itertools.product([1, 3, 6], range(3)))
-def test_the_search_is_as_good_as_torchaudios(
-    model: EmformerTransducer, speech: Samples, beam: int, part: int
-) -> None:
+def test_the_search_is_as_good_as_torchaudios(model: EmformerTransducer, speech: Samples, beam: int, part: int) -> None:
     encoded = stream_encode(model, stream_features(model, speech[16_000 * part : 16_000 * (part + 1)]))
     search = BeamSearch(model, beam)
     ours = search.nbest(search.step(encoded, search.start(1)), 0)[0]
