@@ -25,15 +25,14 @@ def band_starts(
         width: token positions kept; `ahead` of them lie before the token that CTC has reached.
     """
     starts = torch.zeros(ctc.shape[:2], dtype=torch.int64)
+    device, ctc, targets = ctc.device, ctc.detach().float().cpu(), targets.cpu()  # at once: each copy waits for a GPU
     for i, (t, u) in enumerate(zip(frames.tolist(), counts.tolist(), strict=True)):
-        path, _ = torchaudio.functional.forced_align(
-            ctc[i : i + 1, :t].detach().float().cpu(), targets[i : i + 1, :u].cpu(), blank=blank
-        )
+        path, _ = torchaudio.functional.forced_align(ctc[i : i + 1, :t], targets[i : i + 1, :u], blank=blank)
         before = torch.nn.functional.pad(path[0, :-1], (1, 0), value=blank)
         reached = ((path[0] != blank) & (path[0] != before)).cumsum(0)
         starts[i, :t] = (reached + ahead + 1 - width).clamp(0, max(0, u + 1 - width))
         starts[i, t:] = starts[i, t - 1]
-    return starts.to(ctc.device)
+    return starts.to(device)
 
 
 def banded_rnnt_loss(
