@@ -107,6 +107,12 @@ class DialogueKeys:
         with self._lock:
             self._cache.pop(dialogue, None)
 
+    def forget_tenant(self, tenant: str) -> None:
+        """Drop a tenant's keys from memory."""
+        with self._lock:
+            for dialogue in [known for known in self._cache if known.tenant == tenant]:
+                del self._cache[dialogue]
+
     def forget_all(self) -> None:
         """Drop all keys from memory."""
         with self._lock:

@@ -16,10 +16,18 @@ from context_store.errors import (
     StoreUnavailableError,
     TamperedError,
 )
-from context_store.names import check_events, check_turn, embedding_item, partition_key, payload_sort_key
+from context_store.names import (
+    KEY_SORT_KEY,
+    check_events,
+    check_name,
+    check_turn,
+    embedding_item,
+    partition_key,
+    payload_sort_key,
+)
 from context_store.payloads import Payloads, Place, StaleKeyError
-from context_store.table_access import TableAccess
-from context_store.tables import check_tables
+from context_store.table_access import TableAccess, chunks
+from context_store.tables import check_tables, point_in_time_recovery
 from context_store.turns import EventRecord, TurnRecord, Turns
 from context_store.types import (
     Body,
@@ -39,6 +47,7 @@ from context_store.wrapping import WrappingKey
 
 _EMBEDDING = "embedding"
 _ATTEMPTS = 3
+_ERASED_AT_ONCE = 100
 
 
 class ContextStore:
@@ -176,6 +185,38 @@ class ContextStore:
         partition_key(dialogue)
         destroyed = int(self._keys.destroy(dialogue))
         return destroyed + self._turns.delete_all(dialogue) + self._payloads.delete_all(dialogue)
+
+    def delete_tenant(self, tenant: str, report: Callable[[str, int], None] = lambda table, items: None) -> int:
+        """Destroy all of a tenant's dialogue keys, then delete all its items; returns how many items went.
+
+        Reads both tables from end to end. What is written meanwhile may stay: take the tenant's access first, and call
+        again until it returns 0. report: is told after each batch how many items of which table went.
+        """
+        prefix = f"{check_name('tenant', tenant)}#"
+        events, payloads = self._config.events_table, self._config.payload_table
+        self._keys.forget_all()
+        found = list(self._access.scan_keys(events, "turn", prefix))
+        keys = [key for key in found if key["turn"]["S"] == KEY_SORT_KEY]
+        rest = [key for key in found if key["turn"]["S"] != KEY_SORT_KEY]
+        deleted = 0
+        for table, items in (
+            (events, keys),
+            (events, rest),
+            (payloads, self._access.scan_keys(payloads, "item", prefix)),
+        ):
+            for batch in chunks(items, _ERASED_AT_ONCE):
+                self._access.batch_delete(table, batch)
+                deleted += len(batch)
+                report(table, len(batch))
+        return deleted
+
+    def forget_tenant(self, tenant: str) -> None:
+        """Drop a tenant's unwrapped keys from memory."""
+        self._keys.forget_tenant(tenant)
+
+    def keys_backed_up(self) -> bool | None:
+        """Is point-in-time recovery on for the table that holds the dialogues' keys? None: it does not say."""
+        return point_in_time_recovery(self._access, self._config.events_table)
 
     def check(self) -> None:
         """Raise StoreConfigError or StoreUnavailableError unless both tables answer and are ACTIVE."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import boto3
@@ -106,10 +107,27 @@ class TableAccess:
                 return
             arguments["ExclusiveStartKey"] = answer["LastEvaluatedKey"]
 
+    def scan_keys(self, table: str, sort_key: str, prefix: str) -> Iterator[Item]:
+        """Primary keys of all items whose partition key begins with ``prefix``; reads the whole table."""
+        arguments: dict[str, Any] = {
+            "TableName": table,
+            "FilterExpression": "begins_with(#d, :p)",
+            "ProjectionExpression": "#d, #s",
+            "ExpressionAttributeNames": {"#d": "dialogue", "#s": sort_key},
+            "ExpressionAttributeValues": {":p": {"S": prefix}},
+            "ConsistentRead": True,
+        }
+        while True:
+            answer = self._call(self.client.scan, **arguments)
+            yield from answer["Items"]
+            if "LastEvaluatedKey" not in answer:
+                return
+            arguments["ExclusiveStartKey"] = answer["LastEvaluatedKey"]
+
     def batch_get(self, table: str, keys: Sequence[Item]) -> list[Item]:
         """The items of those keys that exist, read consistently, in any order. Raises ThrottledError."""
         items: list[Item] = []
-        for chunk in _chunks(keys, _BATCH_GET):
+        for chunk in chunks(keys, _BATCH_GET):
             left: Any = {table: {"Keys": chunk, "ConsistentRead": True}}
             for pause in self._pauses():
                 answer = self._call(self.client.batch_get_item, RequestItems=left)
@@ -124,7 +142,7 @@ class TableAccess:
 
     def batch_delete(self, table: str, keys: Sequence[Item]) -> None:
         """Delete the items of those keys. Raises ThrottledError."""
-        for chunk in _chunks(keys, _BATCH_WRITE):
+        for chunk in chunks(keys, _BATCH_WRITE):
             left: Any = {table: [{"DeleteRequest": {"Key": key}} for key in chunk]}
             for pause in self._pauses():
                 left = self._call(self.client.batch_write_item, RequestItems=left).get("UnprocessedItems")
@@ -162,7 +180,8 @@ def _expressions(names: Mapping[str, str], values: Item) -> dict[str, Any]:
     return expressions
 
 
-def _chunks(keys: Iterable[Item], size: int) -> Iterator[list[Item]]:
-    listed = list(keys)
-    for start in range(0, len(listed), size):
-        yield listed[start : start + size]
+def chunks(keys: Iterable[Item], size: int) -> Iterator[list[Item]]:
+    """The keys in lists of at most so many."""
+    left = iter(keys)
+    while chunk := list(islice(left, size)):
+        yield chunk

@@ -53,6 +53,15 @@ def check_tables(access: TableAccess, config: StoreConfig) -> None:
         raise unavailable("DynamoDB", error) from None
 
 
+def point_in_time_recovery(access: TableAccess, table: str) -> bool | None:
+    """Is it on for a table? None where the endpoint, or what we may do there, does not tell."""
+    try:
+        description = access.client.describe_continuous_backups(TableName=table)["ContinuousBackupsDescription"]
+    except (BotoCoreError, ClientError):
+        return None
+    return description.get("PointInTimeRecoveryDescription", {}).get("PointInTimeRecoveryStatus") == "ENABLED"
+
+
 def _schemas(config: StoreConfig) -> list[tuple[str, str]]:
     if config.events_table == config.payload_table:
         raise StoreConfigError("events_table and payload_table have the same name; give two names")

@@ -37,11 +37,18 @@ class Access:
     """Tells who calls. keys_file: None for a server without keys, where every caller is the default tenant.
 
     The file is looked at again at most once a second; when it became unusable, the keys known before stay.
-    clock: seconds of any clock that does not jump. Raises ConfigError when the file cannot be used at the start.
+    gone: is told each tenant whose last key went. clock: seconds of any clock that does not jump.
+    Raises ConfigError when the file cannot be used at the start.
     """
 
-    def __init__(self, keys_file: Path | None, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        keys_file: Path | None,
+        gone: Callable[[str], None] = lambda tenant: None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._file = keys_file
+        self._gone = gone
         self._clock = clock
         self._tenants = {} if keys_file is None else read_keys(keys_file)
         self._seen = _stamp(keys_file)
@@ -71,7 +78,9 @@ class Access:
             return
         self._seen = seen
         try:
-            self._tenants = read_keys(file)
+            before, self._tenants = self._tenants, read_keys(file)
+            for tenant in {*before.values()} - {*self._tenants.values()}:
+                self._gone(tenant)
             logs.event("keys_reloaded", keys=len(self._tenants))
         except ConfigError as error:
             logs.failure("keys_not_reloaded", error)

@@ -16,6 +16,11 @@ from context_store.local_server import local_server
 from server.config import ConfigError, Settings
 from server.lifecycle import PortError, Server, load_parts, store_config, wrapping_key
 
+_KEYS_BACKED_UP = (
+    "point-in-time recovery is on for {}, which holds the dialogues' keys: what is erased can be brought back from it; "
+    "switch it off there"
+)
+
 Say = Callable[[str], None]
 
 
@@ -40,6 +45,8 @@ def open_store(settings: Settings, say: Say) -> Iterator[ContextStore]:
                 say(f"store: {config.endpoint_url or 'AWS'}, {config.region}")
             store = ContextStore(config, wrapping_key(settings.store))
             store.check()
+            if store.keys_backed_up():
+                say(f"warning: {_KEYS_BACKED_UP.format(config.events_table)}")
         except StoreError as error:
             raise HostError(f"the context store cannot be used: {error}") from None
         try:

@@ -116,7 +116,7 @@ class Server:
         self.settings = settings
         self.metrics = Metrics(settings.metrics_tenants)
         self.draining = False
-        self.access = Access(settings.access.keys_file)
+        self.access = Access(settings.access.keys_file, lambda tenant: self.window.forget_tenant(tenant))
         self._credentials = server_credentials(settings.tls) if settings.tls.certificate else None
         limits, context = settings.limits, settings.context
         self.engine = Engine(

@@ -193,6 +193,14 @@ class ReplyWindow:
         finally:
             self._disown(dialogue)  # what began meanwhile may have read what is now gone
 
+    def forget_tenant(self, tenant: str) -> None:
+        """Forget all of a tenant's dialogues, here and nowhere else; jobs under way leave no trace."""
+        known = {*self._waiting, *self._active, *(context.dialogue for context in self.cache)}
+        for dialogue in known:
+            if dialogue.tenant == tenant:
+                self._disown(dialogue)
+        self._store.store.forget_tenant(tenant)
+
     def _disown(self, dialogue: DialogueId) -> list[_Work]:
         """Forgets a dialogue; what is under way for it leaves no trace any more."""
         self._waiting.pop(dialogue, None)

@@ -151,6 +151,31 @@ def test_what_was_stored_without_keys_is_the_default_tenants(workshop: Any, dial
     store.close()
 
 
+def test_a_tenant_that_lost_its_keys_is_forgotten(workshop: Any, dialogue: str, keys: Any, pcm: bytes) -> None:
+    """Its contexts leave memory, and a job under way leaves no trace; other tenants' stay."""
+    file, made = keys
+    replica = workshop.start(access__keys_file=str(file))
+    acme, umbra = (replica.with_key(made[tenant]) for tenant in ("acme", "umbra"))
+    for caller in (acme, umbra):
+        caller.ask(dialogue, "1", "meg bauer")
+        caller.wait_for("READY", dialogue)
+    replica.encoder.go_on.clear()
+    acme.ask(dialogue, "2", "dave")
+    acme.wait_for("ENCODING", dialogue, "2")
+    file.write_text("".join(line for line in file.read_text().splitlines(keepends=True) if "umbra" in line))
+    replica.server.access._checked_s -= 60
+    assert umbra.finals(pcm, dialogue_id=dialogue, turn_id="2")[-1].context.status == recognizer_pb2.ContextInfo.APPLIED
+    assert {context.dialogue.tenant for context in replica.server.window.cache} == {"umbra"}
+    replica.encoder.go_on.set()
+    replica.run(replica.server.drain())
+    assert {context.dialogue.tenant for context in replica.server.window.cache} == {"umbra"}
+    store = ContextStore(workshop.config, workshop.key, clock=replica.clock)
+    assert store.get_embedding(DialogueId("acme", dialogue), "2", "echo-1") is None
+    assert store.delete_tenant("acme") > 0
+    assert not store.dialogue_status(DialogueId("acme", dialogue)).turns
+    store.close()
+
+
 # TLS
 
 

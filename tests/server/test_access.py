@@ -42,7 +42,8 @@ def test_a_key_leads_to_its_tenant_and_the_file_is_reloaded(tmp_path: Path) -> N
     file, clock = tmp_path / "keys", Clock()
     (acme, acme_line), (umbra, umbra_line) = make_key("acme"), make_key("umbra-2")
     write(file, "# our customers", "", f"{acme_line}  # until spring")
-    access = Access(file, clock)
+    gone: list[str] = []
+    access = Access(file, gone.append, clock)
     assert access.caller(bearer(acme)) == Caller("acme")
     with pytest.raises(UnauthenticatedError, match="not known"):
         access.caller(bearer(umbra))
@@ -53,6 +54,7 @@ def test_a_key_leads_to_its_tenant_and_the_file_is_reloaded(tmp_path: Path) -> N
     clock.now += 2
     with pytest.raises(UnauthenticatedError):
         access.caller(bearer(acme))
+    assert gone == ["acme"]
     write(file, "nonsense")
     clock.now += 2
     assert access.caller(bearer(umbra)) == Caller("umbra-2")
