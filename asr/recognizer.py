@@ -176,6 +176,15 @@ class Recognizer:
         state = self.search.step(torch.stack([*encoded, *silent]), stack_states(beams), led)
         return unstack_states(state)[: len(rows)]
 
+    def token_chances(self, encoded: Tensor, beam: BeamState) -> Tensor:
+        """(T,) probability that a token follows a stream's leading hypothesis in each of (T, J) frames, not the blank.
+
+        Says something about the frames after the hypothesis's last token.
+        """
+        rank = beam.acoustic if beam.followed is None else beam.acoustic + beam.followed.total()
+        leading = beam.predicted[0, int(rank[0].argmax())]
+        return 1 - self.model.join(encoded, leading).softmax(-1)[:, self.model.blank]
+
     @torch.inference_mode()
     def with_context(self, result: Result, graph: PhraseGraph | None, nbest: int = 8) -> Result:
         """A final result as a stream with `set_context(graph)` would have given it: `biased` is added."""

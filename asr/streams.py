@@ -61,6 +61,7 @@ class Progress:
 
     encoder: the model's state. rows: the search that decides, then the one led by the context's phrases, if any.
     encoded: this utterance's frames so far. start, frames: encoded frames before this utterance, and with it.
+    doubted: the last of this utterance's frames in which a token was likelier than the endpoint's rule takes for none.
     """
 
     encoder: Any
@@ -68,6 +69,7 @@ class Progress:
     encoded: tuple[Tensor, ...] = ()
     start: int = 0
     frames: int = 0
+    doubted: int | None = None
     finals: int = 0
     shown: str = ""
     done: bool = False
@@ -131,7 +133,7 @@ class Stream:
     def _begun(self, progress: Progress) -> Progress:
         """A new utterance."""
         rows = tuple(Row(self._recognizer.search.start(1), graph) for graph in self._graphs)
-        return replace(progress, rows=rows, encoded=(), start=progress.frames, shown="")
+        return replace(progress, rows=rows, encoded=(), start=progress.frames, doubted=None, shown="")
 
     # Audio in
 
@@ -199,20 +201,34 @@ class Stream:
             encoded=(*old.encoded, chunk.encoded),
             frames=old.frames + len(chunk.encoded),
         )
-        frame_s, options = self._recognizer.model.frame_s, self.options
+        options = self.options
         readings = self._recognizer.search.nbest(progress.rows[0].beam, 0)
-        frames = readings[0].frames
-        heard_s = (progress.frames - progress.start) * frame_s
-        last_s = frames[-1] * frame_s if frames else None
-        if options.endpointing and options.endpoint.unspoken(heard_s, last_s):
-            return self._begun(progress), []
-        if options.endpointing and options.endpoint.ended(heard_s, last_s):
-            final = self._final(progress, progress.frames * frame_s)
-            counted = replace(progress, finals=progress.finals + 1, done=options.single_utterance)
-            return self._begun(counted), [final]
+        if options.endpointing:
+            progress = replace(progress, doubted=self._doubted(progress, chunk))
+            heard_s, *sounds_s = self._sounds(progress, readings[0])
+            if options.endpoint.unspoken(heard_s, sounds_s[0]):
+                return self._begun(progress), []
+            if options.endpoint.ended(heard_s, *sounds_s):
+                final = self._final(progress, progress.frames * self._recognizer.model.frame_s)
+                counted = replace(progress, finals=progress.finals + 1, done=options.single_utterance)
+                return self._begun(counted), [final]
         if options.interim_results:
             return self._partial(progress, readings)
         return progress, []
+
+    def _doubted(self, progress: Progress, chunk: Chunk) -> int | None:
+        """`Progress.doubted` with a new chunk, by what may follow the hypothesis that leads after it."""
+        chances = self._recognizer.token_chances(chunk.encoded, chunk.beams[0])
+        doubtful = (chances > self.options.endpoint.doubt).nonzero()
+        first = progress.frames - progress.start - len(chunk.encoded)
+        return first + int(doubtful[-1]) if len(doubtful) else progress.doubted
+
+    def _sounds(self, progress: Progress, best: Reading) -> tuple[float, float | None, float | None]:
+        """Seconds since the utterance's start: now, its last token, its last frame in doubt."""
+        frame_s = self._recognizer.model.frame_s
+        last_s = best.frames[-1] * frame_s if best.frames else None
+        doubted_s = None if progress.doubted is None else progress.doubted * frame_s
+        return (progress.frames - progress.start) * frame_s, last_s, doubted_s
 
     def commit(self, progress: Progress) -> None:
         """The ready chunk is done with."""

@@ -1,0 +1,77 @@
+"""The end of an utterance: when the rule ends it, and what the recogniser tells the rule."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from asr.audio import Samples
+from asr.endpoint import EndpointRule
+from asr.recognizer import Recognizer, StreamOptions
+
+times = st.floats(0, 20, allow_nan=False)
+
+
+@given(heard=times, token=times, doubted=st.none() | times, silence=st.floats(0.1, 3), wait=st.floats(0.1, 3))
+def test_ends_after_a_sure_silence_or_a_long_wait(
+    heard: float, token: float, doubted: float | None, silence: float, wait: float
+) -> None:
+    rule = EndpointRule(silence_s=silence, wait_s=wait, longest_s=30)
+    ended = rule.ended(heard, token, doubted)
+    if heard - token < silence:
+        assert not ended
+    elif heard - token >= max(silence, wait):
+        assert ended
+    else:  # between the two, what was in doubt decides
+        assert ended == (doubted is None or heard - doubted >= silence)
+    assert rule.ended(heard + 0.5, token, doubted) >= ended  # what has ended does not begin again
+
+
+@given(heard=times, doubted=st.none() | times)
+def test_nothing_ends_before_a_token_but_by_its_length(heard: float, doubted: float | None) -> None:
+    rule = EndpointRule(longest_s=10, start_s=4)
+    assert rule.ended(heard, None, doubted) == (heard >= 10)
+    assert rule.unspoken(heard, None) == (heard >= 4) and not rule.unspoken(heard, 0.1)
+
+
+def first_endpoint(recognizer: Recognizer, samples: Samples, rule: EndpointRule) -> float | None:
+    stream = recognizer.open(StreamOptions(endpoint=rule))
+    for part in np.split(samples, 20):
+        for result in stream.accept(part):
+            return result.endpoint_s
+    return None
+
+
+@pytest.fixture
+def long_speech(speech: Samples) -> Samples:
+    return np.concatenate([speech, np.zeros(32_000, np.float32)])
+
+
+def test_doubt_only_ever_delays_the_end(tiny_recognizer: Recognizer, long_speech: Samples) -> None:
+    """A rule that doubts more never ends an utterance earlier; one that never doubts hears tokens alone."""
+    ends = []
+    for doubt in (1.0, 0.5, 0.1, 0.0):
+        rule = EndpointRule(silence_s=0.3, doubt=doubt, wait_s=1.0, longest_s=4.5)
+        end = first_endpoint(tiny_recognizer, long_speech, rule)
+        ends.append(9.0 if end is None else end)
+    assert ends == sorted(ends)
+    # doubt 0 doubts every frame: the end is that of the long wait alone
+    waiting = EndpointRule(silence_s=1.0, doubt=1.0, wait_s=1.0, longest_s=4.5)
+    assert ends[-1] == (first_endpoint(tiny_recognizer, long_speech, waiting) or 9.0)
+    assert ends[0] < ends[-1]
+
+
+@torch.inference_mode()
+def test_chances_are_those_after_the_leading_hypothesis(tiny_recognizer: Recognizer, speech: Samples) -> None:
+    model, search = tiny_recognizer.model, tiny_recognizer.search
+    result = tiny_recognizer.recognize(speech)
+    assert result.encoded is not None
+    encoded = result.encoded.frames
+    state = search.step(encoded[None], search.start(1))
+    best = search.nbest(state, 0)[0]
+    predicted, predictor = model.start(1)
+    for token in best.tokens:
+        predicted, predictor = model.predict(torch.tensor([token]), predictor)
+    blank = model.join(encoded, predicted).log_softmax(-1)[:, model.blank]
+    torch.testing.assert_close(tiny_recognizer.token_chances(encoded, state), 1 - blank.exp())
