@@ -6,7 +6,7 @@ import hashlib
 import json
 import logging
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -21,6 +21,7 @@ from safetensors.torch import load_file, save_file
 from asr.context.encoder import ContextEncoder, save_model
 from asr.context.model import ContextModel, ContextModelConfig
 from asr.context.rescorer import ListScorer, read_tables
+from asr.context.types import Context
 from asr.recognizer import Recognizer
 from asr.search import ngram as language_model
 from asr.tokens import Tokenizer
@@ -38,6 +39,7 @@ from asr.training.context_data import (
 from asr.training.context_fit import Example, choose, example, fit, fit_margin
 from asr.training.context_lists import ContextList, Tools, conditions_of, make_lists, share_out
 from asr.training.context_names import Call, ContactLists, name_lists, read_calls, read_contacts
+from asr.training.context_people import read_people
 from asr.training.context_pretrain import evaluate, pretrain
 from asr.training.context_report import as_json, as_markdown, report
 from asr.training.context_tables import count_tables
@@ -142,13 +144,12 @@ def _example(item: ContextList, tools: Tools, *, exact: bool) -> Example:
 
 
 def lists(
-    rows: list[FollowUp], split: str, data: Path, work: Path, tools: Callable[[Path, Path], Tools], workers: int,
-    bar: Progress,
+    rows: Sequence[FollowUp], contexts: dict[str, dict[str, Context]], split: str, data: Path, work: Path,
+    tools: Callable[[Path, Path], Tools], workers: int, bar: Progress,
 ) -> list[_Both]:  # fmt: skip
     """The stage `lists`: decoded and scored lists of one split, under every condition. tools: from audio and work."""
     task = bar.add_task(f"lists {split}", total=len(rows))
     own = partial(tools, data / "followups", work / split)
-    contexts = conditions_of(rows, pools_of(rows, data))
 
     def progress(done: int, _: int) -> None:
         bar.update(task, completed=done)
@@ -206,6 +207,13 @@ def main(
     threads: Annotated[int, typer.Option(min=1, help="CPU threads of the other stages.")] = 1,
     beam: Annotated[int, typer.Option(help="Beam of the recogniser.")] = 8,
     test: Annotated[bool, typer.Option(help="Also report on the test split, once a model is final.")] = False,
+    people: Annotated[
+        list[Path] | None, typer.Option(help="Follow-ups of people's train recordings to learn from as well.")
+    ] = None,
+    people_dev: Annotated[
+        list[Path] | None, typer.Option(help="And of their dev recordings, to choose with; both: any number.")
+    ] = None,
+    most: Annotated[int, typer.Option(min=1, help="Of each file of people's follow-ups so many, drawn.")] = 200,
     limit: Annotated[int, typer.Option(help="Utterances of each split at most; 0: all.")] = 0,
 ) -> None:
     """Leaves OUT/model as it would be shipped, OUT/report.json and OUT/report.md, and prints the table."""
@@ -225,10 +233,16 @@ def main(
         tools = partial(load_tools, acoustic, beam, out)
         splits = {"train": [r for r in read_followups(data, "train") if not _heard(r)]}
         splits |= {s: read_followups(data, s) for s in (("dev", "test") if test else ("dev",))}
-        items = {
-            split: lists(rows[: limit or None], split, data, work, tools, workers, bar)
-            for split, rows in splits.items()
-        }
+        items = {}
+        for split, rows in splits.items():
+            rows = rows[: limit or None]
+            contexts = conditions_of(rows, pools_of(rows, data))
+            items[split] = lists(rows, contexts, split, data, work, tools, workers, bar)
+        for split, files in (("people train", people or []), ("people dev", people_dev or [])):
+            for file in files:
+                found = read_people(file, limit or most, noisy=split == "people train")
+                made = lists(found.rows, found.contexts, split, data, work, tools, workers, bar)
+                items.setdefault(split, []).extend(made)
         if "fit" not in chosen:
             return
         names = callers(data, partial(tools, data, work), workers, bar)

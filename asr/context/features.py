@@ -84,26 +84,32 @@ def match(text: str, embedding: ContextEmbedding) -> Match | None:
     return Match(part, (" ".join(words[:start]), " ".join(words[end:])))
 
 
+@dataclass(frozen=True)
+class _Seen:
+    """Readings, and by place what the context says of each: the phrase that it names, its weight, its likelihood."""
+
+    pool: Pool
+    matches: Sequence[Match | None]
+    weights: Sequence[float]
+    language: LanguageScores
+    embedding: ContextEmbedding
+    tables: AnswerTables
+
+
 def pool_features(
     pool: Pool, embedding: ContextEmbedding, model: ContextModel, tokenizer: Tokenizer, tables: AnswerTables
 ) -> ListInput:
     matches = [match(t, embedding) for t in pool.texts]
-    language = language_scores(pool.texts, embedding, model, tokenizer)
     weights = [embedding.index.weight(m.part) if m else 0.0 for m in matches]
-    rows = _rows(pool, matches, weights, language, embedding, tables)
-    of_list = _of_list(pool, matches, language, embedding, tables)
-    limits = _limits(pool, matches, weights, language, embedding, tables)
-    return ListInput(torch.from_numpy(rows), torch.tensor(of_list, dtype=torch.float32), torch.from_numpy(limits))
+    language = language_scores(pool.texts, embedding, model, tokenizer)
+    seen = _Seen(pool, matches, weights, language, embedding, tables)
+    of_list = torch.tensor(_of_list(seen), dtype=torch.float32)
+    return ListInput(torch.from_numpy(_rows(seen)), of_list, torch.from_numpy(_limits(seen)))
 
 
-def _rows(
-    pool: Pool,
-    matches: Sequence[Match | None],
-    weights: Sequence[float],
-    language: LanguageScores,
-    embedding: ContextEmbedding,
-    tables: AnswerTables,
-) -> NDArray[np.float32]:
+def _rows(seen: _Seen) -> NDArray[np.float32]:
+    pool, matches, language = seen.pool, seen.matches, seen.language
+    embedding, tables = seen.embedding, seen.tables
     base, acoustic, grammar = (np.array(x, np.float32) for x in (pool.base, pool.acoustic, pool.language))
     pmi, tokens = language.pmi, language.tokens
     sounds, lengths = phonetics.encode([phonetics.phones(t) for t in pool.texts])
@@ -113,7 +119,7 @@ def _rows(
     words = [t.split() for t in pool.texts]
     here = np.array([1.0 if m else 0.0 for m in matches], np.float32)
     carriers = [tables.carriers.get(m.carrier) if m else 0.0 for m in matches]
-    heavy = np.array(weights, np.float32)
+    heavy = np.array(seen.weights, np.float32)
     columns = [
         np.maximum(-30.0, base - base.max()) / 5,
         np.clip(acoustic - acoustic[0], -20, 20) / 5,
@@ -144,13 +150,9 @@ def _rows(
     return np.stack([np.asarray(c, np.float32) for c in columns], axis=1)
 
 
-def _of_list(
-    pool: Pool,
-    matches: Sequence[Match | None],
-    language: LanguageScores,
-    embedding: ContextEmbedding,
-    tables: AnswerTables,
-) -> list[float]:
+def _of_list(seen: _Seen) -> list[float]:
+    pool, matches, language = seen.pool, seen.matches, seen.language
+    embedding, tables = seen.embedding, seen.tables
     base, count = pool.base, max(1, int(language.tokens[0]))
     answers = tables.answers.get(embedding.question, {})
     likely = sum(math.exp(p.weight) for p in embedding.phrases)
@@ -188,27 +190,22 @@ def _rivals(matches: Sequence[Match | None], acoustic: Sequence[float]) -> list[
     return out
 
 
-def _limits(
-    pool: Pool,
-    matches: Sequence[Match | None],
-    weights: Sequence[float],
-    language: LanguageScores,
-    embedding: ContextEmbedding,
-    tables: AnswerTables,
-) -> NDArray[np.float32]:
+def _limits(seen: _Seen) -> NDArray[np.float32]:
     """What context may say at most for each reading, over the plain one.
 
     A reading that names no phrase, or one among words that no one says with it, and is no common answer: as much as the
     network finds it likelier for the context. A phrase, where the plain 1-best says another one and nothing that is out
     of place: as much as it is likelier meant; between two that are equally likely meant the sound decides.
     """
-    answers = tables.answers.get(embedding.question, {}) if embedding.question != "none" else {}
+    pool, matches, weights, pmi = seen.pool, seen.matches, seen.weights, seen.language.pmi
+    carriers, question = seen.tables.carriers, seen.embedding.question
+    answers = seen.tables.answers.get(question, {}) if question != "none" else {}
     said = matches[0]
-    settled = said is not None and said.part.kind in ("full", "last") and said.carrier in tables.carriers
+    settled = said is not None and said.part.kind in ("full", "last") and said.carrier in carriers
     out = np.full(len(matches), np.inf, np.float32)
     for i, m in enumerate(matches):
-        if (m is None or m.carrier not in tables.carriers) and pool.texts[i] not in answers:
-            out[i] = max(0.0, float(language.pmi[i] - language.pmi[0]))
+        if (m is None or m.carrier not in carriers) and pool.texts[i] not in answers:
+            out[i] = max(0.0, float(pmi[i] - pmi[0]))
         elif m and said and settled and m.part.phrase != said.part.phrase:
             out[i] = max(0.0, weights[i] - weights[0] - _INDIFFERENT)
     return out

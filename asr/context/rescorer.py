@@ -185,7 +185,8 @@ class Rescorer:
         kept = [i for i in order if i < len(head) or total[i] > total[0] + margin]
         ranked = [replace(readings[i], context=scores[i]) for i in kept]
         rest = [readings[i] for i in range(len(head)) if i not in scores]
-        biased = self._biased(ranked[0].text, nbest[0].text, embedding)
+        rank = 1 + sum(pool.base[i] > pool.base[first] for i in weighed)
+        biased = biased_words(ranked[0], nbest[0].text, embedding, rank)
         return Rescored((*ranked, *rest, *nbest[MAX_SCORED:]), True, biased)
 
     def _forced_readings(
@@ -219,32 +220,33 @@ class Rescorer:
             ).tolist()
         return scores
 
-    @staticmethod
-    def _biased(text: str, plain: str, embedding: ContextEmbedding) -> tuple[BiasedWord, ...]:
-        words, before = text.split(), plain.split()
-        new = {
-            j
-            for tag, _, _, start, end in SequenceMatcher(a=before, b=words, autojunk=False).get_opcodes()
-            if tag in ("replace", "insert")
-            for j in range(start, end)
-        }
-        found = match(text, embedding)
-        if found is None:
-            return tuple(BiasedWord(words[j], "", "") for j in sorted(new))
-        start = len(found.carrier[0].split())
-        end = start + len(found.part.text.split())
-        phrase = embedding.phrases[found.part.phrase]
-        return tuple(
-            BiasedWord(words[j], phrase.text, phrase.signal) if start <= j < end else BiasedWord(words[j], "", "")
-            for j in sorted(new)
-        )
-
 
 class NullContext:
     """Stands where there is no context: hands the n-best back as it is."""
 
     def rescore(self, nbest: Sequence[Hypothesis], *_: object) -> Rescored:
         return Rescored(tuple(nbest))
+
+
+def biased_words(answer: Hypothesis, plain: str, embedding: ContextEmbedding, rank: int) -> tuple[BiasedWord, ...]:
+    """The words of the answer that the plain text has not, with what brought them. rank: as in `BiasedWord`."""
+    words, before = answer.text.split(), plain.split()
+    new = {
+        j
+        for tag, _, _, start, end in SequenceMatcher(a=before, b=words, autojunk=False).get_opcodes()
+        if tag in ("replace", "insert")
+        for j in range(start, end)
+    }
+    found = match(answer.text, embedding)
+    start = len(found.carrier[0].split()) if found else 0
+    named = range(start, start + len(found.part.text.split())) if found else range(0)
+
+    def word(place: int) -> BiasedWord:
+        phrase = embedding.phrases[found.part.phrase] if found and place in named else None
+        text, signal = (phrase.text, phrase.signal) if phrase else ("", "")
+        return BiasedWord(words[place], text, signal, answer.context, rank)
+
+    return tuple(map(word, sorted(new)))
 
 
 def is_silence(text: str, acoustic: float | None) -> bool:

@@ -152,11 +152,17 @@ class ContextEmbedding:
 
 @dataclass(frozen=True)
 class BiasedWord:
-    """A word of the answer that only the context brought, and the phrase that did."""
+    """A word of the answer that only the context brought, and the phrase that did; "": no phrase, but the dialogue.
+
+    nats: what the context said for the answer, over the plain 1-best. rank: the answer's place by sound and language
+    model alone, from 1, among the readings and candidates that were weighed; 0 where nothing was weighed.
+    """
 
     word: str
     phrase: str
     signal: str
+    nats: float = 0.0
+    rank: int = 0
 
 
 @dataclass(frozen=True)

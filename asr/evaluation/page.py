@@ -9,6 +9,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from asr.context.types import BiasedWord
 from asr.errors import ManifestError
 from asr.evaluation.plots import Bar, Dot, bars, dots
 from asr.evaluation.report import endpoint_line, percent
@@ -222,10 +223,22 @@ def _change(change: Change, sound: str) -> str:
         + f'<div class="sound" data-sound="{sound}"></div><dl>'
         f"<dt>said</dt><dd>{escape(reference)}</dd>"
         f"<dt>none</dt><dd>{_difference(reference, plain)}</dd>"
-        f"<dt>{condition}</dt><dd>{_difference(reference, heard[change.condition].nbest[0])}</dd></dl>"
+        f"<dt>{condition}</dt><dd>{_difference(reference, heard[change.condition].nbest[0])}</dd>"
+        f"{_brought(heard[change.condition].biased_words)}</dl>"
         f"<details><summary>n-best and the dialogue's own context</summary><ol>{nbest}</ol>{context}</details>"
         "</article>"
     )
+
+
+def _brought(words: Sequence[BiasedWord]) -> str:
+    """What brought each word that the plain 1-best has not, by how much, and where it stood before."""
+    if not words:
+        return ""
+    by = "; ".join(
+        f"<b>{escape(b.word)}</b> by {escape(f'{b.phrase} ({b.signal})') if b.phrase else 'what was said before'}"
+        for b in words
+    )
+    return f"<dt>because</dt><dd>{by}; +{words[0].nats:.1f} nats, without context number {words[0].rank}</dd>"
 
 
 def _difference(reference: str, heard: str) -> str:

@@ -11,7 +11,7 @@ from typing import Protocol
 from asr.audio import Samples, read_container
 from asr.context.phrases import candidates_of, graph_phrases
 from asr.context.rescorer import ForceScore, NullContext
-from asr.context.types import Context, ContextEmbedding, Rescored
+from asr.context.types import BiasedWord, Context, ContextEmbedding, Rescored
 from asr.errors import AudioError, ManifestError
 from asr.evaluation.conditions import context_for, need_context
 from asr.evaluation.endpoint import Ending, find_ending
@@ -43,13 +43,14 @@ class Heard:
     """What was recognised under one condition.
 
     nbest: texts, best first. status: the name that the server's ContextInfo would have. encode_ms, rescore_ms: wall
-    time; None where that did not run.
+    time; None where that did not run. biased_words: the words that context brought, and by what.
     """
 
     nbest: tuple[str, ...]
     status: str
     encode_ms: float | None = None
     rescore_ms: float | None = None
+    biased_words: tuple[BiasedWord, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -156,4 +157,4 @@ def _hear(
         return Heard(as_it_is, "FAILED")  # as in the server: a context that fails costs no result
     done = time.perf_counter()
     texts = tuple(h.text for h in rescored.nbest)[:nbest]
-    return Heard(texts, "APPLIED", 1000 * (encoded - started), 1000 * (done - searched))
+    return Heard(texts, "APPLIED", 1000 * (encoded - started), 1000 * (done - searched), rescored.biased_words)

@@ -58,7 +58,8 @@ class Sample:
 
 @dataclass(frozen=True)
 class FollowUp:
-    """One line of a follow-up manifest."""
+    """One line of a follow-up manifest. member: of the shard; "": it is a recording. noise_db: signal-to-noise ratio
+    that noise is added for before anyone listens; None: none."""
 
     id: str
     set: str
@@ -68,6 +69,7 @@ class FollowUp:
     shard: str
     member: str
     seconds: float
+    noise_db: float | None = None
 
 
 def read_followups(data: Path, split: str) -> list[FollowUp]:

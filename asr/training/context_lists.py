@@ -6,10 +6,8 @@ goes on where it stopped and a new rescorer costs no decoding. Utterances are sh
 
 from __future__ import annotations
 
-import io
 import json
 import random
-import tarfile
 from collections.abc import Callable, Iterator, Sequence, Set
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field
@@ -19,9 +17,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-import soundfile
 import torch
 
+from asr.audio import Samples, read_container
 from asr.context.candidates import AnswerTables, candidates, expand
 from asr.context.encoder import ContextEncoder
 from asr.context.phrases import candidates_of, graph_phrases
@@ -29,6 +27,8 @@ from asr.context.rescorer import MAX_CANDIDATES, MAX_EXPANDED
 from asr.context.types import Context, ContextEmbedding
 from asr.hypothesis import Encoded, Hypothesis, Result
 from asr.recognizer import Recognizer
+from asr.recordings import AudioPlace, AudioReader
+from asr.training.augment import coloured_noise
 from asr.training.context_data import FollowUp, SoundAlikes, anti, confusable, irrelevant
 
 Job = TypeVar("Job")
@@ -61,7 +61,7 @@ class ContextList:
 
 @dataclass(frozen=True)
 class Tools:
-    """What makes lists. audio: folder of the manifest's shards; work: where what was decoded is kept."""
+    """What makes lists. audio: folder that shards are named from; work: where what was decoded is kept."""
 
     recognizer: Recognizer
     encoder: ContextEncoder
@@ -80,14 +80,16 @@ class Known:
     scores: dict[str, Score] = field(default_factory=dict)
 
 
-def read_samples(row: FollowUp, folder: Path) -> tuple[np.ndarray, int]:
-    """(n,) float32 and its rate."""
-    with tarfile.open(folder / row.shard) as tar:
-        member = tar.extractfile(row.member)
-        if member is None:
-            raise FileNotFoundError(f"{row.shard} has no member {row.member}")
-        samples, rate = soundfile.read(io.BytesIO(member.read()), dtype="float32")
-    return samples, rate
+def read_samples(row: FollowUp, folder: Path) -> tuple[Samples, int]:
+    """(n,) float32, with the row's noise, the same whenever it is read; and its rate."""
+    with AudioReader() as audio:
+        samples, rate = read_container(audio.read(AudioPlace(folder / row.shard, row.member or None)))
+    if row.noise_db is None:
+        return samples, rate
+    rng = np.random.default_rng(list(row.id.encode()))
+    noise = coloured_noise(len(samples), rng.uniform(0, 2), rng)
+    power = float(np.sqrt(np.mean(np.square(samples))))
+    return (samples + noise * power * 10 ** (-row.noise_db / 20)).astype(np.float32), rate
 
 
 def lists_of(

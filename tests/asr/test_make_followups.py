@@ -41,6 +41,23 @@ def test_what_was_said_stands_among_sound_alikes_and_others(text: str, seed: int
         assert {e["signal"] for e in made["context"]["entities"] if e["text"] == "Bauer"} == {"contacts"}
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_a_longer_utterance_is_an_item_among_what_others_said(seed: int) -> None:
+    text = "erase x a g"
+    items = SoundAlikes([text, "erase x a j", "june third nineteen nine", "that's my first code", "rub out b b"])
+    made = context_of(text, LEXICON, (4,), random.Random(seed), items)
+    assert made is not None
+    assert (made["set"], made["target"]) == ("listed", text)
+    entries = [e["text"] for e in made["context"]["entities"]]
+    assert len(set(entries)) == len(entries) == 4
+    assert {"Erase X A G", "Erase X A J"} <= set(entries)
+    assert {e.lower() for e in entries} <= set(items.texts)
+    assert "'S" not in str(made)
+    answer = context_of("bauer", LEXICON, (4,), random.Random(seed), items)
+    assert answer is not None
+    assert answer["set"] == "answer"
+
+
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
     for file, rows in {
@@ -81,6 +98,8 @@ def test_the_manifest_is_one_that_evaluate_wer_reads(data: Path, tmp_path: Path)
     assert utterances[0].audio.path.resolve() == speech / "a.wav"
     assert utterances[1].audio.member == "b"
     assert made.read_text() == run("again.jsonl").read_text()
+    arguments.append("--lists")
+    assert [u.set for u in read_manifest(run("lists.jsonl"))[0]] == ["answer", "listed", "listed"]
 
 
 def test_bad_lines_are_reported(data: Path, tmp_path: Path) -> None:

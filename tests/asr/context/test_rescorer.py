@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from asr.context import BiasedWord, Context, ContextEncoder, Entry, NullContext, Rescorer, Turn
+from asr.context import Context, ContextEncoder, Entry, NullContext, Rescorer, Turn
 from asr.context.candidates import AnswerTables, candidates
 from asr.context.index import PhraseIndex, parts_of
 from asr.context.rescorer import ForceScore, ListScorer, pseudo_acoustic
@@ -46,8 +46,26 @@ def test_power_becomes_bauer(encoder: ContextEncoder, rescorer: Rescorer, sounds
     assert rescored.nbest[0].text == "bauer"
     assert rescored.nbest[0].from_context
     assert rescored.changed
-    assert rescored.biased_words == (BiasedWord("bauer", "meg bauer", "contacts"),)
+    (word,) = rescored.biased_words
+    assert (word.word, word.phrase, word.signal) == ("bauer", "meg bauer", "contacts")
+    assert word.nats == rescored.nbest[0].context > 0
+    assert word.rank == 1  # to these ears; the search had not found it
     assert {h.text for h in rescored.nbest if not h.from_context} == {"power", "powder", "our"}
+
+
+def test_a_biased_word_tells_where_its_reading_stood_without_context(
+    encoder: ContextEncoder, rescorer: Rescorer, sounds_like: SoundsLike
+) -> None:
+    heard = (Hypothesis("power", -1.0), Hypothesis("jones", -3.0))
+    scores = {"power": -1.0, "jones": -3.0}
+
+    def forced(texts: Sequence[str]) -> list[Hypothesis]:
+        return [Hypothesis(t, scores.get(t, -50.0)) for t in texts]
+
+    rescored = rescorer.rescore(heard, encoder.encode(MEG), forced)
+    assert [(b.word, b.phrase, b.rank) for b in rescored.biased_words] == [("jones", "meg jones", 2)]
+    first, second = rescored.nbest[0], next(h for h in rescored.nbest if h.text == "power")
+    assert rescored.biased_words[0].nats >= second.acoustic - first.acoustic
 
 
 def test_the_plain_answer_stands_where_nothing_in_the_context_sounds_like_it(

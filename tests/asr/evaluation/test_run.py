@@ -113,6 +113,11 @@ def test_the_json_of_the_contract(outcomes: list[Outcome]) -> None:
     assert set(first["hyp"]) == set(first["nbest"]) == set(CONDITIONS)
     assert all(first["nbest"][c][0] == first["hyp"][c] for c in CONDITIONS)
     assert (first["context_status"], last["context_status"]) == ("APPLIED", "NOT_FOUND")
+    assert {u["id"] for u in value["utterances"] if "relevant" in u["biased_words"]} == {
+        c.outcome.utterance.id for c in changes(outcomes, CONDITIONS) if c.condition == "relevant"
+    }
+    brought = first["biased_words"]["relevant"]
+    assert all(b["signal"] == "contacts" and b["nats"] > 0 and b["rank"] >= 1 for b in brought) and brought
 
 
 def test_the_same_seed_gives_the_same_run(
@@ -159,6 +164,7 @@ def test_the_page_stands_alone_and_holds_what_changed(outcomes: list[Outcome]) -
     assert not re.search(r"""(?:src|href)=["'](?!data:)|@import|url\(""", text)
     assert "Who &lt;b&gt;is&lt;/b&gt; it?" in text and "Who <b>" not in text
     assert "<!--" not in text
+    assert text.count("<dt>because</dt>") == len(found)
 
 
 def test_worse_changes_come_first(outcomes: list[Outcome]) -> None:
