@@ -1,0 +1,418 @@
+"""What breaks around the server breaks nothing in it: recognition goes on, plain where it must; no event is lost."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any
+
+import boto3
+import grpc
+import pytest
+
+from carryover.v1 import recognizer_pb2 as pb
+from context_store import ContextStore, DialogueId, kms_wrapping_key, local_wrapping_key
+from context_store.aws import client_options
+from context_store.fault_proxy import Fault, FaultProxy, fault_proxy, no_faults, random_faults
+from server.errors import RETRY_KEY
+
+UNAVAILABLE = grpc.StatusCode.UNAVAILABLE
+
+
+@pytest.fixture
+def proxy(tables: Any) -> Iterator[FaultProxy]:
+    """Between a replica and the tables."""
+    with fault_proxy(tables.endpoint_url) as running:
+        yield running
+
+
+@pytest.fixture
+def replica(workshop: Any, proxy: FaultProxy) -> Any:
+    """A replica whose store is behind the proxy."""
+    return workshop.start(config=through(workshop, proxy))
+
+
+def through(workshop: Any, proxy: FaultProxy) -> Any:
+    return replace(workshop.config, endpoint_url=proxy.url, read_timeout_s=2.0)
+
+
+def always(fault: Fault, *operations: str) -> Callable[[str], Fault | None]:
+    """A fault of every call, or of every one of some operations."""
+    return lambda operation: fault if not operations or operation in operations else None
+
+
+def said(finals: list[pb.StreamingRecognitionResult]) -> list[pb.SpeechRecognitionAlternative]:
+    return [final.alternatives[0] for final in finals]
+
+
+@pytest.mark.parametrize("fault", [Fault.THROTTLED, Fault.ERROR, Fault.UNREACHABLE, Fault.LOST])
+def test_a_store_that_fails(replica: Any, proxy: FaultProxy, dialogue: str, pcm: bytes, fault: Fault) -> None:
+    plain = said(replica.finals(pcm))
+    proxy.plan = always(fault)
+    with pytest.raises(grpc.RpcError) as caught:
+        replica.ask(dialogue, "1")
+    assert caught.value.code() == UNAVAILABLE
+    assert dict(caught.value.trailing_metadata())[RETRY_KEY] == "1000"
+    answer = replica.finals(pcm, dialogue_id=dialogue, turn_id="2")
+    assert said(answer) == plain
+    assert answer[-1].context.status == pb.ContextInfo.FAILED
+    proxy.plan = no_faults
+    replica.ask(dialogue, "1")  # the same events again, whatever arrived of the first attempt
+    replica.wait_for("READY", dialogue)
+    assert replica.finals(pcm, dialogue_id=dialogue, turn_id="2")[-1].context.status == pb.ContextInfo.APPLIED
+
+
+def test_recognition_never_waits_for_the_store(replica: Any, proxy: FaultProxy, dialogue: str, pcm: bytes) -> None:
+    plain, go_on = said(replica.finals(pcm)), threading.Event()
+
+    def held(operation: str) -> Fault | None:
+        assert go_on.wait(60)
+        return None
+
+    proxy.plan = held
+
+    def messages() -> Iterator[pb.StreamingRecognizeRequest]:
+        config = {"encoding": pb.LINEAR16, "sample_rate_hertz": 16_000, "dialogue_id": dialogue, "turn_id": "2"}
+        yield pb.StreamingRecognizeRequest(config=pb.StreamingConfig(**config))
+        for start in range(0, len(pcm), 6400):
+            yield pb.StreamingRecognizeRequest(audio=pcm[start : start + 6400])
+
+    responses = list(replica.recognizer.StreamingRecognize(messages(), timeout=60))
+    assert not go_on.is_set()
+    finals = [result for response in responses for result in response.results if result.is_final]
+    assert said(finals) == plain
+    assert finals[-1].context.status in (pb.ContextInfo.NOT_READY, pb.ContextInfo.FAILED)  # or botocore gave up
+    go_on.set()
+
+
+def test_a_store_that_restarts_in_the_middle_of_a_turn(
+    replica: Any, proxy: FaultProxy, dialogue: str, pcm: bytes
+) -> None:
+    plain = said(replica.finals(pcm))
+    replica.encoder.go_on.clear()
+    replica.ask(dialogue, "1", "meg bauer")
+    replica.wait_for("ENCODING", dialogue)
+    proxy.plan = always(Fault.UNREACHABLE)
+    replica.encoder.go_on.set()
+    answer = replica.finals(pcm, dialogue_id=dialogue, turn_id="2")
+    proxy.plan = no_faults
+    applied = answer[-1].context.status == pb.ContextInfo.APPLIED  # it was read before: encoding needs no store
+    assert said(answer)[0].transcript == "meg bauer" if applied else said(answer) == plain
+    replica.wait_for("READY", dialogue)
+    assert said(replica.finals(pcm, dialogue_id=dialogue, turn_id="2"))[0].transcript == "meg bauer"
+
+
+def test_random_faults_lose_no_event_and_make_no_result_wrong(
+    replica: Any, proxy: FaultProxy, workshop: Any, dialogue: str, pcm: bytes
+) -> None:
+    plain = said(replica.finals(pcm))
+    proxy.slow_s, proxy.plan = 0.02, random_faults(0.3, seed=1)
+    recorded: list[str] = []
+    refusals: list[grpc.StatusCode] = []
+    for number in range(12):
+        name = f"{dialogue}-{number}"
+        try:
+            replica.ask(name, "1", "meg bauer")
+            recorded.append(name)
+        except grpc.RpcError as error:
+            refusals.append(error.code())
+        answer = replica.finals(pcm, dialogue_id=name, turn_id="2")
+        if answer[-1].context.status == pb.ContextInfo.APPLIED:
+            assert {final.transcript for final in said(answer)} == {"meg bauer"}
+        else:
+            assert said(answer) == plain
+    assert len(recorded) > 2 and len(proxy.counts) == len(Fault) + 1
+    assert set(refusals) <= {UNAVAILABLE}
+    store = ContextStore(workshop.config, workshop.key, clock=replica.clock)
+    for name in recorded:
+        (turn,) = store.read_turns(DialogueId("default", name))
+        assert [event.kind for event in turn.events] == ["utterance", "reply", "entities", "expect_speech"]
+    store.close()
+
+
+def test_texts_that_are_deleted_between_two_reads(replica: Any, proxy: FaultProxy, dialogue: str, pcm: bytes) -> None:
+    """The events are read, then their payloads vanish: a context of nothing, and the plain result."""
+    plain = said(replica.finals(pcm))
+    config = replica.server.store.store._config
+    client = boto3.client("dynamodb", **client_options(config))
+
+    def vanish(operation: str) -> Fault | None:
+        if operation == "BatchGetItem":
+            proxy.plan = no_faults
+            names = {"#d": "dialogue"}
+            query = {"KeyConditionExpression": "#d = :d", "ExpressionAttributeNames": names}
+            values = {":d": {"S": f"default#{dialogue}"}}
+            items = client.query(TableName=config.payload_table, ExpressionAttributeValues=values, **query)["Items"]
+            for item in items:
+                client.delete_item(TableName=config.payload_table, Key={k: item[k] for k in ("dialogue", "item")})
+        return None
+
+    proxy.plan = vanish
+    replica.ask(dialogue, "1", "meg bauer")
+    replica.wait_for("READY", dialogue)
+    assert said(replica.finals(pcm, dialogue_id=dialogue, turn_id="2")) == plain
+    assert not replica.encoder.seen[-1].entries
+    client.close()
+
+
+def test_a_wrong_wrapping_key(workshop: Any, dialogue: str, pcm: bytes) -> None:
+    """A replica with another key reads nothing of what was stored, and recognises."""
+    right = workshop.start()
+    plain = said(right.finals(pcm))
+    right.ask(dialogue, "1")
+    right.wait_for("READY", dialogue)
+    right.run(right.server.drain())
+    key, workshop.key = workshop.key, local_wrapping_key()
+    wrong = workshop.start(clock=right.clock)
+    workshop.key = key
+    answer = wrong.finals(pcm, dialogue_id=dialogue, turn_id="2")
+    assert said(answer) == plain
+    assert answer[-1].context.status == pb.ContextInfo.FAILED
+    assert "TamperedError" in answer[-1].context.reason
+    with pytest.raises(grpc.RpcError) as caught:
+        wrong.record(dialogue, "2", *[])
+    assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+
+
+def test_kms_down(workshop: Any, proxy: FaultProxy, dialogue: str, pcm: bytes, monkeypatch: Any) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "local")
+    kms = boto3.client("kms", **client_options(workshop.config))
+    arn = kms.create_key()["KeyMetadata"]["Arn"]
+    kms.close()
+    own, workshop.key = workshop.key, kms_wrapping_key(arn, region="us-east-1", endpoint_url=proxy.url)
+    replica = workshop.start()
+    workshop.key = own
+    plain = said(replica.finals(pcm))
+    proxy.plan = always(Fault.UNREACHABLE)  # only KMS is behind it here
+    with pytest.raises(grpc.RpcError) as caught:
+        replica.ask(dialogue, "1")
+    assert caught.value.code() == UNAVAILABLE and "KMS" in caught.value.details()
+    assert said(replica.finals(pcm, dialogue_id=dialogue, turn_id="2")) == plain
+    proxy.plan = no_faults
+    replica.ask(dialogue, "1")
+    replica.wait_for("READY", dialogue)
+    assert replica.finals(pcm, dialogue_id=dialogue, turn_id="2")[-1].context.status == pb.ContextInfo.APPLIED
+
+
+def test_an_encoder_that_hangs(workshop: Any, dialogue: str, pcm: bytes) -> None:
+    """Jobs are given up at their deadline, streams go on, the server drains; when it comes back, so do contexts."""
+    replica = workshop.start(context__deadline_s=0.3)
+    plain = said(replica.finals(pcm))
+    replica.encoder.go_on.clear()
+    for number in range(5):
+        replica.ask(f"{dialogue}-{number}", "1")
+    for number in range(5):
+        replica.wait_for("FAILED", f"{dialogue}-{number}")
+        assert said(replica.finals(pcm, dialogue_id=f"{dialogue}-{number}", turn_id="2")) == plain
+    assert not replica.server.window.busy
+    replica.encoder.go_on.set()
+    for attempt in range(50):  # the thread first works off what nobody waits for any more
+        replica.ask(dialogue, f"{attempt}")
+        while replica.status(dialogue, f"{attempt}").state < 5:
+            time.sleep(0.02)
+        if replica.status(dialogue, f"{attempt}").state == 5:
+            return
+    raise AssertionError("no context after the encoder came back")
+
+
+def test_a_replica_killed_while_it_encodes(workshop: Any, dialogue: str, pcm: bytes) -> None:
+    """The follow-up on another replica: plain at once, then with the context that this one makes itself."""
+    first = workshop.start()
+    second = workshop.start(clock=first.clock)
+    plain = said(second.finals(pcm))
+    first.encoder.go_on.clear()
+    first.ask(dialogue, "1", "meg bauer")
+    first.wait_for("ENCODING", dialogue)
+    second.encoder.go_on.clear()
+    answer = second.finals(pcm, dialogue_id=dialogue, turn_id="2")
+    assert said(answer) == plain and answer[-1].context.status == pb.ContextInfo.NOT_READY
+    second.encoder.go_on.set()
+    second.wait_for("READY", dialogue)
+    assert said(second.finals(pcm, dialogue_id=dialogue, turn_id="2"))[0].transcript == "meg bauer"
+
+
+@pytest.mark.parametrize("jump_s", [-86_400.0, -1.0, 600.0, 10_000_000.0])
+def test_a_clock_that_jumps(workshop: Any, dialogue: str, pcm: bytes, jump_s: float) -> None:
+    replica = workshop.start()
+    plain = said(replica.finals(pcm))
+    replica.ask(dialogue, "1", "meg bauer")
+    replica.wait_for("READY", dialogue)
+    replica.clock.now += jump_s
+    answer = replica.finals(pcm, dialogue_id=dialogue, turn_id="2")
+    if jump_s > replica.server.settings.context.ttl_s:
+        assert answer[-1].context.status == pb.ContextInfo.EXPIRED and said(answer) == plain
+    else:
+        assert answer[-1].context.status == pb.ContextInfo.APPLIED
+    replica.ask(f"{dialogue}-after", "1")
+    replica.wait_for("READY", f"{dialogue}-after")
+
+
+# Clients
+
+
+def until_idle(replica: Any) -> None:
+    for _ in range(600):
+        if not replica.server.engine.streams:
+            return
+        time.sleep(0.05)
+    raise AssertionError("a stream was left open")
+
+
+def test_a_client_that_stops_reading(workshop: Any, pcm: bytes) -> None:
+    """Its stream stands still, nobody else's does, and it ends with its client."""
+    replica = workshop.start(limits__stream_seconds=3600)
+    before = replica.finals(pcm)
+
+    def messages() -> Iterator[pb.StreamingRecognizeRequest]:
+        config = pb.StreamingConfig(encoding=pb.LINEAR16, sample_rate_hertz=16_000, interim_results=True)
+        yield pb.StreamingRecognizeRequest(config=config)
+        while True:
+            yield pb.StreamingRecognizeRequest(audio=pcm)
+
+    with grpc.insecure_channel(f"127.0.0.1:{replica.port}") as channel:
+        method = channel.stream_stream(
+            "/carryover.v1.Recognizer/StreamingRecognize",
+            request_serializer=pb.StreamingRecognizeRequest.SerializeToString,
+        )
+        deaf = method(messages(), timeout=60)
+        next(deaf)
+        assert replica.finals(pcm) == before
+        deaf.cancel()
+    until_idle(replica)
+    assert replica.finals(pcm) == before
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"\x00" * 10_000,
+        b"GET / HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(range(256)) * 40,
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\xff\xff\xff\x00\x00\x00\x00\x00\x01" + b"x" * 1000,
+    ],
+)
+def test_garbage_on_the_socket(shared: Any, pcm: bytes, data: bytes) -> None:
+    before = shared.finals(pcm)
+    for _ in range(5):
+        with socket.create_connection(("127.0.0.1", shared.port), timeout=10) as raw:
+            raw.sendall(data)
+            raw.shutdown(socket.SHUT_WR)
+    assert shared.finals(pcm) == before
+
+
+def test_a_reset_connection(workshop: Any, pcm: bytes) -> None:
+    """Half a stream, then a connection that is gone without a word of HTTP/2."""
+    replica = workshop.start(limits__idle_seconds=600)
+    before = replica.finals(pcm)
+    with Pipe(replica.port) as pipe:
+        go_on = threading.Event()
+
+        def messages() -> Iterator[pb.StreamingRecognizeRequest]:
+            yield pb.StreamingRecognizeRequest(
+                config=pb.StreamingConfig(encoding=pb.LINEAR16, sample_rate_hertz=16_000)
+            )
+            yield pb.StreamingRecognizeRequest(audio=pcm[:6400])
+            go_on.wait(60)
+
+        channel = grpc.insecure_channel(f"127.0.0.1:{pipe.port}")
+        method = channel.stream_stream(
+            "/carryover.v1.Recognizer/StreamingRecognize",
+            request_serializer=pb.StreamingRecognizeRequest.SerializeToString,
+        )
+        call = method(messages(), timeout=60)
+        while not replica.server.engine.streams:
+            time.sleep(0.01)
+        pipe.reset()
+        until_idle(replica)
+        go_on.set()
+        call.cancel()
+        channel.close()
+    assert replica.finals(pcm) == before
+
+
+class Pipe:
+    """Carries one TCP connection to a port until it is reset."""
+
+    def __init__(self, port: int) -> None:
+        self._target = port
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listener.getsockname()[1]
+        self._ends: list[socket.socket] = []
+
+    def __enter__(self) -> Pipe:
+        threading.Thread(target=self._serve, daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._listener.close()
+        self.reset()
+
+    def reset(self) -> None:
+        """Close both ends with RST."""
+        while self._ends:
+            end = self._ends.pop()
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)  # wakes who reads it
+            end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\x00\x00\x00\x00\x00\x00\x00")
+            end.close()
+        self._listener.close()
+
+    def _serve(self) -> None:
+        try:
+            near, _ = self._listener.accept()
+        except OSError:
+            return
+        far = socket.create_connection(("127.0.0.1", self._target))
+        self._ends = [near, far]
+        for source, sink in ((near, far), (far, near)):
+            threading.Thread(target=self._copy, args=(source, sink), daemon=True).start()
+
+    @staticmethod
+    def _copy(source: socket.socket, sink: socket.socket) -> None:
+        try:
+            while data := source.recv(65_536):
+                sink.sendall(data)
+        except OSError:
+            pass
+
+
+def test_sigterm_under_load(workshop: Any, pcm: bytes, dialogue: str) -> None:
+    """Streams that run end with their results, a context under way is finished, new calls are sent elsewhere."""
+    replica = workshop.start()
+    expected = replica.finals(pcm)
+    go_on = threading.Event()
+
+    def messages() -> Iterator[pb.StreamingRecognizeRequest]:
+        yield pb.StreamingRecognizeRequest(config=pb.StreamingConfig(encoding=pb.LINEAR16, sample_rate_hertz=16_000))
+        assert go_on.wait(60)
+        for start in range(0, len(pcm), 6400):
+            yield pb.StreamingRecognizeRequest(audio=pcm[start : start + 6400])
+
+    running = [replica.recognizer.StreamingRecognize(messages(), timeout=60) for _ in range(6)]
+    while replica.server.engine.streams < 6:
+        time.sleep(0.01)
+    replica.encoder.go_on.clear()
+    replica.ask(dialogue, "1")
+    drained = threading.Thread(target=lambda: replica.run(replica.server.drain()))
+    drained.start()
+    while not replica.server.draining:
+        time.sleep(0.01)
+    for call in (lambda: replica.finals(pcm), lambda: replica.ask(dialogue, "2"), lambda: replica.status(dialogue)):
+        with pytest.raises(grpc.RpcError) as caught:
+            call()
+        assert caught.value.code() == UNAVAILABLE
+    go_on.set()
+    for call in running:
+        finals = [result for response in call for result in response.results if result.is_final]
+        assert [f.alternatives[0].transcript for f in finals] == [f.alternatives[0].transcript for f in expected]
+    assert drained.is_alive()
+    replica.encoder.go_on.set()
+    drained.join(60)
+    store = ContextStore(workshop.config, workshop.key, clock=replica.clock)
+    assert store.get_embedding(DialogueId("default", dialogue), "1", "echo-1") is not None
+    store.close()
