@@ -1,0 +1,209 @@
+"""Dialogues against a server whose store fails, for minutes, and a report of what came of them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import secrets
+import tempfile
+import time
+import urllib.request
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any
+
+import grpc
+import numpy as np
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from asr.audio import read_container
+from context_store import ContextStore, StoreError, create_tables, load_or_create_key_file, local_wrapping_key
+from context_store.fault_proxy import FaultProxy, fault_proxy, no_faults, random_faults
+from context_store.local_server import local_config, local_server
+from server.benchmark import Clip
+from server.processes import ProcessError, ServerProcess, server_process, store_environment
+from server.soak import Caller, Scene, Tally, lost_events, play_for
+
+app = typer.Typer(add_completion=False)
+_NAMES = (("Meg Jones", "Meg Bauer"), ("Anna Bauer", "Anna Bower", "Anna Power"), ("Tom Reed", "Tim Reed"))
+_SAMPLE_S = 1.0
+_SETTLE_S = 30.0
+_GAUGES = {
+    "memory": "process_resident_memory_bytes", "handles": "process_open_fds", "threads": "carryover_threads",
+    "tasks": "carryover_tasks", "streams": "carryover_streams", "queue": "carryover_window_queue",
+}  # fmt: skip
+
+
+@app.command()
+def main(
+    minutes: Annotated[float, typer.Option(help="How long, after a warm-up of a fifth of it.", min=0.05)] = 5.0,
+    fault_rate: Annotated[float, typer.Option(help="Share of store calls that go wrong.", min=0, max=1)] = 0.2,
+    streams: Annotated[int, typer.Option(help="Callers at once.", min=1, max=500)] = 4,
+    fast: Annotated[
+        bool, typer.Option("--fast", help="Audio as fast as the server takes it, not in real time.")
+    ] = False,
+    seed: Annotated[int, typer.Option(help="Of the faults and of what callers do.")] = 1,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write the report there too.")] = None,
+) -> None:
+    """Play dialogues of two turns to a server of its own, over a store that is slow, throttles, fails, loses answers.
+
+    Some callers leave half-way, some dialogues are erased. Prints a JSON report; exits with 1 when a stream had no
+    status, a result was wrong or an acknowledged event was lost. CARRYOVER_* variables set the server.
+    """
+    console = Console(stderr=True, highlight=False)
+    try:
+        report = _soak(minutes * 60, fault_rate, streams, not fast, seed, console)
+    except (ProcessError, StoreError, grpc.aio.AioRpcError) as error:
+        text = error.details() if isinstance(error, grpc.aio.AioRpcError) else error
+        console.print(f"soak: {text}", markup=False)
+        raise typer.Exit(1) from None
+    text = json.dumps(report, indent=1)
+    if json_file:
+        json_file.write_text(text + "\n")
+    typer.echo(text)
+    if report["without_status"] or report["wrong_results"] or report["lost_events"]:
+        raise typer.Exit(1)
+
+
+def _soak(seconds: float, rate: float, streams: int, real_time: bool, seed: int, console: Console) -> dict[str, Any]:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        local_server() as endpoint,
+        fault_proxy(endpoint) as proxy,
+    ):
+        key_file = Path(folder) / "wrapping.key"
+        create_tables(local_config(endpoint))
+        settings = {"CARRYOVER_LOG_LEVEL": "ERROR", **store_environment(proxy.url, str(key_file))}
+        console.print("soak: starting a server")
+        with server_process(settings, lambda line: None) as server:
+            tally, watch = asyncio.run(_play(server, proxy, seconds, rate, streams, real_time, seed, console))
+        console.print("soak: reading back what was recorded")
+        store = ContextStore(local_config(endpoint), local_wrapping_key(load_or_create_key_file(key_file)))
+        lost = lost_events(store, tally)
+        store.close()
+    p50, p95, p99 = np.percentile(tally.final_ms, (50, 95, 99)) if tally.final_ms else (0.0, 0.0, 0.0)
+    return {
+        "dialogues": tally.dialogues,
+        "streams": tally.streams,
+        "without_status": tally.without_status,
+        "wrong_results": tally.wrong_results,
+        "lost_events": lost,
+        **watch.summary(),
+        "minutes": round(seconds / 60, 2),
+        "callers": streams,
+        "fault_rate": rate,
+        "statuses": dict(tally.statuses.most_common()),
+        "contexts": dict(tally.contexts.most_common()),
+        "faults": {fault.value if fault else "none": count for fault, count in proxy.counts.most_common()},
+        "broken_off": tally.broken_off,
+        "erased": len(tally.erased),
+        "acknowledged_events": sum(map(len, tally.recorded.values())),
+        "final_ms": {"p50": round(p50, 1), "p95": round(p95, 1), "p99": round(p99, 1)},
+    }
+
+
+@dataclass
+class _Watch:
+    """The server's gauges over time. before, after: with nothing to do, after the warm-up and at the end."""
+
+    samples: list[tuple[float, float]] = field(default_factory=list)
+    before: dict[str, float] = field(default_factory=dict)
+    after: dict[str, float] = field(default_factory=dict)
+
+    def summary(self) -> dict[str, Any]:
+        grown = {name: int(self.after[name] - self.before[name]) for name in ("tasks", "handles", "threads")}
+        at, megabytes = np.array(self.samples or [(0.0, 0.0)]).T
+        slope = float(np.polyfit(at / 60, megabytes, 1)[0]) if len(at) > 2 else 0.0
+        return {
+            "memory_mb_per_minute": round(slope, 3),
+            "memory_mb": {"first": round(float(megabytes[0]), 1), "last": round(float(megabytes[-1]), 1)},
+            **{f"{name}_leaked": max(0, count) for name, count in grown.items()},
+        }
+
+
+async def _play(
+    server: ServerProcess, proxy: FaultProxy, seconds: float, rate: float, streams: int, real_time: bool, seed: int,
+    console: Console,
+) -> tuple[Tally, _Watch]:  # fmt: skip
+    prefix, watch, tally = secrets.token_hex(4), _Watch(), Tally()
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel:
+        quiet = Caller(channel, Tally(), real_time=False, break_off=0.0, seed=0)
+        scenes = _scenes()
+        expected = [await quiet.expected(scene, f"{prefix}-quiet-{i}") for i, scene in enumerate(scenes)]
+        both = list(zip(scenes, expected, strict=True))
+
+        def callers(into: Tally) -> list[Caller]:
+            share = 0.05 if rate else 0.0
+            return [Caller(channel, into, real_time=real_time, break_off=share, seed=seed + i) for i in range(streams)]
+
+        faults = random_faults(rate, seed)
+        proxy.plan = faults
+        console.print("soak: warming up")
+        await play_for(callers(Tally()), both, seconds / 5, f"{prefix}-warm")
+        proxy.plan = no_faults
+        watch.before = await _settled(server)
+        proxy.counts.clear()
+        proxy.plan = faults
+        watching = asyncio.create_task(_sample(server, watch, seconds, tally, console))
+        await play_for(callers(tally), both, seconds, prefix)
+        proxy.plan = no_faults
+        watching.cancel()
+        await asyncio.gather(watching, return_exceptions=True)
+        watch.after = await _settled(server)
+    return tally, watch
+
+
+async def _sample(server: ServerProcess, watch: _Watch, seconds: float, tally: Tally, console: Console) -> None:
+    columns = (TextColumn("soak"), BarColumn(), TimeRemainingColumn(), TextColumn("{task.description}"))
+    began = time.monotonic()
+    with Progress(*columns, console=console, transient=True) as progress:
+        bar = progress.add_task("", total=seconds)
+        while True:
+            await asyncio.sleep(_SAMPLE_S)
+            now = time.monotonic() - began
+            watch.samples.append((now, (await _gauges(server))["memory"] / (1 << 20)))
+            bad = tally.without_status + tally.wrong_results
+            progress.update(bar, completed=now, description=f"{tally.dialogues} dialogues, {bad} streams gone wrong")
+
+
+async def _settled(server: ServerProcess) -> dict[str, float]:
+    """The gauges once nothing runs and nothing changes any more."""
+    before: dict[str, float] = {}
+    for _ in range(int(_SETTLE_S)):
+        await asyncio.sleep(1.0)
+        now = await _gauges(server)
+        counts = {name: now[name] for name in ("streams", "queue", "tasks", "handles", "threads")}
+        if counts == before and not now["streams"] and not now["queue"]:
+            return now
+        before = counts
+    return now
+
+
+async def _gauges(server: ServerProcess) -> dict[str, float]:
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+    def fetch() -> str:
+        with opener.open(server.metrics_url, timeout=30) as answer:
+            return str(answer.read().decode())
+
+    text = await asyncio.to_thread(fetch)
+    found = {name: re.search(rf"^{metric} (\S+)$", text, re.MULTILINE) for name, metric in _GAUGES.items()}
+    return {name: float(match[1]) if match else 0.0 for name, match in found.items()}
+
+
+def _scenes() -> list[Scene]:
+    clips = {}
+    for name in ("call_meg", "bauer"):
+        with resources.as_file(resources.files("server") / "demo_audio" / f"{name}.flac") as file:
+            clips[name] = Clip.of(*read_container(file))
+    return [Scene(clips["call_meg"], clips["bauer"], names) for names in _NAMES]
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    app()

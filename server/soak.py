@@ -1,0 +1,238 @@
+"""Many dialogues against one server while its store fails: what every stream, result and event came to.
+
+The server's answers are held against its own from before, when nothing failed: the plain transcript must be the same
+for the same audio, one with context must be what the dialogue's own context gives, and a phrase that is named must be
+one of the dialogue's own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import random
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import grpc
+
+from carryover.v1 import context_pb2 as ctx
+from carryover.v1 import recognizer_pb2 as pb
+from carryover.v1.context_pb2_grpc import ContextStub
+from carryover.v1.recognizer_pb2_grpc import RecognizerStub
+from context_store import ContextStore, DialogueId, StoreError
+from server.access import DEFAULT_TENANT
+from server.benchmark import Clip
+from server.client import pieces
+
+QUESTION_S = 0.5
+_DEADLINE_S = 60.0
+_ATTEMPTS = 8
+_RETRY_S = 0.2
+_NO_STATUS = (grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.UNKNOWN, grpc.StatusCode.INTERNAL)
+"""What a stream that the server did not end by itself, or not by design, comes to at the client."""
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A dialogue to be played again and again: a request, a question about names, an answer."""
+
+    request: Clip
+    answer: Clip
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Expected:
+    """A quiet server's transcripts of a scene: of both clips without context, of the answer with it."""
+
+    request: tuple[str, ...]
+    answer: tuple[str, ...]
+    with_context: tuple[str, ...]
+
+
+@dataclass
+class Tally:
+    """What was seen so far.
+
+    recorded: acknowledged event ids by dialogue. erased: dialogues whose erasure was acknowledged. broken_off: streams
+    that the client itself left half-way.
+    """
+
+    dialogues: int = 0
+    streams: int = 0
+    broken_off: int = 0
+    without_status: int = 0
+    wrong_results: int = 0
+    statuses: Counter[str] = field(default_factory=Counter)
+    contexts: Counter[str] = field(default_factory=Counter)
+    recorded: dict[str, set[str]] = field(default_factory=dict)
+    erased: set[str] = field(default_factory=set)
+    final_ms: list[float] = field(default_factory=list)
+
+
+class Caller:
+    """Plays scenes against a server. real_time: speak as people do. break_off: share of streams left half-way."""
+
+    def __init__(
+        self, channel: grpc.aio.Channel, tally: Tally, *, real_time: bool, break_off: float, seed: int
+    ) -> None:
+        self._recognizer: Any = RecognizerStub(channel)  # type: ignore[no-untyped-call]
+        self._context: Any = ContextStub(channel)  # type: ignore[no-untyped-call]
+        self._tally = tally
+        self._real_time = real_time
+        self._break_off = break_off
+        self._rng = random.Random(seed)
+
+    async def expected(self, scene: Scene, dialogue: str) -> Expected:
+        """Plays a scene to a quiet server. Raises grpc.aio.AioRpcError, TimeoutError."""
+        request = _transcripts(await self._hear(scene.request, "", ""))
+        answer = _transcripts(await self._hear(scene.answer, "", ""))
+        await self._context.RecordEvents(_question(scene, dialogue), timeout=_DEADLINE_S)
+        status = ctx.GetContextStatusRequest(dialogue_id=dialogue)
+        async with asyncio.timeout(_DEADLINE_S):
+            while (await self._context.GetContextStatus(status)).state != ctx.READY:
+                await asyncio.sleep(0.05)
+        return Expected(request, answer, _transcripts(await self._hear(scene.answer, dialogue, "2")))
+
+    async def play(self, scene: Scene, expected: Expected, dialogue: str) -> None:
+        """Plays a scene once, whatever fails, and tallies it."""
+        await self._stream(scene.request, expected.request, (), scene, dialogue, "1")
+        events = _question(scene, dialogue)
+        if await self._acknowledged(lambda: self._context.RecordEvents(events, timeout=_DEADLINE_S)):
+            self._tally.recorded[dialogue] = {event.event_id for event in events.events}
+        await asyncio.sleep(QUESTION_S * self._rng.random())
+        await self._stream(scene.answer, expected.answer, expected.with_context, scene, dialogue, "2")
+        if self._rng.random() < 0.1:
+            request = ctx.DeleteDialogueRequest(dialogue_id=dialogue)
+            self._tally.recorded.pop(dialogue, None)  # gone, or perhaps gone
+            if await self._acknowledged(lambda: self._context.DeleteDialogue(request, timeout=_DEADLINE_S)):
+                self._tally.erased.add(dialogue)
+        self._tally.dialogues += 1
+
+    async def _stream(
+        self, clip: Clip, plain: tuple[str, ...], biased: tuple[str, ...], scene: Scene, dialogue: str, turn: str
+    ) -> None:
+        self._tally.streams += 1
+        if self._rng.random() < self._break_off:
+            self._tally.broken_off += 1
+            await self._leave_half_way(clip, dialogue, turn)
+            return
+        try:
+            finals = await self._hear(clip, dialogue, turn)
+        except grpc.aio.AioRpcError as error:
+            self._tally.statuses[error.code().name] += 1
+            self._tally.without_status += error.code() in _NO_STATUS
+            return
+        self._tally.statuses["OK"] += 1
+        self._tally.contexts.update(pb.ContextInfo.Status.Name(final.context.status) for final in finals)
+        self._tally.wrong_results += not _right(finals, plain, biased, scene.names)
+
+    async def _hear(self, clip: Clip, dialogue: str, turn: str) -> list[pb.StreamingRecognitionResult]:
+        config = pb.StreamingConfig(
+            encoding=pb.LINEAR16, sample_rate_hertz=clip.rate, dialogue_id=dialogue, turn_id=turn
+        )
+        closed_s = 0.0
+
+        async def messages() -> AsyncIterator[pb.StreamingRecognizeRequest]:
+            nonlocal closed_s
+            yield pb.StreamingRecognizeRequest(config=config)
+            async for piece in pieces(clip.samples, clip.rate, real_time=self._real_time):
+                yield pb.StreamingRecognizeRequest(audio=piece)
+            closed_s = time.monotonic()
+
+        call = self._recognizer.StreamingRecognize(messages(), timeout=_DEADLINE_S)
+        finals = [result async for response in call for result in response.results if result.is_final]
+        self._tally.final_ms.append((time.monotonic() - closed_s) * 1000)
+        return finals
+
+    async def _leave_half_way(self, clip: Clip, dialogue: str, turn: str) -> None:
+        config = pb.StreamingConfig(
+            encoding=pb.LINEAR16, sample_rate_hertz=clip.rate, dialogue_id=dialogue, turn_id=turn
+        )
+        call = self._recognizer.StreamingRecognize(timeout=_DEADLINE_S)
+        try:
+            await call.write(pb.StreamingRecognizeRequest(config=config))
+            async for piece in pieces(clip.samples[: len(clip.samples) // 2], clip.rate, real_time=self._real_time):
+                await call.write(pb.StreamingRecognizeRequest(audio=piece))
+        except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
+            pass  # it was refused
+        call.cancel()
+
+    async def _acknowledged(self, call: Callable[[], Any]) -> bool:
+        """Repeats a call while the store is unavailable; did it succeed?"""
+        for attempt in range(_ATTEMPTS):
+            try:
+                await call()
+                return True
+            except grpc.aio.AioRpcError as error:
+                if error.code() is not grpc.StatusCode.UNAVAILABLE:
+                    self._tally.statuses[f"events {error.code().name}"] += 1
+                    return False
+            await asyncio.sleep(_RETRY_S * (attempt + 1))
+        return False
+
+
+async def play_for(
+    callers: Sequence[Caller], scenes: Sequence[tuple[Scene, Expected]], seconds: float, prefix: str
+) -> None:
+    """Each caller plays scene after scene; what has begun is finished."""
+    ends_s = time.monotonic() + seconds
+
+    async def one(number: int, caller: Caller) -> None:
+        for turn in itertools.count():
+            scene, expected = scenes[(number + turn) % len(scenes)]
+            await caller.play(scene, expected, f"{prefix}-{number}-{turn}")
+            if time.monotonic() >= ends_s:
+                return
+
+    await asyncio.gather(*(one(number, caller) for number, caller in enumerate(callers)))
+
+
+def lost_events(store: ContextStore, tally: Tally) -> int:
+    """Acknowledged events that are not stored, or whose text does not decrypt; and what an erasure has left."""
+    lost = 0
+    for dialogue, events in tally.recorded.items():
+        try:
+            turns = store.read_turns(DialogueId(DEFAULT_TENANT, dialogue))
+            found = {event.event_id for turn in turns for event in turn.events}
+        except StoreError:
+            found = set()
+        lost += len(events - found)
+    for dialogue in tally.erased:
+        lost += len(store.dialogue_status(DialogueId(DEFAULT_TENANT, dialogue)).turns)
+    return lost
+
+
+def _right(
+    finals: Sequence[pb.StreamingRecognitionResult],
+    plain: tuple[str, ...],
+    biased: tuple[str, ...],
+    names: tuple[str, ...],
+) -> bool:
+    """Is a stream's result one that a quiet server gives, and nobody else's?"""
+    applied = any(final.context.status == pb.ContextInfo.APPLIED for final in finals)
+    own = {part for name in names for part in (name.lower(), *name.lower().split())}
+    foreign = [word.phrase for final in finals for word in final.context.biased_words if word.phrase.lower() not in own]
+    heard = _transcripts(finals)
+    if tuple(final.context.plain_transcript for final in finals) != plain or foreign:
+        return False
+    return heard == plain or (applied and heard == biased)
+
+
+def _transcripts(finals: Sequence[pb.StreamingRecognitionResult]) -> tuple[str, ...]:
+    return tuple(final.alternatives[0].transcript for final in finals)
+
+
+def _question(scene: Scene, dialogue: str) -> ctx.RecordEventsRequest:
+    bodies: list[dict[str, Any]] = [
+        {"utterance": ctx.Utterance(text="call a friend")},
+        {"reply": ctx.Reply(text=f"do you mean {' or '.join(scene.names)}")},
+        {"entities": ctx.Entities(signal="contacts", entries=scene.names)},
+        {"speak": ctx.Speak()},
+        {"expect_speech": ctx.ExpectSpeech()},
+    ]
+    events = [ctx.Event(event_id=f"e{number}", **body) for number, body in enumerate(bodies)]
+    return ctx.RecordEventsRequest(dialogue_id=dialogue, turn_id="1", events=events)

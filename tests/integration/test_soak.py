@@ -1,0 +1,120 @@
+"""The soak's tally sees what is wrong, and nothing where nothing is."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import grpc
+import pytest
+
+from asr.context.types import BiasedWord, Rescored
+from context_store import ContextStore, DialogueId
+from context_store.fault_proxy import FaultProxy, fault_proxy, random_faults
+from server.benchmark import Clip
+from server.soak import Caller, Expected, Scene, Tally, lost_events, play_for
+
+
+@pytest.fixture
+def proxy(tables: Any) -> Iterator[FaultProxy]:
+    with fault_proxy(tables.endpoint_url) as running:
+        running.slow_s = 0.01
+        yield running
+
+
+@pytest.fixture
+def replica(workshop: Any, proxy: FaultProxy) -> Any:
+    return workshop.start(config=replace(workshop.config, endpoint_url=proxy.url))
+
+
+@pytest.fixture
+def scene(speech: Any) -> Scene:
+    clip = Clip(speech, 16_000, 0.0)
+    return Scene(clip, clip, ("Meg Bauer", "Meg Jones"))
+
+
+def soak(replica: Any, scene: Scene, dialogue: str, before: Callable[[], None], seconds: float = 0.0) -> Tally:
+    """One caller's dialogues after a quiet one; `before` is called between."""
+    tally = Tally()
+
+    async def run() -> None:
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{replica.port}") as channel:
+            quiet = Caller(channel, Tally(), real_time=False, break_off=0.0, seed=0)
+            expected = await quiet.expected(scene, f"{dialogue}-quiet")
+            before()
+            caller = Caller(channel, tally, real_time=False, break_off=0.2 if seconds else 0.0, seed=3)
+            await play_for([caller], [(scene, expected)], seconds, dialogue)
+
+    asyncio.run(run())
+    return tally
+
+
+def store_of(workshop: Any, replica: Any) -> ContextStore:
+    return ContextStore(workshop.config, workshop.key, clock=replica.clock)
+
+
+def test_faults_do_no_harm(workshop: Any, replica: Any, proxy: FaultProxy, scene: Scene, dialogue: str) -> None:
+    def faults() -> None:
+        proxy.plan = random_faults(0.2, seed=2)
+
+    tally = soak(replica, scene, dialogue, faults, seconds=6)
+    assert (tally.without_status, tally.wrong_results) == (0, 0)
+    assert tally.dialogues > 2 and tally.streams == 2 * tally.dialogues
+    assert sum(tally.statuses.values()) + tally.broken_off >= tally.streams
+    store = store_of(workshop, replica)
+    assert lost_events(store, tally) == 0
+    store.close()
+
+
+def test_a_result_of_another_dialogue_is_wrong(replica: Any, scene: Scene, dialogue: str) -> None:
+    def leak() -> None:
+        foreign = BiasedWord("dave", "dave", "contacts")
+        replica.rescorer.rescore = lambda nbest, embedding, force: Rescored(tuple(nbest), True, (foreign,))
+
+    tally = soak(replica, scene, dialogue, leak)
+    assert tally.contexts["APPLIED"]
+    assert tally.wrong_results == 1
+
+
+def test_a_stream_that_the_server_fails_has_no_status(replica: Any, scene: Scene, dialogue: str) -> None:
+    def broken() -> None:
+        def fail(*_: Any, **__: Any) -> None:
+            raise RuntimeError
+
+        replica.server._recognizer._phrases = fail
+
+    tally = soak(replica, scene, dialogue, broken)
+    assert tally.without_status == 2 and tally.statuses["INTERNAL"] == 2
+
+
+def test_an_event_that_is_not_stored_is_lost(workshop: Any, replica: Any, scene: Scene, dialogue: str) -> None:
+    tally = soak(replica, scene, dialogue, lambda: None)
+    store = store_of(workshop, replica)
+    (name,) = tally.recorded
+    assert lost_events(store, tally) == 0
+    store._payloads.delete_all(DialogueId("default", name))
+    assert lost_events(store, tally) == 3  # those with texts
+    store.delete_dialogue(DialogueId("default", name))
+    assert lost_events(store, tally) == 5
+    store.close()
+
+
+def test_an_erasure_that_left_something_is_seen(workshop: Any, replica: Any, scene: Scene, dialogue: str) -> None:
+    tally = soak(replica, scene, dialogue, lambda: None)
+    (name,) = tally.recorded
+    tally.erased.add(name)
+    store = store_of(workshop, replica)
+    assert lost_events(store, tally) == 1
+    store.close()
+
+
+def test_what_a_quiet_server_says_is_what_is_expected(replica: Any, scene: Scene, dialogue: str) -> None:
+    async def run() -> Expected:
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{replica.port}") as channel:
+            return await Caller(channel, Tally(), real_time=False, break_off=0.0, seed=0).expected(scene, dialogue)
+
+    expected = asyncio.run(run())
+    assert expected.request == expected.answer
+    assert expected.with_context[0] == "meg bauer" != expected.answer[0]
