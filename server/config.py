@@ -142,6 +142,9 @@ class Settings(_Section):
     port: int = Field(default=50051, ge=0, le=65535, description="Port to listen on; 0 picks a free one.")
     drain_s: float = Field(default=30, ge=0, description="Seconds that running calls have to end after SIGTERM.")
     log_level: str = Field(default="INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$")
+    health_port: int | None = Field(
+        default=None, ge=0, le=65535, description="Port for gRPC health alone, without TLS, for probes; unset: off."
+    )
     metrics_port: int | None = Field(default=None, ge=0, le=65535, description="Port for Prometheus; unset: off.")
     metrics_tenants: int = Field(default=50, ge=0, description="Tenants with a label of their own in the metrics.")
     model: ModelSettings = ModelSettings()

@@ -147,11 +147,13 @@ class Server:
         self._recognizer = RecognizerService(self.engine, source, limits, settings.model.nbest, self.metrics)
         self._context = ContextService(self.store, window, source, self.encoder, limits, parts.clock)
         self._health = health.aio.HealthServicer()
-        self._grpc: grpc.aio.Server | None = None
+        self._started: list[grpc.aio.Server] = []
+        self.health_port: int | None = None
 
     async def start(self) -> int:
         """Listen; returns the port. Raises PortError; then only `close` is left to do."""
-        self._grpc = grpc.aio.server(
+        await self._start_probes()
+        server = grpc.aio.server(
             interceptors=(CallGuard(lambda: self.draining, self.access, self.metrics),),
             options=(
                 ("grpc.max_receive_message_length", self.settings.limits.message_bytes),
@@ -163,38 +165,45 @@ class Server:
             ),
         )
         add: Any = recognizer_pb2_grpc.add_RecognizerServicer_to_server
-        add(self._recognizer, self._grpc)
+        add(self._recognizer, server)
         add = context_pb2_grpc.add_ContextServicer_to_server
-        add(self._context, self._grpc)
+        add(self._context, server)
         add = health_pb2_grpc.add_HealthServicer_to_server
-        add(self._health, self._grpc)
+        add(self._health, server)
         if self.settings.access.reflection:
             names = (*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME)
-            reflection.enable_server_reflection(names, self._grpc)
-        port = await self._listen(self._grpc)
+            reflection.enable_server_reflection(names, server)
+        port = await self._listen(server, self.settings.port, self._credentials)
         loop = asyncio.get_running_loop()
         self.metrics.watch_tasks(lambda: len(asyncio.all_tasks(loop)))
         self.window.start()
-        await self._grpc.start()
+        await server.start()
+        self._started.append(server)
         await self._set_health(health_pb2.HealthCheckResponse.SERVING)
         logs.event("serving", port=port, model=self.engine.recognizer.version, context=self.settings.context.enabled)
         return port
 
-    async def _listen(self, server: grpc.aio.Server) -> int:
+    async def _start_probes(self) -> None:
+        """Health alone, on a port of its own."""
+        if self.settings.health_port is None:
+            return
+        server, add = grpc.aio.server(options=(("grpc.so_reuseport", 0),)), health_pb2_grpc.add_HealthServicer_to_server
+        add(self._health, server)
+        self.health_port = await self._listen(server, self.settings.health_port, None)
+        await server.start()
+        self._started.append(server)
+
+    async def _listen(self, server: grpc.aio.Server, port: int, credentials: grpc.ServerCredentials | None) -> int:
         host = self.settings.host
-        address = f"[{host}]:{self.settings.port}" if ":" in host else f"{host}:{self.settings.port}"
+        address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         try:
-            if self._credentials:
-                port = server.add_secure_port(address, self._credentials)
-            else:
-                port = server.add_insecure_port(address)
+            bound = server.add_secure_port(address, credentials) if credentials else server.add_insecure_port(address)
         except RuntimeError:
-            port = 0
-        if port:
-            return port
+            bound = 0
+        if bound:
+            return bound
         await server.start()  # grpc crashes when a server that was never started is collected
         await server.stop(None)
-        self._grpc = None
         advice = "it is in use or not ours; choose another port (--port, 0 for a free one)"
         raise PortError(f"cannot listen on {address}: {advice}")
 
@@ -210,8 +219,8 @@ class Server:
 
     async def close(self) -> None:
         """Stop listening and end all threads. Calls that still run are cancelled."""
-        if self._grpc is not None:
-            await self._grpc.stop(grace=1.0)
+        for server in reversed(self._started):
+            await server.stop(grace=1.0)
         await self.window.close()
         self.engine.close()
         self.encoder.close()

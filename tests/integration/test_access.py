@@ -25,7 +25,7 @@ from context_store import ContextStore, DialogueId
 from server.access import make_key
 from server.commands import stream_client
 from server.config import ConfigError
-from server.lifecycle import SERVICES
+from server.lifecycle import SERVICES, PortError
 
 UNAUTHENTICATED = grpc.StatusCode.UNAUTHENTICATED
 
@@ -303,3 +303,20 @@ def test_a_key_is_not_sent_in_the_clear_beyond_this_machine(wav: Path, tmp_path:
     arguments = [str(wav), "--server", "carryover.example:50051", "--key-file", str(tmp_path / "key")]
     refused = CliRunner().invoke(stream_client.app, arguments)
     assert refused.exit_code == 1 and "--ca" in refused.stderr
+
+
+def test_probes_need_neither_tls_nor_key(workshop: Any, authority: Authority, keys: Any) -> None:
+    """Probes of kubelet speak no TLS: health alone answers on a port of its own, and says when the server drains."""
+    settings = {"access__keys_file": str(keys[0]), **tls_settings(authority.issue("server"))}
+    replica = workshop.start(health_port=0, **settings)
+    with grpc.insecure_channel(f"127.0.0.1:{replica.server.health_port}") as channel:
+        health = health_pb2_grpc.HealthStub(channel)
+        for name in ("", *SERVICES):
+            assert health.Check(health_pb2.HealthCheckRequest(service=name), timeout=10).status == 1
+        other = context_pb2_grpc.ContextStub(channel)
+        request = context_pb2.GetContextStatusRequest(dialogue_id="d")
+        assert code_of(lambda: other.GetContextStatus(request, timeout=10)) is grpc.StatusCode.UNIMPLEMENTED
+        replica.run(replica.server.drain())
+        assert health.Check(health_pb2.HealthCheckRequest(service=SERVICES[0]), timeout=10).status == 2
+    with pytest.raises(PortError, match=f":{replica.port}"):
+        workshop.start(port=0, health_port=replica.port)

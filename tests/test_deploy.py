@@ -1,0 +1,98 @@
+"""The container file and the manifests fit Kubernetes' schemas, each other, and the server."""
+
+from __future__ import annotations
+
+import importlib
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from server.config import load_settings
+
+yaml = pytest.importorskip("yaml")
+ROOT = Path(__file__).parents[1]
+MANIFESTS = sorted((ROOT / "deploy" / "kubernetes").glob("*.yaml"))
+
+
+def resources() -> list[dict[str, Any]]:
+    return [resource for file in MANIFESTS for resource in yaml.safe_load_all(file.read_text())]
+
+
+def one(kind: str, name: str) -> dict[str, Any]:
+    (found,) = [r for r in resources() if (r["kind"], r["metadata"]["name"]) == (kind, name)]
+    return found
+
+
+@pytest.mark.parametrize("resource", resources(), ids=lambda r: f"{r['kind']}-{r['metadata']['name']}")
+def test_manifests_fit_the_schemas(resource: dict[str, Any]) -> None:
+    checker = pytest.importorskip("kubernetes_validate")
+    for version in ("1.33", "1.36"):
+        checker.validate(resource, version, strict=True)
+
+
+def test_the_schemas_do_refuse() -> None:
+    checker = pytest.importorskip("kubernetes_validate")
+    wrong = one("Deployment", "carryover")
+    wrong["spec"]["template"]["spec"]["containers"][0]["imagee"] = "x"
+    with pytest.raises(checker.ValidationError):
+        checker.validate(wrong, "1.36", strict=True)
+
+
+def test_the_configuration_is_one_that_the_server_takes(tmp_path: Path) -> None:
+    file = tmp_path / "carryover.toml"
+    file.write_text(one("ConfigMap", "carryover")["data"]["carryover.toml"])
+    settings = load_settings(file, {}, {})
+    pod = one("Deployment", "carryover")["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    ports = {port["name"]: port["containerPort"] for port in container["ports"]}
+    assert ports == {"grpc": settings.port, "health": settings.health_port, "metrics": settings.metrics_port}
+    assert (
+        pod["terminationGracePeriodSeconds"] > settings.drain_s + container["lifecycle"]["preStop"]["sleep"]["seconds"]
+    )
+    mounted = [mount["mountPath"] for mount in container["volumeMounts"]]
+    for path in (settings.tls.certificate, settings.tls.key, settings.access.keys_file, container["args"][1]):
+        assert any(str(path).startswith(place) for place in mounted), path
+    for probe in ("startupProbe", "readinessProbe"):
+        assert container[probe]["grpc"]["port"] == settings.health_port
+    assert container["readinessProbe"]["grpc"]["service"] == "carryover.v1.Recognizer"
+    target = one("HorizontalPodAutoscaler", "carryover")["spec"]["metrics"][0]["pods"]
+    assert target["metric"]["name"] == "carryover_streams"
+    assert int(target["target"]["averageValue"]) < settings.limits.streams
+
+
+def test_names_that_are_referred_to_exist() -> None:
+    labels = {r["metadata"]["name"]: r["spec"]["template"]["metadata"]["labels"] for r in resources() if "template" in
+              r.get("spec", {})}  # fmt: skip
+    maps = {r["metadata"]["name"] for r in resources() if r["kind"] == "ConfigMap"}
+    for resource in resources():
+        selector = resource.get("spec", {}).get("selector", {})
+        selector = selector.get("matchLabels", selector)
+        assert not selector or selector in labels.values()
+        for volume in resource.get("spec", {}).get("template", {}).get("spec", {}).get("volumes", ()):
+            assert "configMap" not in volume or volume["configMap"]["name"] in maps
+    envoy = yaml.safe_load(one("ConfigMap", "carryover-envoy")["data"]["envoy.yaml"])
+    (cluster,) = envoy["static_resources"]["clusters"]
+    (endpoint,) = cluster["load_assignment"]["endpoints"][0]["lb_endpoints"]
+    address = endpoint["endpoint"]["address"]["socket_address"]
+    service = one("Service", address["address"])
+    assert address["port_value"] in {port["port"] for port in service["spec"]["ports"]}
+    assert service["spec"]["clusterIP"] == "None"  # else there is one address, and nothing to hash over
+
+
+def test_the_container_file_names_what_is_there() -> None:
+    text = (ROOT / "deploy" / "Containerfile").read_text()
+    copied = [word for line in re.findall(r"^COPY (?!--from)(.+)$", text, re.MULTILINE) for word in line.split()[:-1]]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    assert all((ROOT / name).exists() for name in copied)
+    packages = {name.split(".")[0] for name in project["tool"]["setuptools"]["packages"]} - {"carryover"} | {"proto"}
+    assert packages <= set(copied)
+    entry = re.search(r'ENTRYPOINT \["(.+)"\]', text)
+    assert entry
+    module, name = project["project"]["scripts"][entry[1]].split(":")
+    assert callable(getattr(importlib.import_module(module), name))
+    ports = {int(port) for line in re.findall(r"^EXPOSE (.+)$", text, re.MULTILINE) for port in line.split()}
+    (container,) = one("Deployment", "carryover")["spec"]["template"]["spec"]["containers"]
+    assert ports == {port["containerPort"] for port in container["ports"]}
