@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -11,7 +12,7 @@ import typer
 from asr.commands.terminal import Bars, give_up, warn
 from asr.errors import AsrError, ModelError
 from asr.training.synthesis import synthesize
-from asr.training.voices import Engine, Espeak, Flite, Piper
+from asr.training.voices import Engine, Espeak, Festival, Flite, Piper
 
 app = typer.Typer(add_completion=False)
 
@@ -21,7 +22,7 @@ def choose_engines(names: str, piper_voice: list[Path]) -> list[Engine]:
     Raises:
         ModelError: an engine is unknown or missing.
     """
-    known: dict[str, type[Espeak] | type[Flite]] = {"espeak": Espeak, "flite": Flite}
+    known: dict[str, Callable[[], Engine]] = {"espeak": Espeak, "flite": Flite, "festival": Festival}
     wanted = [name.strip() for name in names.split(",") if name.strip()]
     if unknown := [name for name in wanted if name not in known]:
         raise ModelError(f"engine {unknown[0]!r} is not known; use {', '.join(known)}, and --piper-voice")
@@ -38,7 +39,9 @@ def main(
     out: Annotated[Path, typer.Option(help="Folder for manifest and shards; outside the repository.")],
     count: Annotated[int, typer.Option(help="Utterances.")] = 2000,
     seed: Annotated[int, typer.Option(help="The same seed says the same.")] = 1,
-    engines: Annotated[str, typer.Option(help="Comma-separated: espeak, flite; may be empty.")] = "espeak,flite",
+    engines: Annotated[
+        str, typer.Option(help="Comma-separated: espeak, flite, festival; may be empty.")
+    ] = "espeak,flite",
     piper_voice: Annotated[list[Path] | None, typer.Option(help="A Piper voice's .onnx; may be repeated.")] = None,
     minutes: Annotated[float, typer.Option(help="Stop after so long, with what there is.")] = math.inf,
 ) -> None:

@@ -1,7 +1,8 @@
-"""Voices for training speech: espeak-ng and flite as programs, Piper as a library (the `synthesis` extra)."""
+"""Voices for training speech: espeak-ng, flite and festival as programs, Piper as a library (the `synthesis` extra)."""
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 from collections.abc import Sequence
@@ -63,6 +64,31 @@ class Flite:
         return _run(["flite", "-voice", voice, "--setf", stretch, "-t", text, "-o", "/dev/stdout"])
 
 
+class Festival:
+    """The English voices that are installed: HTS (festvox-us-slt-hts) and diphones (festvox-kallpc16k, -kdlpc16k).
+
+    Raises:
+        ModelError: festival is missing, or has no English voice.
+    """
+
+    name, share = "festival", 0.3
+    _ENGLISH = ("cmu_us_", "nitech_us_", "kal_", "ked_", "rab_", "don_")
+
+    def __init__(self) -> None:
+        _need_program("festival")
+        printed = subprocess.run(["festival", "-b", "(print (voice.list))"], capture_output=True, text=True).stdout
+        self.voices = tuple(sorted(v for v in re.findall(r"\w+", printed) if v.startswith(self._ENGLISH)))
+        if not self.voices:
+            raise ModelError("festival has no English voice: install the Debian package festvox-us-slt-hts")
+
+    def say(self, text: str, voice: str, rng: np.random.Generator) -> Samples:
+        rate, shift = rng.uniform(0.8, 1.2), rng.uniform(-3, 3)
+        how = f"(Parameter.set 'Duration_Stretch {1 / rate:.2f})"
+        if voice.endswith("_hts"):  # speed, and half-tones
+            how = f'(set! hts_engine_params (append hts_engine_params \'(("-r" {rate:.2f}) ("-fm" {shift:.1f}))))'
+        return _run(["text2wave", "-eval", f"(voice_{voice})", "-eval", how], text)
+
+
 class Piper:
     """One voice of Piper (VITS), from its ONNX file beside its .onnx.json.
 
@@ -100,9 +126,9 @@ def _need_program(name: str) -> None:
         raise ModelError(f"{name} not found: install the Debian package of that name")
 
 
-def _run(command: list[str]) -> Samples:
-    """What a program writes to standard output: a WAV file whose header carries no length."""
-    wave = subprocess.run(command, check=True, capture_output=True).stdout
+def _run(command: list[str], text: str = "") -> Samples:
+    """What a program that reads `text` writes to standard output: a WAV file whose header may carry no length."""
+    wave = subprocess.run(command, check=True, capture_output=True, input=text.encode()).stdout
     start = wave.index(b"data") + 8
     rate = int.from_bytes(wave[24:28], "little")
     samples = np.frombuffer(wave[start : start + (len(wave) - start) // 2 * 2], "<i2").astype(np.float32) / 32768

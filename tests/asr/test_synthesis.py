@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import gzip
+import shutil
 import tarfile
 from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 from typer.testing import CliRunner
 
 from asr.audio import Samples
@@ -15,7 +17,7 @@ from asr.commands import synthesize_speech
 from asr.jsonl import read_objects
 from asr.training.speech import SpeechCache
 from asr.training.synthesis import held_out_names, of_train, prompts, synthesize
-from asr.training.voices import Espeak, Piper
+from asr.training.voices import Espeak, Festival, Piper
 
 HELD_OUT = next(name for name in ("meg", "pia", "ada", "ida", "eva", "zoe", "amy", "una") if not of_train(name))
 
@@ -93,6 +95,36 @@ def test_a_missing_program_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
     with pytest.raises(ValueError, match="espeak-ng not found"):
         Espeak()
+
+
+def test_festival_speaks_with_its_english_voices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Programs that stand for festival: which voices there are, and what text2wave is told."""
+    soundfile.write(tmp_path / "said.wav", np.full(3200, 0.25), 32_000)
+    scripts = {
+        "festival": 'echo "(cmu_us_slt_arctic_hts kal_diphone czech_ph)"',
+        "text2wave": f"{{ printf '%s\\n' \"$@\"; /bin/cat; }} > {tmp_path}/told; /bin/cat {tmp_path}/said.wav",
+    }
+    for name, script in scripts.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{script}\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    engine = Festival()
+    assert engine.voices == ("cmu_us_slt_arctic_hts", "kal_diphone")
+    for voice, speed in (("cmu_us_slt_arctic_hts", "hts_engine_params"), ("kal_diphone", "Duration_Stretch")):
+        said = engine.say("call meg", voice, np.random.default_rng(0))
+        assert len(said) == 1600 and np.abs(said - 0.25).max() < 0.1
+        told = (tmp_path / "told").read_text()
+        assert f"(voice_{voice})" in told and speed in told and told.endswith("call meg")
+    (tmp_path / "festival").write_text('#!/bin/sh\necho "(czech_ph)"\n')
+    with pytest.raises(ValueError, match="festvox-us-slt-hts"):
+        Festival()
+
+
+@pytest.mark.skipif(shutil.which("text2wave") is None, reason="festival is not installed")
+def test_festival_itself_says_more_when_there_is_more_to_say() -> None:
+    engine = Festival()
+    short, long = (engine.say(t, engine.voices[0], np.random.default_rng(0)) for t in ("yes", "yes " * 6))
+    assert len(long) > 2 * len(short) > 2000 and np.abs(short).max() > 0.05
 
 
 def test_piper_needs_its_voice(tmp_path: Path) -> None:
