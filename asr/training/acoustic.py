@@ -51,7 +51,7 @@ class Recipe:
     chunks: tuple[int, ...] = (8, 16, 16, 24, 32)
     """Drawn per batch; frames of 20 ms."""
     shares: dict[str, float] = field(
-        default_factory=lambda: {"speech_commands": 0.35, "an4": 2.0, "fsdd_strings": 1.0, "librispeech": 1.5}
+        default_factory=lambda: {"speech_commands": 0.6, "an4": 2.0, "fsdd_strings": 2.0, "librispeech": 1.5}
     )
     seed: int = 1
 

@@ -6,7 +6,7 @@ import hashlib
 import io
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ Progress = Callable[[str, int, int], None]
 ALWAYS_ACOUSTIC = {"prose", "names", "command"}
 NOT_VERBATIM = ("untranscribed", "alnum_weak")
 """Corpora without a text of what was really said."""
+SINGLE_WORDS = ("speech_commands",)
 _READ_AHEAD = 256
 
 
@@ -39,10 +40,12 @@ class Utterance:
     samples: int
     file: str = ""
     """Name of the cache's file."""
+    then: tuple[Utterance, ...] = ()
+    """Said next in one breath; `text` and `seconds` are of the whole."""
 
     @property
     def seconds(self) -> float:
-        return self.samples / SAMPLE_RATE
+        return sum(u.samples for u in (self, *self.then)) / SAMPLE_RATE
 
 
 def for_acoustic(line: dict[str, Any]) -> bool:
@@ -164,15 +167,53 @@ class SpeechCache:
 
     def samples(self, utterance: Utterance) -> npt.NDArray[np.float32]:
         """(n,) at 16 kHz, -1 to 1."""
-        raw = self._raw[utterance.file][utterance.start : utterance.start + utterance.samples]
-        return raw.astype(np.float32) / 32768.0
+        said = [
+            self._raw[u.file][u.start : u.start + u.samples].astype(np.float32) / 32768.0
+            for u in (utterance, *utterance.then)
+        ]
+        return said[0] if len(said) == 1 else np.concatenate([trim(x) for x in said])
+
+
+def trim(samples: npt.NDArray[np.float32], margin_s: float = 0.06) -> npt.NDArray[np.float32]:
+    """Without the silence (10 ms blocks 30 dB below the loudest) at both ends, but for a margin."""
+    blocks = samples[: len(samples) // 160 * 160].reshape(-1, 160)
+    power = np.square(blocks).mean(1)
+    loud = np.flatnonzero(power > 1e-3 * power.max(initial=0.0))
+    if not len(loud):
+        return samples
+    margin = int(margin_s * SAMPLE_RATE)
+    return samples[max(0, loud[0] * 160 - margin) : (loud[-1] + 1) * 160 + margin]
+
+
+def say_in_a_row(words: Sequence[Utterance], rng: np.random.Generator) -> list[Utterance]:
+    """Half of these one-word utterances as they are, the others joined to strings of 2 to 6 of a speaker's.
+
+    Every fourth word comes twice: that it was said again must not be taken for its echo.
+    """
+    of: dict[str, list[Utterance]] = {}
+    out = []
+    for i in rng.permutation(len(words)):
+        if rng.random() < 0.5:
+            out.append(words[i])
+        else:
+            of.setdefault(words[i].speaker, []).append(words[i])
+    for mine in of.values():
+        row = [w for word in mine for w in [word] * (1 + int(rng.random() < 0.25))]
+        while row:
+            count = int(rng.integers(2, 7))
+            first, *then = row[:count]
+            out.append(replace(first, then=tuple(then), text=" ".join(w.text for w in row[:count])))
+            row = row[count:]
+    return out
 
 
 def draw_epoch(utterances: list[Utterance], shares: dict[str, float], rng: np.random.Generator) -> list[Utterance]:
     """Each utterance `shares[corpus]` times on average (1 where the corpus is not named)."""
     shares_of = np.array([shares.get(u.corpus, 1.0) for u in utterances])
     counts = np.floor(shares_of + rng.random(len(utterances))).astype(int)
-    return [u for u, n in zip(utterances, counts, strict=True) for _ in range(n)]
+    drawn = [u for u, n in zip(utterances, counts, strict=True) for _ in range(n)]
+    words = [u for u in drawn if u.corpus in SINGLE_WORDS]
+    return [u for u in drawn if u.corpus not in SINGLE_WORDS] + say_in_a_row(words, rng)
 
 
 def batches(utterances: list[Utterance], seconds: float, rng: np.random.Generator) -> Iterator[list[Utterance]]:

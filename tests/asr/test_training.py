@@ -12,12 +12,14 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from asr.model import load_model
 from asr.tokens import Tokenizer
 from asr.training.acoustic import Recipe, learning_rate, load_state, start_state, steps, train
 from asr.training.rendering import Rendered, render
-from asr.training.speech import SpeechCache, batches, for_acoustic
+from asr.training.speech import SpeechCache, Utterance, batches, for_acoustic, say_in_a_row, trim
 
 
 @pytest.fixture
@@ -49,6 +51,29 @@ def test_cache_decodes_once_and_reports_what_is_broken(corpus: Path, tmp_path: P
     again = SpeechCache([corpus], tmp_path / "cache")
     assert np.array_equal(again.samples(again.utterances[3]), cache.samples(cache.utterances[3]))
     assert len(again.samples(again.utterances[0])) == 9600
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from("ab"), st.sampled_from(["one", "two", "go"])), max_size=40), st.integers(0, 99)
+)
+def test_words_in_a_row_are_one_speakers_and_none_is_lost(said: list[tuple[str, str]], seed: int) -> None:
+    words = [Utterance(f"{i}", "speech_commands", who, word, i, 8000) for i, (who, word) in enumerate(said)]
+    rows = say_in_a_row(words, np.random.default_rng(seed))
+    parts = [[row, *row.then] for row in rows]
+    assert {u.start for row in parts for u in row} == {u.start for u in words}
+    assert all(len({u.speaker for u in row}) == 1 and len(row) <= 6 for row in parts)
+    by_start = {u.start: u.text for u in words}
+    assert all(row.text == " ".join(by_start[u.start] for u in part) for row, part in zip(rows, parts, strict=True))
+    assert all(row.seconds == 0.5 * len(part) for row, part in zip(rows, parts, strict=True))
+
+
+def test_a_row_sounds_as_its_words_without_their_silences(corpus: Path, tmp_path: Path) -> None:
+    cache = SpeechCache([corpus], tmp_path / "cache")
+    first, second = cache.utterances[:2]
+    joined = cache.samples(replace(first, then=(second,)))
+    assert np.array_equal(joined, np.concatenate([cache.samples(first), cache.samples(second)]))  # nothing to trim
+    padded = np.pad(cache.samples(first), 8000)
+    assert len(trim(padded)) == 9600 + 2 * 960 and not len(trim(np.zeros(0, np.float32)))
 
 
 def test_training_learns_checkpoints_and_resumes(corpus: Path, tmp_path: Path, tiny_tokenizer: Tokenizer) -> None:
