@@ -15,6 +15,7 @@ from asr.errors import AudioError
 SAMPLE_RATE = 16_000
 """Everything behind this module is mono float32 at this rate."""
 MIN_RATE, MAX_RATE = 8_000, 48_000
+MAX_CHANNELS = 16
 _BYTES = {"LINEAR16": 2, "FLOAT32": 4, "MULAW": 1, "ALAW": 1}
 _BLOCK_S = 0.02
 
@@ -73,18 +74,27 @@ def decode_pcm(data: bytes, encoding: str) -> Samples:
     return _COMPANDED[encoding][np.frombuffer(data, np.uint8)]
 
 
-def read_container(source: bytes | Path) -> tuple[Samples, int]:
+def read_container(source: bytes | Path, max_s: float | None = None) -> tuple[Samples, int]:
     """A WAV, FLAC or Ogg file to mono float32 samples and their rate in hertz; channels are averaged.
 
+    max_s: no more than one sample beyond so many seconds is decoded, however much is there: a megabyte of FLAC may hold
+    days of silence.
+
     Raises:
-        AudioError: not such a file, no samples, an unsupported rate, NaN.
+        AudioError: not such a file, no samples, an unsupported rate, too many channels, NaN.
     """
     try:
-        file = io.BytesIO(source) if isinstance(source, bytes) else str(source)
-        samples, rate = soundfile.read(file, dtype="float32", always_2d=True)
-    except (soundfile.LibsndfileError, OSError, RuntimeError) as error:
+        with soundfile.SoundFile(io.BytesIO(source) if isinstance(source, bytes) else str(source)) as file:
+            rate = int(file.samplerate)
+            check_rate(rate)
+            if file.channels > MAX_CHANNELS:
+                raise AudioError(f"audio has {file.channels} channels; send at most {MAX_CHANNELS}")
+            frames = -1 if max_s is None else int(max_s * rate) + 1
+            samples = file.read(frames, dtype="float32", always_2d=True)
+    except AudioError:
+        raise
+    except (soundfile.LibsndfileError, OSError, RuntimeError, ValueError) as error:
         raise AudioError("audio is not a WAV, FLAC or Ogg file that can be read") from error
-    check_rate(rate)
     if not len(samples):
         raise AudioError("audio file holds no samples")
     return check_samples(np.ascontiguousarray(samples.mean(1, dtype=np.float32))), rate

@@ -42,7 +42,7 @@ class RecognizerService:
         turn_request = check_utterance(request.config, self._nbest, caller.tenant)
         if not request.audio:
             raise InvalidRequestError("audio", "is empty; send a file or samples")
-        samples, rate = await self._engine.run(_decode, request.audio, turn_request)
+        samples, rate = await self._engine.run(_decode, request.audio, turn_request, self._limits.stream_seconds)
         self._check_length(len(samples) / rate)
         phrases = await self._phrases(request.config.speech_contexts)
         options = replace(turn_request.options, sample_rate_hertz=rate, phrases=phrases.usable)
@@ -202,8 +202,9 @@ class _Turn:
         return results.final(result, used, plain, words, most, self._request.words)
 
 
-def _decode(audio: bytes, request: TurnRequest) -> tuple[Samples, int]:
+def _decode(audio: bytes, request: TurnRequest, max_s: float) -> tuple[Samples, int]:
+    """Samples and their rate; of a file that is too long, just enough to see that it is."""
     if request.encoding == "FILE":
-        samples, rate = read_container(audio)
+        samples, rate = read_container(audio, max_s)
         return np.asarray(samples, np.float32), rate
     return decode_pcm(audio, request.encoding), request.options.sample_rate_hertz
