@@ -6,15 +6,22 @@ from dataclasses import dataclass, field
 
 import torch
 
+from asr.confidence import Evidence
+
 
 @dataclass(frozen=True)
 class Word:
-    """One recognised word; times in seconds from the start of the stream, confidence 0 to 1."""
+    """One recognised word; times in seconds from the start of the stream, confidence 0 to 1.
+
+    confidence: the probability that the word was said, where the models are calibrated (`asr.confidence`); else the
+    mean of its tokens' probabilities. evidence: what a calibration is fitted to; None without a language model.
+    """
 
     text: str
     start_s: float
     end_s: float
     confidence: float
+    evidence: Evidence | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True)
@@ -35,6 +42,7 @@ class Hypothesis:
     """When each token was put out, seconds from the start of the stream."""
     words: tuple[Word, ...] = ()
     confidence: float = 0.0
+    """Mean probability of the tokens, by the transducer alone, not calibrated."""
     from_context: bool = False
     """True for a candidate that came from the context and not from the search."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,9 +12,11 @@ from torch import Tensor
 
 from asr.audio import SAMPLE_RATE, Samples
 from asr.batch import batch_shape, encode_batch
+from asr.confidence import Calibration, Evidence, load_calibration
 from asr.errors import ModelError, UnspellableError
 from asr.hypothesis import Encoded, Hypothesis, Result, Word
 from asr.model import is_emformer, load_emformer, load_model
+from asr.model.files import SHIPPED
 from asr.model.interface import AcousticModel
 from asr.search import (
     BeamSearch,
@@ -42,6 +44,7 @@ class Recognizer:
         chunk_ms: audio that the encoder sees at once, which is the latency; a multiple of 40.
         language: an n-gram model over the same tokens. Its weight and the bonus for each token are its own where none
             are given.
+        calibration: of the words' confidences, fitted to this model with this language model.
     """
 
     def __init__(
@@ -55,12 +58,14 @@ class Recognizer:
         language: NGram | None = None,
         language_weight: float | None = None,
         token_bonus: float | None = None,
+        calibration: Calibration | None = None,
     ) -> None:
         if model.vocab_size != tokenizer.vocab_size:
             raise ModelError(f"model has {model.vocab_size} outputs, its tokens are {tokenizer.vocab_size}")
         if language is not None and not language.fits(tokenizer):
             raise ModelError("the language model was made for other tokens; train one for the acoustic model's")
         self.model, self.tokenizer, self.version, self.language = model, tokenizer, version, language
+        self.calibration = calibration
         self._weight = _given(language_weight, language.weight if language else 0.0)
         self._bonus = _given(token_bonus, language.token_bonus if language else 0.0)
         self.search = BeamSearch(model, beam, language=language, language_weight=self._weight, token_bonus=self._bonus)
@@ -99,9 +104,11 @@ class Recognizer:
         if language is None and language_weight != 0:
             language = NGram.load_shipped(tokenizer)
         language = language.to(device) if language else None
+        beside = SHIPPED if folder is None else Path(folder)
         return cls(
             model, tokenizer, beam=beam, chunk_ms=chunk_ms, version=version,
             language=language, language_weight=language_weight, token_bonus=token_bonus,
+            calibration=load_calibration(beside, version, language.version) if language else None,
         )  # fmt: skip
 
     def open(self, options: StreamOptions | None = None) -> Stream:
@@ -211,28 +218,38 @@ class Recognizer:
         if self.unspellable(texts):
             raise UnspellableError("a text to score has characters outside a-z and the apostrophe: normalise it first")
         readings = force_score(self.model, encoded.frames, [self.tokenizer.encode(t) for t in texts])
+        scores = self._token_scores(readings)
         readings = [
-            replace(r, language=score, bias=graph.bonus(r.tokens) if graph else 0.0)
-            for r, score in zip(readings, self._language(readings), strict=True)
+            replace(r, language=self._fused(r, score), bias=graph.bonus(r.tokens) if graph else 0.0)
+            for r, score in zip(readings, scores, strict=True)
         ]
-        return [self.hypothesis(reading, encoded.start_s) for reading in readings]
+        return [self._hypothesis(r, score, encoded.start_s) for r, score in zip(readings, scores, strict=True)]
 
-    def _language(self, readings: Sequence[Reading]) -> list[float]:
-        """What the search adds for each text's tokens, nats."""
-        texts = [reading.tokens for reading in readings]
-        scores = self.language.score_texts(texts) if self.language and self._weight else [0.0] * len(texts)
-        return [self._weight * score + self._bonus * len(text) for score, text in zip(scores, texts, strict=True)]
+    def _token_scores(self, readings: Sequence[Reading]) -> list[list[float]]:
+        """log P of each token of each reading, and of the text's end; empty lists without a language model."""
+        if self.language is None:
+            return [[] for _ in readings]
+        return self.language.token_scores([reading.tokens for reading in readings])
+
+    def _fused(self, reading: Reading, scores: Sequence[float]) -> float:
+        """What the search adds for a text's tokens, nats."""
+        return self._weight * sum(scores) + self._bonus * len(reading.tokens)
 
     def hypotheses(self, beam: BeamState, start_s: float, nbest: int) -> tuple[Hypothesis, ...]:
         """A search's readings, best first; of several segmentations of a text the likeliest stands for it."""
-        texts: dict[str, Hypothesis] = {}
+        texts: dict[str, Reading] = {}
         for reading in self.search.nbest(beam, 0):
-            hypothesis = self.hypothesis(reading, start_s)
-            texts.setdefault(hypothesis.text, hypothesis)
-        return tuple(texts.values())[:nbest]
+            texts.setdefault(self.tokenizer.decode(reading.tokens), reading)
+        readings = list(texts.values())[:nbest]
+        scores = self._token_scores(readings)
+        return tuple(self._hypothesis(r, score, start_s) for r, score in zip(readings, scores, strict=True))
 
     def hypothesis(self, reading: Reading, start_s: float) -> Hypothesis:
         """A search's reading as text with times; `start_s` is where its first frame is in the stream."""
+        return self._hypothesis(reading, self._token_scores([reading])[0], start_s)
+
+    def _hypothesis(self, reading: Reading, scores: Sequence[float], start_s: float) -> Hypothesis:
+        """scores: of `_token_scores`."""
         times = tuple(start_s + f * self.model.frame_s for f in reading.frames)
         certainty = reading.certainty
         return Hypothesis(
@@ -242,23 +259,26 @@ class Recognizer:
             bias=reading.bias,
             tokens=reading.tokens,
             token_times=times,
-            words=self._words(reading.tokens, times, certainty),
+            words=tuple(self._words(reading, scores, times)),
             confidence=float(np.exp(np.mean(certainty))) if certainty else 0.0,
         )
 
-    def _words(self, tokens: Sequence[int], times: Sequence[float], certainty: Sequence[float]) -> tuple[Word, ...]:
+    def _words(self, reading: Reading, scores: Sequence[float], times: Sequence[float]) -> Iterator[Word]:
         groups: list[list[int]] = []
-        for i, token in enumerate(tokens):
+        for i, token in enumerate(reading.tokens):
             if not groups or self.tokenizer.starts_word(token):
                 groups.append([])
             groups[-1].append(i)
-        words = []
         for group in groups:
-            text = self.tokenizer.decode([tokens[i] for i in group])
-            if text:
-                sure = float(np.exp(np.mean([certainty[i] for i in group])))
-                words.append(Word(text, times[group[0]], times[group[-1]] + self.model.frame_s, sure))
-        return tuple(words)
+            text = self.tokenizer.decode([reading.tokens[i] for i in group])
+            if not text:
+                continue
+            certainty = [reading.certainty[i] for i in group]
+            sure, evidence = float(np.exp(np.mean(certainty))), None
+            if scores:
+                evidence = Evidence.of(text, certainty, reading.certainty, [scores[i] for i in group])
+                sure = self.calibration.confidence(evidence) if self.calibration else sure
+            yield Word(text, times[group[0]], times[group[-1]] + self.model.frame_s, sure, evidence)
 
 
 def _given(value: float | None, default: float) -> float:

@@ -244,15 +244,15 @@ class Stream:
         return [final] if final.nbest[0].text or not self.progress.finals else []
 
     def _partial(self, progress: Progress, readings: Sequence[Reading]) -> tuple[Progress, list[Result]]:
-        start_s = progress.start * self._recognizer.model.frame_s
-        best = self._recognizer.hypothesis(readings[0], start_s)
-        if best.text == progress.shown:
-            return progress, []
         texts = [self._recognizer.tokenizer.decode(r.tokens).split() for r in readings]
+        if " ".join(texts[0]) == progress.shown:
+            return progress, []
         agreed = 0
         while agreed < len(texts[0]) and all(t[: agreed + 1] == texts[0][: agreed + 1] for t in texts):
             agreed += 1
         stability = agreed / len(texts[0]) if texts[0] else 0.0
+        start_s = progress.start * self._recognizer.model.frame_s
+        best = self._recognizer.hypothesis(readings[0], start_s)
         return replace(progress, shown=best.text), [Result((best,), False, stability, start_s, self._end_s(progress))]
 
     def _final(self, progress: Progress, endpoint_s: float | None) -> Result:

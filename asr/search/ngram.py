@@ -163,13 +163,17 @@ class NGram:
 
     def score_texts(self, texts: Sequence[Sequence[int]]) -> list[float]:
         """`score` of each text, in one batch."""
+        return [sum(scores) for scores in self.token_scores(texts)]
+
+    def token_scores(self, texts: Sequence[Sequence[int]]) -> list[list[float]]:
+        """Natural log P of each token of each text, and last of the text's end, in one batch."""
         length = np.array([len(t) for t in texts], np.int64)
-        total, state = np.zeros(len(texts)), np.full(len(texts), self.start)
+        columns, state = [], np.full(len(texts), self.start)
         for u in range(length.max(initial=-1) + 1):
             token = np.array([t[u] if u < len(t) else self.blank for t in texts])
             score, state = self._walk(state, token)
-            total += np.where(u <= length, score, 0.0)
-        return total.tolist()
+            columns.append(score)
+        return [[float(column[i]) for column in columns[: n + 1]] for i, n in enumerate(length.tolist())]
 
     def fits(self, tokenizer: Tokenizer) -> bool:
         """Whether it was made for these tokens."""
