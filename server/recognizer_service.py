@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from functools import partial
+from importlib.metadata import version
 
 import numpy as np
 
@@ -76,6 +77,19 @@ class RecognizerService:
             self._heard(messages.seconds, caller)
             if messages.over_length:  # only now: what was said until then is not lost
                 self._check_length(messages.seconds)
+
+    async def GetServerInfo(  # noqa: N802
+        self, request: pb.GetServerInfoRequest, caller: Caller
+    ) -> pb.GetServerInfoResponse:
+        """Version, models and limits."""
+        limits = {name: value for name, value in self._limits.model_dump().items() if value is not None}
+        window = self._contexts.window
+        return pb.GetServerInfoResponse(
+            version=version("carryover-asr"),
+            model_version=self._engine.recognizer.version,
+            context_model_version=window.model_version if window else "",
+            limits=limits | {"tenant_streams": self._limits.tenant_streams or self._limits.streams},
+        )
 
     async def _recognise(self, messages: _Messages, turn: _Turn, request: TurnRequest) -> AsyncIterator[list[Result]]:
         async for samples in messages.audio(request):

@@ -47,7 +47,7 @@ def code_of(call: Callable[[], Any]) -> grpc.StatusCode:
 
 
 def calls(replica: Any, dialogue: str, pcm: bytes) -> dict[str, Callable[[], Any]]:
-    """One call of each RPC that names a dialogue."""
+    """One call of each RPC."""
     nbest = [context_pb2.NBestEntry(text="power"), context_pb2.NBestEntry(text="flower")]
     config = recognizer_pb2.RecognitionConfig(
         encoding=recognizer_pb2.LINEAR16, sample_rate_hertz=16_000, dialogue_id=dialogue, turn_id="2"
@@ -56,6 +56,7 @@ def calls(replica: Any, dialogue: str, pcm: bytes) -> dict[str, Callable[[], Any
     return {
         "Recognize": lambda: replica.recognizer.Recognize(utterance, timeout=60),
         "StreamingRecognize": lambda: replica.finals(pcm, dialogue_id=dialogue, turn_id="2"),
+        "GetServerInfo": lambda: replica.recognizer.GetServerInfo(recognizer_pb2.GetServerInfoRequest(), timeout=60),
         "RecordEvents": lambda: replica.ask(dialogue, "1", "dave"),
         "GetContextStatus": lambda: replica.status(dialogue, "1"),
         "GetContextEmbedding": lambda: replica.context.GetContextEmbedding(
@@ -91,6 +92,7 @@ def test_every_rpc_with_another_tenants_ids(
         results = answer.results if name == "Recognize" else answer
         assert all(r.context.status == recognizer_pb2.ContextInfo.NOT_FOUND for r in results), name
         assert "bauer" not in str(answer)
+    assert "acme" not in str(tried["GetServerInfo"]())
     assert code_of(tried["GetContextStatus"]) == grpc.StatusCode.NOT_FOUND
     assert code_of(tried["GetContextEmbedding"]) == grpc.StatusCode.NOT_FOUND
     rescored = tried["Rescore"]()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from importlib.metadata import version
 from typing import Any
 
 import grpc
@@ -118,10 +119,21 @@ def test_health_and_reflection(shared: Any) -> None:
     database = ProtoReflectionDescriptorDatabase(shared.channel)
     assert {"carryover.v1.Recognizer", "carryover.v1.Context"} <= set(database.get_services())
     service = DescriptorPool(database).FindServiceByName("carryover.v1.Recognizer")
-    assert set(service.methods_by_name) == {"Recognize", "StreamingRecognize"}
+    assert set(service.methods_by_name) == {"Recognize", "StreamingRecognize", "GetServerInfo"}
 
 
 def test_request_id_comes_back(shared: Any) -> None:
     with pytest.raises(grpc.RpcError) as caught:
         shared.recognizer.Recognize(pb.RecognizeRequest(), metadata=[("x-request-id", "abc-1")], timeout=10)
     assert ("x-request-id", "abc-1") in [(m.key, m.value) for m in caught.value.trailing_metadata()]
+
+
+def test_server_info(shared: Any, workshop: Any) -> None:
+    info = shared.recognizer.GetServerInfo(pb.GetServerInfoRequest(), timeout=30)
+    assert (info.model_version, info.context_model_version) == ("tiny", "echo-1")
+    assert info.version == version("carryover-asr")
+    assert info.limits["stream_seconds"] == 20
+    assert info.limits["tenant_streams"] == info.limits["streams"] == 32
+    plain = workshop.start(context__enabled=False, limits__tenant_streams=3)
+    info = plain.recognizer.GetServerInfo(pb.GetServerInfoRequest(), timeout=30)
+    assert not info.context_model_version and info.limits["tenant_streams"] == 3

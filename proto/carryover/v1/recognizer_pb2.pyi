@@ -25,6 +25,29 @@ ALAW: AudioEncoding
 WAV: AudioEncoding
 FLAC: AudioEncoding
 
+class GetServerInfoRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class GetServerInfoResponse(_message.Message):
+    __slots__ = ("version", "model_version", "context_model_version", "limits")
+    class LimitsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: float
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[float] = ...) -> None: ...
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    MODEL_VERSION_FIELD_NUMBER: _ClassVar[int]
+    CONTEXT_MODEL_VERSION_FIELD_NUMBER: _ClassVar[int]
+    LIMITS_FIELD_NUMBER: _ClassVar[int]
+    version: str
+    model_version: str
+    context_model_version: str
+    limits: _containers.ScalarMap[str, float]
+    def __init__(self, version: _Optional[str] = ..., model_version: _Optional[str] = ..., context_model_version: _Optional[str] = ..., limits: _Optional[_Mapping[str, float]] = ...) -> None: ...
+
 class SpeechContext(_message.Message):
     __slots__ = ("phrases", "boost")
     PHRASES_FIELD_NUMBER: _ClassVar[int]

@@ -51,6 +51,11 @@ class RecognizerStub:
                 request_serializer=carryover_dot_v1_dot_recognizer__pb2.StreamingRecognizeRequest.SerializeToString,
                 response_deserializer=carryover_dot_v1_dot_recognizer__pb2.StreamingRecognizeResponse.FromString,
                 _registered_method=True)
+        self.GetServerInfo = channel.unary_unary(
+                '/carryover.v1.Recognizer/GetServerInfo',
+                request_serializer=carryover_dot_v1_dot_recognizer__pb2.GetServerInfoRequest.SerializeToString,
+                response_deserializer=carryover_dot_v1_dot_recognizer__pb2.GetServerInfoResponse.FromString,
+                _registered_method=True)
 
 
 class RecognizerServicer:
@@ -77,6 +82,13 @@ class RecognizerServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetServerInfo(self, request, context):
+        """What answers here: its version, its models and its limits.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_RecognizerServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -89,6 +101,11 @@ def add_RecognizerServicer_to_server(servicer, server):
                     servicer.StreamingRecognize,
                     request_deserializer=carryover_dot_v1_dot_recognizer__pb2.StreamingRecognizeRequest.FromString,
                     response_serializer=carryover_dot_v1_dot_recognizer__pb2.StreamingRecognizeResponse.SerializeToString,
+            ),
+            'GetServerInfo': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetServerInfo,
+                    request_deserializer=carryover_dot_v1_dot_recognizer__pb2.GetServerInfoRequest.FromString,
+                    response_serializer=carryover_dot_v1_dot_recognizer__pb2.GetServerInfoResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -151,6 +168,33 @@ class Recognizer:
             '/carryover.v1.Recognizer/StreamingRecognize',
             carryover_dot_v1_dot_recognizer__pb2.StreamingRecognizeRequest.SerializeToString,
             carryover_dot_v1_dot_recognizer__pb2.StreamingRecognizeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetServerInfo(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/carryover.v1.Recognizer/GetServerInfo',
+            carryover_dot_v1_dot_recognizer__pb2.GetServerInfoRequest.SerializeToString,
+            carryover_dot_v1_dot_recognizer__pb2.GetServerInfoResponse.FromString,
             options,
             channel_credentials,
             insecure,
