@@ -19,6 +19,7 @@ from asr.model import is_emformer, load_emformer, load_model
 from asr.model.files import SHIPPED
 from asr.model.interface import AcousticModel
 from asr.search import (
+    MARGIN,
     BeamSearch,
     BeamState,
     BoostedPhrase,
@@ -68,9 +69,10 @@ class Recognizer:
         self.calibration = calibration
         self._weight = _given(language_weight, language.weight if language else 0.0)
         self._bonus = _given(token_bonus, language.token_bonus if language else 0.0)
-        self.search = BeamSearch(model, beam, language=language, language_weight=self._weight, token_bonus=self._bonus)
-        device = str(self.search.start(1).time.device)
-        self._cached, self._fresh = PhraseCompiler(tokenizer, device), PhraseCompiler(tokenizer, device, size=0)
+        self.search = BeamSearch(
+            model, beam, language=language, language_weight=self._weight, token_bonus=self._bonus, margin=MARGIN
+        )
+        self._cached, self._fresh = PhraseCompiler(tokenizer), PhraseCompiler(tokenizer, size=0)
         self.chunk_frames = model.chunk_frames(chunk_ms)
         self.window_frames = model.lookback + self.chunk_frames + model.lookahead
 
@@ -103,7 +105,6 @@ class Recognizer:
         model, tokenizer, version = opened
         if language is None and language_weight != 0:
             language = NGram.load_shipped(tokenizer)
-        language = language.to(device) if language else None
         beside = SHIPPED if folder is None else Path(folder)
         return cls(
             model, tokenizer, beam=beam, chunk_ms=chunk_ms, version=version,
@@ -188,8 +189,7 @@ class Recognizer:
 
         Says something about the frames after the hypothesis's last token.
         """
-        rank = beam.acoustic if beam.followed is None else beam.acoustic + beam.followed.total()
-        leading = beam.predicted[0, int(rank[0].argmax())]
+        leading = self.search.predicted(beam, 0)
         return 1 - self.model.join(encoded, leading).softmax(-1)[:, self.model.blank]
 
     @torch.inference_mode()

@@ -25,7 +25,7 @@ from asr.evaluation.statistics import Interval
 from asr.evaluation.wer import Errors, align, count, split_by_phrases
 from asr.recognizer import Recognizer
 from asr.recordings import AudioPlace, AudioReader
-from asr.search import BeamSearch, BoostedPhrase, PhraseCompiler, PhraseGraph
+from asr.search import MARGIN, BeamSearch, BoostedPhrase, PhraseCompiler, PhraseGraph
 from asr.search.torchaudio_peer import TorchaudioSearch
 from asr.text import normalize
 
@@ -294,7 +294,7 @@ def main(
         heard = list(track(encode(recognizer, utterances), len(utterances), "encoding"))
     except (AsrError, OSError) as error:
         give_up(error)
-    search = BeamSearch(recognizer.model, beam, token_bonus=token_bonus)
+    search = BeamSearch(recognizer.model, beam, token_bonus=token_bonus, margin=MARGIN)
     searches: dict[str, Search] = {
         THEIRS: TorchaudioSearch(recognizer.model, beam, search.symbols).best,
         "0": with_graph(search, None),

@@ -68,7 +68,7 @@ class EmformerTransducer(nn.Module):
         ModelError: the model does not read 80 bands, or the statistics are not of 80.
     """
 
-    lookback = 0
+    lookback, history = 0, None
 
     def __init__(self, rnnt: RNNT, mean: Tensor | None = None, invstddev: Tensor | None = None) -> None:
         super().__init__()

@@ -21,6 +21,11 @@ class AcousticModel(Protocol):
     lookahead: int
     """Feature frames (10 ms) before and after a chunk that `encode` reads with it."""
 
+    @property
+    def history(self) -> int | None:
+        """Tokens that the predictor's output depends on, the last ones; None: all."""
+        ...
+
     def features(self, padded: Tensor) -> Tensor:
         """Samples padded by 200 on both sides, (..., 240 + 160 F) → (..., F, 80)."""
         ...

@@ -47,7 +47,7 @@ class Transducer(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
-        self.blank, self.vocab_size = config.blank, config.vocab_size
+        self.blank, self.vocab_size, self.history = config.blank, config.vocab_size, config.history
         self.join_width = config.joined + config.vocab_size
         self.encoder = Encoder(config)
         self.predictor = Predictor(config)

@@ -1,4 +1,4 @@
-"""Phrases to expect, as an automaton of tensors that a beam search follows beside the transducer.
+"""Phrases to expect, as an automaton of arrays that a beam search follows beside the transducer.
 
 Rules (the table in tests/asr/test_search_graph.py says them by example):
 
@@ -22,9 +22,10 @@ import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
-import torch
-from torch import Tensor
+import numpy as np
+import numpy.typing as npt
 
 from asr.search.automaton import LETTERS, UNIT, Pieces, build, encode
 from asr.text import normalize
@@ -38,6 +39,7 @@ MAX_LETTERS = 100
 MAX_CELLS = 100_000_000
 """States times tokens of a graph, 4 bytes each, 6 above 32,767 states; 10,000 names over 256 tokens take 33 million."""
 
+Array = npt.NDArray[Any]
 _NORMAL = re.compile(r"[a-z']+(?: [a-z']+)*")
 
 
@@ -64,28 +66,33 @@ class PhraseGraph:
 
     accepted: tuple[BoostedPhrase, ...]
     dropped: tuple[tuple[BoostedPhrase, str], ...]
-    _next: Tensor = field(repr=False)
-    _gain: Tensor = field(repr=False)
-    _final: Tensor = field(repr=False)
+    _next: Array = field(repr=False)
+    _gain: Array = field(repr=False)
+    _final: Array = field(repr=False)
+    _most: Array = field(repr=False)
 
     def __len__(self) -> int:
         return len(self.accepted)
 
     @property
     def bytes(self) -> int:
-        return self._next.nbytes + self._gain.nbytes
+        return int(self._next.nbytes + self._gain.nbytes)
 
-    def gains(self, state: Tensor) -> Tensor:
+    def gains(self, state: Array) -> Array:
         """(N,) int64 states → (N, V) int16 in UNIT, what each token brings, refunds included; the blank column is 0."""
-        return self._gain.index_select(0, state)
+        return self._gain[state]
 
-    def advance(self, state: Tensor, token: Tensor) -> Tensor:
-        """(N,) states and the (N,) tokens that they read → (N,) states."""
-        return self._next[state, token].long()
+    def most(self, state: Array) -> Array:
+        """(N,) states → (N,) float32 nats, the largest of `gains`."""
+        return self._most[state]
 
-    def final(self, state: Tensor) -> Tensor:
+    def read(self, state: Array, token: Array) -> tuple[Array, Array]:
+        """(N,) states and the (N,) tokens that they read → (N,) float32 nats gained, (N,) int64 states."""
+        return self._gain[state, token] * np.float32(UNIT), self._next[state, token].astype(np.int64)
+
+    def final(self, state: Array) -> Array:
         """(N,) states → (N,) float32 nats to add where the text ends: the refund of an unfinished phrase."""
-        return self._final.index_select(0, state) * UNIT
+        return self._final[state]
 
     def bonus(self, tokens: Sequence[int]) -> float:
         """Nats that a whole text gains, without those of an unfinished phrase."""
@@ -93,19 +100,18 @@ class PhraseGraph:
         for token in tokens:
             total += float(self._gain[state, token]) * UNIT
             state = int(self._next[state, token])
-        return total + float(self._final[state]) * UNIT
+        return total + float(self._final[state])
 
 
 class PhraseCompiler:
     """Compiles phrases for one tokenizer and keeps the graphs used last, by content. Threads may share one.
 
     Args:
-        device: where the graphs go: the acoustic model's.
         size: graphs kept; megabytes: of them together.
     """
 
-    def __init__(self, tokenizer: Tokenizer, device: str = "cpu", size: int = 64, megabytes: int = 512) -> None:
-        self._tokenizer, self._device, self._size, self._room = tokenizer, device, size, megabytes << 20
+    def __init__(self, tokenizer: Tokenizer, size: int = 64, megabytes: int = 512) -> None:
+        self._tokenizer, self._size, self._room = tokenizer, size, megabytes << 20
         self._pieces = Pieces(tokenizer)
         self._kept: OrderedDict[tuple[BoostedPhrase, ...], PhraseGraph] = OrderedDict()
         self._lock = threading.Lock()
@@ -155,7 +161,7 @@ class PhraseCompiler:
 
     def _build(self, taken: list[BoostedPhrase], dropped: list[tuple[BoostedPhrase, str]]) -> PhraseGraph:
         letters, length = encode([p.text for p in taken])
-        weight = torch.tensor([p.weight for p in taken], dtype=torch.float64).numpy()
+        weight = np.array([p.weight for p in taken], np.float64)
         made = build(letters, length, weight, PER_TOKEN, self._pieces)
         accepted = []
         for phrase, granted, tokens in zip(taken, made.weight.tolist(), made.tokens.tolist(), strict=True):
@@ -163,8 +169,9 @@ class PhraseCompiler:
                 accepted.append(BoostedPhrase(phrase.text, granted * UNIT, phrase.signal))
             else:
                 dropped.append((phrase, "no tokens spell it"))
-        tensors = (torch.from_numpy(x).to(self._device) for x in (made.next, made.gain, made.final))
-        return PhraseGraph(tuple(accepted), tuple(dropped), *tensors)
+        most = made.gain.max(1).astype(np.float32) * np.float32(UNIT)
+        final = made.final.astype(np.float32) * np.float32(UNIT)
+        return PhraseGraph(tuple(accepted), tuple(dropped), made.next, made.gain, final, most)
 
 
 def _read(phrase: BoostedPhrase) -> tuple[str, str]:

@@ -1,4 +1,4 @@
-"""A back-off n-gram model over tokens as an automaton of tensors, which a beam search follows beside the transducer.
+"""A back-off n-gram model over tokens as an automaton of arrays, which a beam search follows beside the transducer.
 
 A state is a context that the model knows arcs for; state 0 is the empty one. What a state has no arc for is looked up
 in its back-off state, the longest shorter context that is one (Katz 1987; the form of an ARPA file):
@@ -11,7 +11,6 @@ prediction for the end.
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import json
 import threading
@@ -21,10 +20,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
-from torch import Tensor
 
 from asr.errors import ModelError
 from asr.tokens import Tokenizer
@@ -80,7 +77,7 @@ class NGram:
         self._back_off, self._lower = np.zeros(states, np.float32), np.zeros(states, np.int32)
         self._next = np.zeros(arcs, np.int32)
         self._link(source, left.astype(np.float64))
-        self._rows = _Rows(self._dense, states, vocab_size, torch.device("cpu"))
+        self._rows = _Rows(self._dense, states, vocab_size, blank)
 
     def _link(self, source: Array, left: Array) -> None:
         """Scales each state's probabilities to a sum of one and finds where arcs and back-off lead, short to long."""
@@ -140,22 +137,24 @@ class NGram:
         """The state at the beginning of a text."""
         return int(self._next[self.blank])
 
-    def scores(self, state: Tensor) -> Tensor:
+    def scores(self, state: Array) -> Array:
         """(N,) int64 states → (N, V) float32 natural log P(token | state); the blank's column is 0.
 
         A row depends on nothing but its state: the same bits whatever else is in the batch.
         """
-        scores = self._rows.scores(state)
-        scores[:, self.blank] = 0.0
-        return scores
+        return self._rows.scores(state)
 
-    def advance(self, state: Tensor, token: Tensor) -> Tensor:
-        """(N,) states and the (N,) tokens that they read → (N,) states."""
-        return self._rows.reached(state, token)
+    def most(self, state: Array) -> Array:
+        """(N,) states → (N,) log P of the likeliest token, the end aside."""
+        return self._rows.most(state)
 
-    def final(self, state: Tensor) -> Tensor:
+    def read(self, state: Array, token: Array) -> tuple[Array, Array]:
+        """(N,) states and the (N,) tokens that they read → (N,) log P of each token, (N,) int64 states."""
+        return self._rows.read(state, token)
+
+    def final(self, state: Array) -> Array:
         """(N,) states → (N,) float32 log P(the text ends here | state)."""
-        return self._rows.scores(state)[:, self.blank]
+        return self._rows.final(state)
 
     def score(self, tokens: Sequence[int]) -> float:
         """Natural log P of a whole text, its end included."""
@@ -178,12 +177,6 @@ class NGram:
     def fits(self, tokenizer: Tokenizer) -> bool:
         """Whether it was made for these tokens."""
         return self.tokens_hash == hash_tokens(tokenizer)
-
-    def to(self, device: str | torch.device) -> NGram:
-        """The same model for states on a device."""
-        moved = copy.copy(self)
-        moved._rows = _Rows(self._dense, len(self._lower), self.vocab_size, torch.device(device))
-        return moved
 
     @classmethod
     def load(cls, folder: Path | str | None = None, tokenizer: Tokenizer | None = None) -> NGram:
@@ -262,49 +255,62 @@ class _Rows:
         compute: Callable[[Sequence[int]], tuple[Array, Array]],
         states: int,
         vocab_size: int,
-        device: torch.device,
+        blank: int,
         capacity: int = 8192,
     ) -> None:
-        self._compute, self._vocab_size, self._used = compute, vocab_size, 0
+        self._compute, self._vocab_size, self._blank, self._used = compute, vocab_size, blank, 0
         self._lock = threading.Lock()
-        self._slot = torch.full((states,), -1, dtype=torch.int64, device=device)
-        self._scores = torch.empty(capacity, vocab_size, device=device)
-        self._reached = torch.empty(capacity * vocab_size, dtype=torch.int32, device=device)
+        self._slot = np.full(states, -1)
+        self._make(capacity)
 
-    def scores(self, state: Tensor) -> Tensor:
+    def _make(self, capacity: int) -> None:
+        self._scores = np.empty((capacity, self._vocab_size), np.float32)
+        self._reached = np.empty((capacity, self._vocab_size), np.int32)
+        self._final, self._most = np.empty((2, capacity), np.float32)
+
+    def scores(self, state: Array) -> Array:
         """(N,) states → (N, V), a copy."""
         with self._lock:
             slot = self._slots(state)
             return self._scores[slot]
 
-    def reached(self, state: Tensor, token: Tensor) -> Tensor:
-        """(N,) states and (N,) tokens → (N,) int64 states."""
+    def final(self, state: Array) -> Array:
         with self._lock:
             slot = self._slots(state)
-            return self._reached[slot * self._vocab_size + token].long()
+            return self._final[slot]
 
-    def _slots(self, state: Tensor) -> Tensor:
+    def most(self, state: Array) -> Array:
+        with self._lock:
+            slot = self._slots(state)
+            return self._most[slot]
+
+    def read(self, state: Array, token: Array) -> tuple[Array, Array]:
+        """(N,) states and (N,) tokens → (N,) log P, (N,) int64 states."""
+        with self._lock:
+            place = self._slots(state) * self._vocab_size + token
+            return self._scores.ravel()[place], self._reached.ravel()[place].astype(np.int64)
+
+    def _slots(self, state: Array) -> Array:
         slot = self._slot[state]
-        if len(slot) and int(slot.amin()) < 0:
-            new = list(dict.fromkeys(state[slot < 0].tolist()))
+        if len(slot) and slot.min() < 0:
+            new = np.unique(state[slot < 0])
             if self._used + len(new) > len(self._scores):
-                new = list(dict.fromkeys(state.tolist()))
-                self._empty(len(new))
-            scores, reached = (torch.from_numpy(a).to(self._slot.device) for a in self._compute(new))
-            rows = torch.arange(self._used, self._used + len(new), device=self._slot.device)
-            self._scores[rows] = scores
-            self._reached.view(-1, self._vocab_size)[rows] = reached
-            self._slot[torch.tensor(new, device=self._slot.device)] = rows
+                new = np.unique(state)
+                self._slot.fill(-1)
+                self._used = 0
+                if len(new) > len(self._scores):
+                    self._make(len(new))
+            scores, reached = self._compute(new.tolist())
+            rows = slice(self._used, self._used + len(new))
+            self._final[rows] = scores[:, self._blank]
+            scores[:, self._blank] = -np.inf
+            self._most[rows] = scores.max(1)
+            scores[:, self._blank] = 0.0
+            self._scores[rows], self._reached[rows] = scores, reached
+            self._slot[new] = np.arange(rows.start, rows.stop)
             self._used += len(new)
             slot = self._slot[state]
         return slot
-
-    def _empty(self, wanted: int) -> None:
-        self._slot.fill_(-1)
-        self._used = 0
-        if wanted > len(self._scores):
-            self._scores = self._scores.new_empty(wanted, self._vocab_size)
-            self._reached = self._reached.new_empty(wanted * self._vocab_size)
 
 
 def _read_config(folder: Path) -> dict[str, Any]:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from asr.model.interface import PredictorState
 from asr.search.follow import Followed
 from asr.search.graph import PhraseGraph
 
+Array = npt.NDArray[Any]
 FRAME = 1 << 32
 """A token and its frame are kept as one number, token + FRAME * frame."""
 
@@ -21,21 +24,23 @@ FRAME = 1 << 32
 class BeamState:
     """Hypotheses of B streams, K each, in no order. A value: no step changes it. L: room for tokens, J: joiner width.
 
-    acoustic (B, K) float32, log P; predicted (B, K, J) and the predictor's state, rows in the same order; key (B, K)
-    int64, a hash of the token sequence; spelled (B, K, L) int64, tokens with their frames, and emitted (B, K, L, 2)
-    float32, log P of the token and of the blank when it was put out, of which the first length (B, K) count; time
-    (B,) int64, frames so far; followed: the states in language model and phrases, None without; graphs: the phrases of
-    each stream, () where none has any.
+    acoustic (B, K) float32, log P; key (B, K) int64, a hash of the token sequence; context (B, K) int64, what the
+    predictor has read (`asr.search.emissions.Contexts`); predicted (B * K, J) and the predictor's state, on the model's
+    device, None and () where the context says it all; spelled (B, K, L) int64, tokens with their frames, and emitted
+    (B, K, L, 2) float32, log P of the token and of the blank when it was put out, of which the first length (B, K)
+    count; time (B,) int64, frames so far; followed: where they are in language model and phrases, (B, K), None without;
+    graphs: the phrases of each stream, () where none has any.
     """
 
-    acoustic: Tensor
-    predicted: Tensor
+    acoustic: Array
+    key: Array
+    context: Array
+    predicted: Tensor | None
     predictor: PredictorState
-    key: Tensor
-    spelled: Tensor
-    emitted: Tensor
-    length: Tensor
-    time: Tensor
+    spelled: Array
+    emitted: Array
+    length: Array
+    time: Array
     followed: Followed | None = None
     graphs: tuple[PhraseGraph | None, ...] = ()
 
@@ -68,18 +73,25 @@ def stack_states(states: Sequence[BeamState]) -> BeamState:
         return states[0]
     room = max(s.spelled.shape[2] for s in states)
     graphs = tuple(g for s in states for g in (s.graphs or (None,) * len(s.time)))
+    predicted = [s.predicted for s in states if s.predicted is not None]
     return BeamState(
-        acoustic=torch.cat([s.acoustic for s in states]),
-        predicted=torch.cat([s.predicted for s in states]),
+        acoustic=np.concatenate([s.acoustic for s in states]),
+        key=np.concatenate([s.key for s in states]),
+        context=np.concatenate([s.context for s in states]),
+        predicted=torch.cat(predicted) if predicted else None,
         predictor=tuple(torch.cat(parts) for parts in zip(*(s.predictor for s in states), strict=True)),
-        key=torch.cat([s.key for s in states]),
-        spelled=torch.cat([F.pad(s.spelled, (0, room - s.spelled.shape[2])) for s in states]),
-        emitted=torch.cat([F.pad(s.emitted, (0, 0, 0, room - s.emitted.shape[2])) for s in states]),
-        length=torch.cat([s.length for s in states]),
-        time=torch.cat([s.time for s in states]),
+        spelled=np.concatenate([with_room(s.spelled, room) for s in states]),
+        emitted=np.concatenate([with_room(s.emitted, room) for s in states]),
+        length=np.concatenate([s.length for s in states]),
+        time=np.concatenate([s.time for s in states]),
         followed=_stack_followed(states),
         graphs=graphs if any(graphs) else (),
     )
+
+
+def with_room(x: Array, room: int) -> Array:
+    """(B, K, L, ...) with zeros behind, up to L = room."""
+    return np.pad(x, [(0, 0), (0, 0), (0, room - x.shape[2]), *[(0, 0)] * (x.ndim - 3)])
 
 
 def _stack_followed(states: Sequence[BeamState]) -> Followed | None:
@@ -87,25 +99,18 @@ def _stack_followed(states: Sequence[BeamState]) -> Followed | None:
     there = [s.followed for s in states if s.followed is not None]
     if not there:
         return None
-    if (
-        len({f.language is None for f in there} | {s.followed is None for s in states if there[0].language is not None})
-        > 1
-    ):
+    spoken = next((f for f in there if f.language is not None), None)
+    if spoken and any(s.followed is None or s.followed.language is None for s in states):
         raise ValueError("states of searches with and without a language model do not stack")
-    columns: dict[str, Tensor | None] = {}
+    columns: dict[str, Any] = {}
     for name in (f.name for f in fields(Followed)):
         parts = [None if s.followed is None else getattr(s.followed, name) for s in states]
         like = next((p for p in parts if p is not None), None)
-        columns[name] = (
-            None
-            if like is None
-            else torch.cat(
-                [
-                    like.new_zeros((*s.acoustic.shape, *like.shape[2:])) if p is None else p
-                    for s, p in zip(states, parts, strict=True)
-                ]
+        if like is not None:
+            filled = (
+                np.zeros(s.acoustic.shape, like.dtype) if p is None else p for s, p in zip(states, parts, strict=True)
             )
-        )
+            columns[name] = np.concatenate(list(filled))
     return Followed(**columns)
 
 
@@ -120,7 +125,8 @@ def unstack_states(state: BeamState) -> list[BeamState]:
         graphs = state.graphs[one] if state.graphs else ()
         out.append(
             BeamState(
-                state.acoustic[one], state.predicted[one], tuple(p[rows] for p in state.predictor), state.key[one],
+                state.acoustic[one], state.key[one], state.context[one],
+                None if state.predicted is None else state.predicted[rows], tuple(p[rows] for p in state.predictor),
                 state.spelled[one], state.emitted[one], state.length[one], state.time[one],
                 _unstack_followed(state.followed, one, any(graphs)), graphs if any(graphs) else (),
             )
@@ -131,7 +137,5 @@ def unstack_states(state: BeamState) -> list[BeamState]:
 def _unstack_followed(followed: Followed | None, one: slice, phrases: bool) -> Followed | None:
     if followed is None or (not phrases and followed.language is None):
         return None
-    columns = {f.name: getattr(followed, f.name) for f in fields(Followed)}
-    if not phrases:
-        columns |= {"bias": None, "node": None, "bias_rows": None}
-    return Followed(**{name: None if x is None else x[one] for name, x in columns.items()})
+    part = followed.map(lambda x: x[one])
+    return part if phrases else replace(part, bias=None, node=None)

@@ -14,7 +14,7 @@ from asr.search import BeamSearch, force_score
 class Toy:
     """Three tokens and a blank at any index, random logits that depend on the last token: small enough to enumerate."""
 
-    frame_s, lookback, lookahead, vocab_size = 0.04, 0, 0, 4
+    frame_s, lookback, lookahead, vocab_size, history = 0.04, 0, 0, 4, 1
 
     def __init__(self, seed: int, blank: int = 0) -> None:
         self.blank = blank
@@ -94,8 +94,9 @@ def test_forced_score_agrees_with_torchaudios_loss(tiny_model: Transducer) -> No
 def test_a_stream_does_not_depend_on_its_batch(tiny_model: Transducer) -> None:
     search = BeamSearch(tiny_model, beam=5)
     encoded = 3 * torch.randn(3, 40, tiny_model.join_width, generator=torch.Generator().manual_seed(0))
-    together = search.step(encoded, search.start(3))
-    for i in range(3):
+    encoded = torch.cat([encoded, encoded.flip(0) + 0.01])  # some have texts in common
+    together = search.step(encoded, search.start(6))
+    for i in range(6):
         alone = search.nbest(search.step(encoded[i : i + 1], search.start(1)), 0)
         shared = search.nbest(together, i)
         assert [r.tokens for r in alone] == [r.tokens for r in shared]
@@ -108,10 +109,15 @@ def test_a_stream_does_not_depend_on_its_batch(tiny_model: Transducer) -> None:
 def test_cutting_the_frames_changes_nothing(tiny_model: Transducer) -> None:
     search = BeamSearch(tiny_model, beam=5)
     encoded = 3 * torch.randn(1, 30, tiny_model.join_width, generator=torch.Generator().manual_seed(2))
-    state = search.start(1)
-    for part in encoded.split([1, 7, 2, 20], dim=1):
-        state = search.step(part, state)
-    assert search.nbest(state, 0) == search.nbest(search.step(encoded, search.start(1)), 0)
+    whole = search.nbest(search.step(encoded, search.start(1)), 0)
+    for sizes in ([8, 16, 6], [1, 7, 2, 20]):
+        state = search.start(1)
+        for part in encoded.split(sizes, dim=1):
+            state = search.step(part, state)
+        found = search.nbest(state, 0)
+        assert [(r.tokens, r.frames) for r in found] == [(r.tokens, r.frames) for r in whole]
+        assert [r.acoustic for r in found] == pytest.approx([r.acoustic for r in whole], abs=1e-3)
+        assert found == whole or sizes[0] == 1  # bit for bit where the cuts are at blocks of frames
 
 
 @torch.inference_mode()
@@ -129,8 +135,42 @@ def test_hypotheses_are_distinct_sorted_and_outgrow_their_buffer(
     assert all(c <= 1e-6 for r in readings for c in r.certainty)
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_a_margin_only_loses_what_is_unlikely(seed: int) -> None:
+    model, encoded = Toy(seed), 1.5 * torch.randn(2, 4, generator=torch.Generator().manual_seed(100 + seed))
+    truth = brute_force(model, encoded, 2)
+    for margin in (1.0, 8.0):
+        search = BeamSearch(model, beam=128, symbols=2, margin=margin)
+        found = search.nbest(search.step(encoded[None], search.start(1)), 0)
+        assert all(r.acoustic <= truth[r.tokens] + 1e-4 for r in found)
+        assert margin == 8.0 or len(found) < len(truth)
+    assert found[0].tokens == max(truth, key=lambda k: truth[k])
+    assert found[0].acoustic == pytest.approx(truth[found[0].tokens], abs=0.05)
+
+
+@torch.inference_mode()
+def test_predictions_that_are_not_kept_for_good_are_the_same(
+    tiny_model: Transducer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As with a predictor that remembers all tokens."""
+    encoded = 3 * torch.randn(2, 40, tiny_model.join_width, generator=torch.Generator().manual_seed(6))
+    kept = BeamSearch(tiny_model, 5)
+    monkeypatch.setattr("asr.search.emissions._ROOM", 0)
+    forgotten = BeamSearch(tiny_model, 5)
+    one, other = (search.step(encoded, search.start(2)) for search in (kept, forgotten))
+    assert one.predicted is None and other.predicted is not None
+    for i in range(2):
+        a, b = kept.nbest(one, i), forgotten.nbest(other, i)
+        assert [(r.tokens, r.frames) for r in a] == [(r.tokens, r.frames) for r in b]
+        assert [r.acoustic for r in a] == pytest.approx([r.acoustic for r in b], abs=1e-3)
+
+
 def test_impossible_beams(tiny_model: Transducer) -> None:
     with pytest.raises(ValueError, match="beam is 0"):
         BeamSearch(tiny_model, beam=0)
     with pytest.raises(ValueError, match="symbols -1"):
         BeamSearch(tiny_model, beam=4, symbols=-1)
+    with pytest.raises(ValueError, match="margin is 0"):
+        BeamSearch(tiny_model, margin=0)
+    with pytest.raises(ValueError, match="language_weight is -1"):
+        BeamSearch(tiny_model, language_weight=-1)

@@ -1,0 +1,173 @@
+"""What the joiner says of a block of frames: one row for each thing that the predictor may have read."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from asr.model.interface import AcousticModel, PredictorState
+
+Array = npt.NDArray[Any]
+
+
+HASH = 1_000_003
+_ROOM = 128 << 20
+"""Bytes that predictions may take that are kept for good."""
+_ROWS = 8
+"""Contexts that the predictor is asked about at once, always: what it says of one depends on nothing else."""
+
+
+class Contexts:
+    """What the predictor has read, as numbers: equal ones mean equal predictions. N: hypotheses.
+
+    Of a predictor that sees the last few tokens only, hypotheses that end alike share one, and what it says after each
+    is kept for good (`seen`: V ** history contexts of which those that come up take memory). Of others it is a hash of
+    all tokens.
+    """
+
+    def __init__(self, model: AcousticModel) -> None:
+        self._model, self._vocab = model, model.vocab_size
+        predicted, states = model.start(1)
+        size = self._vocab**model.history if model.history is not None else 0
+        self.seen = 0 < size * predicted.nbytes < _ROOM
+        self.start = sum(model.blank * self._vocab**i for i in range(model.history or 0)) if self.seen else 1
+        if self.seen:
+            self._forget = size // self._vocab
+            self._known = np.zeros(size, bool)
+            self._predicted, *self._states = (x.new_empty((size, *x.shape[1:])) for x in (predicted, *states))
+            self._keep(np.array([self.start]), predicted, states)
+
+    def read(self, context: Array, token: Array) -> Array:
+        """(N,) contexts that each read one of (N,) tokens → (N,)"""
+        return context % self._forget * self._vocab + token if self.seen else context * HASH + token
+
+    def predict(self, context: Array, before: Array, token: Array) -> Tensor:
+        """(N, J) after contexts (N,), each the one `before` it and a token; where contexts are `seen`."""
+        new = np.flatnonzero(~self._known[context])
+        for first in range(0, len(new), _ROWS):
+            some = np.resize(new[first : first + _ROWS], _ROWS)
+            at = torch.from_numpy(before[some]).to(self._predicted.device)
+            states = tuple(x.index_select(0, at) for x in self._states)
+            self._keep(context[some], *self._model.predict(torch.from_numpy(token[some]).to(at.device), states))
+        return self.predicted(context)
+
+    def _keep(self, context: Array, predicted: Tensor, states: PredictorState) -> None:
+        at = torch.from_numpy(context).to(predicted.device)
+        for kept, x in zip((self._predicted, *self._states), (predicted, *states), strict=True):
+            kept[at] = x
+        self._known[context] = True
+
+    def predicted(self, context: Array) -> Tensor:
+        """(N, J) after contexts that were predicted before."""
+        return self._predicted.index_select(0, torch.from_numpy(context).to(self._predicted.device))
+
+
+class Emissions:
+    """Log-probabilities of T frames of B streams. S: rows so far, each of one stream and one context.
+
+    blank (S, T); token (S, T, V), the blank's -inf; most (S, T): of each row the likeliest token's. What stands before
+    the frame in which a row was first asked for is undefined. A row is computed once, for all frames that are left: a
+    hypothesis that stays, or comes back, asks the model for nothing.
+    """
+
+    def __init__(
+        self,
+        model: AcousticModel,
+        contexts: Contexts,
+        encoded: Tensor,
+        context: Array,
+        predicted: Tensor | None,
+        predictor: PredictorState,
+    ) -> None:
+        """encoded (B, T, J); of the hypotheses that there are context (B, K) and, where contexts are not `seen`, what
+        the predictor said and its state, (B * K, ...) each."""
+        self._model, self._contexts, self._encoded = model, contexts, encoded
+        self._streams, frames = encoded.shape[:2]
+        known, first, row = np.unique(self._own(context), return_index=True, return_inverse=True)
+        self.first = row.reshape(-1)
+        """(B * K,) rows of the hypotheses that were there."""
+        room = max(16, 2 * len(known))
+        self.token = np.empty((room, frames, model.vocab_size), np.float32)
+        self.blank, self.most = np.empty((2, room, frames), np.float32)
+        self._known, self._rows, self._used = known, np.arange(len(known)), 0
+        if predicted is None:
+            now = contexts.predicted(context.ravel()[first])
+        else:
+            at = torch.from_numpy(first).to(predicted.device)
+            now = self.predicted = predicted[at]
+            self.predictor = tuple(x[at] for x in predictor)
+        self._join(now, first // context.shape[1], 0)
+
+    def _own(self, context: Array) -> Array:
+        """Contexts (B, N), told apart by stream."""
+        return context if self._streams == 1 else context * self._streams + np.arange(self._streams)[:, None]
+
+    def find(self, stream: Array, before: Array, token: Array, frame: int, parent: Array) -> tuple[Array, Array]:
+        """(N,) contexts, each one `before`, of row `parent`, that read a token, and their rows from `frame` on."""
+        context = self._contexts.read(before, token)
+        own = context if self._streams == 1 else context * self._streams + stream
+        place = self._known.searchsorted(own)
+        rows = self._rows.take(place, mode="clip")
+        strange = (self._known.take(place, mode="clip") != own).nonzero()[0]
+        if len(strange):
+            order = own[strange].argsort()
+            at = strange[order]
+            new = own[at]
+            other = np.empty(len(at), bool)
+            other[0], other[1:] = True, new[1:] != new[:-1]
+            rows[at] = self._used - 1 + other.cumsum()
+            at, new = at[other], new[other]
+            if self._contexts.seen:
+                predicted = self._contexts.predict(context[at], before[at], token[at])
+            else:
+                predicted = self._predict(parent[at], token[at])
+            self._join(predicted, stream[at], frame)
+            known, number = np.concatenate([self._known, new]), np.arange(self._used - len(new), self._used)
+            order = known.argsort()
+            self._known, self._rows = known[order], np.concatenate([self._rows, number])[order]
+        return context, rows
+
+    def _predict(self, parent: Array, token: Array) -> Tensor:
+        device = self.predicted.device
+        at = torch.from_numpy(parent).to(device)
+        before = tuple(x.index_select(0, at) for x in self.predictor)
+        predicted, predictor = self._model.predict(torch.from_numpy(token).to(device), before)
+        self.predicted = torch.cat([self.predicted, predicted])
+        self.predictor = tuple(torch.cat(pair) for pair in zip(self.predictor, predictor, strict=True))
+        return predicted
+
+    def memory(self, rows: Array) -> tuple[Tensor | None, PredictorState]:
+        """What the predictor said in rows (N,) and its state, (N, ...) each; None and () where contexts are `seen`."""
+        if self._contexts.seen:
+            return None, ()
+        at = torch.from_numpy(rows).to(self.predicted.device)
+        return self.predicted[at], tuple(x[at] for x in self.predictor)
+
+    def _join(self, predicted: Tensor, stream: Array, frame: int) -> None:
+        """Adds rows, from `frame` on."""
+        heard = self._encoded[:, frame:]
+        if self._streams > 1:
+            heard = heard[torch.from_numpy(stream).to(heard.device)]
+        scores = self._model.join(heard, predicted[:, None]).log_softmax(-1).float().cpu().numpy()
+        first, self._used = self._used, self._used + len(scores)
+        if self._used > len(self.blank):
+            self._grow()
+        new, blank = slice(first, self._used), self._model.blank
+        self.token[new, frame:] = scores
+        self.blank[new, frame:] = scores[..., blank]
+        self.token[new, frame:, blank] = -np.inf
+        self.most[new, frame:] = self.token[new, frame:].max(-1)
+
+    def _grow(self) -> None:
+        room = 2 * self._used
+
+        def larger(x: Array) -> Array:
+            out = np.empty((room, *x.shape[1:]), x.dtype)
+            out[: len(x)] = x
+            return out
+
+        self.token, self.blank, self.most = larger(self.token), larger(self.blank), larger(self.most)
