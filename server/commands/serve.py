@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import os
+import threading
 from pathlib import Path
 from typing import Annotated
 
@@ -11,6 +14,8 @@ import typer
 from server import logs
 from server.config import ConfigError, Settings, load_settings
 from server.hosting import HostError, running, until_signalled
+
+_STUCK_S = 2.0
 
 app = typer.Typer(add_completion=False)
 
@@ -30,6 +35,7 @@ def main(
     try:
         settings = load_settings(config, flags)
         asyncio.run(_serve(settings))
+        _leave_stuck_threads()
     except (ConfigError, HostError) as error:
         typer.echo(f"serve: {error}", err=True)
         raise typer.Exit(1) from None
@@ -42,6 +48,17 @@ async def _serve(settings: Settings) -> None:
         name = await until_signalled()
         _say(f"{name}: finishing what runs, at most {settings.drain_s:g} s")
         await server.drain()
+
+
+def _leave_stuck_threads() -> None:
+    """All is closed now. A model that hangs in its thread must not keep the process, which Python would wait for."""
+    stuck = [thread for thread in threading.enumerate() if thread is not threading.main_thread() and not thread.daemon]
+    for thread in stuck:
+        thread.join(_STUCK_S)
+    if any(thread.is_alive() for thread in stuck):
+        _say("a thread does not end; leaving it")
+        logging.shutdown()
+        os._exit(0)
 
 
 def _say(line: str) -> None:

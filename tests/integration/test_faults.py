@@ -14,6 +14,7 @@ import boto3
 import grpc
 import pytest
 
+from carryover.v1 import context_pb2
 from carryover.v1 import recognizer_pb2 as pb
 from context_store import ContextStore, DialogueId, kms_wrapping_key, local_wrapping_key
 from context_store.aws import client_options
@@ -160,7 +161,8 @@ def test_texts_that_are_deleted_between_two_reads(replica: Any, proxy: FaultProx
 
 
 def test_a_wrong_wrapping_key(workshop: Any, dialogue: str, pcm: bytes) -> None:
-    """A replica with another key reads nothing of what was stored, and recognises."""
+    """A replica with another key, or a rotated one, reads nothing of what was stored, and recognises; a dialogue that
+    was begun under the old key is begun anew by erasing it."""
     right = workshop.start()
     plain = said(right.finals(pcm))
     right.ask(dialogue, "1")
@@ -174,8 +176,13 @@ def test_a_wrong_wrapping_key(workshop: Any, dialogue: str, pcm: bytes) -> None:
     assert answer[-1].context.status == pb.ContextInfo.FAILED
     assert "TamperedError" in answer[-1].context.reason
     with pytest.raises(grpc.RpcError) as caught:
-        wrong.record(dialogue, "2", *[])
-    assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+        wrong.ask(dialogue, "2")
+    assert caught.value.code() == grpc.StatusCode.DATA_LOSS and "wrapping" in caught.value.details()
+    wrong.ask(f"{dialogue}-new", "1")  # new dialogues are the new key's
+    wrong.wait_for("READY", f"{dialogue}-new")
+    wrong.context.DeleteDialogue(context_pb2.DeleteDialogueRequest(dialogue_id=dialogue), timeout=30)
+    wrong.ask(dialogue, "2")
+    wrong.wait_for("READY", dialogue)
 
 
 def test_kms_down(workshop: Any, proxy: FaultProxy, dialogue: str, pcm: bytes, monkeypatch: Any) -> None:

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,9 @@ import pytest
 from typer.testing import CliRunner
 
 from asr.model.files import save_model
+from carryover.v1 import context_pb2 as ctx
 from carryover.v1 import recognizer_pb2 as pb
+from carryover.v1.context_pb2_grpc import ContextStub
 from carryover.v1.recognizer_pb2_grpc import RecognizerStub
 from server.commands import serve
 
@@ -73,6 +76,40 @@ def test_serve_until_sigterm(folder: Path, pcm: bytes) -> None:
         assert process.wait(60) == 0
         reading.join(10)
     assert any("SIGTERM" in line for line in said)
+
+
+HANGING = """
+import threading
+from asr.context.encoder import ContextEncoder
+ContextEncoder.encode = lambda self, context: threading.Event().wait()
+from server.commands.serve import app
+app()
+"""
+
+
+def test_an_encoder_that_hangs_does_not_keep_the_process(folder: Path) -> None:
+    environ = {k: v for k, v in os.environ.items() if not k.startswith("CARRYOVER_")}
+    settings = {"CARRYOVER_MODEL__WEIGHTS": str(folder), "CARRYOVER_DRAIN_S": "0.5"}
+    with subprocess.Popen(
+        [sys.executable, "-P", "-c", HANGING, "--port", "0"],
+        env=environ | settings, stderr=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
+        assert process.stderr is not None
+        found = next(filter(None, (re.search(r"listening on \S+:(\d+)", line) for line in process.stderr)))
+        events = [
+            ctx.Event(event_id="1", utterance=ctx.Utterance(text="call meg")),
+            ctx.Event(event_id="2", expect_speech=ctx.ExpectSpeech()),
+        ]
+        with grpc.insecure_channel(f"127.0.0.1:{found[1]}") as channel:
+            context = ContextStub(channel)
+            context.RecordEvents(ctx.RecordEventsRequest(dialogue_id="d", turn_id="1", events=events), timeout=30)
+            request = ctx.GetContextStatusRequest(dialogue_id="d")
+            while context.GetContextStatus(request, timeout=30).state != ctx.ENCODING:
+                time.sleep(0.02)
+        process.send_signal(signal.SIGTERM)
+        said = process.stderr.read()
+        assert process.wait(30) == 0
+    assert "a thread does not end" in said
 
 
 @pytest.mark.parametrize(
