@@ -241,8 +241,8 @@ def main(
         for split, files in (("people train", people or []), ("people dev", people_dev or [])):
             for file in files:
                 found = read_people(file, limit or most, noisy=split == "people train")
-                made = lists(found.rows, found.contexts, split, data, work, tools, workers, bar)
-                items.setdefault(split, []).extend(made)
+                of_file = lists(found.rows, found.contexts, f"{split} {file.stem}", data, work, tools, workers, bar)
+                items.setdefault(split, []).extend(of_file)
         if "fit" not in chosen:
             return
         names = callers(data, partial(tools, data, work), workers, bar)
@@ -260,8 +260,8 @@ def fit_and_report(
     }
     for name, by_split in examples.items():
         console.print(f"fitting the scorer of {name} lists ...")
-        scorers[name] = fit(by_split["train"])
-        margins.append(fit_margin(by_split["dev"], scorers[name]))
+        scorers[name] = fit([*by_split["train"], *by_split.get("people train", ())])
+        margins.append(fit_margin([by_split[s] for s in ("dev", "people dev") if s in by_split], scorers[name]))
         log.info("%s: margin %s", name, margins[-1])
         for split, part in by_split.items():
             results[f"{name} {split}"] = report(part, choose(part, scorers[name], margins[-1]))

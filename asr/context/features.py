@@ -27,12 +27,14 @@ FEATURES = (
 )  # fmt: skip
 LIST_FEATURES = (
     "none_meant", *(f"question_{q}" for q in QUESTIONS), "size", "best_match", "best_answer", "plain_per_token",
-    "plain_match", "plain_pmi", "plain_words", "plain_language", "margin", "best_pmi",
+    "plain_match", "plain_pmi", "plain_words", "plain_language", "margin", "best_pmi", "doubt", "runner_up",
 )  # fmt: skip
 _NAMED = math.log(0.02)
 """A phrase weight above which a phrase counts as likely meant."""
 _INDIFFERENT = 0.5
 """Nats by which two phrases' weights may differ without a reason."""
+_LEAST_DOUBT = 1e-3
+"""Nats a token: surer than this is not told apart."""
 
 
 @dataclass(frozen=True)
@@ -159,6 +161,7 @@ def _of_list(seen: _Seen) -> list[float]:
     first, *others = sorted(base, reverse=True)
     named = max((b for b, m in zip(base, matches, strict=True) if m), default=-math.inf)
     answered = max((b for b, t in zip(base, pool.texts, strict=True) if t in answers), default=-math.inf)
+    heard = max((b for b, r in zip(base, pool.ranks, strict=True) if r > 0), default=base[0] - 10.0)
     pmi = language.pmi
     return [
         1.0 - min(1.0, likely),
@@ -173,6 +176,8 @@ def _of_list(seen: _Seen) -> list[float]:
         max(-8.0, float(language.without[0]) / count) / 4,
         min(10.0, first - others[0] if others else 10.0) / 5,
         min(15.0, float(pmi.max() - pmi[0])) / 5,
+        math.log(max(_LEAST_DOUBT, -pool.acoustic[0] / count)) / 2,
+        max(-10.0, min(10.0, base[0] - heard)) / 5,
     ]
 
 

@@ -46,9 +46,6 @@ MAX_WEIGHED = 24
 """Readings and candidates, the likeliest by sound, that the context is asked about."""
 _SURE_SILENCE = -2.0
 """log P(nothing said | audio) above which silence is believed whatever the context."""
-SURE = 0.8
-"""Confidence of a plain 1-best from which on no context touches it. Chosen on dev, people's follow-ups among them: the
-scorer learned from synthesised speech alone and would change what was heard rightly."""
 _SPREAD = 2.0
 """Nats that a standard deviation of a foreign recogniser's scores, or a rank's log, is taken for."""
 _REACH = 0.45
@@ -89,7 +86,6 @@ class Rescorer:
         model, tokenizer: those of the context encoder. tables: how people answer.
         forced, ranked: scorers for readings with exact log P(y|x) and for foreign lists.
         margins: what a reading must win by, nats, for each of the two.
-        sure: confidence of a plain 1-best from which on it stays; foreign lists have none.
     """
 
     def __init__(
@@ -101,11 +97,10 @@ class Rescorer:
         ranked: ListScorer,
         margins: tuple[float, float],
         model_version: str,
-        sure: float = SURE,
     ) -> None:
         self.model, self.tokenizer, self.tables = model.eval(), tokenizer, tables
         self.forced, self.ranked, self.margins = forced.eval(), ranked.eval(), margins
-        self.model_version, self.sure = model_version, sure
+        self.model_version = model_version
 
     @classmethod
     def load(cls, folder: Path | None = None) -> Rescorer:
@@ -160,8 +155,6 @@ class Rescorer:
         nbest = without_bias([h for h in nbest if not h.from_context])
         same = Rescored(nbest)
         if embedding.empty or not nbest or is_silence(nbest[0].text, nbest[0].acoustic if force_score else None):
-            return same
-        if force_score and nbest[0].confidence >= self.sure:
             return same
         head = tuple(nbest[:MAX_SCORED])
         if force_score:

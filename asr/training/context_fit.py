@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -30,7 +31,8 @@ exchanged for one that sounds like what is meant."""
 HELPFUL = ("relevant", "confusable")
 RIGHT_WEIGHT = 8.0
 """Weight of a list whose plain 1-best is right: nothing may make it wrong."""
-MARGINS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0)
+MARGINS = (0.5, 0.75, 1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0)
+"""Nats; none smaller, however little harm dev shows: dev is small."""
 
 
 @dataclass(frozen=True)
@@ -195,20 +197,24 @@ def outcome(examples: Sequence[Example], chosen: Sequence[int]) -> Outcome:
     )
 
 
-def fit_margin(dev: Sequence[Example], scorer: ListScorer) -> float:
-    """The margin with the fewest errors on relevant contexts of those under which no other context does harm:
-    at most +1% errors and 1% of utterances made wrong, under each condition."""
+def fit_margin(groups: Sequence[Sequence[Example]], scorer: ListScorer) -> float:
+    """The margin with the fewest errors on relevant contexts of those under which no other context does harm: at most
+    +1% errors and 1% of utterances made wrong, under each condition in each group of dev lists (synthesis, people)."""
     best, best_errors = MARGINS[-1], float("inf")
     for margin in MARGINS:
-        chosen = choose(dev, scorer, margin)
-        by = {}
-        for condition in HARM_WEIGHT:
-            picked = [i for i, e in enumerate(dev) if e.condition == condition]
-            by[condition] = outcome([dev[i] for i in picked], [chosen[i] for i in picked])
-        harmless = all(o.false_bias <= 0.01 * o.utterances for o in by.values()) and all(
-            by[c].relative <= 0.01 for c in by if c not in HELPFUL
-        )
-        relevant = by["relevant"]
-        if harmless and relevant.rescored < best_errors:
-            best, best_errors = margin, relevant.rescored
+        errors = [_left(dev, choose(dev, scorer, margin)) for dev in groups]
+        if sum(errors) < best_errors:
+            best, best_errors = margin, sum(errors)
     return best
+
+
+def _left(dev: Sequence[Example], chosen: Sequence[int]) -> float:
+    """Share of the errors that relevant contexts leave; infinite where other contexts do harm."""
+    by = {}
+    for condition in HARM_WEIGHT:
+        picked = [i for i, e in enumerate(dev) if e.condition == condition]
+        by[condition] = outcome([dev[i] for i in picked], [chosen[i] for i in picked])
+    harmless = all(o.false_bias <= 0.01 * o.utterances for o in by.values()) and all(
+        o.relative <= 0.01 for c, o in by.items() if c not in HELPFUL and o.utterances
+    )
+    return by["relevant"].relative + 1.0 if harmless else math.inf

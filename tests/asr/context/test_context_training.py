@@ -200,7 +200,7 @@ def test_fitting_learns_when_the_context_matters() -> None:
     often = int(RIGHT_WEIGHT)  # as many as make up for what a right plain answer weighs
     scorer = fit([e for e in toys(0) for _ in range(often if e.condition == "relevant" else 1)], steps=400)
     dev = toys(1000)
-    margin = fit_margin(dev, scorer)
+    margin = fit_margin([dev], scorer)
     chosen = choose(dev, scorer, margin)
     for condition in ("relevant", "irrelevant", "anti"):
         places = [i for i, e in enumerate(dev) if e.condition == condition]
@@ -216,7 +216,21 @@ def test_the_margin_keeps_a_scorer_that_only_harms_from_harming() -> None:
     scorer = fit([toy("relevant", right=1, seed=i) for i in range(40)], steps=100)
     dev = [toy("anti", right=0, seed=i) for i in range(40)]
     assert outcome(dev, choose(dev, scorer, 0.0)).rescored == 40
-    assert outcome(dev, choose(dev, scorer, fit_margin(dev, scorer))).rescored == 0
+    assert outcome(dev, choose(dev, scorer, fit_margin([dev], scorer))).rescored == 0
+
+
+def test_the_margin_keeps_from_harming_each_group_of_lists() -> None:
+    """What is half a percent of all lists may be all that there is of one group."""
+    scorer = fit([toy("relevant", right=1, seed=i) for i in range(40)], steps=100)
+    helped = [toy("relevant", right=1, seed=i) for i in range(10)]
+    spared = [replace(toy("anti", right=0, seed=i), base=torch.tensor([0.0, -50.0, -50.0])) for i in range(200)]
+    harmed = [toy("anti", right=0, seed=0)]
+
+    def chosen(*groups: list[Example]) -> list[int]:
+        return choose([*helped, *harmed], scorer, fit_margin(groups, scorer))
+
+    assert chosen([*helped, *spared, *harmed]) == [1] * 11
+    assert chosen([*helped, *spared], [*helped, *harmed]) == [0] * 11
 
 
 def test_what_never_varied_in_training_counts_for_nothing() -> None:
