@@ -15,10 +15,11 @@ import boto3
 import grpc
 import prometheus_client
 import pytest
+from moto_server import fresh_tables
 
 from carryover.v1 import context_pb2
 from carryover.v1 import recognizer_pb2 as pb
-from context_store import StoreUnavailableError
+from context_store import StoreConfig, StoreUnavailableError
 from context_store.aws import client_options
 from server import logs
 from server.access import make_key
@@ -141,11 +142,19 @@ def lines() -> Iterator[list[str]]:
     logging.getLogger().setLevel(logging.WARNING)
 
 
+@pytest.fixture
+def own_tables(tables: StoreConfig) -> Iterator[StoreConfig]:
+    """Tables that no other test writes into."""
+    with fresh_tables(str(tables.endpoint_url)) as config:
+        yield config
+
+
 def test_a_busy_server_writes_no_word_of_a_user(
-    workshop: Any, dialogue: str, pcm: bytes, lines: list[str], capfd: pytest.CaptureFixture[str], monkeypatch: Any
-) -> None:
+    workshop: Any, own_tables: StoreConfig, dialogue: str, pcm: bytes, lines: list[str],
+    capfd: pytest.CaptureFixture[str], monkeypatch: Any,
+) -> None:  # fmt: skip
     """Logs, metrics, errors, standard error, the events table and the ciphertexts of the payload table."""
-    replica = workshop.start(limits__text_characters=50, limits__phrase_characters=40)
+    replica = workshop.start(config=own_tables, limits__text_characters=50, limits__phrase_characters=40)
     errors: list[str] = []
 
     def attempt(call: Any, *arguments: Any, **keywords: Any) -> Any:
@@ -187,8 +196,8 @@ def test_a_busy_server_writes_no_word_of_a_user(
     monkeypatch.setattr(replica.server.store.store, "record", broken)
     attempt(replica.ask, dialogue, "1", WORDS[0])
 
-    client = boto3.client("dynamodb", **client_options(workshop.config))
-    tables = [client.scan(TableName=t)["Items"] for t in (workshop.config.events_table, workshop.config.payload_table)]
+    client = boto3.client("dynamodb", **client_options(own_tables))
+    tables = [client.scan(TableName=t)["Items"] for t in (own_tables.events_table, own_tables.payload_table)]
     client.close()
     assert sum(map(len, tables)) > 5 * len(WORDS)
     metrics = prometheus_client.generate_latest(replica.server.metrics.registry).decode()
