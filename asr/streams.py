@@ -19,8 +19,8 @@ from asr.search import BeamState, BoostedPhrase, PhraseGraph, Reading
 if TYPE_CHECKING:
     from asr.recognizer import Recognizer
 
-_TAIL_S = 0.4
-"""Silence added at the end of a stream, so that the last words come out."""
+_TAIL_S = 0.2
+"""Silence added at the end of a stream, so that the last words come out. On dev, more adds none."""
 
 
 @dataclass(frozen=True)
@@ -100,6 +100,11 @@ class Stream:
     def done(self) -> bool:
         """True when the stream ignores what follows: it has ended, or had the one utterance that was asked for."""
         return self._ended or self.progress.done
+
+    @property
+    def ending(self) -> bool:
+        """The audio has ended: what is left are the last chunks."""
+        return self._ended
 
     @property
     def ready(self) -> bool:

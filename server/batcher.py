@@ -2,7 +2,8 @@
 
 A stream whose chunk is ready waits here, in the event loop, until a worker is free; then the oldest ones are recognised
 as one batch. Nobody waits for company that is not there: only while other streams' audio is being taken in, which is a
-matter of milliseconds, a batch waits for them, and never longer than its bound.
+matter of milliseconds, a batch waits for them, and never longer than its bound. Chunks of streams whose audio has ended
+go first: their callers wait for the final result, the others' are still speaking.
 """
 
 from __future__ import annotations
@@ -48,6 +49,7 @@ class Batcher:
         self._wait_s = wait_s
         self._metrics = metrics
         self._waiting: deque[_Waiting] = deque()
+        self._urgent: deque[_Waiting] = deque()
         self._coming = 0
         self._timer: asyncio.TimerHandle | None = None
         self._batches: set[asyncio.Task[None]] = set()
@@ -62,25 +64,28 @@ class Batcher:
             self._coming -= 1
             asyncio.get_running_loop().call_soon(self._dispatch)  # after the caller, who may have a chunk now
 
-    async def advance(self, stream: Any) -> list[Result]:
+    async def advance(self, stream: Any, *, urgent: bool = False) -> list[Result]:
         """The results of the stream's chunk that is ready. Raises what recognising this stream raises.
+
+        urgent: before all that are not. So that nobody starves, only for streams with few chunks to come.
 
         A caller that is cancelled only stops waiting: a chunk that is being recognised then is finished, unheard.
         """
         loop = asyncio.get_running_loop()
         waiting = _Waiting(stream, loop.time(), loop.create_future())
-        self._waiting.append(waiting)
+        (self._urgent if urgent else self._waiting).append(waiting)
         self._dispatch()
         return await waiting.answer
 
     def _dispatch(self) -> None:
         """Starts the batches for which there are workers and chunks."""
-        while self._waiting and self._waiting[0].answer.done():
-            self._waiting.popleft()
-        while self._waiting and self._idle:
+        for queue in (self._urgent, self._waiting):
+            while queue and queue[0].answer.done():
+                queue.popleft()
+        while self._idle and (queue := self._urgent or self._waiting):
             loop = asyncio.get_running_loop()
-            left_s = self._waiting[0].since_s + self._wait_s - loop.time()
-            if self._coming and left_s > 0 and len(self._waiting) < self._max_batch:
+            left_s = queue[0].since_s + self._wait_s - loop.time()
+            if self._coming and left_s > 0 and len(self._urgent) + len(self._waiting) < self._max_batch:
                 self._again_in(left_s)
                 return
             batch = self._oldest()
@@ -92,10 +97,12 @@ class Batcher:
 
     def _oldest(self) -> list[_Waiting]:
         """The chunks of one batch: an even share for each idle worker."""
-        waiting = [one for one in self._waiting if not one.answer.done()]
+        waiting = [one for one in (*self._urgent, *self._waiting) if not one.answer.done()]
         share = -(-len(waiting) // self._idle)
         batch = waiting[: min(self._max_batch, worthwhile(share))] if waiting else []
-        self._waiting = deque(waiting[len(batch) :])
+        urgent = max(0, sum(not one.answer.done() for one in self._urgent) - len(batch))
+        left = waiting[len(batch) :]
+        self._urgent, self._waiting = deque(left[:urgent]), deque(left[urgent:])
         return batch
 
     def _again_in(self, seconds: float) -> None:

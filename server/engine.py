@@ -63,6 +63,11 @@ class Stream(Protocol):
         ...
 
     @property
+    def ending(self) -> bool:
+        """The audio has ended: what is left are the last chunks."""
+        ...
+
+    @property
     def ready(self) -> bool:
         """A chunk waits to be recognised."""
         ...
@@ -143,14 +148,14 @@ class RunningStream:
         if self.stream.done:
             return []
         await self.engine.take_in(self.stream.end)
-        return [*await self._chunks(), *await self.engine.run(self.stream.rest)]
+        return [*await self._chunks(), *await self.engine.take_in(self.stream.rest)]
 
     async def _chunks(self) -> list[Result]:
         results: list[Result] = []
         while self.stream.ready:
             try:
                 with self.engine.waiting():
-                    results += await self.engine.batcher.advance(self.stream)
+                    results += await self.engine.batcher.advance(self.stream, urgent=self.stream.ending)
             except Exception as error:
                 if not self.stream.drop_context():
                     raise
@@ -242,10 +247,10 @@ class Engine:
         """Result of `work(*arguments)`, done in one of the engine's threads as work on audio."""
         return await asyncio.get_running_loop().run_in_executor(self._pool, self._as_audio, work, arguments)
 
-    async def take_in(self, work: Callable[..., None], *arguments: Any) -> None:
-        """`work(*arguments)`, which brings a stream's next chunk nearer."""
+    async def take_in(self, work: Callable[..., T], *arguments: Any) -> T:
+        """Result of `work(*arguments)`, which is short: it does not wait for batches that are being recognised."""
         with self.batcher.coming():
-            await asyncio.get_running_loop().run_in_executor(self._intake, self._as_audio, work, arguments)
+            return await asyncio.get_running_loop().run_in_executor(self._intake, self._as_audio, work, arguments)
 
     def _as_audio(self, work: Callable[..., T], arguments: tuple[Any, ...]) -> T:
         started = time.monotonic()

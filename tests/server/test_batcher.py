@@ -125,6 +125,21 @@ def test_who_is_cancelled_leaves_the_queue_and_holds_up_nobody() -> None:
     assert recogniser.batches == [["a"], ["c"]]
 
 
+def test_who_has_ended_goes_first() -> None:
+    async def run(recogniser: Recogniser) -> None:
+        batches = batcher(recogniser, max_batch=2)
+        recogniser.go_on.clear()
+        calls = [batches.advance(name, urgent=name.isupper()) for name in "abcDEFg"]
+        tasks = await begun(recogniser, calls)
+        tasks[4].cancel()  # E
+        recogniser.go_on.set()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    recogniser = Recogniser()
+    asyncio.run(run(recogniser))
+    assert recogniser.batches == [["a"], ["D", "F"], ["b", "c"], ["g"]]
+
+
 def test_a_long_queue_is_fair() -> None:
     """Streams with much audio at once take turns."""
 
