@@ -16,11 +16,13 @@ from rich.table import Table
 
 from asr.audio import read_container
 from asr.errors import AudioError
-from server.benchmark import PERCENTILES, BenchmarkError, Clip, measure, peak_memory_mb, server_process, warm_up
+from server.benchmark import PERCENTILES, BenchmarkError, Clip, measure, peak_memory_mb, plot, server_process, warm_up
 from server.synthesis import speak
 
 app = typer.Typer(add_completion=False)
 _err = Console(stderr=True, highlight=False)
+_AIM_MS = 300
+"""p95 of the final result that the plot marks."""
 _SHIPPED = ("call Meg", "Bauer", "call Meg", "Bauer")
 
 
@@ -32,6 +34,7 @@ def main(
         list[Path] | None, typer.Option(help="A recording that callers send; may be repeated. [default: shipped ones]")
     ] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Also write the result here.")] = None,
+    plot_file: Annotated[Path | None, typer.Option("--plot", metavar="FILE.svg", help="Draw it here.")] = None,
 ) -> None:
     """Start a server and let callers speak to it in real time over a socket.
 
@@ -44,6 +47,8 @@ def main(
         measured = _run(numbers, clips, seconds)
         if json_file:
             json_file.write_text(json.dumps(measured, indent=1) + "\n", encoding="utf-8")
+        if plot_file:
+            plot_file.write_text(plot(measured["streams"], _AIM_MS), encoding="utf-8")
     except (BenchmarkError, AudioError, OSError) as error:
         typer.echo(f"benchmark_server: {error}", err=True)
         raise typer.Exit(1) from None

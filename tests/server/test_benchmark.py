@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import json
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from server.benchmark import Clip, Waits
+from server.benchmark import Clip, Waits, plot
 from server.commands.benchmark_server import app
 
 
@@ -34,3 +35,13 @@ def test_the_summary_has_percentiles_of_both_waits() -> None:
 def test_numbers_of_streams_that_cannot_be(streams: str) -> None:
     result = CliRunner().invoke(app, [f"--streams={streams}"])
     assert result.exit_code == 1 and "--streams takes numbers" in result.stderr
+
+
+def test_the_plot_has_a_bar_for_each_wait() -> None:
+    waits = {"1": Waits([100.0, 200.0], [50.0, 70.0]).summary(), "16": Waits([], [10.0, 4000.0]).summary()}
+    drawn = ElementTree.fromstring(plot(waits, 300))
+    texts = [text.text for text in drawn.iter("{http://www.w3.org/2000/svg}text")]
+    assert "1 streams, first" in texts and "16 streams, final" in texts and "16 streams, first" not in texts
+    assert "60 / 69" in texts
+    widths = [float(bar.get("width", "0")) for bar in drawn.iter("{http://www.w3.org/2000/svg}rect") if bar.get("x")]
+    assert len(widths) == 6 and max(widths) <= 500
