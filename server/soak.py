@@ -213,13 +213,16 @@ def _right(
     names: tuple[str, ...],
 ) -> bool:
     """Is a stream's result one that a quiet server gives, and nobody else's?"""
-    applied = any(final.context.status == pb.ContextInfo.APPLIED for final in finals)
     own = {part for name in names for part in (name.lower(), *name.lower().split())}
     foreign = [word.phrase for final in finals for word in final.context.biased_words if word.phrase.lower() not in own]
-    heard = _transcripts(finals)
     if tuple(final.context.plain_transcript for final in finals) != plain or foreign:
         return False
-    return heard == plain or (applied and heard == biased)
+    expected = itertools.zip_longest(_transcripts(finals), plain, biased)
+    applied = [final.context.status == pb.ContextInfo.APPLIED for final in finals]  # it may come between two utterances
+    return all(
+        heard == without or (used and heard == led)
+        for used, (heard, without, led) in zip(applied, expected, strict=True)
+    )
 
 
 def _transcripts(finals: Sequence[pb.StreamingRecognitionResult]) -> tuple[str, ...]:
