@@ -17,7 +17,7 @@ from asr.errors import AsrError
 from asr.evaluation.conditions import CONDITIONS, need_context, parse_conditions, signal_conditions
 from asr.evaluation.manifest import read_manifest
 from asr.evaluation.page import page
-from asr.evaluation.report import endpoint_line, table, to_json
+from asr.evaluation.report import endpoint_line, signal_lines, table, to_json
 from asr.evaluation.run import Outcome, evaluate
 from asr.evaluation.summary import summarize
 from asr.recognizer import Recognizer
@@ -91,6 +91,8 @@ def _write(
 ) -> None:
     summary = summarize(outcomes, conditions, seed=int(settings["seed"]))
     Console(width=None if Console().is_terminal else 160, highlight=False).print(table(summary))
+    for line in signal_lines(summary.signals):
+        print(line)
     if summary.confidence:
         words = summary.confidence.words
         print(f"confidence: expected calibration error {summary.confidence.error:.3f} over {words} words")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -12,6 +12,7 @@ from rich.text import Text
 
 from asr.evaluation.endpoint import EndpointFigures
 from asr.evaluation.run import Outcome
+from asr.evaluation.signals import Worth
 from asr.evaluation.statistics import Interval
 from asr.evaluation.summary import ALL, Figures, Summary
 
@@ -70,6 +71,15 @@ def endpoint_line(figures: EndpointFigures) -> str:
         delay = f"{figures.delay_ms[0]:.0f} ms median, {figures.delay_ms[1]:.0f} ms p90 after the end of speech"
     cut, missed = percent(figures.early), percent(figures.missed)
     return f"endpoint: {delay}; cut early {cut}%, missed {missed}% of {figures.utterances} utterances"
+
+
+def signal_lines(signals: Mapping[str, Worth]) -> list[str]:
+    """ "contacts: errors -16.3 [-28.1, -6.5]% alone, +41.2 [+20.0, +70.1]% where left out: helps" for each."""
+    return [
+        f"{name}: errors {percent(w.alone, signed=True)}% alone, "
+        f"{percent(w.left_out, signed=True)}% where left out: {w.verdict}"
+        for name, w in signals.items()
+    ]
 
 
 def to_json(summary: Summary, outcomes: Sequence[Outcome], settings: dict[str, Any]) -> dict[str, Any]:

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from asr.evaluation.confidence import Reliability, reliability, words_right
 from asr.evaluation.endpoint import EndpointFigures, endpoint_figures
 from asr.evaluation.run import Outcome
+from asr.evaluation.signals import Worth, worths
 from asr.evaluation.statistics import Bootstrap, Interval
 from asr.evaluation.wer import align, contains, count, oracle, split_by_phrases, spoken_entities
 from asr.text import normalize
@@ -68,6 +69,8 @@ class Summary:
     """Of the words of the plain 1-bests; None where there are none."""
     endpoint: EndpointFigures | None
     """None where no recording was listened to with endpointing on."""
+    signals: dict[str, Worth]
+    """By signal, where each was tried alone and left out."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain values; what is not defined is null."""
@@ -87,6 +90,7 @@ def summarize(outcomes: Sequence[Outcome], conditions: Sequence[str], draws: int
     for name, chosen in groups.items():
         bootstrap = Bootstrap(dialogues[chosen].tolist(), draws, seed)
         figures[name] = {c: _figures(tables[c][chosen], tables["none"][chosen], bootstrap) for c in conditions}
+    errors = {c: table[:, _COUNTS.index("errors")] for c, table in tables.items()}
     heard = [h for o in outcomes for h in o.heard.values()]
     ended = [(o.ending, o.utterance.dialogue) for o in outcomes if o.ending]
     statuses = {c: [o.heard[c].status for o in outcomes] for c in conditions}
@@ -100,6 +104,7 @@ def summarize(outcomes: Sequence[Outcome], conditions: Sequence[str], draws: int
         rescore_ms=_percentiles([h.rescore_ms for h in heard if h.rescore_ms is not None]),
         confidence=_reliability(outcomes),
         endpoint=endpoint_figures([e for e, _ in ended], [d for _, d in ended], draws, seed) if ended else None,
+        signals=worths(errors, Bootstrap(dialogues.tolist(), draws, seed)) if "relevant" in errors else {},
     )
 
 

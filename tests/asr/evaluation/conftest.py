@@ -51,7 +51,7 @@ def context_parts(tiny_tokenizer: Tokenizer) -> ContextParts:
             parameter.zero_()
         scorer.gate[2].bias.fill_(30.0)
         scorer.linear.weight[0, FEATURES.index("full")] = 30.0
-    rescorer = Rescorer(network, tiny_tokenizer, AnswerTables(), scorer, scorer, (0.5, 0.5), "tiny-1")
+    rescorer = Rescorer(network, tiny_tokenizer, AnswerTables(), scorer, scorer, (5.0, 5.0), "tiny-1")
     return ContextParts(ContextEncoder(network, tiny_tokenizer, "tiny-1"), rescorer)
 
 

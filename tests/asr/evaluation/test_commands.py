@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -149,6 +150,10 @@ def test_evaluate_wer(manifest: Path) -> None:
     assert html_file.read_text().startswith("<!doctype html>")
     alone = {c: value["summary"]["figures"]["all"][f"only:{c}"]["counts"]["errors"] for c in ("contacts", "places")}
     assert alone["contacts"] < alone["places"]
+    worth = value["summary"]["signals"]
+    assert set(worth) == {"contacts", "places", "turns"}
+    assert worth["contacts"]["alone"]["value"] < 0 < worth["contacts"]["left_out"]["value"]
+    assert re.search(r"^contacts: errors -.* alone, \+.* where left out: ", result.stdout, re.M)
 
 
 def test_evaluate_wer_reports_what_it_could_not_use(manifest: Path) -> None:

@@ -1,0 +1,36 @@
+"""What each signal of the context is worth: alone, and by what is lost without it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy.typing as npt
+
+from asr.evaluation.statistics import Bootstrap, Interval
+
+
+@dataclass(frozen=True)
+class Worth:
+    """Relative changes of the errors, paired. alone: with this signal only, against none. left_out: with all others,
+    against all of them."""
+
+    alone: Interval
+    left_out: Interval
+
+    @property
+    def verdict(self) -> str:
+        """ "helps" or "harms" where an interval says so, else "not shown"."""
+        if self.alone.high < 0 or self.left_out.low > 0:
+            return "helps"
+        return "harms" if self.alone.low > 0 or self.left_out.high < 0 else "not shown"
+
+
+def worths(errors: Mapping[str, npt.ArrayLike], bootstrap: Bootstrap) -> dict[str, Worth]:
+    """By signal, from each utterance's errors (U,) under `none`, `relevant`, `only:SIGNAL` and `without:SIGNAL`."""
+    signals = [c.removeprefix("only:") for c in errors if c.startswith("only:")]
+    none, all_ = errors["none"], errors["relevant"]
+    return {
+        s: Worth(bootstrap.change(errors[f"only:{s}"], none), bootstrap.change(errors[f"without:{s}"], all_))
+        for s in signals
+    }
