@@ -108,6 +108,7 @@ class Limits(_Section):
     events: int = Field(default=256, ge=1, description="Events of one turn.")
     text_characters: int = Field(default=4000, ge=1, description="Characters of one utterance, reply or n-best text.")
     nbest: int = Field(default=64, ge=1, description="Entries of an n-best list to rescore.")
+    rescores: int = Field(default=16, ge=1, description="Rescore calls at once.")
 
 
 class TlsSettings(_Section):

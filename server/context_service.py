@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from asr.context.types import Context, ContextEmbedding, Entry, Turn
 from asr.hypothesis import Hypothesis
@@ -14,6 +15,7 @@ from server.config import Limits
 from server.context_use import ContextSource, Used
 from server.embedding_cache import State, TurnContext
 from server.encoder_thread import EncoderThread
+from server.engine import RETRY_MS
 from server.errors import InvalidRequestError, LimitError, NotFoundError
 from server.events import event_of
 from server.reply_window import ReplyWindow
@@ -41,6 +43,7 @@ class ContextService:
         self._encoder = encoder
         self._limits = limits
         self._clock = clock
+        self._rescores = 0
 
     async def RecordEvents(self, request: pb.RecordEventsRequest, caller: Caller) -> pb.RecordEventsResponse:  # noqa: N802
         """Records events; starts the reply window when one of the turn's events expects speech."""
@@ -95,12 +98,13 @@ class ContextService:
         """Orders another recogniser's n-best list."""
         nbest = self._nbest(request)
         source = request.WhichOneof("source")
-        if source == "context":
-            used = await self._rescore_inline(nbest, self._inline_context(request.context))
-        elif source == "dialogue_id":
-            used = await self._rescore_stored(caller, nbest, request.dialogue_id, request.turn_id)
-        else:
-            raise InvalidRequestError("source", "set dialogue_id or context")
+        with self._rescoring():
+            if source == "context":
+                used = await self._rescore_inline(nbest, self._inline_context(request.context))
+            elif source == "dialogue_id":
+                used = await self._rescore_stored(caller, nbest, request.dialogue_id, request.turn_id)
+            else:
+                raise InvalidRequestError("source", "set dialogue_id or context")
         return pb.RescoreResponse(
             nbest=[pb.RescoredEntry(text=h.text, score=h.score, from_context=h.from_context) for h in used.nbest],
             context=results.context_info(used, nbest[0].text),
@@ -130,6 +134,17 @@ class ContextService:
         if self._window is None:
             raise NotFoundError("the server runs with context switched off (its setting is context.enabled)")
         return self._window
+
+    @contextmanager
+    def _rescoring(self) -> Iterator[None]:
+        """Bounds how many lists are being rescored: they share threads with recognition and with contexts."""
+        if self._rescores >= self._limits.rescores:
+            raise LimitError("rescores", f"{self._rescores} lists are being rescored; retry later", RETRY_MS)
+        self._rescores += 1
+        try:
+            yield
+        finally:
+            self._rescores -= 1
 
     async def _rescore_stored(
         self, caller: Caller, nbest: tuple[Hypothesis, ...], dialogue_id: str, turn_id: str

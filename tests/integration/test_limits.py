@@ -144,3 +144,18 @@ def test_context_makes_room_for_audio(workshop: Any, dialogue: str, pcm: bytes) 
     replica.wait_for("READY", dialogue)
     held.go_on = True
     list(running)
+
+
+def test_lists_that_are_rescored_at_once(workshop: Any) -> None:
+    replica = workshop.start(limits__rescores=2)
+    inline = context_pb2.InlineContext(entities=[context_pb2.Entities(signal="contacts", entries=["bauer"])])
+    request = context_pb2.RescoreRequest(nbest=[context_pb2.NBestEntry(text="power")], context=inline)
+    replica.encoder.go_on.clear()
+    running = [replica.context.Rescore.future(request, timeout=60) for _ in range(2)]
+    while replica.server._context._rescores < 2:
+        time.sleep(0.01)
+    message, retry = refusal(lambda: replica.context.Rescore(request, timeout=60))
+    assert "limits.rescores" in message and retry == "1000"
+    replica.encoder.go_on.set()
+    assert all(call.result().nbest[0].text == "bauer" for call in running)
+    assert replica.context.Rescore(request, timeout=60).nbest
