@@ -63,7 +63,18 @@ def context_summary(info: pb.ContextInfo) -> dict[str, Any]:
         "status": pb.ContextInfo.Status.Name(info.status),
         "changed": info.changed,
         "plain_transcript": info.plain_transcript,
-        "biased_words": [{"word": b.word, "phrase": b.phrase, "signal": b.signal} for b in info.biased_words],
+        "biased_words": [_biased_word(b) for b in info.biased_words],
         "timings": timings,
         "reason": info.reason,
+    }
+
+
+def _biased_word(word: pb.BiasedWord) -> dict[str, Any]:
+    """nats, rank: None where unset."""
+    return {
+        "word": word.word,
+        "phrase": word.phrase,
+        "signal": word.signal,
+        "nats": round(word.nats, 2) if word.HasField("nats") else None,
+        "rank": word.rank if word.HasField("rank") else None,
     }

@@ -52,7 +52,10 @@ def alternative(hypothesis: Hypothesis, words: bool) -> pb.SpeechRecognitionAlte
 
 def context_info(used: Used, plain: str, phrase_words: Iterable[BiasedWord] = ()) -> pb.ContextInfo:
     """What context did to a result, `plain` being the first transcript without it."""
-    words = [pb.BiasedWord(word=b.word, phrase=b.phrase, signal=b.signal) for b in (*used.biased_words, *phrase_words)]
+    words = [
+        pb.BiasedWord(word=b.word, phrase=b.phrase, signal=b.signal, nats=b.nats or None, rank=b.rank or None)
+        for b in (*used.biased_words, *phrase_words)
+    ]
     return pb.ContextInfo(
         status=used.status,
         changed=used.changed,

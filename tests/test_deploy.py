@@ -8,11 +8,12 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+import kubernetes_validate as checker
 import pytest
+import yaml
 
 from server.config import load_settings
 
-yaml = pytest.importorskip("yaml")
 ROOT = Path(__file__).parents[1]
 MANIFESTS = sorted((ROOT / "deploy" / "kubernetes").glob("*.yaml"))
 
@@ -28,13 +29,11 @@ def one(kind: str, name: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize("resource", resources(), ids=lambda r: f"{r['kind']}-{r['metadata']['name']}")
 def test_manifests_fit_the_schemas(resource: dict[str, Any]) -> None:
-    checker = pytest.importorskip("kubernetes_validate")
     for version in ("1.33", "1.36"):
         checker.validate(resource, version, strict=True)
 
 
 def test_the_schemas_do_refuse() -> None:
-    checker = pytest.importorskip("kubernetes_validate")
     wrong = one("Deployment", "carryover")
     wrong["spec"]["template"]["spec"]["containers"][0]["imagee"] = "x"
     with pytest.raises(checker.ValidationError):

@@ -84,7 +84,10 @@ def show(played: Played, console: Console) -> None:
                   + (f" ({played.final.context.reason})" if played.final.context.reason else ""))  # fmt: skip
     for biased in info["biased_words"]:
         if biased["phrase"]:
-            console.print(f"  {biased['word']!r} from {biased['phrase']!r} ({biased['signal']})")
+            why = f"  {biased['word']!r} from {biased['phrase']!r} ({biased['signal']})"
+            if biased["nats"] is not None:
+                why += f": +{biased['nats']:.1f} nats, rank {biased['rank']} by sound alone"
+            console.print(why)
     console.print(_timeline(played))
 
 

@@ -72,7 +72,7 @@ class FirstPhraseRescorer:
             return Rescored(tuple(nbest))
         phrase = embedding.phrases[0]
         forced = force_score([phrase.text])[0] if force_score else Hypothesis(phrase.text, -1.0, from_context=True)
-        words = tuple(BiasedWord(word, phrase.text, phrase.signal) for word in phrase.text.split())
+        words = tuple(BiasedWord(word, phrase.text, phrase.signal, 2.5, 3) for word in phrase.text.split())
         return Rescored((forced, *nbest), True, words)
 
 

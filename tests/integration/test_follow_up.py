@@ -43,8 +43,8 @@ def test_a_follow_up_is_rescored_with_its_context(workshop: Any, pcm: bytes, dia
         assert final.alternatives[0].transcript == "meg bauer"
         assert info.plain_transcript == without.alternatives[0].transcript == final.alternatives[1].transcript
         assert info.changed
-        assert [(b.word, b.phrase, b.signal) for b in info.biased_words] == [
-            ("meg", "meg bauer", "contacts"), ("bauer", "meg bauer", "contacts")
+        assert [(b.word, b.phrase, b.signal, b.nats, b.rank) for b in info.biased_words] == [
+            ("meg", "meg bauer", "contacts", 2.5, 3), ("bauer", "meg bauer", "contacts", 2.5, 3)
         ]  # fmt: skip
         assert info.context_turn_id == "1"
         assert info.timings.HasField("trigger_to_ready_ms")

@@ -227,14 +227,18 @@ class ContextInfo(_message.Message):
     def __init__(self, status: _Optional[_Union[ContextInfo.Status, str]] = ..., changed: _Optional[bool] = ..., plain_transcript: _Optional[str] = ..., biased_words: _Optional[_Iterable[_Union[BiasedWord, _Mapping]]] = ..., timings: _Optional[_Union[ContextTimings, _Mapping]] = ..., reason: _Optional[str] = ..., context_turn_id: _Optional[str] = ...) -> None: ...
 
 class BiasedWord(_message.Message):
-    __slots__ = ("word", "phrase", "signal")
+    __slots__ = ("word", "phrase", "signal", "nats", "rank")
     WORD_FIELD_NUMBER: _ClassVar[int]
     PHRASE_FIELD_NUMBER: _ClassVar[int]
     SIGNAL_FIELD_NUMBER: _ClassVar[int]
+    NATS_FIELD_NUMBER: _ClassVar[int]
+    RANK_FIELD_NUMBER: _ClassVar[int]
     word: str
     phrase: str
     signal: str
-    def __init__(self, word: _Optional[str] = ..., phrase: _Optional[str] = ..., signal: _Optional[str] = ...) -> None: ...
+    nats: float
+    rank: int
+    def __init__(self, word: _Optional[str] = ..., phrase: _Optional[str] = ..., signal: _Optional[str] = ..., nats: _Optional[float] = ..., rank: _Optional[int] = ...) -> None: ...
 
 class ContextTimings(_message.Message):
     __slots__ = ("trigger_to_ready_ms", "age_ms", "lookup_ms", "rescore_ms")
