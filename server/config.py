@@ -216,4 +216,5 @@ def _explain(location: tuple[int | str, ...], kind: str, message: str) -> str:
     name = ".".join(str(part) for part in location)
     if kind == "extra_forbidden":
         return f"{name}: there is no such setting; remove it or correct its name"
+    message = message.removeprefix("Value error, ")  # pydantic's word before a check's own
     return f"{name}: {message}" if name else message

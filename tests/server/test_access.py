@@ -149,7 +149,7 @@ def test_beyond_loopback_only_with_tls_and_a_way_to_know_callers(settings: dict[
     if allowed:
         assert load_settings(None, settings, {}).host == settings["host"]
     else:
-        with pytest.raises(ConfigError, match=r"beyond loopback.*keys_file"):
+        with pytest.raises(ConfigError, match=r"^host: .* is beyond loopback.*keys_file"):
             load_settings(None, settings, {})
 
 
