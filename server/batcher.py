@@ -12,11 +12,12 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from asr.batch import worthwhile
 from asr.hypothesis import Result
+from server import tracing
 from server.metrics import Metrics
 
 Advance = Callable[[Sequence[Any]], list[list[Result]]]
@@ -28,6 +29,7 @@ class _Waiting:
     stream: Any
     since_s: float
     answer: asyncio.Future[list[Result]]
+    span: Any = field(default_factory=tracing.current)
 
 
 class Batcher:
@@ -117,7 +119,8 @@ class Batcher:
     async def _recognise(self, batch: list[_Waiting]) -> None:
         self._metrics.batch_streams.observe(len(batch))
         try:
-            results = await self._run(self._advance, [one.stream for one in batch])
+            with tracing.shared_span("batch", [one.span for one in batch]):
+                results = await self._run(self._advance, [one.stream for one in batch])
         except Exception as error:
             if len(batch) == 1:
                 _answer(batch[0], error)

@@ -136,6 +136,17 @@ class AccessSettings(_Section):
     reflection: bool = Field(default=True, description="Tell clients the interface (gRPC reflection).")
 
 
+class TracesSettings(_Section):
+    """OpenTelemetry traces. They take the extra `otel`."""
+
+    endpoint: str | None = Field(
+        default=None, pattern="^https?://", description="URL of a collector that takes OTLP over HTTP; unset: off."
+    )
+    share: float = Field(
+        default=1.0, ge=0, le=1, description="Share of calls that are traced where the caller's trace does not say."
+    )
+
+
 class Settings(_Section):
     """All settings. Build with `load_settings`."""
 
@@ -154,6 +165,7 @@ class Settings(_Section):
     limits: Limits = Limits()
     tls: TlsSettings = TlsSettings()
     access: AccessSettings = AccessSettings()
+    traces: TracesSettings = TracesSettings()
 
     @model_validator(mode="after")
     def _closed_to_strangers(self) -> Settings:

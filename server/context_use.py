@@ -14,7 +14,7 @@ from asr.hypothesis import Hypothesis
 from asr.search import PhraseGraph
 from carryover.v1.recognizer_pb2 import ContextInfo
 from context_store import DialogueId
-from server import logs
+from server import logs, tracing
 from server.embedding_cache import State, TurnContext
 from server.engine import Engine, milliseconds_since
 from server.reply_window import Follow, ReplyWindow
@@ -88,7 +88,8 @@ class ContextSource:
         work."""
         started = time.monotonic()
         try:
-            rescored = await self.engine.run(_weigh, self.rescorer, (*nbest, *more), embedding, force_score)
+            with tracing.span("rescore"):
+                rescored = await self.engine.run(_weigh, self.rescorer, (*nbest, *more), embedding, force_score)
             best = rescored.nbest[0]
         except Exception as error:
             logs.failure("rescoring_failed", error)

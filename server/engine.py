@@ -15,7 +15,7 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 
 from asr.hypothesis import Hypothesis, Result
-from server import logs
+from server import logs, tracing
 from server.batcher import Batcher
 from server.errors import LimitError
 from server.metrics import Metrics
@@ -212,7 +212,7 @@ class Engine:
     def waiting(self) -> Iterator[None]:
         """While inside, a chunk waits for its recognition."""
         started = time.monotonic()
-        with self._metrics.chunks.track_inprogress():
+        with tracing.span("chunk"), self._metrics.chunks.track_inprogress():
             yield
         self.waited(time.monotonic() - started)
 

@@ -13,6 +13,7 @@ import torch
 from asr.errors import AsrError
 from context_store import ContextStore, StoreError, create_tables
 from context_store.local_server import local_server
+from server import tracing
 from server.config import ConfigError, Settings
 from server.lifecycle import PortError, Server, load_parts, store_config, wrapping_key
 
@@ -62,6 +63,7 @@ async def running(settings: Settings, say: Say) -> AsyncIterator[tuple[Server, i
     with open_store(settings, say) as store:
         say("models: loading")
         try:
+            tracing.configure(settings.traces)
             server = Server(settings, load_parts(settings, store))
         except AsrError as error:
             raise HostError(f"a model cannot be loaded: {error}") from None
@@ -83,6 +85,7 @@ async def running(settings: Settings, say: Say) -> AsyncIterator[tuple[Server, i
             yield server, port
         finally:
             await server.close()
+            tracing.close()
 
 
 async def until_signalled() -> str:

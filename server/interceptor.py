@@ -12,7 +12,7 @@ from typing import Any
 import grpc
 from google.protobuf import descriptor_pool
 
-from server import logs
+from server import logs, tracing
 from server.access import Access, Caller
 from server.errors import DrainingError, InvalidRequestError, retry_hint, status_of
 from server.metrics import Metrics
@@ -40,10 +40,11 @@ class CallGuard(grpc.aio.ServerInterceptor):
         handler_call_details: grpc.HandlerCallDetails,
     ) -> Any:
         handler: Any = await continuation(handler_call_details)
-        _, service, method = handler_call_details.method.split("/")
+        method = handler_call_details.method
+        _, service, name = method.split("/")
         if handler is None or not service.startswith(PACKAGE):
             return handler
-        descriptor = descriptor_pool.Default().FindServiceByName(service).methods_by_name[method].input_type
+        descriptor = descriptor_pool.Default().FindServiceByName(service).methods_by_name[name].input_type
         deserializer = reader(handler.request_deserializer, descriptor)
         if handler.stream_stream is not None:
             return grpc.stream_stream_rpc_method_handler(
@@ -81,8 +82,9 @@ class CallGuard(grpc.aio.ServerInterceptor):
 
     @asynccontextmanager
     async def _guard(self, context: Any, method: str) -> AsyncIterator[Caller]:
-        request_id = _request_id(context)
+        request_id, name = _request_id(context), method.rpartition("/")[2]
         notes = logs.begin_call(request_id)
+        span = tracing.begin_call(method, context.invocation_metadata() or (), request_id)
         context.set_trailing_metadata((("x-request-id", request_id),))
         started = time.monotonic()
         code = grpc.StatusCode.CANCELLED  # unless something else is known in the end
@@ -100,16 +102,17 @@ class CallGuard(grpc.aio.ServerInterceptor):
         except Exception as error:
             code, message = status_of(error)
             if code is grpc.StatusCode.INTERNAL:
-                logs.failure("call_failed", error, method=method)
+                logs.failure("call_failed", error, method=name)
             context.set_trailing_metadata((("x-request-id", request_id), *retry_hint(error)))
             await context.abort(code, message)
         finally:
             seconds = time.monotonic() - started
-            self._metrics.calls.labels(method, code.name).inc()
-            self._metrics.call_seconds.labels(method).observe(seconds)
+            self._metrics.calls.labels(name, code.name).inc()
+            self._metrics.call_seconds.labels(name).observe(seconds)
             if caller is not None:
                 self._metrics.tenant_calls.labels(self._metrics.tenant(caller.tenant), code.name).inc()
-            logs.event("call", method=method, code=code.name, duration_ms=round(seconds * 1000, 1), **notes)
+            logs.event("call", method=name, code=code.name, duration_ms=round(seconds * 1000, 1), **notes)
+            tracing.end_call(span, code, notes)
 
 
 def _checked(request: Any) -> Any:

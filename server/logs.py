@@ -15,6 +15,8 @@ import traceback
 from contextvars import ContextVar
 from typing import Any
 
+from server import tracing
+
 REQUEST_ID: ContextVar[str] = ContextVar("request_id", default="")
 """Id of the call that the current task serves."""
 
@@ -79,5 +81,7 @@ class _JsonFormatter(logging.Formatter):
             line["logger"] = record.name
         if REQUEST_ID.get():
             line["request_id"] = REQUEST_ID.get()
+        if trace_id := tracing.trace_id():
+            line["trace_id"] = trace_id
         line.update(getattr(record, "fields", {}))
         return json.dumps(line, default=str)

@@ -15,7 +15,7 @@ from asr.audio import decode_pcm, read_container
 from asr.context.phrases import supported_words
 from asr.hypothesis import Result
 from carryover.v1 import recognizer_pb2 as pb
-from server import logs, results
+from server import logs, results, tracing
 from server.access import Caller
 from server.config import Limits
 from server.context_use import ContextSource, ContextUse
@@ -205,8 +205,10 @@ class _Turn:
     async def _final(self, result: Result) -> pb.StreamingRecognitionResult:
         recognizer, graph = self.stream.engine.recognizer, self._phrases.graph
         force_score = partial(recognizer.force_score, result.encoded, graph=graph) if result.encoded else None
-        used = await self._context.apply(result.nbest, result.biased, force_score)
-        status = pb.ContextInfo.Status.Name(used.status)
+        with tracing.span("final"):
+            used = await self._context.apply(result.nbest, result.biased, force_score)
+            status = pb.ContextInfo.Status.Name(used.status)
+            tracing.note(context=status, changed=used.changed)
         self._metrics.context.labels(status, used.cause).inc()
         self._metrics.context_changes.inc(used.changed)
         self._metrics.final_seconds.observe(time.monotonic() - self._last_s)

@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 from asr.context.types import ContextEmbedding
 from asr.search import PhraseGraph
 from context_store import DialogueId, StoredTurn, StoreError, TurnSummary
-from server import logs
+from server import logs, tracing
 from server.config import ContextSettings
 from server.context_reader import context_of
 from server.embedding_cache import EmbeddingCache, State, TurnContext
@@ -43,8 +43,11 @@ class _Work:
 
 @dataclass(eq=False)
 class _Job(_Work):
+    """A context to be made. cause: the span of the call that asked for it."""
+
     context: TurnContext = field(kw_only=True)
     deadline_s: float = field(kw_only=True)  # of the event loop's clock
+    cause: Any = field(default_factory=tracing.current)
 
 
 @dataclass(eq=False)
@@ -217,11 +220,12 @@ class ReplyWindow:
             async with self._wake:
                 await self._wake.wait_for(lambda: bool(self._waiting))
                 _, job = self._waiting.popitem(last=False)
-            with self._under_way(job):
+            with self._under_way(job), tracing.span("context", job.cause):
                 try:
                     await self._make(job)
                 except Exception as error:  # a job's error ends the job, never this loop
                     logs.failure("context_job", error)
+                tracing.note(state=job.context.state.value)
 
     async def _make(self, job: _Job) -> None:
         context = job.context
@@ -265,8 +269,9 @@ class ReplyWindow:
             raise LookupError("the turn is not among the last ones of what is stored")
         context.version = stored.version
         self._enter(context, State.ENCODING)
-        embedding = await self._encoder.encode(context_of(turns, context.turn, self._settings.entries))
-        return embedding, await self._encoder.compile(embedding), stored
+        with tracing.span("encode"):
+            embedding = await self._encoder.encode(context_of(turns, context.turn, self._settings.entries))
+            return embedding, await self._encoder.compile(embedding), stored
 
     def _fail(self, job: _Job, reason: str) -> None:
         if not job.cancelled:

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import ParamSpec, TypeVar
 
 from context_store import ContextStore
+from server import tracing
 from server.metrics import Metrics
 
 P = ParamSpec("P")
@@ -28,8 +29,9 @@ class StoreThreads:
         name: str = getattr(call, "__name__", "call")
         outcome, started = "abandoned", time.monotonic()  # unless something else is known in the end
         try:
-            work = asyncio.get_running_loop().run_in_executor(self._pool, lambda: call(*arguments, **keywords))
-            result = await work
+            with tracing.span(f"store {name}"):
+                work = asyncio.get_running_loop().run_in_executor(self._pool, lambda: call(*arguments, **keywords))
+                result = await work
             outcome = "ok"
             return result
         except Exception as error:

@@ -16,12 +16,16 @@ from typing import Any
 import grpc
 import numpy as np
 import pytest
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from asr.context.types import BiasedWord, Context, ContextEmbedding, Phrase, Rescored
 from asr.hypothesis import Hypothesis
 from asr.recognizer import Recognizer
 from carryover.v1 import context_pb2, context_pb2_grpc, recognizer_pb2, recognizer_pb2_grpc
 from context_store import ContextStore, StoreConfig, WrappingKey, local_wrapping_key
+from server import tracing
 from server.config import load_settings
 from server.lifecycle import Parts, Server
 from server.reply_window import JOBS_AT_ONCE
@@ -287,6 +291,16 @@ def shared(tiny_recognizer: Recognizer, tables: StoreConfig, key: WrappingKey) -
     shop = Workshop(tiny_recognizer, tables, key)
     yield shop.start(limits__stream_seconds=20)
     shop.close()
+
+
+@pytest.fixture
+def spans() -> Iterator[InMemorySpanExporter]:
+    """Where spans go."""
+    exporter, provider = InMemorySpanExporter(), TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    tracing.use(provider)
+    yield exporter
+    tracing.close()
 
 
 @pytest.fixture

@@ -150,10 +150,10 @@ def own_tables(tables: StoreConfig) -> Iterator[StoreConfig]:
 
 
 def test_a_busy_server_writes_no_word_of_a_user(
-    workshop: Any, own_tables: StoreConfig, dialogue: str, pcm: bytes, lines: list[str],
+    workshop: Any, own_tables: StoreConfig, dialogue: str, pcm: bytes, lines: list[str], spans: Any,
     capfd: pytest.CaptureFixture[str], monkeypatch: Any,
 ) -> None:  # fmt: skip
-    """Logs, metrics, errors, standard error, the events table and the ciphertexts of the payload table."""
+    """Logs, metrics, traces, errors, standard error, the events table and the payload table's ciphertexts."""
     replica = workshop.start(config=own_tables, limits__text_characters=50, limits__phrase_characters=40)
     errors: list[str] = []
 
@@ -203,7 +203,10 @@ def test_a_busy_server_writes_no_word_of_a_user(
     metrics = prometheus_client.generate_latest(replica.server.metrics.registry).decode()
     said = capfd.readouterr()
     assert len(errors) > 5 * len(WORDS) and len(lines) > 20 * len(WORDS)
+    traces = [span.to_json() for span in spans.get_finished_spans()]
+    assert len(traces) > 20 * len(WORDS) and any("ValueError" in line for line in lines)
     written = {"logs": lines, "metrics": metrics, "errors": errors, "output": said.out + said.err, "tables": tables}
+    written["traces"] = traces
     everything = {name: str(what).lower() for name, what in written.items()}
     found = [(name, word) for name, text in everything.items() for word in WORDS if word in text]
     assert not found
