@@ -31,7 +31,7 @@ class Hypothesis:
     text: str
     """Lower-case words, apostrophes kept, single spaces."""
     acoustic: float
-    """log P(y|x): the search's estimate, or exact where it was forced."""
+    """log P(y|x): the search's estimate, or exact where it was forced; in final results with the CTC head's share."""
     language: float = 0.0
     """The language model's share, weighted, with the bonus for each token."""
     bias: float = 0.0

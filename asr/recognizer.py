@@ -36,6 +36,9 @@ from asr.tokens import Tokenizer
 
 __all__ = ["Recognizer", "Stream", "StreamOptions"]
 
+CTC_WEIGHT = 0.2
+"""What log P of the CTC head counts beside the transducer's in a final result; chosen on dev (docs/results.md)."""
+
 
 class Recognizer:
     """A model with its tokens and search; shared by all streams, holds no state of any.
@@ -46,6 +49,8 @@ class Recognizer:
         language: an n-gram model over the same tokens. Its weight and the bonus for each token are its own where none
             are given.
         calibration: of the words' confidences, fitted to this model with this language model.
+        ctc_weight: by which log P(y|x) of the model's CTC head, if it has one, is added to the transducer's where final
+            readings are ranked and texts are scored (Watanabe et al. 2017, equation 16, on the n-best list).
     """
 
     def __init__(
@@ -60,13 +65,14 @@ class Recognizer:
         language_weight: float | None = None,
         token_bonus: float | None = None,
         calibration: Calibration | None = None,
+        ctc_weight: float = CTC_WEIGHT,
     ) -> None:
         if model.vocab_size != tokenizer.vocab_size:
             raise ModelError(f"model has {model.vocab_size} outputs, its tokens are {tokenizer.vocab_size}")
         if language is not None and not language.fits(tokenizer):
             raise ModelError("the language model was made for other tokens; train one for the acoustic model's")
         self.model, self.tokenizer, self.version, self.language = model, tokenizer, version, language
-        self.calibration = calibration
+        self.calibration, self._ctc_weight = calibration, ctc_weight
         self._weight = _given(language_weight, language.weight if language else 0.0)
         self._bonus = _given(token_bonus, language.token_bonus if language else 0.0)
         self.search = BeamSearch(
@@ -199,7 +205,7 @@ class Recognizer:
             return result
         (beam,) = self._search([result.encoded.frames], [Row(self.search.start(1), graph)])
         known = {hypothesis.text for hypothesis in result.nbest}
-        found = self.hypotheses(beam, result.encoded.start_s, nbest)
+        found = self.hypotheses(beam, result.encoded.frames, result.encoded.start_s, nbest)
         return replace(result, biased=tuple(h for h in found if h.text not in known))
 
     def unspellable(self, texts: Sequence[str]) -> list[str]:
@@ -218,6 +224,7 @@ class Recognizer:
         if self.unspellable(texts):
             raise UnspellableError("a text to score has characters outside a-z and the apostrophe: normalise it first")
         readings = force_score(self.model, encoded.frames, [self.tokenizer.encode(t) for t in texts])
+        readings = self.with_ctc(readings, encoded.frames)
         scores = self._token_scores(readings)
         readings = [
             replace(r, language=self._fused(r, score), bias=graph.bonus(r.tokens) if graph else 0.0)
@@ -235,10 +242,23 @@ class Recognizer:
         """What the search adds for a text's tokens, nats."""
         return self._weight * sum(scores) + self._bonus * len(reading.tokens)
 
-    def hypotheses(self, beam: BeamState, start_s: float, nbest: int) -> tuple[Hypothesis, ...]:
-        """A search's readings, best first; of several segmentations of a text the likeliest stands for it."""
+    def with_ctc(self, readings: Sequence[Reading], frames: Tensor) -> list[Reading]:
+        """Readings of (T, J) encoded frames with the CTC head's share in `acoustic`.
+
+        The joiner takes the second of two equal words for an echo of the first; the CTC head, which does not know what
+        it put out, hears both.
+        """
+        ctc = self._ctc_weight * self.model.ctc_scores(frames, [r.tokens for r in readings])
+        return [replace(r, acoustic=r.acoustic + c) for r, c in zip(readings, ctc.tolist(), strict=True)]
+
+    def hypotheses(self, beam: BeamState, frames: Tensor | None, start_s: float, nbest: int) -> tuple[Hypothesis, ...]:
+        """What a search read in an utterance's (T, J) encoded frames, None: there were none; best first, of several
+        segmentations of a text the likeliest."""
+        readings = self.search.nbest(beam, 0)
+        if frames is not None:
+            readings = sorted(self.with_ctc(readings, frames), key=lambda r: -r.score)
         texts: dict[str, Reading] = {}
-        for reading in self.search.nbest(beam, 0):
+        for reading in readings:
             texts.setdefault(self.tokenizer.decode(reading.tokens), reading)
         readings = list(texts.values())[:nbest]
         scores = self._token_scores(readings)

@@ -262,7 +262,9 @@ class Stream:
 
     def _final(self, progress: Progress, endpoint_s: float | None) -> Result:
         start_s = progress.start * self._recognizer.model.frame_s
-        nbest, *led = (self._recognizer.hypotheses(row.beam, start_s, self.options.nbest) for row in progress.rows)
+        encoded = Encoded(torch.cat(progress.encoded), start_s) if progress.encoded else None
+        frames = encoded.frames if encoded else None
+        nbest, *led = (self._recognizer.hypotheses(r.beam, frames, start_s, self.options.nbest) for r in progress.rows)
         known = {hypothesis.text for hypothesis in nbest}
         return Result(
             nbest=nbest,
@@ -271,7 +273,7 @@ class Stream:
             start_s=start_s,
             end_s=self._end_s(progress),
             endpoint_s=endpoint_s,
-            encoded=Encoded(torch.cat(progress.encoded), start_s) if progress.encoded else None,
+            encoded=encoded,
             biased=tuple(h for found in led for h in found if h.text not in known),
         )
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 import pickle
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -126,6 +126,9 @@ class EmformerTransducer(nn.Module):
     def join(self, encoded: Tensor, predicted: Tensor) -> Tensor:
         joiner = self.rnnt.joiner
         return joiner.linear(joiner.activation(encoded + predicted))
+
+    def ctc_scores(self, encoded: Tensor, texts: Sequence[Sequence[int]]) -> Tensor:
+        return torch.zeros(len(texts))
 
 
 def is_emformer(source: Path | str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 from torch import Tensor
@@ -52,4 +53,8 @@ class AcousticModel(Protocol):
 
     def join(self, encoded: Tensor, predicted: Tensor) -> Tensor:
         """(..., J) and (..., J), broadcast → logits (..., V)."""
+        ...
+
+    def ctc_scores(self, encoded: Tensor, texts: Sequence[Sequence[int]]) -> Tensor:
+        """(T, J) encoded frames → (N,) log P of each text's tokens by a CTC head, nats; zeros without one."""
         ...

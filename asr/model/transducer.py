@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -96,3 +99,24 @@ class Transducer(nn.Module):
     def ctc(self, encoded: Tensor) -> Tensor:
         """(B, T, encoded) → (B, T, V) log-probabilities."""
         return self.ctc_out(encoded).log_softmax(-1)
+
+    def ctc_scores(self, encoded: Tensor, texts: Sequence[Sequence[int]]) -> Tensor:
+        """log P(y|x) of the CTC head (Graves et al. 2006), (T, join_width) → (N,); a text that is too long for so few
+        frames counts as guessed, each frame and token at 1 / V."""
+        frames, longest = len(encoded), max(map(len, texts), default=0)
+        guessed = -math.log(self.vocab_size) * (frames + torch.tensor([len(t) for t in texts]))
+        if not frames or not texts:
+            return guessed
+        tokens = torch.zeros(len(texts), max(1, longest), dtype=torch.int64)
+        for row, text in zip(tokens, texts, strict=True):
+            row[: len(text)] = torch.tensor(text, dtype=torch.int64)
+        chances = encoded[:, self.config.joined :].log_softmax(-1).cpu()
+        loss = F.ctc_loss(
+            chances[:, None].expand(-1, len(texts), -1),
+            tokens,
+            torch.full((len(texts),), frames),
+            torch.tensor([len(t) for t in texts]),
+            blank=self.blank,
+            reduction="none",
+        )
+        return torch.where(loss.isinf(), guessed, -loss)

@@ -60,6 +60,10 @@ class Reading:
     language: float = 0.0
     bias: float = 0.0
 
+    @property
+    def score(self) -> float:
+        return self.acoustic + self.language + self.bias
+
 
 def stack_states(states: Sequence[BeamState]) -> BeamState:
     """One batch of the states' streams, in order; they may be of different age, some with phrases and some without.

@@ -100,7 +100,7 @@ class Fit:
     def __init__(
         self, recognizer: Recognizer, language: NGram, spoken: Sequence[Spoken], beam: int, progress: Progress
     ) -> None:
-        self._model, self._tokenizer, self._language = recognizer.model, recognizer.tokenizer, language
+        self._recognizer, self._tokenizer, self._language = recognizer, recognizer.tokenizer, language
         self._spoken, self._beam, self._progress = spoken, beam, progress
         self._found: list[dict[tuple[int, ...], float]] = [{} for _ in spoken]
         self.trials: list[Trial] = []
@@ -123,13 +123,15 @@ class Fit:
     @torch.inference_mode()
     def search(self, weight: float, bonus: float) -> Trial:
         """One pass over all utterances."""
-        search = BeamSearch(self._model, self._beam, language=self._language, language_weight=weight, token_bonus=bonus)
+        model, heard = self._recognizer.model, self._recognizer.with_ctc
+        search = BeamSearch(model, self._beam, language=self._language, language_weight=weight, token_bonus=bonus)
         errors = []
         for i, spoken in enumerate(self._spoken):
-            found = search.nbest(search.step(spoken.frames[None], search.start(1)), 0)
+            found = heard(search.nbest(search.step(spoken.frames[None], search.start(1)), 0), spoken.frames)
             for reading in found:
                 self._found[i][reading.tokens] = max(reading.acoustic, self._found[i].get(reading.tokens, -np.inf))
-            errors.append(word_errors(self._tokenizer, spoken.text, found[0].tokens))
+            best = max(found, key=lambda reading: reading.score)
+            errors.append(word_errors(self._tokenizer, spoken.text, best.tokens))
             self._progress(f"search {len(self.trials) + 1}", i + 1, len(self._spoken))
         corpora = [s.corpus for s in self._spoken]
         self.trials.append(Trial(weight, bonus, tuple(errors), rates(errors, corpora, self._words())))

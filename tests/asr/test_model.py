@@ -1,3 +1,5 @@
+import itertools
+import math
 from pathlib import Path
 
 import pytest
@@ -71,6 +73,28 @@ def test_predictor_steps_agree_with_the_whole(tiny_model: Transducer) -> None:
         out, state = tiny_model.predict(token[None], state)
         steps.append(out)
     assert torch.allclose(torch.stack(steps, 1), whole, atol=1e-6)
+
+
+@torch.inference_mode()
+def test_ctc_scores_are_those_of_all_alignments(tiny_model: Transducer) -> None:
+    encoded = torch.randn(5, tiny_model.join_width)
+    chances = encoded[:, tiny_model.config.joined :].log_softmax(-1)
+    texts = [(), (3,), (3, 4), (3, 3), (4, 3, 4)]
+    sums = {text: [-torch.inf] for text in texts}
+    for path in itertools.product((tiny_model.blank, 3, 4), repeat=5):
+        text = tuple(token for token, _ in itertools.groupby(path) if token != tiny_model.blank)
+        if text in sums:
+            sums[text].append(float(chances[range(5), path].sum()))
+    truth = [float(torch.tensor(sums[text]).logsumexp(0)) for text in texts]
+    assert tiny_model.ctc_scores(encoded, texts).tolist() == pytest.approx(truth, abs=1e-4)
+
+
+@torch.inference_mode()
+def test_a_text_that_ctc_cannot_spell_in_so_few_frames_counts_as_guessed(tiny_model: Transducer) -> None:
+    guess = -math.log(tiny_model.vocab_size)
+    encoded = torch.randn(2, tiny_model.join_width)
+    assert tiny_model.ctc_scores(encoded, [(3, 3)]).tolist() == pytest.approx([4 * guess])  # wants a blank between
+    assert tiny_model.ctc_scores(encoded[:0], [(), (3,)]).tolist() == pytest.approx([0.0, guess])
 
 
 def test_files(tmp_path: Path, tiny_model: Transducer, tiny_tokenizer: Tokenizer) -> None:

@@ -11,6 +11,7 @@ from asr.hypothesis import Result
 from asr.model import PRESETS, Transducer
 from asr.recognizer import Recognizer, StreamOptions
 from asr.search import force_score
+from asr.tokens import Tokenizer
 
 
 def plain(result: Result) -> tuple[object, ...]:
@@ -73,11 +74,27 @@ def test_single_utterance_ends_the_stream(tiny_recognizer: Recognizer, speech: S
 def test_forced_scores_agree_with_the_search(tiny_recognizer: Recognizer, speech: Samples) -> None:
     result = tiny_recognizer.recognize(speech)
     assert result.encoded is not None
-    readings = force_score(tiny_recognizer.model, result.encoded.frames, [h.tokens for h in result.nbest])
+    frames = result.encoded.frames
+    readings = tiny_recognizer.with_ctc(
+        force_score(tiny_recognizer.model, frames, [h.tokens for h in result.nbest]), frames
+    )
     for searched, exact in zip(result.nbest, readings, strict=True):
         assert exact.acoustic >= searched.acoustic - 1e-3  # the search sees some of the alignments
     for forced in tiny_recognizer.force_score(result.encoded, ["call meg", "call meg bauer"]):
         assert forced.text.split() == [w.text for w in forced.words] and 0 < forced.confidence <= 1
+
+
+@torch.inference_mode()
+def test_finals_are_ranked_with_the_ctc_head(
+    tiny_recognizer: Recognizer, tiny_tokenizer: Tokenizer, speech: Samples
+) -> None:
+    alone, both = (Recognizer(tiny_recognizer.model, tiny_tokenizer, ctc_weight=w) for w in (0.0, 5.0))
+    first, ranked = alone.recognize(speech), both.recognize(speech)
+    assert first.encoded is not None
+    ctc = tiny_recognizer.model.ctc_scores(first.encoded.frames, [h.tokens for h in first.nbest]).tolist()
+    expected = {h.tokens: h.acoustic + 5 * c for h, c in zip(first.nbest, ctc, strict=True)}
+    found = {h.tokens: h.acoustic for h in ranked.nbest}
+    assert found == pytest.approx(expected) and list(found) == sorted(found, key=lambda t: -found[t])
 
 
 def test_what_cannot_be_forced(tiny_recognizer: Recognizer, speech: Samples) -> None:
