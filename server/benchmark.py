@@ -4,25 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import os
-import re
 import resource
-import subprocess
 import sys
-import threading
+import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import IO, Any
+from typing import Any
 
 import grpc
 import numpy as np
 
 from carryover.v1 import recognizer_pb2 as pb
 from carryover.v1.recognizer_pb2_grpc import RecognizerStub
+from context_store import create_tables
+from context_store.fault_proxy import Fault, fault_proxy
+from context_store.local_server import local_config, local_server
 from server.client import pieces, recognise
 from server.engine import Samples
+from server.processes import store_environment
 
 PERCENTILES = (50, 95, 99)
 _FRAME_S = 0.02
@@ -31,7 +32,7 @@ _QUIET = 0.05
 
 
 class BenchmarkError(Exception):
-    """The server did not start, or did not answer. The message says what happened."""
+    """The server did not answer. The message says what happened."""
 
 
 @dataclass(frozen=True)
@@ -67,38 +68,34 @@ class Waits:
         return {name: _percentiles(values) for name, values in named.items()} | {"utterances": len(self.final)}
 
 
+def ratio_of_p99(waits: Sequence[float], others: Sequence[float]) -> dict[str, float] | None:
+    """The p99 of the one by that of the others, with 95% of what 2,000 resamplings of both give; None without both."""
+    if not waits or not others:
+        return None
+    rng = np.random.default_rng(0)
+
+    def p99s(values: Sequence[float]) -> Any:
+        return np.percentile(rng.choice(values, (2000, len(values))), 99, axis=1)
+
+    low, high = np.percentile(p99s(waits) / p99s(others), (2.5, 97.5))
+    ratio = np.percentile(waits, 99) / np.percentile(others, 99)
+    return {"ratio": round(float(ratio), 3), "low": round(float(low), 3), "high": round(float(high), 3)}
+
+
 def _percentiles(values: Sequence[float]) -> dict[str, float | None]:
     return {f"p{p}": round(float(np.percentile(values, p)), 1) if values else None for p in PERCENTILES}
 
 
 @contextmanager
-def server_process(settings: dict[str, str]) -> Iterator[int]:
-    """A server of its own on a free port, while inside; its port. settings: environment variables. Raises
-    BenchmarkError."""
-    command = [sys.executable, "-P", "-m", "server.commands.serve", "--port", "0"]
-    environment = {**os.environ, "CARRYOVER_LOG_LEVEL": "ERROR", **settings}
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
-    assert process.stderr is not None
-    try:
-        port = _port(process.stderr)
-        threading.Thread(target=process.stderr.read, daemon=True).start()  # what it logs must not fill the pipe
-        yield port
-    finally:
-        process.terminate()
-        try:
-            process.wait(timeout=30)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+def mortal_store() -> Iterator[tuple[dict[str, str], Callable[[], None]]]:
+    """A server's settings for a store that answers until the callable is called, and nothing from then on."""
+    with tempfile.TemporaryDirectory() as folder, local_server() as endpoint, fault_proxy(endpoint) as proxy:
 
+        def die() -> None:
+            proxy.plan = lambda operation: Fault.UNREACHABLE
 
-def _port(stderr: IO[str]) -> int:
-    said = []
-    for line in stderr:
-        said.append(line.strip())
-        if found := re.search(r"listening on \S+:(\d+)", line):
-            return int(found[1])
-    raise BenchmarkError("the server did not start: " + " ".join(said[-1:]))
+        create_tables(local_config(endpoint))
+        yield store_environment(proxy.url, f"{folder}/wrapping.key"), die
 
 
 def peak_memory_mb() -> float:
@@ -108,13 +105,20 @@ def peak_memory_mb() -> float:
 
 
 async def measure(
-    port: int, clips: Sequence[Clip], streams: int, seconds: float, on_utterance: Callable[[], None]
+    port: int,
+    clips: Sequence[Clip],
+    streams: int,
+    seconds: float,
+    on_utterance: Callable[[], None],
+    in_dialogues: Waits | None = None,
 ) -> Waits:
     """So many callers at once, each saying clip after clip in real time, begun at different moments.
 
+    in_dialogues: where there is one, each clip is said a second time, naming a dialogue, and its waits go there.
     Raises BenchmarkError when a call fails.
     """
     waits, ends_s = Waits(), time.monotonic() + seconds
+    kinds = [waits] if in_dialogues is None else [waits, in_dialogues]
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
         stub: Any = RecognizerStub(channel)  # type: ignore[no-untyped-call]
         longest = max(len(clip.samples) / clip.rate for clip in clips)
@@ -122,8 +126,10 @@ async def measure(
         async def caller(number: int) -> None:
             await asyncio.sleep(longest * number / streams)
             for turn in itertools.count(number):
-                await _say(stub, clips[turn % len(clips)], waits)
-                on_utterance()
+                for into in kinds:
+                    dialogue = f"{number}-{turn}" if into is in_dialogues else ""
+                    await _say(stub, clips[turn % len(clips)], into, dialogue)
+                    on_utterance()
                 if time.monotonic() >= ends_s:
                     return
 
@@ -140,8 +146,10 @@ async def warm_up(port: int, clips: Sequence[Clip]) -> None:
         await _say(RecognizerStub(channel), clips[0], Waits())  # type: ignore[no-untyped-call]
 
 
-async def _say(stub: Any, clip: Clip, waits: Waits) -> None:
-    config = pb.StreamingConfig(encoding=pb.LINEAR16, sample_rate_hertz=clip.rate, interim_results=True)
+async def _say(stub: Any, clip: Clip, waits: Waits, dialogue: str = "") -> None:
+    config = pb.StreamingConfig(
+        encoding=pb.LINEAR16, sample_rate_hertz=clip.rate, interim_results=True, dialogue_id=dialogue
+    )
     began_s = time.monotonic()
     closed_s = 0.0
     first_s: float | None = None

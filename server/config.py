@@ -20,6 +20,21 @@ ENV_PREFIX = "CARRYOVER_"
 NOT_SETTINGS = ("CARRYOVER_TEST_", "CARRYOVER_CLIENT_", "CARRYOVER_VENV", "CARRYOVER_PYTHON")
 """Environment variables with these prefixes are for the tests, for clients and for the scripts, not for the server."""
 
+PRIVATE = dict.fromkeys(
+    (
+        *(f"{ENV_PREFIX}{name}" for name in ("HOST", "PORT", "HEALTH_PORT", "METRICS_PORT")),
+        *(f"{ENV_PREFIX}TLS__{name}" for name in ("CERTIFICATE", "KEY", "CLIENT_CA")),
+        *(
+            f"{ENV_PREFIX}STORE__{name}"
+            for name in ("ENDPOINT", "EVENTS_TABLE", "PAYLOAD_TABLE", "KEY_FILE", "KMS_KEY")
+        ),
+        f"{ENV_PREFIX}ACCESS__KEYS_FILE",
+    ),
+    "",
+)
+"""Environment of a server that only the command that starts it calls: nobody else reaches it, and its store is its own,
+whatever the environment says of the server that is meant for others."""
+
 
 class ConfigError(Exception):
     """The configuration cannot be used. The message says which setting to change."""

@@ -1,4 +1,4 @@
-"""Servers as processes of their own on this machine, for soaks and replicas."""
+"""Servers as processes of their own on this machine, for soaks, benchmarks and replicas."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+
+from server.config import PRIVATE
 
 _SAID = 20
 _STOP_S = 60.0
@@ -43,13 +45,17 @@ def store_environment(endpoint: str, key_file: str) -> dict[str, str]:
 
 
 @contextmanager
-def server_process(settings: Mapping[str, str], say: Callable[[str], None]) -> Iterator[ServerProcess]:
+def server_process(
+    settings: Mapping[str, str], say: Callable[[str], None] = lambda line: None, *, private: bool = True
+) -> Iterator[ServerProcess]:
     """A server on free ports, while inside; SIGTERM ends it.
 
-    settings: environment variables. say: is given each line that it says or logs. Raises ProcessError.
+    settings: environment variables, before this process's own. say: is given each line that it says or logs.
+    private: on loopback without TLS and keys, whatever this process's environment says. Raises ProcessError.
     """
     command = [sys.executable, "-P", "-m", "server.commands.serve", "--port", "0"]
-    environment = {**os.environ, "CARRYOVER_METRICS_PORT": "0", **settings}
+    ports = {"CARRYOVER_METRICS_PORT": "0", "CARRYOVER_HEALTH_PORT": ""}
+    environment = {**os.environ, **(PRIVATE if private else {}), **ports, **settings}
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
     try:
         running = _until_listening(process)

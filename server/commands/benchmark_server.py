@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,13 +18,27 @@ from rich.table import Table
 
 from asr.audio import read_container
 from asr.errors import AudioError
-from server.benchmark import PERCENTILES, BenchmarkError, Clip, measure, peak_memory_mb, plot, server_process, warm_up
+from context_store import StoreError
+from server.benchmark import (
+    PERCENTILES,
+    BenchmarkError,
+    Clip,
+    Waits,
+    measure,
+    mortal_store,
+    peak_memory_mb,
+    plot,
+    ratio_of_p99,
+    warm_up,
+)
+from server.processes import ProcessError, server_process
 from server.synthesis import speak
 
 app = typer.Typer(add_completion=False)
 _err = Console(stderr=True, highlight=False)
 _AIM_MS = 300
 """p95 of the final result that the plot marks."""
+_QUIET = {"CARRYOVER_LOG_LEVEL": "ERROR"}
 _SHIPPED = ("call Meg", "Bauer", "call Meg", "Bauer")
 
 
@@ -34,22 +50,27 @@ def main(
         list[Path] | None, typer.Option(help="A recording that callers send; may be repeated. [default: shipped ones]")
     ] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Also write the result here.")] = None,
+    dead_store: Annotated[
+        bool, typer.Option("--dead-store", help="Say everything a second time, in a dialogue whose store is dead.")
+    ] = False,
     plot_file: Annotated[Path | None, typer.Option("--plot", metavar="FILE.svg", help="Draw it here.")] = None,
 ) -> None:
     """Start a server and let callers speak to it in real time over a socket.
 
     first_partial_ms is from the start of speech to the first interim result with words, final_ms from the end of the
-    audio to the final result. Settings of the server come from CARRYOVER_* variables.
+    audio to the final result. With --dead-store, of utterances without a dialogue; those in one follow, and how the
+    p99 of their final results compares. Settings of the server come from CARRYOVER_* variables, but its host, ports,
+    TLS and keys.
     """
     try:
         numbers = _numbers(streams)
         clips = [Clip.of(*read_container(path)) for path in audio] if audio else [_shipped_clip()]
-        measured = _run(numbers, clips, seconds)
+        measured = _run(numbers, clips, seconds, dead_store)
         if json_file:
             json_file.write_text(json.dumps(measured, indent=1) + "\n", encoding="utf-8")
         if plot_file:
             plot_file.write_text(plot(measured["streams"], _AIM_MS), encoding="utf-8")
-    except (BenchmarkError, AudioError, OSError) as error:
+    except (BenchmarkError, ProcessError, StoreError, AudioError, OSError) as error:
         typer.echo(f"benchmark_server: {error}", err=True)
         raise typer.Exit(1) from None
     _show(measured)
@@ -72,29 +93,51 @@ def _shipped_clip() -> Clip:
     return Clip.of(np.concatenate([speech.samples for speech in spoken]), spoken[0].rate)
 
 
-def _run(numbers: list[int], clips: list[Clip], seconds: float) -> dict[str, Any]:
+@contextmanager
+def _usual_store() -> Iterator[tuple[dict[str, str], Callable[[], None]]]:
+    yield {}, lambda: None
+
+
+def _run(numbers: list[int], clips: list[Clip], seconds: float, dead_store: bool) -> dict[str, Any]:
     load = os.getloadavg()[0]
     found: dict[str, Any] = {}
     columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
     with Progress(*columns, console=_err, transient=True, disable=not _err.is_terminal) as progress:
         spoken_s = sum(len(clip.samples) / clip.rate for clip in clips) / len(clips)
         task = progress.add_task("starting", total=sum(numbers) * seconds / spoken_s)
-        with server_process({"CARRYOVER_LIMITS__STREAMS": str(max(numbers))}) as port:
-            asyncio.run(warm_up(port, clips))
+        with (
+            mortal_store() if dead_store else _usual_store() as (store, die),
+            server_process({**_QUIET, **store, "CARRYOVER_LIMITS__STREAMS": str(max(numbers))}) as server,
+        ):
+            asyncio.run(warm_up(server.port, clips))
+            die()
             for number in numbers:
                 progress.update(task, description=f"{number} streams")
-                waits = asyncio.run(measure(port, clips, number, seconds, lambda: progress.advance(task)))
+                dead = Waits() if dead_store else None
+                waits = asyncio.run(measure(server.port, clips, number, seconds, lambda: progress.advance(task), dead))
                 found[str(number)] = waits.summary()
+                if dead is not None:
+                    ratio = ratio_of_p99(dead.final, waits.final)
+                    found[str(number)]["dead_store"] = {**dead.summary(), "final_p99_ratio": ratio}
     return {"streams": found, "peak_memory_mb": peak_memory_mb(), "load_average_before": round(load, 2)}
 
 
 def _show(measured: dict[str, Any]) -> None:
     of = "/".join(f"p{p}" for p in PERCENTILES)
+    ratios: list[str] = []
     table = Table("streams", "utterances", f"first partial, ms {of}", f"final, ms {of}")
     for number, row in measured["streams"].items():
         table.add_row(number, str(row["utterances"]), _line(row["first_partial_ms"]), _line(row["final_ms"]))
-    _err.print(table)
+        if dead := row.get("dead_store"):
+            waits = _line(dead["first_partial_ms"]), _line(dead["final_ms"])
+            table.add_row(f"{number}, dead store", str(dead["utterances"]), *waits)
+            ratios.append(f"{number} streams: the p99 with the store dead is {_ratio(dead['final_p99_ratio'])} of it")
+    _err.print(table, *ratios, sep="\n")
     _err.print(f"peak memory of the server: {measured['peak_memory_mb']:.0f} MB")
+
+
+def _ratio(found: dict[str, float] | None) -> str:
+    return "-" if found is None else f"{found['ratio']:.2f} ({found['low']:.2f} to {found['high']:.2f})"
 
 
 def _line(waits: dict[str, float | None]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import os
 from typing import Annotated
 
 import grpc
@@ -15,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from server import logs
-from server.config import ConfigError, load_settings
+from server.config import PRIVATE, ConfigError, load_settings
 from server.demo_dialogue import Played, Script, play
 from server.hosting import HostError, running
 from server.synthesis import SynthesisError, speak
@@ -55,7 +56,7 @@ async def _play(script: Script) -> Played:
     logging.getLogger().setLevel(logging.ERROR)
     request, answer = speak(script.request), speak(script.answer)
     _say(f"speech: {' and '.join(dict.fromkeys((request.by, answer.by)))}")
-    settings = load_settings(None, {"host": "127.0.0.1", "port": 0, "store.endpoint": "local"})
+    settings = load_settings(None, {"port": 0, "store.endpoint": "local"}, {**os.environ, **PRIVATE})
     async with running(settings, _say) as (_, port):
         _say(f"server: 127.0.0.1:{port}; two turns follow, in real time")
 

@@ -46,7 +46,7 @@ def main(
             ports = []
             for number in range(1, replicas + 1):
                 _say(f"starting server {number} of {replicas}")
-                running = stack.enter_context(server_process(settings, lambda line: typer.echo(line, err=True)))
+                running = stack.enter_context(server_process(settings, _pass_on, private=False))
                 ports.append(running.port)
                 _say(f"server {number}: 127.0.0.1:{running.port}, process {running.process.pid}, {running.metrics_url}")
             asyncio.run(_serve(port, ports))
@@ -67,6 +67,10 @@ async def _serve(port: int, backends: list[int]) -> None:
     async with balanced(port, backends) as own:
         _say(f"one address: 127.0.0.1:{own} (Ctrl-C ends it)")
         await until_signalled()
+
+
+def _pass_on(line: str) -> None:
+    typer.echo(line, err=True)
 
 
 def _say(line: str) -> None:

@@ -81,9 +81,9 @@ def _soak(seconds: float, rate: float, streams: int, real_time: bool, seed: int,
     ):
         key_file = Path(folder) / "wrapping.key"
         create_tables(local_config(endpoint))
-        settings = {**_QUIET, **os.environ, **store_environment(proxy.url, str(key_file))}
+        quiet = {name: value for name, value in _QUIET.items() if name not in os.environ}
         console.print("soak: starting a server")
-        with server_process(settings, lambda line: None) as server:
+        with server_process({**quiet, **store_environment(proxy.url, str(key_file))}) as server:
             tally, watch = asyncio.run(_play(server, proxy, seconds, rate, streams, real_time, seed, console))
         console.print("soak: reading back what was recorded")
         store = ContextStore(local_config(endpoint), local_wrapping_key(load_or_create_key_file(key_file)))

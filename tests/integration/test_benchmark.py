@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
-from server.benchmark import BenchmarkError, Clip, measure
+from context_store import ContextStore, DialogueId, Event, Speak, StoreUnavailableError, local_wrapping_key
+from context_store.local_server import local_config
+from server.benchmark import BenchmarkError, Clip, Waits, measure, mortal_store
 
 
 def test_each_utterance_of_each_caller_is_measured(shared: Any, speech: Any) -> None:
@@ -17,6 +19,27 @@ def test_each_utterance_of_each_caller_is_measured(shared: Any, speech: Any) -> 
     assert len(waits.final) == len(said) >= 2
     assert all(wait > 0 for wait in waits.final)
     assert 0 < len(waits.first_partial) <= len(waits.final)
+
+
+def test_the_same_again_in_dialogues(workshop: Any, speech: Any) -> None:
+    replica, dead = workshop.start(), Waits()
+    waits = asyncio.run(measure(replica.port, [Clip.of(speech[:9_600], 16_000)], 2, 0.1, lambda: None, dead))
+    assert len(waits.final) == len(dead.final) == 2
+    metrics = replica.server.metrics.context
+    results = {s.labels["status"]: s.value for f in metrics.collect() for s in f.samples if s.name.endswith("_total")}
+    assert results.pop("NOT_REQUESTED") >= 2
+    assert results.keys() <= {"NOT_FOUND", "NOT_READY"} and sum(results.values()) >= 2
+
+
+def test_a_store_that_dies() -> None:
+    with mortal_store() as (settings, die):
+        config = local_config(settings["CARRYOVER_STORE__ENDPOINT"], max_attempts=1)
+        store = ContextStore(config, local_wrapping_key())
+        store.record(DialogueId("t", "d"), "1", [Event("1", 0.0, Speak())])
+        die()
+        with pytest.raises(StoreUnavailableError):
+            store.dialogue_status(DialogueId("t", "d"))
+        store.close()
 
 
 def test_no_server_is_an_error_in_words(speech: Any) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from server.benchmark import Clip, Waits, plot
+from server.benchmark import Clip, Waits, plot, ratio_of_p99
 from server.commands.benchmark_server import app
 
 
@@ -29,6 +29,14 @@ def test_the_summary_has_percentiles_of_both_waits() -> None:
     assert summary["final_ms"] == {"p50": 50.0, "p95": 95.0, "p99": 99.0}
     assert summary["utterances"] == 101
     assert json.loads(json.dumps(Waits().summary()))["final_ms"] == {"p50": None, "p95": None, "p99": None}
+
+
+def test_the_ratio_of_two_p99s_has_an_interval() -> None:
+    waits = np.random.default_rng(1).normal(100, 10, 400).tolist()
+    same, twice = ratio_of_p99(waits, waits), ratio_of_p99([2 * wait for wait in waits], waits)
+    assert same and same["low"] < same["ratio"] == 1.0 < same["high"]
+    assert twice and 1.5 < twice["low"] < twice["ratio"] == 2.0 < twice["high"]
+    assert ratio_of_p99([], waits) is None
 
 
 @pytest.mark.parametrize("streams", ["", "0", "1,x", "-3"])

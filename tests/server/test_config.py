@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from server.config import ConfigError, load_settings
+from server.config import PRIVATE, AccessSettings, ConfigError, StoreSettings, TlsSettings, load_settings
 
 
 @pytest.fixture
@@ -41,6 +41,18 @@ def test_flags_win_over_environment_over_file_over_defaults(file: Path) -> None:
 def test_what_cannot_be_used_is_named(environ: dict[str, str], named: str) -> None:
     with pytest.raises(ConfigError, match=named):
         load_settings(None, {}, environ)
+
+
+def test_a_server_of_a_commands_own_is_not_the_one_that_others_reach() -> None:
+    """Every setting of access, and which store it is, is left out; what is new must be thought of."""
+    environ = dict.fromkeys(PRIVATE, "x")
+    assert load_settings(None, {}, environ | PRIVATE) == load_settings(None, {}, {})
+    with pytest.raises(ConfigError):
+        load_settings(None, {}, environ)
+    harmless = {"reflection", "region", "ttl_s", "connect_timeout_s", "read_timeout_s", "threads"}
+    sections = {"tls": TlsSettings, "access": AccessSettings, "store": StoreSettings}
+    names = {f"CARRYOVER_{s}__{name}".upper() for s, m in sections.items() for name in m.model_fields.keys() - harmless}
+    assert names == {name for name in PRIVATE if "__" in name}
 
 
 def test_files_that_cannot_be_used(tmp_path: Path) -> None:
