@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from asr.model.encoder import EncoderState
 from asr.model.interface import AcousticModel
+from asr.model.streaming import EncoderState
 
 
 def batch_shape(rows: int) -> int:
@@ -35,31 +35,15 @@ def encode_batch(model: AcousticModel, windows: Sequence[Tensor], states: Sequen
         windows: (lookback + chunk + lookahead, 80) of each stream. states: as `AcousticModel.initial_state(1)`.
 
     Returns:
-        (T, J) encoded frames and the new state of each stream; the old states stay as they are.
+        (T, J) encoded frames and the new state of each stream, in memory of their own; the old states stay as they are.
     """
     if len(states) == 1 or not all(isinstance(state, EncoderState) for state in states):
         steps = [model.encode(window[None], state) for window, state in zip(windows, states, strict=True)]
         return [(encoded[0], state) for encoded, state in steps]
     missing = batch_shape(len(states)) - len(states)
     silent = [torch.zeros_like(windows[0])] * missing
-    state = _stack([*states, *([model.initial_state(missing)] if missing else [])])
-    encoded, state = model.encode(torch.stack([*windows, *silent]), state)
-    return [(encoded[row], _row(state, row)) for row in range(len(states))]
-
-
-def _stack(states: Sequence[EncoderState]) -> EncoderState:
-    keys, values = (
-        tuple(torch.cat(blocks) for blocks in zip(*(getattr(s, name) for s in states), strict=True))
-        for name in ("keys", "values")
-    )
-    return EncoderState(keys, values, torch.cat([s.position for s in states]))
-
-
-def _row(state: EncoderState, row: int) -> EncoderState:
-    """One stream's state in memory of its own: a view would keep the whole batch alive."""
-    own = slice(row, row + 1)
-    return EncoderState(
-        tuple(x[own].clone() for x in state.keys),
-        tuple(x[own].clone() for x in state.values),
-        state.position[own].clone(),
-    )
+    pasts = [past for state in states for past in state.streams]
+    if missing:
+        pasts += model.initial_state(missing).streams
+    encoded, state = model.encode(torch.stack([*windows, *silent]), EncoderState(tuple(pasts)))
+    return [(encoded[row].clone(), EncoderState((state.streams[row],))) for row in range(len(states))]

@@ -1,9 +1,10 @@
 """The acoustic model: configuration, encoder, transducer, files."""
 
 from asr.model.emformer import EmformerTransducer, is_emformer, load_bundle, load_emformer, save_emformer
-from asr.model.encoder import Encoder, EncoderState
+from asr.model.encoder import Encoder
 from asr.model.files import load_model, load_whisper_encoder, save_model
 from asr.model.presets import PRESETS, ModelConfig
+from asr.model.streaming import EncoderState
 from asr.model.transducer import Transducer
 
 __all__ = [

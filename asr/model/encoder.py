@@ -2,37 +2,23 @@
 
 A frame attends to its own chunk and to a fixed number of frames before the chunk (chunked attention as in Chen et al.
 2021, arXiv:2010.11395; chunk sizes drawn at random in training as in WeNet's U2, arXiv:2012.05481). `forward` is for
-whole utterances in training, `step` for one chunk of each of many streams; both compute the same function.
+whole utterances in training; `asr.model.streaming` computes the same function chunk by chunk.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from asr.errors import ModelError
 from asr.model.presets import ModelConfig
 
 LOOKAHEAD = 1
 """Feature frames after the chunk that the convolutions read (10 ms)."""
 LOOKBACK = 2
 """Feature frames before the chunk that the convolutions read."""
-
-
-@dataclass(frozen=True)
-class EncoderState:
-    """What a stream's encoder remembers between chunks. B: streams, H: heads, P: past frames, W: width / heads.
-
-    keys, values: one (B, H, P, W) tensor for each block; position: (B,) frames seen so far, int64.
-    """
-
-    keys: tuple[Tensor, ...]
-    values: tuple[Tensor, ...]
-    position: Tensor
 
 
 def sinusoids(length: int, width: int) -> Tensor:
@@ -69,17 +55,12 @@ class Block(nn.Module):
         self.mlp_ln = nn.LayerNorm(width)
         self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
 
-    def forward(self, x: Tensor, past: tuple[Tensor, Tensor] | None, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """x (B, T, D), past keys and values (B, H, P, W) or None, mask broadcastable to (B, H, T, P + T), True = seen.
-
-        Returns the block's output and all keys and values, past ones first.
-        """
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        """x (B, T, D), mask (T, T), True = seen."""
         normed = self.attn_ln(x)
         q, k, v = (self.attn.split(f(normed)) for f in (self.attn.query, self.attn.key, self.attn.value))
-        if past is not None:
-            k, v = torch.cat([past[0], k], 2), torch.cat([past[1], v], 2)
         x = x + self.attn.attend(q, k, v, mask)
-        return x + self.mlp(self.mlp_ln(x)), k, v
+        return x + self.mlp(self.mlp_ln(x))
 
 
 def chunk_mask(frames: int, chunk: int, past: int, device: torch.device | None = None) -> Tensor:
@@ -125,40 +106,5 @@ class Encoder(nn.Module):
         x = x + self.positions[at % self.config.positions].to(x.dtype)
         mask = chunk_mask(x.shape[1], chunk, self.config.past, x.device)
         for block in self.blocks:
-            x, _, _ = block(x, None, mask)
+            x = block(x, mask)
         return self._finish(x)
-
-    def initial_state(self, streams: int) -> EncoderState:
-        shape = (streams, self.config.heads, self.config.past, self.config.width // self.config.heads)
-        device = self.conv1.weight.device
-        empty = tuple(torch.zeros(shape, device=device) for _ in range(self.config.blocks))
-        return EncoderState(empty, empty, torch.zeros(streams, dtype=torch.int64, device=device))
-
-    def step(self, features: Tensor, state: EncoderState) -> tuple[Tensor, EncoderState]:
-        """One chunk of each stream.
-
-        Args:
-            features: (B, 2 + 2 C + 1, 80): the chunk's 2 C feature frames, two before and one after it. What stands
-                before a stream's first frame is ignored.
-            state: of the B streams.
-        Returns:
-            (B, C / 2, encoded) and the new state.
-        """
-        if (features.shape[1] - LOOKBACK - LOOKAHEAD) % 4:
-            raise ModelError(f"encoder: {features.shape[1]} feature frames; a chunk is 3 + a multiple of 4 of them")
-        first = (state.position == 0)[:, None, None]
-        features = torch.cat([features[:, :LOOKBACK].masked_fill(first, 0.0), features[:, LOOKBACK:]], 1)
-        x = F.gelu(F.conv1d(features.mT, self.conv1.weight, self.conv1.bias))
-        x = torch.cat([x[:, :, :1].masked_fill(first, 0.0), x[:, :, 1:]], 2)
-        x = F.gelu(F.conv1d(x, self.conv2.weight, self.conv2.bias, stride=2)).mT
-        frames, past = x.shape[1], self.config.past
-        at = state.position[:, None] + torch.arange(frames, device=x.device)
-        x = x + self.positions[at % self.config.positions]
-        age = torch.arange(past, 0, -1, device=x.device)
-        seen = F.pad(age[None] <= state.position[:, None], (0, frames), value=True)[:, None, None]
-        keys, values = [], []
-        for block, k, v in zip(self.blocks, state.keys, state.values, strict=True):
-            x, k, v = block(x, (k, v), seen)
-            keys.append(k[:, :, frames:])
-            values.append(v[:, :, frames:])
-        return self._finish(x), EncoderState(tuple(keys), tuple(values), state.position + frames)

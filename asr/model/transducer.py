@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,9 +12,10 @@ from torch.nn import functional as F
 
 from asr.errors import ModelError
 from asr.features import log_mel
-from asr.model.encoder import LOOKAHEAD, LOOKBACK, Encoder, EncoderState
+from asr.model.encoder import LOOKAHEAD, LOOKBACK, Encoder
 from asr.model.interface import PredictorState
 from asr.model.presets import ModelConfig
+from asr.model.streaming import EncoderState, StreamingEncoder
 
 
 class Predictor(nn.Module):
@@ -42,6 +44,9 @@ class Transducer(nn.Module):
     """The acoustic model; `encode`, `start`, `predict` and `join` are its `AcousticModel` side.
 
     B: utterances, F: feature frames (10 ms), T: encoded frames (40 ms), U: tokens, V: vocabulary with the blank.
+
+    In evaluation mode `encode` works with a copy of the encoder's weights, made for speed at its first call; `train`,
+    `load_state_dict` and `to` drop it. Who changes weights in place changes them in training mode.
     """
 
     frame_s = 0.04
@@ -57,6 +62,26 @@ class Transducer(nn.Module):
         self.join_in = nn.Linear(config.encoded, config.joined)
         self.join_out = nn.Linear(config.joined, config.vocab_size)
         self.ctc_out = nn.Linear(config.encoded, config.vocab_size)
+        self._inference: StreamingEncoder | None = None
+
+    def train(self, mode: bool = True) -> Transducer:
+        self._inference = None
+        return super().train(mode)
+
+    def load_state_dict(self, *arguments: Any, **options: Any) -> Any:
+        self._inference = None
+        return super().load_state_dict(*arguments, **options)
+
+    def _apply(self, *arguments: Any, **options: Any) -> Transducer:
+        self._inference = None
+        return super()._apply(*arguments, **options)
+
+    def _streaming(self) -> StreamingEncoder:
+        inference = self._inference
+        if inference is None:
+            inference = StreamingEncoder(self.encoder, [self.join_in, self.ctc_out], exact=self.training)
+            self._inference = None if self.training else inference
+        return inference
 
     def features(self, padded: Tensor) -> Tensor:
         return log_mel(padded)
@@ -68,11 +93,10 @@ class Transducer(nn.Module):
         return frames
 
     def initial_state(self, streams: int) -> EncoderState:
-        return self.encoder.initial_state(streams)
+        return self._streaming().initial_state(streams)
 
     def encode(self, features: Tensor, state: EncoderState) -> tuple[Tensor, EncoderState]:
-        encoded, state = self.encoder.step(features, state)
-        return self.join_encoded(encoded), state
+        return self._streaming().step(features, state)
 
     def start(self, hypotheses: int) -> tuple[Tensor, PredictorState]:
         shape = (hypotheses, self.config.history)

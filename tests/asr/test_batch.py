@@ -104,6 +104,7 @@ def test_a_stream_keeps_no_others_memory(tiny_recognizer: Recognizer) -> None:
     model = tiny_recognizer.model
     windows = [torch.randn(tiny_recognizer.window_frames, 80) for _ in range(3)]
     steps = encode_batch(model, windows, [model.initial_state(1) for _ in windows])
-    for _, state in steps:
-        for kept in (*state.keys, *state.values):
+    for encoded, state in steps:
+        (past,) = state.streams
+        for kept in (encoded, past.memory.kept):
             assert kept.untyped_storage().nbytes() == kept.numel() * 4
