@@ -17,7 +17,7 @@ from server.embedding_cache import State, TurnContext
 from server.encoder_thread import EncoderThread
 from server.engine import RETRY_MS
 from server.errors import InvalidRequestError, LimitError, NotFoundError
-from server.events import event_of
+from server.events import check_signal, event_of
 from server.reply_window import ReplyWindow
 from server.requests import check_id, dialogue_and_turn, required_dialogue
 from server.store_threads import StoreThreads
@@ -184,6 +184,8 @@ class ContextService:
                 raise InvalidRequestError(f"context.turns[{i}].speaker", "set USER or SYSTEM")
             _check_length(turn.text, f"context.turns[{i}].text", self._limits)
             turns.append(Turn("user" if turn.speaker == pb.ContextTurn.USER else "system", turn.text))
+        for i, entities in enumerate(inline.entities):
+            check_signal(f"context.entities[{i}].signal", entities.signal)
         entries = [Entry(entities.signal, text) for entities in inline.entities for text in entities.entries]
         if len(entries) > self._limits.entries:
             most = self._limits.entries

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import re
-
 from carryover.v1 import context_pb2 as pb
 from context_store import Body, Entities, Event, ExpectSpeech, Reply, Speak, Transcribe, Utterance
 from server.config import Limits
 from server.errors import InvalidRequestError, LimitError
-from server.requests import check_id
+from server.requests import check_id, is_control
 
-_SIGNAL = re.compile(r"[a-z][a-z0-9_]{0,31}")
+MAX_SIGNAL_CHARACTERS = 64
+_TIMES = range(100_000_000_000)  # seconds since 1970; what is later was meant as milliseconds
 
 
 def event_of(event: pb.Event, field: str, now_s: float, limits: Limits) -> Event:
@@ -19,8 +18,22 @@ def event_of(event: pb.Event, field: str, now_s: float, limits: Limits) -> Event
     Raises InvalidRequestError, LimitError.
     """
     check_id(f"{field}.event_id", event.event_id)
+    if event.time.seconds not in _TIMES or event.time.nanos not in range(1_000_000_000):
+        raise InvalidRequestError(
+            f"{field}.time", "send seconds since 1970 and nanos from 0 to 999,999,999, or nothing"
+        )
     time_s = event.time.seconds + event.time.nanos / 1e9 if event.HasField("time") else now_s
     return Event(event.event_id, time_s, _body(event, field, limits))
+
+
+def check_signal(field: str, signal: str) -> str:
+    """A signal's name. Raises InvalidRequestError."""
+    if not signal.strip() or len(signal) > MAX_SIGNAL_CHARACTERS or any(map(is_control, signal)):
+        advice = (
+            f"name it in at most {MAX_SIGNAL_CHARACTERS} characters without control characters: contacts, devices, ..."
+        )
+        raise InvalidRequestError(field, advice)
+    return signal
 
 
 def _body(event: pb.Event, field: str, limits: Limits) -> Body:
@@ -50,9 +63,7 @@ def _text(text: str, field: str, limits: Limits) -> str:
 
 
 def _entities(entities: pb.Entities, field: str, limits: Limits) -> Entities:
-    if not _SIGNAL.fullmatch(entities.signal):
-        advice = "send a name of lower-case letters, digits and _, at most 32, that begins with a letter"
-        raise InvalidRequestError(f"{field}.signal", advice)
+    check_signal(f"{field}.signal", entities.signal)
     if not entities.entries:
         raise InvalidRequestError(f"{field}.entries", "is empty; send at least one entry or leave the event out")
     if len(entities.entries) > limits.entries:

@@ -44,7 +44,11 @@ class RecognizerService:
         if not request.audio:
             raise InvalidRequestError("audio", "is empty; send a file or samples")
         samples, rate = await self._engine.run(_decode, request.audio, turn_request, self._limits.stream_seconds)
-        self._check_length(len(samples) / rate)
+        if turn_request.options.sample_rate_hertz not in (0, rate):
+            advice = f"the file's header says {rate}; set that, or leave it unset for files"
+            raise InvalidRequestError("config.sample_rate_hertz", advice)
+        if len(samples) / rate > self._limits.stream_seconds:
+            raise _too_long(self._limits)
         phrases = await self._phrases(request.config.speech_contexts)
         options = replace(turn_request.options, sample_rate_hertz=rate, phrases=phrases.usable)
         with self._engine.open(options, caller.tenant) as stream:
@@ -75,8 +79,8 @@ class RecognizerService:
                 for result in await turn.results(found):
                     yield pb.StreamingRecognizeResponse(results=[result])
             self._heard(messages.seconds, caller)
-            if messages.over_length:  # only now: what was said until then is not lost
-                self._check_length(messages.seconds)
+            if messages.problem:  # only now: what was said until then is not lost
+                raise messages.problem
 
     async def GetServerInfo(  # noqa: N802
         self, request: pb.GetServerInfoRequest, caller: Caller
@@ -98,7 +102,8 @@ class RecognizerService:
             if turn.stream.done:
                 return
         if not messages.seconds:
-            raise InvalidRequestError("audio", "the stream ended without any; send audio after the configuration")
+            advice = "the stream ended without any; send audio after the configuration"
+            raise messages.problem or InvalidRequestError("audio", advice)
         turn.arrived()
         yield await turn.stream.finish()
 
@@ -109,11 +114,6 @@ class RecognizerService:
         context = self._contexts.open(request.dialogue, request.turn)
         return _Turn(request, phrases, context, stream, self._metrics)
 
-    def _check_length(self, seconds: float) -> None:
-        if seconds > self._limits.stream_seconds:
-            longest = self._limits.stream_seconds
-            raise LimitError("stream_seconds", f"the audio is longer than {longest:g} s; send it in several streams")
-
     def _heard(self, seconds: float, caller: Caller) -> None:
         self._metrics.audio_seconds.inc(seconds)
         self._metrics.tenant_audio_seconds.labels(self._metrics.tenant(caller.tenant)).inc(seconds)
@@ -121,13 +121,13 @@ class RecognizerService:
 
 
 class _Messages:
-    """A client's messages, checked. seconds: audio so far. over_length: it became longer than a stream may be."""
+    """A client's messages, checked. seconds: audio so far. problem: why the audio ended before the client said so."""
 
     def __init__(self, messages: AsyncIterator[pb.StreamingRecognizeRequest], limits: Limits) -> None:
         self._messages = messages
         self._limits = limits
         self.seconds = 0.0
-        self.over_length = False
+        self.problem: LimitError | IdleError | None = None
 
     async def config(self) -> pb.StreamingConfig:
         """The first message's configuration."""
@@ -139,8 +139,8 @@ class _Messages:
         return message.config
 
     async def audio(self, request: TurnRequest) -> AsyncIterator[Samples]:
-        """Samples of the messages that follow, until the client is done or the audio is too long."""
-        while (message := await self._next()) is not None:
+        """Samples of the messages that follow, until the client is done, sends nothing more, or sent too much."""
+        while (message := await self._next_if_any()) is not None:
             if message.WhichOneof("request") != "audio":
                 advice = "was sent twice; send it once" if message.HasField("config") else "send audio in every message"
                 raise InvalidRequestError("config" if message.HasField("config") else "audio", advice)
@@ -149,12 +149,20 @@ class _Messages:
             samples = decode_pcm(message.audio, request.encoding)
             rate = request.options.sample_rate_hertz
             room = max(0, int(self._limits.stream_seconds * rate - self.seconds * rate))
-            self.over_length = len(samples) > room
             self.seconds += len(samples) / rate
             if room:
                 yield samples[:room]
-            if self.over_length:
+            if len(samples) > room:
+                self.problem = _too_long(self._limits)
                 return
+
+    async def _next_if_any(self) -> pb.StreamingRecognizeRequest | None:
+        """The next message; None at the end, also where the client leaves it open and sends nothing."""
+        try:
+            return await self._next()
+        except IdleError as error:
+            self.problem = error
+            return None
 
     async def _next(self) -> pb.StreamingRecognizeRequest | None:
         try:
@@ -216,6 +224,11 @@ class _Turn:
         words = supported_words(used.nbest[0].text, self._phrases.usable)
         plain, most = result.nbest[0].text, self._request.max_alternatives
         return results.final(result, used, plain, words, most, self._request.words)
+
+
+def _too_long(limits: Limits) -> LimitError:
+    advice = f"the audio is longer than {limits.stream_seconds:g} s; send it in several streams"
+    return LimitError("stream_seconds", advice)
 
 
 def _decode(audio: bytes, request: TurnRequest, max_s: float) -> tuple[Samples, int]:

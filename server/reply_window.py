@@ -348,7 +348,8 @@ class ReplyWindow:
         return context
 
     def _recorded_s(self, summary: TurnSummary) -> float:
-        return summary.expires_at - self._store_ttl_s
+        """When the turn was first recorded; the store keeps that in whole seconds, rounded up."""
+        return min(self.clock(), summary.expires_at - self._store_ttl_s)
 
     # Bookkeeping
 

@@ -66,12 +66,10 @@ def check_streaming(config: pb.StreamingConfig, nbest: int, tenant: str) -> Turn
 
 
 def check_utterance(config: pb.RecognitionConfig, nbest: int, tenant: str) -> TurnRequest:
-    """The configuration of one utterance; options without a rate (0) when the audio is a file (encoding "FILE")."""
+    """The configuration of one utterance; a file (encoding "FILE") may leave the options without a rate (0)."""
     encoding = _encoding_name(config.encoding)
     if encoding in RAW:
         _check_rate(config.sample_rate_hertz)
-    elif config.sample_rate_hertz:
-        raise InvalidRequestError("config.sample_rate_hertz", "leave it unset for files, whose header has it")
     alternatives = _alternatives(config.max_alternatives)
     options = StreamOptions(
         sample_rate_hertz=config.sample_rate_hertz, nbest=max(nbest, alternatives), endpointing=False
@@ -100,9 +98,14 @@ def check_id(field: str, value: str) -> str:
         raise InvalidRequestError(field, "is required")
     if len(value.encode()) > MAX_ID_BYTES:
         raise InvalidRequestError(field, f"is longer than {MAX_ID_BYTES} bytes of UTF-8; shorten it")
-    if any(c == "#" or unicodedata.category(c) in ("Cc", "Zl", "Zp") for c in value):
+    if any(c == "#" or is_control(c) for c in value):
         raise InvalidRequestError(field, "remove '#', control characters and line separators")
     return value
+
+
+def is_control(character: str) -> bool:
+    """A control character or a line separator, which no id or name may hold."""
+    return unicodedata.category(character) in ("Cc", "Zl", "Zp")
 
 
 def check_phrases(contexts: Sequence[pb.SpeechContext], limits: Limits, recognizer: Recognizer) -> Phrases:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import threading
 import time
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from typing import Any
 import grpc
 import numpy as np
 import pytest
+import soundfile
 
 from asr.recognizer import Recognizer
 from carryover.v1 import context_pb2
@@ -99,6 +101,13 @@ def test_a_file_that_is_none(shared: Any, refused: Any) -> None:
         request = pb.RecognizeRequest(audio=data)
         refused(INVALID, "audio", lambda r=request: shared.recognizer.Recognize(r, timeout=60))
     refused(INVALID, "audio", lambda: shared.recognizer.Recognize(pb.RecognizeRequest(), timeout=60))
+
+
+def test_a_rate_that_is_not_the_files(shared: Any, refused: Any) -> None:
+    file = io.BytesIO()
+    soundfile.write(file, np.zeros(1600, np.float32), 16_000, format="WAV")
+    request = pb.RecognizeRequest(config=pb.RecognitionConfig(sample_rate_hertz=8000), audio=file.getvalue())
+    refused(INVALID, "config.sample_rate_hertz: the file", lambda: shared.recognizer.Recognize(request, timeout=60))
 
 
 def test_a_stream_that_is_too_long_keeps_what_was_said(shared: Any, refused: Any, pcm: bytes) -> None:
@@ -215,8 +224,13 @@ def test_events_that_cannot_be_recorded(shared: Any, refused: Any, dialogue: str
         (INVALID, "events: is empty", []),
         (INVALID, "events[0].event", [event(event_id="a")]),
         (INVALID, "events[0].utterance.text", [event(utterance=context_pb2.Utterance())]),
-        (INVALID, "events[0].entities.signal", [event(entities=entities(signal="Contacts!", entries=["a"]))]),
+        (INVALID, "events[0].entities.signal", [event(entities=entities(signal=" ", entries=["a"]))]),
+        (INVALID, "events[0].entities.signal", [event(entities=entities(signal="a\nb", entries=["a"]))]),
+        (INVALID, "events[0].entities.signal", [event(entities=entities(signal="a" * 65, entries=["a"]))]),
         (INVALID, "events[0].entities.entries", [event(entities=entities(signal="contacts"))]),
+        (INVALID, "events[0].time", [event(time={"seconds": -1}, speak=context_pb2.Speak())]),
+        (INVALID, "events[0].time", [event(time={"seconds": 1_700_000_000_000}, speak=context_pb2.Speak())]),
+        (INVALID, "events[0].time", [event(time={"nanos": 1_000_000_000}, speak=context_pb2.Speak())]),
         (TOO_MUCH, "limits.text_characters", [event(reply=context_pb2.Reply(text="x" * 4001))]),
         (TOO_MUCH, "limits.entries", [event(entities=entities(signal="contacts", entries=["a"] * 1001))]),
         (TOO_MUCH, "limits.phrase_characters", [event(entities=entities(signal="contacts", entries=["a" * 101]))]),
@@ -241,6 +255,11 @@ def test_lists_that_cannot_be_rescored(shared: Any, refused: Any) -> None:
         (INVALID, "nbest.score", {"nbest": [entry(text="a", score=1), entry(text="b")], "context": inline()}),
         (INVALID, "nbest[0].score", {"nbest": [entry(text="a", score=float("nan"))], "context": inline()}),
         (INVALID, "context.turns[0].speaker", {"nbest": [entry(text="a")], "context": inline(turns=[turn])}),
+        (
+            INVALID,
+            "context.entities[0].signal",
+            {"nbest": [entry(text="a")], "context": inline(entities=[context_pb2.Entities(entries=["a"])])},
+        ),
         (TOO_MUCH, "limits.nbest", {"nbest": [entry(text="a")] * 65, "context": inline()}),
     ]
     for code, named, fields in cases:
@@ -271,20 +290,25 @@ def test_too_many_streams(workshop: Any, pcm: bytes) -> None:
     assert replica.finals(pcm)
 
 
-def test_a_client_that_says_nothing(workshop: Any) -> None:
-    replica, answered = workshop.start(limits__idle_seconds=0.5), threading.Event()
+def test_a_client_that_says_nothing_more_keeps_what_it_said(workshop: Any, pcm: bytes) -> None:
+    replica = workshop.start(limits__idle_seconds=0.5)
+    expected = replica.finals(pcm)
+    for said in ([], [audio(pcm)]):
+        answered, heard = threading.Event(), list[Any]()
 
-    def silent() -> Iterator[pb.StreamingRecognizeRequest]:
-        yield CONFIG
-        yield audio(bytes(640))
-        answered.wait(60)
+        def silent(said: list[Any] = said, answered: threading.Event = answered) -> Iterator[Any]:
+            yield CONFIG
+            yield from said
+            answered.wait(60)
 
-    with pytest.raises(grpc.RpcError) as caught:
-        list(replica.recognizer.StreamingRecognize(silent(), timeout=60))
-    answered.set()
-    assert caught.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
-    assert "limits.idle_seconds" in caught.value.details()
-    assert replica.server.engine.streams == 0
+        answers = replica.recognizer.StreamingRecognize(silent(), timeout=60)
+        with pytest.raises(grpc.RpcError) as caught:
+            heard.extend(result for response in answers for result in response.results)
+        answered.set()
+        assert caught.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
+        assert "limits.idle_seconds" in caught.value.details()
+        assert heard == (expected if said else [])
+        assert replica.server.engine.streams == 0
 
 
 def test_a_client_that_vanishes_harms_nobody(workshop: Any, pcm: bytes) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -114,7 +115,9 @@ def test_without_expect_speech_nothing_is_made(workshop: Any, dialogue: str, pcm
     replica = workshop.start()
     event = context_pb2.Event(utterance=context_pb2.Utterance(text="hello"))
     assert not replica.record(dialogue, "1", event).triggered
-    assert names(replica.status(dialogue)) == ["RECORDED"]
+    status = replica.status(dialogue)
+    assert names(status) == ["RECORDED"]
+    assert status.timeline[0].time.ToNanoseconds() <= time.time_ns()
     (final, *_) = replica.finals(pcm, dialogue_id=dialogue)
     assert final.context.status == pb.ContextInfo.NOT_FOUND
     assert not replica.encoder.seen

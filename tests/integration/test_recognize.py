@@ -80,11 +80,12 @@ def test_files_give_what_their_samples_give(shared: Any, pcm: bytes, kind: str) 
     soundfile.write(file, np.frombuffer(pcm, "<i2"), 16_000, format=kind)
     raw = pb.RecognitionConfig(encoding=pb.LINEAR16, sample_rate_hertz=16_000)
     named = pb.RecognitionConfig(encoding=pb.AudioEncoding.Value(kind))
+    rated = pb.RecognitionConfig(encoding=pb.AudioEncoding.Value(kind), sample_rate_hertz=16_000)
     answers = [
         shared.recognizer.Recognize(pb.RecognizeRequest(config=config, audio=audio), timeout=60)
-        for config, audio in ((raw, pcm), (named, file.getvalue()), (None, file.getvalue()))
+        for config, audio in ((raw, pcm), *((config, file.getvalue()) for config in (named, rated, None)))
     ]
-    assert answers[0] == answers[1] == answers[2]
+    assert answers[0] == answers[1] == answers[2] == answers[3]
     assert answers[0].results[0].alternatives[0].transcript
     assert len(answers[0].results) == 1
 
