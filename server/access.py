@@ -1,7 +1,12 @@
-"""Who may call: bearer keys, each bound to a tenant, in a file of hashes that is read again when it changes.
+"""Who may call: bearer keys and clients' certificates, bound to tenants in a file that is read again when it changes.
 
-One line a key: `TENANT sha256:HEX`, and whatever follows a `#`. A key is 256 random bits, so a plain SHA-256 of it can
-be neither reversed nor guessed; only a secret that people choose would need a slow hash.
+One line a key or name, and whatever follows a `#`:
+
+    TENANT sha256:HEX     a bearer key, by its hash
+    TENANT cert:NAME      clients whose certificate has that name (a subject alternative name; without any, its CN)
+
+A key is 256 random bits, so a plain SHA-256 of it can be neither reversed nor guessed; only a secret that people choose
+would need a slow hash.
 """
 
 from __future__ import annotations
@@ -10,7 +15,7 @@ import hashlib
 import re
 import secrets
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,7 +28,7 @@ DEFAULT_TENANT = "default"
 
 CHECK_EVERY_S = 1.0
 _TENANT = re.compile(r"[a-z0-9]([a-z0-9_-]{0,61}[a-z0-9])?")
-_HASH = re.compile(r"sha256:([0-9a-f]{64})")
+_CREDENTIAL = re.compile(r"sha256:[0-9a-f]{64}|cert:[^\s#]+")
 
 
 @dataclass(frozen=True)
@@ -54,19 +59,31 @@ class Access:
         self._seen = _stamp(keys_file)
         self._checked_s = clock()
 
-    def caller(self, metadata: Iterable[tuple[str, str | bytes]]) -> Caller:
-        """The caller of a call with this metadata. Raises UnauthenticatedError."""
+    def caller(self, metadata: Iterable[tuple[str, str | bytes]], names: Sequence[str] = ()) -> Caller:
+        """The caller of a call with this metadata. Raises UnauthenticatedError.
+
+        names: of the client's certificate, which somebody trusted has signed. They count where no key is sent.
+        """
         if self._file is None:
             return Caller(DEFAULT_TENANT)
         self._reload(self._file)
         sent = next((value for name, value in metadata if name == "authorization"), None)
+        if sent is None and names:
+            return self._certified(names)
         if not isinstance(sent, str):
             raise UnauthenticatedError("send the metadata 'authorization: Bearer KEY' with each call")
         scheme, _, key = sent.partition(" ")
-        tenant = self._tenants.get(hash_key(key.strip())) if scheme.lower() == "bearer" else None
+        tenant = self._tenants.get(f"sha256:{hash_key(key.strip())}") if scheme.lower() == "bearer" else None
         if tenant is None:
             raise UnauthenticatedError("the key is not known here; send 'authorization: Bearer KEY' with a valid one")
         return Caller(tenant)
+
+    def _certified(self, names: Iterable[str]) -> Caller:
+        tenants = {self._tenants[f"cert:{name}"] for name in names if f"cert:{name}" in self._tenants}
+        if len(tenants) != 1:
+            problem = "belong to several tenants" if tenants else "are not known here"
+            raise UnauthenticatedError(f"the names of your certificate {problem}; send 'authorization: Bearer KEY'")
+        return Caller(*tenants)
 
     def _reload(self, file: Path) -> None:
         now = self._clock()
@@ -100,7 +117,7 @@ def hash_key(key: str) -> str:
 
 
 def read_keys(file: Path) -> dict[str, str]:
-    """Tenants by the hash of their keys. Raises ConfigError, naming the line that is wrong."""
+    """Tenants by `sha256:HEX` and `cert:NAME`. Raises ConfigError, naming the line that is wrong."""
     try:
         lines = file.read_text(encoding="utf-8").splitlines()
     except (OSError, ValueError) as error:
@@ -110,13 +127,19 @@ def read_keys(file: Path) -> dict[str, str]:
         parts = line.split("#")[0].split()
         if not parts:
             continue
-        found = _HASH.fullmatch(parts[-1])
-        if len(parts) != 2 or not found or not _TENANT.fullmatch(parts[0]):
-            advice = f"write TENANT sha256:HEX, as scripts/make_key prints it; {_TENANT_ADVICE}"
+        if len(parts) != 2 or not _CREDENTIAL.fullmatch(parts[1]) or not _TENANT.fullmatch(parts[0]):
+            advice = f"write TENANT sha256:HEX, as scripts/make_key prints it, or TENANT cert:NAME; {_TENANT_ADVICE}"
             raise ConfigError(f"access.keys_file: line {number} of {file} is no key: {advice}")
-        if tenants.setdefault(found[1], parts[0]) != parts[0]:
+        tenant, credential = parts
+        if tenants.setdefault(credential, tenant) != tenant:
             raise ConfigError(f"access.keys_file: line {number} of {file} binds a key to a second tenant; remove one")
     return tenants
+
+
+def certificate_names(auth: Mapping[str, Iterable[bytes]]) -> list[str]:
+    """Names in a call's `auth_context`: the certificate's alternative names, or its common name where it has none."""
+    found = list(auth.get("x509_subject_alternative_name", ())) or list(auth.get("x509_common_name", ()))
+    return [name.decode(errors="replace") for name in found]
 
 
 _TENANT_ADVICE = "a tenant is 1 to 63 of a-z, 0-9, - and _, with a letter or digit at both ends"

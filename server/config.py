@@ -146,7 +146,8 @@ class AccessSettings(_Section):
     """Who may call."""
 
     keys_file: Path | None = Field(
-        default=None, description="Hashed bearer keys and their tenants; unset: every caller is the tenant 'default'."
+        default=None,
+        description="Tenants' hashed keys and certificate names; unset: every caller is the tenant 'default'.",
     )
     reflection: bool = Field(default=True, description="Tell clients the interface (gRPC reflection).")
 

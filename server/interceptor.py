@@ -13,7 +13,7 @@ import grpc
 from google.protobuf import descriptor_pool
 
 from server import logs, tracing
-from server.access import Access, Caller
+from server.access import Access, Caller, certificate_names
 from server.errors import DrainingError, InvalidRequestError, retry_hint, status_of
 from server.metrics import Metrics
 from server.wire import Malformed, reader
@@ -92,7 +92,8 @@ class CallGuard(grpc.aio.ServerInterceptor):
         try:
             if self._draining():
                 raise DrainingError("the server is shutting down; retry on another replica")
-            caller = self._access.caller(context.invocation_metadata() or ())
+            names = certificate_names(context.auth_context())
+            caller = self._access.caller(context.invocation_metadata() or (), names)
             logs.note(tenant=caller.tenant)
             yield caller
             code = grpc.StatusCode.OK

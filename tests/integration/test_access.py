@@ -21,7 +21,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from typer.testing import CliRunner
 
 from carryover.v1 import context_pb2, context_pb2_grpc, recognizer_pb2
-from context_store import ContextStore, DialogueId
+from context_store import ContextStore, DialogueId, Entities, Event, ExpectSpeech
 from server.access import make_key
 from server.commands import stream_client
 from server.config import ConfigError
@@ -192,11 +192,11 @@ class Authority:
         self._write(name, self._signed(self._name, self._key.public_key()).add_extension(constraints, True))
         self.ca = folder / f"{name}.pem"
 
-    def issue(self, name: str) -> dict[str, str]:
-        """Paths of a certificate for this machine and its key."""
+    def issue(self, name: str, *also: str) -> dict[str, str]:
+        """Paths of a certificate for this machine (also: of more names) and its key."""
         key = ec.generate_private_key(ec.SECP256R1())
         names = x509.SubjectAlternativeName(
-            [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
+            [*map(x509.DNSName, ("localhost", *also)), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
         )
         subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
         self._write(name, self._signed(subject, key.public_key()).add_extension(names, False))
@@ -266,6 +266,30 @@ def test_client_certificates(workshop: Any, authority: Authority, wav: Path, tmp
     assert call(authority.issue("client")) == 0
     assert call(None) == 1
     assert call(Authority(tmp_path, "foreign").issue("stranger")) == 1
+
+
+def test_client_certificates_of_tenants(
+    workshop: Any, authority: Authority, wav: Path, tmp_path: Path, dialogue: str
+) -> None:
+    """A certificate's name says the tenant: its own dialogue leads to a context, another's to nothing."""
+    (tmp_path / "keys").write_text("acme cert:phones.acme.example\numbra cert:umbra.example")
+    settings = tls_settings(authority.issue("server")) | {"tls__client_ca": str(authority.ca)}
+    replica = workshop.start(access__keys_file=str(tmp_path / "keys"), **settings)
+    replica.server.store.store.record(
+        DialogueId("acme", dialogue),
+        "1",
+        [Event("1", 0.0, Entities("contacts", ("meg bauer",))), Event("2", 0.0, ExpectSpeech())],
+    )
+
+    def context(*names: str) -> str:
+        files = authority.issue("client", *names)
+        shown = ["--certificate", files["certificate"], "--certificate-key", files["key"], "--dialogue", dialogue]
+        answer = client(wav, replica.port, "--ca", str(authority.ca), *shown)
+        return json.loads(answer.stdout.splitlines()[-1])["context"]["status"] if answer.stdout else answer.stderr
+
+    assert context("phones.acme.example") == "APPLIED"
+    assert context("umbra.example") == "NOT_FOUND"
+    assert "UNAUTHENTICATED" in context("nobody.example")
 
 
 def test_a_renewed_certificate_is_used_without_restart(workshop: Any, authority: Authority, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from server.access import Access, Caller, hash_key, make_key, read_keys
+from server.access import Access, Caller, certificate_names, hash_key, make_key, read_keys
 from server.commands import make_key as command
 from server.config import ConfigError, load_settings
 from server.errors import UnauthenticatedError
@@ -63,6 +63,33 @@ def test_a_key_leads_to_its_tenant_and_the_file_is_reloaded(tmp_path: Path) -> N
     assert access.caller(bearer(umbra)) == Caller("umbra-2")
 
 
+def test_the_names_of_a_certificate_lead_to_its_tenant_where_no_key_is_sent(tmp_path: Path) -> None:
+    key, line = make_key("umbra")
+    write(tmp_path / "keys", line, "acme cert:phones.acme.example", "acme cert:spiffe://acme/kiosk", "umbra cert:umbra")
+    access = Access(tmp_path / "keys")
+    assert access.caller((), ["127.0.0.1", "phones.acme.example", "spiffe://acme/kiosk"]) == Caller("acme")
+    assert access.caller(bearer(key), ["phones.acme.example"]) == Caller("umbra")  # a gateway sends its clients' keys
+    for names, problem in (
+        (["PHONES.acme.example", "cert:umbra"], "not known"),
+        (["umbra", "spiffe://acme/kiosk"], "several"),
+    ):
+        with pytest.raises(UnauthenticatedError, match=problem):
+            access.caller((), names)
+    with pytest.raises(UnauthenticatedError, match="the key is not known"):
+        access.caller(bearer("x"), ["umbra"])
+    with pytest.raises(UnauthenticatedError, match="send the metadata"):
+        access.caller(())
+    name = hash_key(key)
+    with pytest.raises(UnauthenticatedError):  # what is in the file opens nothing
+        access.caller((), [name, f"sha256:{name}"])
+
+
+def test_a_common_name_counts_only_without_alternative_names() -> None:
+    assert certificate_names({"x509_common_name": [b"a"]}) == ["a"]
+    assert certificate_names({"x509_common_name": [b"a"], "x509_subject_alternative_name": [b"b", b"c"]}) == ["b", "c"]
+    assert certificate_names({}) == []
+
+
 @pytest.mark.parametrize(
     "metadata",
     [
@@ -101,6 +128,9 @@ def test_no_text_but_the_key_itself_opens(text: str) -> None:
         ("acme md5:" + "0" * 64, "line 1"),
         ("acme sha256:" + "0" * 64 + " more", "line 1"),
         ("acme sha256:" + "0" * 64 + "\numbra sha256:" + "0" * 64, "line 2"),
+        ("acme cert:", "line 1"),
+        ("acme cert:a b", "line 1"),
+        ("acme cert:a\numbra cert:a", "line 2"),
     ],
 )
 def test_lines_that_are_no_keys_are_named(tmp_path: Path, line: str, named: str) -> None:
