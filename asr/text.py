@@ -12,6 +12,10 @@ _MONEY_NAMES = {"$": "dollars", "£": "pounds", "€": "euros"}
 _CLOCK = re.compile(r"\b(\d{1,2}):(\d{2})\b")
 _ORDINAL = re.compile(r"\b(\d{1,6})(?:st|nd|rd|th)\b")
 _NUMBER = re.compile(r"\d[\d,]*(?:\.\d+)?")
+_LETTERS = str.maketrans(
+    {"ß": "ss", "æ": "ae", "œ": "oe", "ø": "o", "ł": "l", "đ": "d", "ð": "d", "þ": "th", "ħ": "h", "ŧ": "t", "ı": "i"}
+)
+"""Letters that Unicode does not take apart."""
 _SYMBOLS = {"&": " and ", "%": " percent ", "@": " at ", "+": " plus ", "’": "'", "‘": "'", "`": "'"}
 
 
@@ -29,6 +33,12 @@ def _say_number(match: re.Match[str]) -> str:
     return f" {spoken} "
 
 
+def plain_letters(text: str) -> str:
+    """Lower case, accents taken off, ligatures and crossed letters as their plain ones; other scripts as they are."""
+    decomposed = unicodedata.normalize("NFKD", text.lower().translate(_LETTERS))
+    return "".join(c for c in decomposed if not unicodedata.combining(c))
+
+
 def normalize(text: str) -> str:
     """Lower case, numbers as words, only letters a-z, apostrophes inside words and single spaces.
 
@@ -38,7 +48,7 @@ def normalize(text: str) -> str:
     text = text.lower()
     for symbol, spoken in _SYMBOLS.items():
         text = text.replace(symbol, spoken)
-    text = "".join(c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c))
+    text = plain_letters(text)
     if any(c.isdigit() for c in text):
         text = "".join(c if c.isascii() or not c.isdigit() else " " for c in text)
         text = _MONEY.sub(lambda m: f"{m.group(2)} {_MONEY_NAMES[m.group(1)]}", text)

@@ -11,7 +11,7 @@ from asr.audio import MAX_RATE, MIN_RATE
 from asr.context.phrases import SIGNAL
 from asr.recognizer import StreamOptions
 from asr.search import BoostedPhrase, PhraseGraph
-from asr.text import normalize
+from asr.text import normalize, plain_letters
 from carryover.v1 import recognizer_pb2 as pb
 from context_store import DialogueId
 from server.config import Limits
@@ -157,8 +157,7 @@ def _boost(context: pb.SpeechContext) -> float:
 
 def _lost_letters(phrase: str) -> bool:
     """Does the phrase hold letters, of any script, of which normalising would leave nothing?"""
-    decomposed = unicodedata.normalize("NFKD", phrase)
-    return any(c.isalpha() and not c.isascii() for c in decomposed)
+    return any(c.isalpha() and not c.isascii() for c in plain_letters(phrase))
 
 
 def _check_rate(hertz: int) -> None:

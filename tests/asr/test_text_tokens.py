@@ -13,6 +13,7 @@ from asr.tokens import Tokenizer
         ("Play “Good Times” at 7:05, it's the 2nd!", "play good times at seven oh five it's the second"),
         ("12:00", "twelve o'clock"),
         ("Beyoncé & Jay-Z", "beyonce and jay z"),
+        ("ŁUKASZ Sørensen, Weißæ", "lukasz sorensen weissae"),
         ("1,250 people, 3.5%", "one thousand two hundred and fifty people three point five percent"),
         ("$20", "twenty dollars"),
         ("007", "zero zero seven"),

@@ -99,11 +99,14 @@ def test_silence_is_an_answer(shared: Any) -> None:
 def test_phrases_boost_and_are_reported(shared: Any, pcm: bytes) -> None:
     plain = shared.finals(pcm, max_alternatives=6)[0]
     other = next(a.transcript for a in plain.alternatives if a.transcript and a.transcript != "")
-    contexts = [pb.SpeechContext(phrases=[other, "北京", "!?"], boost=15.0), pb.SpeechContext(phrases=["straße"])]
+    contexts = [
+        pb.SpeechContext(phrases=[other, "北京", "!?"], boost=15.0),
+        pb.SpeechContext(phrases=["улица", "straße"]),
+    ]
     first, *rest = shared.stream(pcm, speech_contexts=contexts)
-    assert first.speech_context_report.accepted == 1
+    assert first.speech_context_report.accepted == 2
     rejected = [(r.context_index, r.phrase_index, r.phrase) for r in first.speech_context_report.rejected]
-    assert rejected == [(0, 1, "北京"), (0, 2, "!?"), (1, 0, "straße")]
+    assert rejected == [(0, 1, "北京"), (0, 2, "!?"), (1, 0, "улица")]
     assert all(r.reason for r in first.speech_context_report.rejected)
     assert not any(response.HasField("speech_context_report") for response in rest)
     assert rest[-1].results[-1].is_final
