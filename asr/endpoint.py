@@ -11,6 +11,8 @@ class EndpointRule:
 
     silence_s: float = 0.7
     """After speech: this long in which the model is sure that nothing is said ends the utterance."""
+    likely_s: float = 0.3
+    """So long a sure silence makes it likely that the utterance has ended: time for a result that may be withdrawn."""
     doubt: float = 0.01
     """A frame in which a token is likelier than this is not sure: an unclear sound keeps the utterance open. 1: only
     tokens that are put out count."""
@@ -31,8 +33,16 @@ class EndpointRule:
             return True
         if last_token_s is None:
             return False
-        sounded_s = last_token_s if doubted_s is None else max(last_token_s, doubted_s)
-        return heard_s - sounded_s >= self.silence_s or heard_s - last_token_s >= max(self.silence_s, self.wait_s)
+        quiet_s = heard_s - _sounded(last_token_s, doubted_s)
+        return quiet_s >= self.silence_s or heard_s - last_token_s >= max(self.silence_s, self.wait_s)
+
+    def likely(self, heard_s: float, last_token_s: float | None, doubted_s: float | None = None) -> bool:
+        """Has it probably ended? Arguments as for `ended`."""
+        return last_token_s is not None and heard_s - _sounded(last_token_s, doubted_s) >= self.likely_s
 
     def unspoken(self, heard_s: float, last_token_s: float | None) -> bool:
         return last_token_s is None and heard_s >= self.start_s
+
+
+def _sounded(last_token_s: float, doubted_s: float | None) -> float:
+    return last_token_s if doubted_s is None else max(last_token_s, doubted_s)

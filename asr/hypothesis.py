@@ -70,9 +70,11 @@ class Result:
     """Best first, never empty; silence is one hypothesis with an empty text."""
     is_final: bool
     stability: float
-    """0 to 1: the share of the text that the whole beam agrees on; 1 on finals."""
+    """0 to 1: the share of the text that the whole beam agrees on; 1 on finals, and on those that are likely to be."""
     start_s: float
     end_s: float
+    likely_final: bool = False
+    """Not final, but what the final result will be if nothing more is said, and soon."""
     endpoint_s: float | None = None
     """Finals: audio time at which the end of the utterance was decided."""
     encoded: Encoded | None = field(default=None, repr=False)

@@ -29,6 +29,7 @@ class StreamOptions:
 
     sample_rate_hertz: int = SAMPLE_RATE
     interim_results: bool = False
+    """Also results that may still change; with endpointing on, one of them where the end is likely (`likely_final`)."""
     nbest: int = 8
     single_utterance: bool = False
     endpointing: bool = True
@@ -62,6 +63,7 @@ class Progress:
     encoder: the model's state. rows: the search that decides, then the one led by the context's phrases, if any.
     encoded: this utterance's frames so far. start, frames: encoded frames before this utterance, and with it.
     doubted: the last of this utterance's frames in which a token was likelier than the endpoint's rule takes for none.
+    likely: its end was likely when the last chunk ended. shown: the leading text at the last interim result.
     """
 
     encoder: Any
@@ -70,6 +72,7 @@ class Progress:
     start: int = 0
     frames: int = 0
     doubted: int | None = None
+    likely: bool = False
     finals: int = 0
     shown: str = ""
     done: bool = False
@@ -138,7 +141,7 @@ class Stream:
     def _begun(self, progress: Progress) -> Progress:
         """A new utterance."""
         rows = tuple(Row(self._recognizer.search.start(1), graph) for graph in self._graphs)
-        return replace(progress, rows=rows, encoded=(), start=progress.frames, doubted=None, shown="")
+        return replace(progress, rows=rows, encoded=(), start=progress.frames, doubted=None, likely=False, shown="")
 
     # Audio in
 
@@ -206,7 +209,7 @@ class Stream:
             encoded=(*old.encoded, chunk.encoded),
             frames=old.frames + len(chunk.encoded),
         )
-        options = self.options
+        options, likely = self.options, False
         readings = self._recognizer.search.nbest(progress.rows[0].beam, 0)
         if options.endpointing:
             progress = replace(progress, doubted=self._doubted(progress, chunk))
@@ -217,9 +220,9 @@ class Stream:
                 final = self._final(progress, progress.frames * self._recognizer.model.frame_s)
                 counted = replace(progress, finals=progress.finals + 1, done=options.single_utterance)
                 return self._begun(counted), [final]
-        if options.interim_results:
-            return self._partial(progress, readings)
-        return progress, []
+            likely = options.endpoint.likely(heard_s, *sounds_s)
+        progress = replace(progress, likely=likely)
+        return self._interim(progress, readings, told=old.likely) if options.interim_results else (progress, [])
 
     def _doubted(self, progress: Progress, chunk: Chunk) -> int | None:
         """`Progress.doubted` with a new chunk, by what may follow the hypothesis that leads after it."""
@@ -248,17 +251,22 @@ class Stream:
         self.progress = replace(self.progress, done=True)
         return [final] if final.nbest[0].text or not self.progress.finals else []
 
-    def _partial(self, progress: Progress, readings: Sequence[Reading]) -> tuple[Progress, list[Result]]:
+    def _interim(self, progress: Progress, readings: Sequence[Reading], told: bool) -> tuple[Progress, list[Result]]:
+        """The interim result that is due, if any; told: it was said before that the end is likely."""
         texts = [self._recognizer.tokenizer.decode(r.tokens).split() for r in readings]
-        if " ".join(texts[0]) == progress.shown:
+        leading = " ".join(texts[0])
+        if leading == progress.shown and progress.likely <= told:
             return progress, []
+        progress = replace(progress, shown=leading)
+        if progress.likely:
+            return progress, [replace(self._final(progress, None), is_final=False, likely_final=True)]
         agreed = 0
         while agreed < len(texts[0]) and all(t[: agreed + 1] == texts[0][: agreed + 1] for t in texts):
             agreed += 1
         stability = agreed / len(texts[0]) if texts[0] else 0.0
         start_s = progress.start * self._recognizer.model.frame_s
         best = self._recognizer.hypothesis(readings[0], start_s)
-        return replace(progress, shown=best.text), [Result((best,), False, stability, start_s, self._end_s(progress))]
+        return progress, [Result((best,), False, stability, start_s, self._end_s(progress))]
 
     def _final(self, progress: Progress, endpoint_s: float | None) -> Result:
         start_s = progress.start * self._recognizer.model.frame_s

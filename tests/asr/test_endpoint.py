@@ -1,5 +1,8 @@
 """The end of an utterance: when the rule ends it, and what the recogniser tells the rule."""
 
+import itertools
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -8,6 +11,7 @@ from hypothesis import strategies as st
 
 from asr.audio import Samples
 from asr.endpoint import EndpointRule
+from asr.hypothesis import Result
 from asr.recognizer import Recognizer, StreamOptions
 
 times = st.floats(0, 20, allow_nan=False)
@@ -26,6 +30,40 @@ def test_ends_after_a_sure_silence_or_a_long_wait(
     else:  # between the two, what was in doubt decides
         assert ended == (doubted is None or heard - doubted >= silence)
     assert rule.ended(heard + 0.5, token, doubted) >= ended  # what has ended does not begin again
+
+
+@given(heard=times, token=times, doubted=st.none() | times)
+def test_an_end_is_likely_before_it_is_decided(heard: float, token: float, doubted: float | None) -> None:
+    rule = EndpointRule(likely_s=0.3, silence_s=0.7, wait_s=20)
+    assert rule.likely(heard, token, doubted) == (heard - max(token, doubted or 0) >= 0.3)
+    assert rule.likely(heard, token, doubted) >= rule.ended(heard, token, doubted) or heard >= rule.longest_s
+    assert not rule.likely(heard, None, doubted)
+
+
+def heard_with(recognizer: Recognizer, samples: Samples, rule: EndpointRule, interim: bool) -> list[Result]:
+    stream = recognizer.open(StreamOptions(interim_results=interim, endpoint=rule))
+    return [result for part in np.split(samples, 50) for result in stream.accept(part)]
+
+
+def test_a_likely_final_is_what_a_shorter_wait_would_have_decided(
+    tiny_recognizer: Recognizer, long_speech: Samples
+) -> None:
+    rule = EndpointRule(likely_s=0.1, silence_s=0.7, doubt=1.0, wait_s=0.7)
+    results = heard_with(tiny_recognizer, long_speech, rule, interim=True)
+    first = next(result for result in results if result.likely_final)
+    hasty = heard_with(tiny_recognizer, long_speech, replace(rule, silence_s=0.1, wait_s=0.1), interim=False)[0]
+    assert first.nbest == hasty.nbest and not first.is_final and first.endpoint_s is None
+    finals = [result.nbest for result in results if result.is_final]
+    plain = heard_with(tiny_recognizer, long_speech, rule, interim=False)
+    assert finals == [result.nbest for result in plain] and not any(result.likely_final for result in plain)
+
+
+def test_a_likely_final_is_told_once_while_the_text_stays(tiny_recognizer: Recognizer, long_speech: Samples) -> None:
+    rule = EndpointRule(likely_s=0.0, silence_s=9, doubt=1.0, wait_s=9, longest_s=9)
+    results = heard_with(tiny_recognizer, long_speech, rule, interim=True)
+    assert len(results) > 2 and all(result.likely_final for result in results)
+    texts = [tuple(h.text for h in result.nbest) for result in results]
+    assert all(a != b for a, b in itertools.pairwise(texts))
 
 
 @given(heard=times, doubted=st.none() | times)
