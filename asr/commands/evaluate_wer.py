@@ -90,7 +90,7 @@ def _write(
     html_file: Path | None,
 ) -> None:
     summary = summarize(outcomes, conditions, seed=int(settings["seed"]))
-    Console(width=None if Console().is_terminal else 160, highlight=False).print(table(summary))
+    Console(width=None if Console().is_terminal else 200, highlight=False).print(table(summary))
     for line in signal_lines(summary.signals):
         print(line)
     if summary.confidence:

@@ -222,22 +222,24 @@ class NullContext:
 
 
 def biased_words(answer: Hypothesis, plain: str, embedding: ContextEmbedding, rank: int) -> tuple[BiasedWord, ...]:
-    """The words of the answer that the plain text has not, with what brought them. rank: as in `BiasedWord`."""
-    words, before = answer.text.split(), plain.split()
+    """The words of the answer, normalised, that the plain text has not, with what brought them. rank: as in
+    `BiasedWord`."""
+    text = normalize(answer.text)
+    words, before = text.split(), normalize(plain).split()
     new = {
         j
         for tag, _, _, start, end in SequenceMatcher(a=before, b=words, autojunk=False).get_opcodes()
         if tag in ("replace", "insert")
         for j in range(start, end)
     }
-    found = match(answer.text, embedding)
+    found = match(text, embedding)
     start = len(found.carrier[0].split()) if found else 0
     named = range(start, start + len(found.part.text.split())) if found else range(0)
 
     def word(place: int) -> BiasedWord:
         phrase = embedding.phrases[found.part.phrase] if found and place in named else None
-        text, signal = (phrase.text, phrase.signal) if phrase else ("", "")
-        return BiasedWord(words[place], text, signal, answer.context, rank)
+        name, signal = (phrase.text, phrase.signal) if phrase else ("", "")
+        return BiasedWord(words[place], name, signal, answer.context, rank)
 
     return tuple(map(word, sorted(new)))
 

@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from rapidfuzz import fuzz
 
+from asr.context.index import parts_of
 from asr.context.types import Context, Entry
 from asr.errors import ManifestError
 from asr.evaluation.manifest import Utterance
@@ -69,7 +70,11 @@ def irrelevant(utterances: Sequence[Utterance], index: int, seed: int) -> Contex
     this = utterances[index]
     order = list(range(len(utterances)))
     random.Random(f"{seed} {this.id}").shuffle(order)
-    meant = spoken_entities(this.text, this.target, [normalize(e.text) for e in this.context.entries])
+    names = [normalize(e.text) for e in this.context.entries]
+    if this.target is not None:
+        meant = spoken_entities(this.text, this.target, names)
+    else:
+        meant = tuple(_named(this.text, names).values())
     for other in (utterances[i] for i in order):
         if other.context and other.dialogue != this.dialogue and not _holds(other.context, meant):
             return other.context
@@ -83,6 +88,22 @@ def _holds(context: Context, phrases: Sequence[str]) -> bool:
     return any(contains(normalize(text), phrase) for text in texts for phrase in phrases)
 
 
+def _named(text: str, entries: Sequence[str]) -> dict[str, str]:
+    """The entries that an answer names, and by which of its words: those that it says whole, else those of which it
+    says the longest part ("bauer" for "meg bauer")."""
+    said = {
+        entry: max((part for part, _ in parts_of(entry) if contains(text, part)), key=_words, default="")
+        for entry in entries
+    }
+    whole = {entry: run for entry, run in said.items() if entry and contains(text, entry)}
+    longest = max(map(_words, said.values()), default=0)
+    return whole or {entry: run for entry, run in said.items() if run and _words(run) == longest}
+
+
+def _words(text: str) -> int:
+    return len(text.split())
+
+
 def without_target(utterance: Utterance) -> Context:
     """The own context with what is meant taken out: its entries are gone, and where a turn names it, it names the entry
     that sounds most like it. What is left is what a wrong answer would be made of.
@@ -92,7 +113,7 @@ def without_target(utterance: Utterance) -> Context:
     if utterance.target is not None:
         whole = [utterance.target] if utterance.target else []
     else:
-        whole = list(spoken_entities(utterance.text, None, names))
+        whole = list(_named(utterance.text, names))
     gone = [name for name in names if any(_is(name, phrase) for phrase in whole)]
     entries = tuple(e for e, name in zip(own.entries, names, strict=True) if name not in gone)
     turns = own.turns

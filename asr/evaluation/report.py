@@ -34,7 +34,7 @@ def table(summary: Summary, title: str = "") -> Table:
     """One row for each set and condition."""
     out = Table(title=title or None, caption="percent, with 95% bootstrap intervals by dialogue", pad_edge=False)
     out.add_column("set")
-    out.add_column("condition")
+    out.add_column("condition", no_wrap=True)
     for name in _COLUMNS:
         out.add_column(name, justify="right", no_wrap=name in ("WER", "errors vs none"))
     for group, by_condition in summary.figures.items():

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from asr.context import Context, ContextEncoder, Entry, NullContext, Rescorer, Turn
 from asr.context.candidates import AnswerTables, candidates
 from asr.context.index import PhraseIndex, parts_of
-from asr.context.rescorer import ForceScore, ListScorer, pseudo_acoustic
+from asr.context.rescorer import ForceScore, ListScorer, biased_words, pseudo_acoustic
 from asr.context.types import Phrase
 from asr.errors import ContextError
 from asr.hypothesis import Hypothesis
@@ -51,6 +51,11 @@ def test_power_becomes_bauer(encoder: ContextEncoder, rescorer: Rescorer, sounds
     assert word.nats == rescored.nbest[0].context > 0
     assert word.rank == 1  # to these ears; the search had not found it
     assert {h.text for h in rescored.nbest if not h.from_context} == {"power", "powder", "our"}
+
+
+def test_words_of_a_list_with_capitals_and_stops_find_their_phrase(encoder: ContextEncoder) -> None:
+    (word,) = biased_words(Hypothesis("Bauer.", -1.0), "Power!", encoder.encode(MEG), 2)
+    assert (word.word, word.phrase, word.signal) == ("bauer", "meg bauer", "contacts")
 
 
 def test_a_biased_word_tells_where_its_reading_stood_without_context(

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -65,6 +66,16 @@ def test_anti_holds_everything_but_the_target() -> None:
 def test_anti_takes_the_entries_that_are_said_where_no_target_is_named() -> None:
     context = context_for("anti", ALL, 1, 0)
     assert context is not None and [e.text for e in context.entries] == ["porch light"]
+
+
+def test_anti_takes_the_entry_of_which_a_part_is_said_where_no_target_is_named() -> None:
+    bauer = replace(MEG, target=None)
+    assert context_for("anti", [bauer], 0, 0) == context_for("anti", [MEG], 0, 0)
+    lights = utterance("l", "the porch lights", None, "porch lights", "patio lights", "porch lamp")
+    context = context_for("anti", [lights], 0, 0)
+    assert context is not None and [e.text for e in context.entries] == ["patio lights", "porch lamp"]
+    other = replace(YES, dialogue="other", target=None)
+    assert context_for("irrelevant", [bauer, other], 0, 0) == Context()  # it holds Meg Bauer
 
 
 def test_anti_leaves_the_context_of_an_answer_that_means_no_entity() -> None:
