@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import gzip
 import json
+import sys
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from io import TextIOWrapper
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, Literal
 
 from asr.errors import ManifestError
 
@@ -22,18 +24,36 @@ class Problem:
 
 
 def text_lines(path: Path) -> Iterator[str]:
-    """The lines of a UTF-8 text file, without their ends; a name that ends in .gz is a gzipped file.
+    """The lines of a UTF-8 text file, without their ends; a name in .gz is a gzipped file, "-" standard input.
 
     Raises:
         ManifestError: the file cannot be opened or is neither UTF-8 text nor gzip.
     """
     try:
-        with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8") as lines:
+        with _open(path, "rt", sys.stdin) as lines:
             for line in lines:
                 yield line.rstrip("\r\n")
     except (OSError, EOFError, UnicodeDecodeError) as error:
         why = error.strerror if isinstance(error, OSError) and error.strerror else "not UTF-8 text lines, or damaged"
         raise ManifestError(f"{path}: {why}") from error
+
+
+def text_output(path: Path) -> AbstractContextManager[IO[str]]:
+    """A UTF-8 text file to write to, opened at once; a name that ends in .gz is gzipped, "-" is standard output.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    return _open(path, "wt", sys.stdout)
+
+
+def _open(path: Path, mode: Literal["rt", "wt"], standard: IO[str]) -> AbstractContextManager[IO[str]]:
+    if str(path) == "-":
+        return nullcontext(standard)
+    encoding = "utf-8-sig" if mode == "rt" else "utf-8"  # some editors begin a file with a byte order mark
+    if path.suffix == ".gz":
+        return gzip.open(path, mode, encoding=encoding)
+    return path.open(mode, encoding=encoding)
 
 
 def read_lines(path: Path) -> Iterator[tuple[int, dict[str, Any] | Problem]]:

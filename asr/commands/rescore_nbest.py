@@ -14,10 +14,11 @@ from asr.context.encoder import ContextEncoder
 from asr.context.rescorer import Rescorer
 from asr.context.types import Context
 from asr.errors import AsrError, ContextError, ManifestError
-from asr.evaluation.manifest import Problem, parse_entries, parse_turns, read_lines
+from asr.evaluation.manifest import parse_entries, parse_turns
 from asr.evaluation.run import EncodesContext, Rescores
 from asr.evaluation.wer import Errors, align, count
 from asr.hypothesis import Hypothesis
+from asr.jsonl import Problem, read_lines, text_output
 from asr.text import normalize
 
 app = typer.Typer(add_completion=False)
@@ -70,13 +71,17 @@ def main(
         typer.Argument(
             metavar="IN.jsonl",
             help="Lines {id, context: [{speaker, text}], entities: [{type, text}], nbest: [{text, score?}], "
-            "reference?}.",
+            "reference?}; gzipped or not; -: stdin.",
             show_default=False,
         ),
     ],
     out: Annotated[
         Path,
-        typer.Argument(metavar="OUT.jsonl", help="The same lines, re-ordered, with `changed`.", show_default=False),
+        typer.Argument(
+            metavar="OUT.jsonl",
+            help="The same lines, re-ordered, with `changed`; -: stdout.",
+            show_default=False,
+        ),
     ],
 ) -> None:
     """Re-order n-best lists of any recogniser with what was said before and what the services know.
@@ -88,11 +93,11 @@ def main(
     try:
         lines = list(read_lines(source))
         encoder, rescorer = ContextEncoder.load(), Rescorer.load()
-        output = out.open("w", encoding="utf-8")
+        opened = text_output(out)
     except (AsrError, OSError) as error:
         give_up(error)
     before, after, failed, changed = Errors(), Errors(), 0, 0
-    with output:
+    with opened as output:
         for number, value in track(lines, len(lines), "rescoring"):
             if isinstance(value, Problem):
                 failed += report(source, [value])

@@ -14,7 +14,7 @@ from asr.commands.terminal import console, give_up, report, track, warn
 from asr.errors import AsrError, AudioError, ManifestError
 from asr.evaluation.manifest import required_text
 from asr.evaluation.wer import Errors, align, count
-from asr.jsonl import Problem, read_lines
+from asr.jsonl import Problem, read_lines, text_output
 from asr.recognizer import Recognizer
 from asr.recordings import AudioPlace, AudioReader
 from asr.search import BoostedPhrase
@@ -61,9 +61,17 @@ def _phrases(value: dict[str, Any], field: str) -> tuple[BoostedPhrase, ...]:
 @app.command()
 def main(
     list_file: Annotated[
-        Path, typer.Argument(metavar="LIST.jsonl", help="Lines {id, path, text?}.", show_default=False)
+        Path,
+        typer.Argument(
+            metavar="LIST.jsonl",
+            help="Lines {id, path, text?}; gzipped or not; -: stdin.",
+            show_default=False,
+        ),
     ],
-    out: Annotated[Path, typer.Option(help="Where the lines go.", show_default=False)],
+    out: Annotated[
+        Path,
+        typer.Option(help="Where the lines go; gzipped if named so; -: stdout.", show_default=False),
+    ],
     beam: Annotated[int, typer.Option(min=1, help="Hypotheses that the search keeps.")] = 8,
     nbest: Annotated[int, typer.Option(min=1, help="Readings to write; at most the beam.")] = 8,
     phrases_field: Annotated[
@@ -78,11 +86,11 @@ def main(
     try:
         lines = list(read_lines(list_file))
         recognizer = Recognizer.load(beam=beam)
-        output = out.open("w", encoding="utf-8")
+        opened = text_output(out)
     except (AsrError, OSError) as error:
         give_up(error)
     errors, failed, audio_s, wall_s = Errors(), 0, 0.0, 0.0
-    with output:
+    with opened as output:
         for number, value in track(lines, len(lines), "transcribing"):
             if isinstance(value, Problem):
                 failed += report(list_file, [value])
@@ -100,7 +108,7 @@ def main(
     if errors.words:
         console.print(f"WER {100 * errors.rate:.2f}% ({errors.total} errors in {errors.words} words: {_kinds(errors)})")
     if audio_s:
-        console.print(f"{audio_s:.0f} s of audio in {wall_s:.0f} s: real-time factor {wall_s / audio_s:.3f}")
+        console.print(f"{audio_s:.1f} s of audio in {wall_s:.1f} s: real-time factor {wall_s / audio_s:.3f}")
     if failed:
         warn(f"{failed} of {len(lines)} lines could not be transcribed")
         raise typer.Exit(1)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gzip
 import json
 import re
 from pathlib import Path
@@ -53,6 +54,20 @@ def test_transcribe(tmp_path: Path, speech: Samples, tiny_recognizer: Recognizer
     assert [n["text"] for n in b["nbest"]] == [h.text for h in plain.nbest]
     assert b["nbest"][0]["score"] == pytest.approx(plain.nbest[0].score, abs=1e-3)
     assert a["seconds_audio"] == 3.0 and a["seconds_wall"] > 0
+
+
+def test_lists_through_pipes_and_gzipped(tmp_path: Path, speech: Samples, monkeypatch: pytest.MonkeyPatch) -> None:
+    soundfile.write(tmp_path / "a.wav", speech, 16_000)
+    monkeypatch.chdir(tmp_path)
+    line = json.dumps({"id": "a", "path": "a.wav"})
+    Path("marked.jsonl").write_text(line + "\n", encoding="utf-8-sig")
+    packed = run(transcribe.app, "marked.jsonl", "--out", "out.jsonl.gz")
+    assert packed.exit_code == 0, packed.output
+    row = json.loads(gzip.decompress(Path("out.jsonl.gz").read_bytes()))
+    piped = CliRunner().invoke(transcribe.app, ["-", "--out", "-"], input=line + "\n")
+    assert json.loads(piped.stdout)["hyp"] == row["hyp"]
+    piped = CliRunner().invoke(rescore_nbest.app, ["-", "-"], input=json.dumps(row))
+    assert json.loads(piped.stdout) == {**row, "changed": False}
 
 
 def test_transcribe_does_the_rest_when_files_are_bad(tmp_path: Path, speech: Samples) -> None:
