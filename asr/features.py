@@ -53,34 +53,34 @@ def log_mel(padded: torch.Tensor) -> torch.Tensor:
 class FeatureStream:
     """Turns samples into feature blocks as they arrive.
 
-    `accept` takes (n,) float32 samples at 16 kHz and returns (T, 80) with T a multiple of 4; `flush` pads the end
-    with silence up to a whole block and ends the stream.
+    `accept` takes (n,) float32 samples at 16 kHz and returns (T, 80), whole blocks; `flush` pads the end with silence
+    up to a whole block and ends the stream.
 
     Args:
         function: from padded samples to features, as `log_mel`.
+        block: frames computed at once; larger ones cost less, in all. lead: how many more in the first block.
     """
 
-    def __init__(self, function: Callable[[torch.Tensor], torch.Tensor] = log_mel) -> None:
+    def __init__(
+        self, function: Callable[[torch.Tensor], torch.Tensor] = log_mel, block: int = BLOCK, lead: int = 0
+    ) -> None:
         self._function = function
+        self._span, self._wanted = block * HOP, (block + lead) * HOP
         self._rest = np.zeros(_HALF, np.float32)
 
     def accept(self, samples: npt.NDArray[np.float32]) -> torch.Tensor:
         self._rest = np.concatenate([self._rest, samples])
-        span = BLOCK * HOP
         blocks = []
-        at = 0
-        while len(self._rest) - at >= span + WINDOW - HOP:
-            blocks.append(self._function(torch.from_numpy(self._rest[at : at + span + WINDOW - HOP])))
-            at += span
-        self._rest = self._rest[at:]
+        while len(self._rest) >= (needed := self._wanted + WINDOW - HOP):
+            blocks.append(self._function(torch.from_numpy(self._rest[:needed])))
+            self._rest, self._wanted = self._rest[self._wanted :], self._span
         return torch.cat(blocks) if blocks else torch.zeros(0, MELS)
 
     def flush(self) -> torch.Tensor:
-        span = BLOCK * HOP
         pending = max(0, len(self._rest) - _HALF)
-        blocks = -(-pending // span)
-        missing = blocks * span + WINDOW - HOP - len(self._rest)
-        out = self.accept(np.zeros(max(0, missing), np.float32))
+        blocks = 1 + max(0, -(-(pending - self._wanted) // self._span)) if pending else 0
+        missing = self._wanted + (blocks - 1) * self._span + WINDOW - HOP - len(self._rest)
+        out = self.accept(np.zeros(missing, np.float32)) if blocks else torch.zeros(0, MELS)
         self._rest = np.zeros(_HALF, np.float32)
         return out
 

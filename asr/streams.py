@@ -13,7 +13,7 @@ from torch import Tensor
 from asr.audio import SAMPLE_RATE, Resampler, Samples, check_samples
 from asr.endpoint import EndpointRule
 from asr.features import MELS, FeatureStream
-from asr.hypothesis import Encoded, Result
+from asr.hypothesis import Encoded, Hypothesis, Result
 from asr.search import BeamState, BoostedPhrase, PhraseGraph, Reading
 
 if TYPE_CHECKING:
@@ -91,8 +91,9 @@ class Stream:
         self.options = options
         self._recognizer = recognizer
         self._resampler = Resampler(options.sample_rate_hertz)
-        self._features = FeatureStream(recognizer.model.features)
-        self._pending = torch.zeros(recognizer.model.lookback, MELS)
+        model = recognizer.model
+        self._features = FeatureStream(model.features, recognizer.chunk_frames, model.lookahead)
+        self._pending = torch.zeros(model.lookback, MELS)
         self._heard = 0  # samples at 16 kHz
         self._ended = False
         self._graphs: tuple[PhraseGraph | None, ...] = ()
@@ -163,11 +164,6 @@ class Stream:
         self._read(self._resampler.flush())
         tail = self._features.accept(np.zeros(int(_TAIL_S * SAMPLE_RATE), np.float32))
         self._pending = torch.cat([self._pending, tail, self._features.flush()])
-        model, chunk = self._recognizer.model, self._recognizer.chunk_frames
-        have = len(self._pending) - model.lookback - model.lookahead
-        silence = model.features(torch.zeros(240 + 160))
-        missing = -have % chunk if have > 0 else 0
-        self._pending = torch.cat([self._pending, silence.expand(missing, -1)])
         self._ended = True
 
     def accept(self, samples: Samples) -> list[Result]:
@@ -184,7 +180,9 @@ class Stream:
 
     def _read(self, samples: Samples) -> None:
         self._heard += len(samples)
-        self._pending = torch.cat([self._pending, self._features.accept(samples)])
+        new = self._features.accept(samples)
+        if len(new):
+            self._pending = torch.cat([self._pending, new])
 
     def _run(self) -> list[Result]:
         results: list[Result] = []
@@ -253,20 +251,19 @@ class Stream:
 
     def _interim(self, progress: Progress, readings: Sequence[Reading], told: bool) -> tuple[Progress, list[Result]]:
         """The interim result that is due, if any; told: it was said before that the end is likely."""
-        texts = [self._recognizer.tokenizer.decode(r.tokens).split() for r in readings]
-        leading = " ".join(texts[0])
-        if leading == progress.shown and progress.likely <= told:
+        best, decode = readings[0], self._recognizer.tokenizer.decode
+        text = decode(best.tokens)
+        if text == progress.shown and progress.likely <= told:
             return progress, []
-        progress = replace(progress, shown=leading)
+        progress = replace(progress, shown=text)
         if progress.likely:
             return progress, [replace(self._final(progress, None), is_final=False, likely_final=True)]
-        agreed = 0
-        while agreed < len(texts[0]) and all(t[: agreed + 1] == texts[0][: agreed + 1] for t in texts):
-            agreed += 1
-        stability = agreed / len(texts[0]) if texts[0] else 0.0
-        start_s = progress.start * self._recognizer.model.frame_s
-        best = self._recognizer.hypothesis(readings[0], start_s)
-        return progress, [Result((best,), False, stability, start_s, self._end_s(progress))]
+        frame_s = self._recognizer.model.frame_s
+        start_s = progress.start * frame_s
+        times = tuple(start_s + f * frame_s for f in best.frames)
+        shown = Hypothesis(text, best.acoustic, best.language, best.bias, tokens=best.tokens, token_times=times)
+        stability = _share(readings, [f"{decode(r.tokens)} ".startswith(f"{text} ") for r in readings]) if text else 0.0
+        return progress, [Result((shown,), False, stability, start_s, self._end_s(progress))]
 
     def _final(self, progress: Progress, endpoint_s: float | None) -> Result:
         start_s = progress.start * self._recognizer.model.frame_s
@@ -287,3 +284,9 @@ class Stream:
 
     def _end_s(self, progress: Progress) -> float:
         return min(progress.frames * self._recognizer.model.frame_s, self._heard / SAMPLE_RATE)
+
+
+def _share(readings: Sequence[Reading], chosen: Sequence[bool]) -> float:
+    """The chosen ones' part of the readings' probability."""
+    chances = np.exp([r.score - readings[0].score for r in readings])
+    return float(chances[np.array(chosen)].sum() / chances.sum())

@@ -162,17 +162,24 @@ class NGram:
 
     def score_texts(self, texts: Sequence[Sequence[int]]) -> list[float]:
         """`score` of each text, in one batch."""
-        return [sum(scores) for scores in self.token_scores(texts)]
+        total, state = np.zeros(len(texts)), np.full(len(texts), self.start)
+        length = np.array([len(t) for t in texts], np.int64)
+        for u in range(length.max(initial=-1) + 1):
+            token = np.array([t[u] if u < len(t) else self.blank for t in texts])
+            score, state = self._walk(state, token)
+            total += np.where(u <= length, score, 0.0)
+        return [float(score) for score in total]
 
     def token_scores(self, texts: Sequence[Sequence[int]]) -> list[list[float]]:
-        """Natural log P of each token of each text, and last of the text's end, in one batch."""
+        """Natural log P of each token of each text, and last of the text's end; quick where a search was lately."""
         length = np.array([len(t) for t in texts], np.int64)
         columns, state = [], np.full(len(texts), self.start)
         for u in range(length.max(initial=-1) + 1):
             token = np.array([t[u] if u < len(t) else self.blank for t in texts])
-            score, state = self._walk(state, token)
-            columns.append(score)
-        return [[float(column[i]) for column in columns[: n + 1]] for i, n in enumerate(length.tolist())]
+            score, after = self.read(state, token)
+            columns.append(np.where(u == length, self.final(state), score).tolist())
+            state = np.where(u < length, after, state)
+        return [[column[i] for column in columns[: n + 1]] for i, n in enumerate(length.tolist())]
 
     def fits(self, tokenizer: Tokenizer) -> bool:
         """Whether it was made for these tokens."""

@@ -7,12 +7,21 @@ from asr.features import FLOOR, FeatureStream, features, log_mel
 
 
 @settings(max_examples=25, deadline=None)
-@given(st.integers(0, 5000), st.lists(st.integers(0, 1200), max_size=10))
-def test_features_have_no_seam(count: int, cuts: list[int]) -> None:
+@given(
+    st.integers(0, 9000),
+    st.lists(st.integers(0, 1200), max_size=10),
+    st.sampled_from([(4, 0), (8, 1), (16, 0), (32, 1)]),
+)
+def test_features_have_no_seam(count: int, cuts: list[int], shape: tuple[int, int]) -> None:
     samples = np.random.default_rng(count).standard_normal(count).astype(np.float32) * 0.1
-    stream = FeatureStream()
+    block, lead = shape
+    stream, whole = FeatureStream(log_mel, block, lead), FeatureStream(log_mel, block, lead)
     parts = [stream.accept(p) for p in np.split(samples, np.clip(np.cumsum(cuts), 0, count))]
-    assert torch.equal(torch.cat([*parts, stream.flush()]), features(samples))
+    found = torch.cat([*parts, stream.flush()])
+    assert torch.equal(found, torch.cat([whole.accept(samples), whole.flush()]))
+    assert not count or len(found) % block == lead
+    expected = features(samples)
+    assert len(found) * 160 >= count and torch.allclose(found[: len(expected)], expected[: len(found)], atol=1e-5)
 
 
 def test_every_sample_is_in_a_frame() -> None:

@@ -155,6 +155,9 @@ def test_no_text_and_an_empty_text(tiny_tokenizer: Tokenizer) -> None:
     assert model.score_texts([]) == []
     assert model.score([]) == pytest.approx(math.log(0.5 / (tiny_tokenizer.vocab_size - 1)), abs=1e-5)
     assert model.score([5, 6]) == pytest.approx(math.log(0.5) - 2 * math.log(tiny_tokenizer.vocab_size), abs=1e-5)
+    texts = [[5, 6], [], [6, 5, 5, 7]]
+    assert [len(scores) for scores in model.token_scores(texts)] == [3, 1, 5]
+    assert [sum(scores) for scores in model.token_scores(texts)] == pytest.approx(model.score_texts(texts), abs=1e-4)
 
 
 def test_other_tokens_are_refused(tiny_tokenizer: Tokenizer, tmp_path: Path) -> None:
