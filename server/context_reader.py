@@ -22,7 +22,8 @@ def context_of(turns: Sequence[StoredTurn], last: str, max_entries: int) -> Cont
 
 
 def _spoken(turn: StoredTurn) -> Iterable[Turn]:
-    for event in turn.events:
+    """What was said, by its time; of one moment (one call, no times given) the reply answers the utterance."""
+    for event in sorted(turn.events, key=lambda event: (event.time_s, isinstance(event.body, Reply))):
         if isinstance(event.body, Utterance):
             yield Turn("user", event.body.text)
         elif isinstance(event.body, Reply):

@@ -29,6 +29,13 @@ def test_turns_up_to_the_one_that_asks_newest_entries_first() -> None:
     assert [entry.text for entry in context.entries] == ["Meg", "Peg", "Rome", "Paris"]
 
 
+def test_a_reply_of_the_same_moment_follows_the_utterance() -> None:
+    bodies = (Reply("which"), Utterance("call meg"))
+    events = tuple(Event(f"e{i}", 1.0, body) for i, body in enumerate(bodies))
+    context = context_of([StoredTurn("1", 2, events, "g")], "1", 10)
+    assert context.turns == (Turn("user", "call meg"), Turn("system", "which"))
+
+
 def test_entries_are_bounded_and_distinct() -> None:
     again = [*TURNS, turn("4", Entities("places", ("Paris", "Oslo")))]
     newest_first = (Entry("places", "Paris"), Entry("places", "Oslo"), Entry("contacts", "Meg"))
