@@ -50,7 +50,7 @@ class Recognizer:
             are given.
         calibration: of the words' confidences, fitted to this model with this language model.
         ctc_weight: by which log P(y|x) of the model's CTC head, if it has one, is added to the transducer's where final
-            readings are ranked and texts are scored (Watanabe et al. 2017, equation 16, on the n-best list).
+            readings are ranked and texts are scored (hybrid CTC, Watanabe et al. 2017, on the n-best list).
     """
 
     def __init__(
@@ -271,7 +271,7 @@ class Recognizer:
     def _hypothesis(self, reading: Reading, scores: Sequence[float], start_s: float) -> Hypothesis:
         """scores: of `_token_scores`."""
         times = tuple(start_s + f * self.model.frame_s for f in reading.frames)
-        certainty = reading.certainty
+        words = tuple(self._words(reading, scores, times))
         return Hypothesis(
             text=self.tokenizer.decode(reading.tokens),
             acoustic=reading.acoustic,
@@ -279,8 +279,8 @@ class Recognizer:
             bias=reading.bias,
             tokens=reading.tokens,
             token_times=times,
-            words=tuple(self._words(reading, scores, times)),
-            confidence=float(np.exp(np.mean(certainty))) if certainty else 0.0,
+            words=words,
+            confidence=float(np.mean([word.confidence for word in words])) if words else 0.0,
         )
 
     def _words(self, reading: Reading, scores: Sequence[float], times: Sequence[float]) -> Iterator[Word]:

@@ -16,6 +16,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from asr.endpoint import EndpointRule
+
 ENV_PREFIX = "CARRYOVER_"
 NOT_SETTINGS = ("CARRYOVER_TEST_", "CARRYOVER_CLIENT_", "CARRYOVER_VENV", "CARRYOVER_PYTHON")
 """Environment variables with these prefixes are for the tests, for clients and for the scripts, not for the server."""
@@ -58,6 +60,24 @@ class ModelSettings(_Section):
     batch_wait_ms: float = Field(
         default=5, ge=0, le=100, description="The longest that a chunk waits for others that are just coming in."
     )
+
+
+class EndpointSettings(_Section):
+    """When an utterance ends; seconds of audio. Each is a field of `asr.endpoint.EndpointRule`, with its default."""
+
+    likely_s: float = Field(
+        default=EndpointRule.likely_s, gt=0, description="Sure silence after which a likely final is told."
+    )
+    silence_s: float = Field(default=EndpointRule.silence_s, gt=0, description="Sure silence that ends an utterance.")
+    doubt: float = Field(
+        default=EndpointRule.doubt, ge=0, le=1, description="A token likelier than this makes a frame not sure."
+    )
+    wait_s: float = Field(default=EndpointRule.wait_s, gt=0, description="Time without a new token that ends it.")
+    start_s: float = Field(default=EndpointRule.start_s, gt=0, description="Time without any speech that is dropped.")
+    longest_s: float = Field(default=EndpointRule.longest_s, gt=0, le=120, description="An utterance is no longer.")
+
+    def rule(self) -> EndpointRule:
+        return EndpointRule(**self.model_dump())
 
 
 class ContextSettings(_Section):
@@ -176,6 +196,7 @@ class Settings(_Section):
     metrics_port: int | None = Field(default=None, ge=0, le=65535, description="Port for Prometheus; unset: off.")
     metrics_tenants: int = Field(default=50, ge=0, description="Tenants with a label of their own in the metrics.")
     model: ModelSettings = ModelSettings()
+    endpoint: EndpointSettings = EndpointSettings()
     context: ContextSettings = ContextSettings()
     store: StoreSettings = StoreSettings()
     limits: Limits = Limits()

@@ -144,7 +144,9 @@ class Server:
         )
         window = self.window if context.enabled else None
         source = ContextSource(window, parts.rescorer, self.engine)
-        self._recognizer = RecognizerService(self.engine, source, limits, settings.model.nbest, self.metrics)
+        self._recognizer = RecognizerService(
+            self.engine, source, limits, settings.model.nbest, settings.endpoint.rule(), self.metrics
+        )
         self._context = ContextService(self.store, window, source, self.encoder, limits, parts.clock)
         self._health = health.aio.HealthServicer()
         self._started: list[grpc.aio.Server] = []

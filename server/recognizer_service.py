@@ -13,12 +13,13 @@ import numpy as np
 
 from asr.audio import decode_pcm, read_container
 from asr.context.phrases import supported_words
+from asr.endpoint import EndpointRule
 from asr.hypothesis import Result
 from carryover.v1 import recognizer_pb2 as pb
 from server import logs, results, tracing
 from server.access import Caller
 from server.config import Limits
-from server.context_use import ContextSource, ContextUse
+from server.context_use import ContextSource, ContextUse, Used
 from server.engine import Engine, RunningStream, Samples
 from server.errors import IdleError, InvalidRequestError, LimitError
 from server.metrics import Metrics
@@ -29,13 +30,23 @@ PIECE_S = 1.0
 
 
 class RecognizerService:
-    """The service over one engine. nbest: hypotheses that rescoring sees, however few the client asks for."""
+    """The service over one engine. nbest: hypotheses that rescoring sees, however few the client asks for. endpoint:
+    when a stream's utterances end."""
 
-    def __init__(self, engine: Engine, contexts: ContextSource, limits: Limits, nbest: int, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        contexts: ContextSource,
+        limits: Limits,
+        nbest: int,
+        endpoint: EndpointRule,
+        metrics: Metrics,
+    ) -> None:
         self._engine = engine
         self._contexts = contexts
         self._limits = limits
         self._nbest = nbest
+        self._endpoint = endpoint
         self._metrics = metrics
 
     async def Recognize(self, request: pb.RecognizeRequest, caller: Caller) -> pb.RecognizeResponse:  # noqa: N802
@@ -70,7 +81,7 @@ class RecognizerService:
         config = await messages.config()
         turn_request = check_streaming(config, self._nbest, caller.tenant)
         phrases = await self._phrases(config.speech_contexts)
-        options = replace(turn_request.options, phrases=phrases.usable)
+        options = replace(turn_request.options, phrases=phrases.usable, endpoint=self._endpoint)
         with self._engine.open(options, caller.tenant) as stream:
             turn = self._turn(turn_request, phrases, stream)
             if phrases.report is not None:
@@ -202,28 +213,33 @@ class _Turn:
 
     async def results(self, found: list[Result]) -> list[pb.StreamingRecognitionResult]:
         """The recogniser's results as messages."""
-        return [await self._final(result) if result.is_final else self._partial(result) for result in found]
+        return [await self._result(result) for result in found]
 
-    def _partial(self, result: Result) -> pb.StreamingRecognitionResult:
-        if result.nbest[0].text and not self._heard_words and self._first_s is not None:
+    async def _result(self, result: Result) -> pb.StreamingRecognitionResult:
+        if result.nbest[0].text and not result.is_final and not self._heard_words and self._first_s is not None:
             self._heard_words = True
             self._metrics.first_partial_seconds.observe(time.monotonic() - self._first_s)
-        return results.partial(result)
-
-    async def _final(self, result: Result) -> pb.StreamingRecognitionResult:
-        recognizer, graph = self.stream.engine.recognizer, self._phrases.graph
-        force_score = partial(recognizer.force_score, result.encoded, graph=graph) if result.encoded else None
-        with tracing.span("final"):
-            used = await self._context.apply(result.nbest, result.biased, force_score)
+        likely = result.likely_final and not self.stream.engine.strained
+        if not result.is_final and not likely:
+            return results.partial(result)
+        used = await self._in_context(result)
+        if result.is_final:
             status = pb.ContextInfo.Status.Name(used.status)
-            tracing.note(context=status, changed=used.changed)
-        self._metrics.context.labels(status, used.cause).inc()
-        self._metrics.context_changes.inc(used.changed)
-        self._metrics.final_seconds.observe(time.monotonic() - self._last_s)
-        logs.note(context=status, changed=used.changed)
+            self._metrics.context.labels(status, used.cause).inc()
+            self._metrics.context_changes.inc(used.changed)
+            self._metrics.final_seconds.observe(time.monotonic() - self._last_s)
+            logs.note(context=status, changed=used.changed)
         words = supported_words(used.nbest[0].text, self._phrases.usable)
         plain, most = result.nbest[0].text, self._request.max_alternatives
         return results.final(result, used, plain, words, most, self._request.words)
+
+    async def _in_context(self, result: Result) -> Used:
+        recognizer, graph = self.stream.engine.recognizer, self._phrases.graph
+        force_score = partial(recognizer.force_score, result.encoded, graph=graph) if result.encoded else None
+        with tracing.span("final" if result.is_final else "likely_final"):
+            used = await self._context.apply(result.nbest, result.biased, force_score)
+            tracing.note(context=pb.ContextInfo.Status.Name(used.status), changed=used.changed)
+        return used
 
 
 def _too_long(limits: Limits) -> LimitError:

@@ -24,15 +24,17 @@ def partial(result: Result) -> pb.StreamingRecognitionResult:
 def final(
     result: Result, used: Used, plain: str, phrase_words: Iterable[BiasedWord], alternatives: int, words: bool
 ) -> pb.StreamingRecognitionResult:
-    """A final result with what context did. plain: the first transcript without context. phrase_words: supported by
-    the request's own phrases. alternatives: how many at most. words: with word times."""
+    """A final result with what context did, or one that is likely to be it. plain: the first transcript without
+    context. phrase_words: supported by the request's own phrases. alternatives: how many at most. words: with word
+    times."""
     return pb.StreamingRecognitionResult(
         alternatives=[alternative(hypothesis, words) for hypothesis in used.nbest[:alternatives]],
-        is_final=True,
-        stability=1.0,
+        is_final=result.is_final,
+        stability=result.stability,
         start=result.start_s,
         end=result.end_s,
-        context=context_info(used, plain, phrase_words),
+        context=context_info(used, plain, phrase_words) if result.is_final else None,
+        likely_final=result.likely_final,
     )
 
 

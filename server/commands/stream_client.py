@@ -91,7 +91,8 @@ async def _run(
 
                 def show(result: pb.StreamingRecognitionResult) -> None:
                     text = result.alternatives[0].transcript
-                    live.update(Text("" if result.is_final else f"… {text}", style="dim"))
+                    open_end = not result.is_final and not result.likely_final
+                    live.update(Text("" if result.is_final else "… " * open_end + text, style="dim" * open_end))
                     if result.is_final:
                         typer.echo(_as_json(result) if as_json else _as_text(result))
 

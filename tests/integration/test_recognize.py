@@ -52,6 +52,20 @@ def test_interim_results_come_before_their_final(shared: Any, pcm: bytes) -> Non
     assert all(0 <= r.stability <= 1 for r in results)
 
 
+def test_a_likely_final_is_told_with_its_context(workshop: Any, pcm: bytes, dialogue: str) -> None:
+    replica = workshop.start(endpoint__likely_s=0.1, endpoint__doubt=1.0)  # random weights are never sure
+    replica.ask(dialogue, "1", "meg bauer")
+    replica.wait_for("READY", dialogue)
+    call = {"dialogue_id": dialogue, "turn_id": "2", "max_alternatives": 4}
+    audio = pcm + bytes(2 * 16_000 * 2)
+    results = [r for response in replica.stream(audio, interim_results=True, **call) for r in response.results]
+    likely = [result for result in results if result.likely_final]
+    assert likely and not any(result.is_final or result.HasField("context") for result in likely)
+    assert all(r.alternatives[0].transcript == "meg bauer" and r.stability == 1 for r in likely)
+    assert all(len(r.alternatives) > 1 and r.alternatives[0].score for r in likely)
+    assert [r.alternatives for r in results if r.is_final] == [r.alternatives for r in replica.finals(audio, **call)]
+
+
 def test_word_times_and_alternatives_only_on_request(shared: Any, pcm: bytes) -> None:
     (final, *_) = shared.finals(pcm)
     assert len(final.alternatives) == 1

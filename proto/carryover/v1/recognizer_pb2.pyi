@@ -159,20 +159,22 @@ class SpeechRecognitionAlternative(_message.Message):
     def __init__(self, transcript: _Optional[str] = ..., confidence: _Optional[float] = ..., words: _Optional[_Iterable[_Union[WordInfo, _Mapping]]] = ..., score: _Optional[float] = ..., from_context: _Optional[bool] = ...) -> None: ...
 
 class StreamingRecognitionResult(_message.Message):
-    __slots__ = ("alternatives", "is_final", "stability", "start", "end", "context")
+    __slots__ = ("alternatives", "is_final", "stability", "start", "end", "context", "likely_final")
     ALTERNATIVES_FIELD_NUMBER: _ClassVar[int]
     IS_FINAL_FIELD_NUMBER: _ClassVar[int]
     STABILITY_FIELD_NUMBER: _ClassVar[int]
     START_FIELD_NUMBER: _ClassVar[int]
     END_FIELD_NUMBER: _ClassVar[int]
     CONTEXT_FIELD_NUMBER: _ClassVar[int]
+    LIKELY_FINAL_FIELD_NUMBER: _ClassVar[int]
     alternatives: _containers.RepeatedCompositeFieldContainer[SpeechRecognitionAlternative]
     is_final: bool
     stability: float
     start: float
     end: float
     context: ContextInfo
-    def __init__(self, alternatives: _Optional[_Iterable[_Union[SpeechRecognitionAlternative, _Mapping]]] = ..., is_final: _Optional[bool] = ..., stability: _Optional[float] = ..., start: _Optional[float] = ..., end: _Optional[float] = ..., context: _Optional[_Union[ContextInfo, _Mapping]] = ...) -> None: ...
+    likely_final: bool
+    def __init__(self, alternatives: _Optional[_Iterable[_Union[SpeechRecognitionAlternative, _Mapping]]] = ..., is_final: _Optional[bool] = ..., stability: _Optional[float] = ..., start: _Optional[float] = ..., end: _Optional[float] = ..., context: _Optional[_Union[ContextInfo, _Mapping]] = ..., likely_final: _Optional[bool] = ...) -> None: ...
 
 class StreamingRecognizeResponse(_message.Message):
     __slots__ = ("results", "speech_context_report")
