@@ -117,6 +117,9 @@ class StoreSettings(_Section):
     kms_key: str | None = Field(default=None, description="ARN of a KMS key that wraps instead of a local one.")
     connect_timeout_s: float = Field(default=1.0, gt=0, description="Of one attempt.")
     read_timeout_s: float = Field(default=2.0, gt=0, description="Of one attempt.")
+    deadline_s: float = Field(
+        default=10, gt=0, description="Seconds, those of waiting for a thread included, until a call is given up."
+    )
     threads: int = Field(default=8, ge=1, le=64, description="Threads, and connections, that talk to the store.")
 
     @model_validator(mode="after")

@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager, contextmanager
 import torch
 
 from asr.errors import AsrError
-from context_store import ContextStore, StoreError, create_tables
+from context_store import ContextStore, StoreError, StoreUnavailableError, create_tables
 from context_store.local_server import local_server
 from server import tracing
 from server.config import ConfigError, Settings
@@ -33,6 +33,7 @@ class HostError(Exception):
 def open_store(settings: Settings, say: Say) -> Iterator[ContextStore]:
     """The store that the settings name; "local" is one in this process. Tables are made where they are local.
 
+    One that does not answer now is no reason not to recognise: that is said, and it is used when it does.
     Raises HostError.
     """
     with local_server() if settings.store.endpoint == "local" else _nothing() as endpoint:
@@ -45,9 +46,12 @@ def open_store(settings: Settings, say: Say) -> Iterator[ContextStore]:
             else:
                 say(f"store: {config.endpoint_url or 'AWS'}, {config.region}")
             store = ContextStore(config, wrapping_key(settings.store))
-            store.check()
-            if store.keys_backed_up():
-                say(f"warning: {_KEYS_BACKED_UP.format(config.events_table)}")
+            try:
+                store.check()
+                if store.keys_backed_up():
+                    say(f"warning: {_KEYS_BACKED_UP.format(config.events_table)}")
+            except StoreUnavailableError as error:
+                say(f"warning: {error}; until it answers there is no context")
         except StoreError as error:
             raise HostError(f"the context store cannot be used: {error}") from None
         try:

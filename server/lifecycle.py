@@ -129,7 +129,7 @@ class Server:
             max_batch=settings.model.max_batch,
             batch_wait_s=settings.model.batch_wait_ms / 1000,
         )
-        self.store = StoreThreads(parts.store, settings.store.threads, self.metrics)
+        self.store = StoreThreads(parts.store, settings.store.threads, settings.store.deadline_s, self.metrics)
         self.encoder = EncoderThread(
             parts.encoder, partial(context_graph, parts.recognizer), self.engine.load, context.yield_ms / 1000
         )

@@ -64,6 +64,7 @@ class Metrics:
             "window_stage_seconds", "Time that contexts spent in a state.", waits, "state"
         )
         self.window_queue = self._gauge("window_queue", "Contexts that wait to be made.")
+        self.cached_dialogues = self._gauge("cached_dialogues", "Dialogues whose contexts are in memory.")
         self.store_calls = self._counter("store_calls", "Calls of the store.", "call", "outcome")
         self.store_seconds = self._histogram("store_seconds", "Duration of calls of the store.", waits, "call")
 

@@ -97,6 +97,7 @@ class ReplyWindow:
         self._active: defaultdict[DialogueId, set[_Work]] = defaultdict(set)
         self._tasks: set[asyncio.Task[None]] = set()
         metrics.window_queue.set_function(lambda: len(self._waiting))
+        metrics.cached_dialogues.set_function(lambda: len(self.cache))
 
     def start(self) -> None:
         """Begin to take jobs."""

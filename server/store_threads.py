@@ -8,7 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import ParamSpec, TypeVar
 
-from context_store import ContextStore
+from context_store import ContextStore, StoreUnavailableError
 from server import tracing
 from server.metrics import Metrics
 
@@ -17,21 +17,27 @@ T = TypeVar("T")
 
 
 class StoreThreads:
-    """Runs calls of a `ContextStore` in a few threads, never on the event loop."""
+    """Runs calls of a `ContextStore` in a few threads, never on the event loop.
 
-    def __init__(self, store: ContextStore, threads: int, metrics: Metrics) -> None:
+    deadline_s: seconds after which a call is given up, so that a store which answers nobody gathers no queue.
+    """
+
+    def __init__(self, store: ContextStore, threads: int, deadline_s: float, metrics: Metrics) -> None:
         self.store = store
+        self._deadline_s = deadline_s
         self._metrics = metrics
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="store")
 
     async def run(self, call: Callable[P, T], *arguments: P.args, **keywords: P.kwargs) -> T:
-        """Result of a method of `store`. Raises StoreError. A cancelled caller only stops waiting."""
+        """Result of a method of `store`. Raises StoreError.
+
+        When the caller is cancelled, or time is up, what a thread has begun is finished, unheard; the rest is not done.
+        """
         name: str = getattr(call, "__name__", "call")
         outcome, started = "abandoned", time.monotonic()  # unless something else is known in the end
         try:
             with tracing.span(f"store {name}"):
-                work = asyncio.get_running_loop().run_in_executor(self._pool, lambda: call(*arguments, **keywords))
-                result = await work
+                result = await self._in_time(lambda: call(*arguments, **keywords))
             outcome = "ok"
             return result
         except Exception as error:
@@ -40,6 +46,14 @@ class StoreThreads:
         finally:
             self._metrics.store_calls.labels(name, outcome).inc()
             self._metrics.store_seconds.labels(name).observe(time.monotonic() - started)
+
+    async def _in_time(self, call: Callable[[], T]) -> T:
+        try:
+            async with asyncio.timeout(self._deadline_s):
+                return await asyncio.get_running_loop().run_in_executor(self._pool, call)
+        except TimeoutError:
+            waited = f"the store did not answer within {self._deadline_s:g} s; repeat the call"
+            raise StoreUnavailableError(waited) from None
 
     def close(self) -> None:
         """End the threads and the connections."""

@@ -39,6 +39,7 @@ _SETTLE_S = 30.0
 _GAUGES = {
     "memory": "process_resident_memory_bytes", "handles": "process_open_fds", "threads": "carryover_threads",
     "tasks": "carryover_tasks", "streams": "carryover_streams", "queue": "carryover_window_queue",
+    "cached_dialogues": "carryover_cached_dialogues", "cpu_s": "process_cpu_seconds_total",
 }  # fmt: skip
 
 
@@ -112,21 +113,32 @@ def _soak(seconds: float, rate: float, streams: int, real_time: bool, seed: int,
 
 @dataclass
 class _Watch:
-    """The server's gauges over time. before, after: with nothing to do, after the warm-up and at the end."""
+    """The server's gauges over time, with `at` in seconds.
 
-    samples: list[tuple[float, float]] = field(default_factory=list)
+    before, after: with nothing to do, after the warm-up and at the end.
+    """
+
+    samples: list[dict[str, float]] = field(default_factory=list)
     before: dict[str, float] = field(default_factory=dict)
     after: dict[str, float] = field(default_factory=dict)
 
     def summary(self) -> dict[str, Any]:
         grown = {name: int(self.after[name] - self.before[name]) for name in ("tasks", "handles", "threads")}
-        at, megabytes = np.array(self.samples or [(0.0, 0.0)]).T
+        at, megabytes, cpu_s = (self._of(name) for name in ("at", "memory", "cpu_s"))
+        megabytes /= 1 << 20
         slope = float(np.polyfit(at / 60, megabytes, 1)[0]) if len(at) > 2 else 0.0
+        cores = (cpu_s[-1] - cpu_s[0]) / (at[-1] - at[0]) if len(at) > 1 else 0.0
         return {
             "memory_mb_per_minute": round(slope, 3),
             "memory_mb": {"first": round(float(megabytes[0]), 1), "last": round(float(megabytes[-1]), 1)},
             **{f"{name}_leaked": max(0, count) for name, count in grown.items()},
+            "cached_dialogues": int(self.after["cached_dialogues"]),
+            "mean_streams": round(float(self._of("streams").mean()), 2),
+            "mean_cores": round(float(cores), 2),
         }
+
+    def _of(self, name: str) -> np.ndarray[Any, np.dtype[np.float64]]:
+        return np.array([sample[name] for sample in self.samples] or [0.0])
 
 
 async def _play(
@@ -169,7 +181,7 @@ async def _sample(server: ServerProcess, watch: _Watch, seconds: float, tally: T
         while True:
             await asyncio.sleep(_SAMPLE_S)
             now = time.monotonic() - began
-            watch.samples.append((now, (await _gauges(server))["memory"] / (1 << 20)))
+            watch.samples.append({"at": now, **await _gauges(server)})
             bad = tally.without_status + tally.wrong_results
             progress.update(bar, completed=now, description=f"{tally.dialogues} dialogues, {bad} streams gone wrong")
 

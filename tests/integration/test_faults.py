@@ -100,6 +100,26 @@ def test_recognition_never_waits_for_the_store(replica: Any, proxy: FaultProxy, 
     go_on.set()
 
 
+def test_a_store_that_answers_nobody_gathers_no_queue(workshop: Any, proxy: FaultProxy, dialogue: str) -> None:
+    """Calls end in time, and those that no thread had begun by then are never made."""
+    replica = workshop.start(config=through(workshop, proxy), store__threads=2, store__deadline_s=0.5)
+    go_on = threading.Event()
+
+    def held(operation: str) -> Fault | None:
+        assert go_on.wait(60)
+        return None
+
+    proxy.plan = held
+    request = context_pb2.GetContextStatusRequest(dialogue_id=dialogue)
+    for call in [replica.context.GetContextStatus.future(request, timeout=60) for _ in range(8)]:
+        assert call.exception().code() == UNAVAILABLE and "did not answer within 0.5 s" in call.exception().details()
+    go_on.set()
+    with pytest.raises(grpc.RpcError) as caught:
+        replica.status(dialogue)
+    assert caught.value.code() == grpc.StatusCode.NOT_FOUND
+    assert proxy.counts.total() == 3
+
+
 def test_a_store_that_restarts_in_the_middle_of_a_turn(
     replica: Any, proxy: FaultProxy, dialogue: str, pcm: bytes
 ) -> None:

@@ -23,6 +23,8 @@ from carryover.v1 import recognizer_pb2 as pb
 from carryover.v1.context_pb2_grpc import ContextStub
 from carryover.v1.recognizer_pb2_grpc import RecognizerStub
 from server.commands import serve
+from server.config import load_settings
+from server.hosting import HostError, open_store
 
 
 def launch(folder: Path, *arguments: str) -> subprocess.Popen[str]:
@@ -76,6 +78,19 @@ def test_serve_until_sigterm(folder: Path, pcm: bytes) -> None:
         assert process.wait(60) == 0
         reading.join(10)
     assert any("SIGTERM" in line for line in said)
+
+
+def test_a_store_that_is_dead_at_the_start_is_no_reason_not_to_recognise(
+    tables: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "local")
+    said: list[str] = []
+    with open_store(load_settings(None, {"store.endpoint": "http://127.0.0.1:1"}, {}), said.append):
+        assert said[-1].startswith("warning: DynamoDB did not answer") and "no context" in said[-1]
+    absent = load_settings(None, {"store.endpoint": tables.endpoint_url, "store.events_table": "absent"}, {})
+    with pytest.raises(HostError, match="create_tables"), open_store(absent, said.append):
+        pass
 
 
 HANGING = """

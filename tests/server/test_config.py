@@ -49,7 +49,7 @@ def test_a_server_of_a_commands_own_is_not_the_one_that_others_reach() -> None:
     assert load_settings(None, {}, environ | PRIVATE) == load_settings(None, {}, {})
     with pytest.raises(ConfigError):
         load_settings(None, {}, environ)
-    harmless = {"reflection", "region", "ttl_s", "connect_timeout_s", "read_timeout_s", "threads"}
+    harmless = {"reflection", "region", "ttl_s", "connect_timeout_s", "read_timeout_s", "deadline_s", "threads"}
     sections = {"tls": TlsSettings, "access": AccessSettings, "store": StoreSettings}
     names = {f"CARRYOVER_{s}__{name}".upper() for s, m in sections.items() for name in m.model_fields.keys() - harmless}
     assert names == {name for name in PRIVATE if "__" in name}
