@@ -23,10 +23,13 @@ _ABOVE_QUIET = 0.35
 @dataclass(frozen=True)
 class Ending:
     """speech_end_s: the last sound of speech; endpoint_s: where the first final result ended the utterance, seconds of
-    audio after the start, or None where none came."""
+    audio after the start, or None where none came. likely_s: where a likely final was told that the final result
+    confirmed, word for word; withdrawn: one was told that it did not."""
 
     speech_end_s: float
     endpoint_s: float | None
+    likely_s: float | None = None
+    withdrawn: bool = False
 
     @property
     def early(self) -> bool:
@@ -37,12 +40,15 @@ class Ending:
 @dataclass(frozen=True)
 class EndpointFigures:
     """Over the utterances whose end of speech is known. delay_ms: median and 90th percentile of what was neither cut
-    early nor missed, in audio time (the computing comes on top); None where nothing was. early, missed: shares."""
+    early nor missed, in audio time (the computing comes on top); None where nothing was. likely_ms: the same of likely
+    finals that were confirmed. early, missed, withdrawn: shares of utterances."""
 
     utterances: int
     delay_ms: tuple[float, float] | None
+    likely_ms: tuple[float, float] | None
     early: Interval
     missed: Interval
+    withdrawn: Interval
 
 
 def speech_end(samples: Samples, rate: int) -> float | None:
@@ -73,22 +79,35 @@ def find_ending(recognizer: Recognizer, samples: Samples, rate: int) -> Ending |
     powers = np.mean(np.square(samples[: len(samples) // size * size].reshape(-1, size)), axis=1)
     noise = np.random.default_rng(0).standard_normal(round(TAIL_S * rate)) * np.sqrt(np.percentile(powers, 5))
     audio = np.concatenate([samples, noise.astype(np.float32)])
-    stream, step = recognizer.open(StreamOptions(sample_rate_hertz=rate, nbest=1)), round(CHUNK_S * rate)
+    stream = recognizer.open(StreamOptions(sample_rate_hertz=rate, nbest=1, interim_results=True))
+    step, likely = round(CHUNK_S * rate), []
     for start in range(0, len(audio), step):
         for result in stream.accept(audio[start : start + step]):
+            if result.likely_final:
+                likely.append(result)
             if result.is_final and result.endpoint_s is not None:
-                return Ending(end, result.endpoint_s)
+                right = [r.nbest[0].text == result.nbest[0].text for r in likely]
+                confirmed = likely[-1].end_s if likely and right[-1] else None
+                return Ending(end, result.endpoint_s, confirmed, withdrawn=not all(right))
     return Ending(end, None)
 
 
 def endpoint_figures(endings: Sequence[Ending], dialogues: Sequence[str], draws: int, seed: int) -> EndpointFigures:
     """Delay percentiles, and shares with their 95% bootstrap intervals by dialogue."""
     bootstrap, each = Bootstrap(dialogues, draws, seed), np.ones(len(endings))
-    in_time = [e.endpoint_s - e.speech_end_s for e in endings if e.endpoint_s is not None and not e.early]
-    p50, p90 = (1000 * np.percentile(in_time, [50, 90])).round().tolist() if in_time else (0.0, 0.0)
+    whole = [e for e in endings if not e.early]
     return EndpointFigures(
         len(endings),
-        (p50, p90) if in_time else None,
+        _percentiles_ms([e.endpoint_s - e.speech_end_s for e in whole if e.endpoint_s is not None]),
+        _percentiles_ms([e.likely_s - e.speech_end_s for e in whole if e.likely_s is not None]),
         bootstrap.ratio([e.early for e in endings], each),
         bootstrap.ratio([e.endpoint_s is None for e in endings], each),
+        bootstrap.ratio([e.withdrawn for e in endings], each),
     )
+
+
+def _percentiles_ms(seconds: Sequence[float]) -> tuple[float, float] | None:
+    if not seconds:
+        return None
+    p50, p90 = (1000 * np.percentile(seconds, [50, 90])).round().tolist()
+    return p50, p90

@@ -69,8 +69,13 @@ def endpoint_line(figures: EndpointFigures) -> str:
     delay = "no utterance ended in time"
     if figures.delay_ms:
         delay = f"{figures.delay_ms[0]:.0f} ms median, {figures.delay_ms[1]:.0f} ms p90 after the end of speech"
-    cut, missed = percent(figures.early), percent(figures.missed)
-    return f"endpoint: {delay}; cut early {cut}%, missed {missed}% of {figures.utterances} utterances"
+    if figures.likely_ms:
+        delay += f"; likely finals {figures.likely_ms[0]:.0f} ms median, {figures.likely_ms[1]:.0f} ms p90"
+    cut, missed, withdrawn = percent(figures.early), percent(figures.missed), percent(figures.withdrawn)
+    return (
+        f"endpoint: {delay}; cut early {cut}%, missed {missed}%, a likely final withdrawn {withdrawn}% of "
+        f"{figures.utterances} utterances"
+    )
 
 
 def signal_lines(signals: Mapping[str, Worth]) -> list[str]:

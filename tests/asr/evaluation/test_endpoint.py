@@ -36,6 +36,15 @@ def test_the_endpoint_of_a_recording(tiny_recognizer: Recognizer, speech: Sample
     ending = find_ending(tiny_recognizer, speech, RATE)
     assert ending is not None and 2.0 < ending.speech_end_s <= 3.0
     assert ending.endpoint_s is None or ending.endpoint_s > EndpointRule().silence_s
+    if ending.endpoint_s is not None and ending.likely_s is not None:
+        assert ending.likely_s < ending.endpoint_s
+
+
+def test_likely_finals_that_were_confirmed_and_withdrawn() -> None:
+    endings = [Ending(1.0, 1.7, 1.3), Ending(1.0, 1.9, 1.5), Ending(1.0, 1.7, None, True), Ending(1.0, 0.5, 0.3)]
+    figures = endpoint_figures(endings, list("abcd"), 50, 0)
+    assert figures.likely_ms == (400, 480) and figures.withdrawn.value == 0.25
+    assert endpoint_figures(endings[2:3], ["a"], 10, 0).likely_ms is None
 
 
 def test_early_cuts_are_no_delays() -> None:
