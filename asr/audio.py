@@ -81,10 +81,14 @@ def read_container(source: bytes | Path, max_s: float | None = None) -> tuple[Sa
     days of silence.
 
     Raises:
-        AudioError: not such a file, no samples, an unsupported rate, too many channels, NaN.
+        AudioError: no such file, none of these kinds, no samples, an unsupported rate, too many channels, NaN.
     """
     try:
-        with soundfile.SoundFile(io.BytesIO(source) if isinstance(source, bytes) else str(source)) as file:
+        data = source if isinstance(source, bytes) else source.read_bytes()
+    except OSError as error:
+        raise AudioError(f"the audio file cannot be read: {error.strerror}") from error
+    try:
+        with soundfile.SoundFile(io.BytesIO(data)) as file:
             rate = int(file.samplerate)
             check_rate(rate)
             if file.channels > MAX_CHANNELS:

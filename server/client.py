@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
+import grpc
 import numpy as np
 
 from carryover.v1 import recognizer_pb2 as pb
@@ -35,24 +36,35 @@ async def recognise(
 ) -> tuple[list[pb.StreamingRecognitionResult], pb.SpeechContextReport | None]:
     """Streams audio; returns the final results, and the report on phrases where the configuration has any.
 
-    on_result: is given each result, interim ones too, as it comes. Raises grpc.aio.AioRpcError.
+    on_result: is given each result, interim ones too, as it comes. Raises grpc.aio.AioRpcError, and what audio raises.
     """
+    broken: Exception | None = None
 
     async def messages() -> AsyncIterator[pb.StreamingRecognizeRequest]:
+        nonlocal broken
         yield pb.StreamingRecognizeRequest(config=config)
-        async for piece in audio:
-            yield pb.StreamingRecognizeRequest(audio=piece)
+        try:
+            async for piece in audio:
+                yield pb.StreamingRecognizeRequest(audio=piece)
+        except Exception as error:  # gRPC only cancels the call, and tells nobody why
+            broken = error
+            raise
 
     finals: list[pb.StreamingRecognitionResult] = []
     report = None
     call: Any = stub.StreamingRecognize(messages())
-    async for response in call:
-        if response.HasField("speech_context_report"):
-            report = response.speech_context_report
-        for result in response.results:
-            on_result(result)
-            if result.is_final:
-                finals.append(result)
+    try:
+        async for response in call:
+            if response.HasField("speech_context_report"):
+                report = response.speech_context_report
+            for result in response.results:
+                on_result(result)
+                if result.is_final:
+                    finals.append(result)
+    except (asyncio.CancelledError, grpc.aio.AioRpcError):
+        if broken is not None:
+            raise broken from None
+        raise
     return finals, report
 
 

@@ -22,13 +22,13 @@ app = typer.Typer(add_completion=False)
 
 @app.command()
 def main(
-    port: Annotated[int | None, typer.Option(help="Port to listen on; 0 picks a free one. [default: 50051]")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen on; 0 picks a free one. Default: 50051.")] = None,
     config: Annotated[Path | None, typer.Option(help="TOML file with settings, see docs/operation.md.")] = None,
-    host: Annotated[str | None, typer.Option(help="Address to listen on. [default: 127.0.0.1]")] = None,
+    host: Annotated[str | None, typer.Option(help="Address to listen on. Default: 127.0.0.1.")] = None,
     endpoint: Annotated[
-        str | None, typer.Option(help="Store: 'local' (in this process), 'aws', or the URL of a DynamoDB.")
+        str | None, typer.Option(help="Store: 'local' (in this process, the default), 'aws', or a DynamoDB's URL.")
     ] = None,
-    region: Annotated[str | None, typer.Option(help="AWS region of the store.")] = None,
+    region: Annotated[str | None, typer.Option(help="AWS region of the store. Default: us-east-1.")] = None,
 ) -> None:
     """Serve carryover.v1 over gRPC. Settings: defaults, then --config, then CARRYOVER_* variables, then flags."""
     flags = {"port": port, "host": host, "store.endpoint": endpoint, "store.region": region}

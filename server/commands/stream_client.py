@@ -98,7 +98,7 @@ async def _run(
 
                 _, report = await recognise(stub, config, audio, show)
             for rejected in report.rejected if report else ():
-                _err.print(f"phrase {rejected.phrase_index + 1} is not used: {rejected.reason}")
+                _err.print(f"phrase {rejected.phrase_index + 1} is not used: {rejected.reason}", soft_wrap=True)
     except AudioError as error:
         raise _ClientError(f"{source}: {error}") from None
     except microphone.MicrophoneError as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -131,11 +132,22 @@ def test_stream_client(workshop: Any, wav: Path, pcm: bytes, dialogue: str) -> N
     assert "APPLIED" in asked.stdout
 
 
+def test_stream_client_says_why_there_is_no_microphone(workshop: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    replica = workshop.start()
+    monkeypatch.setitem(sys.modules, "sounddevice", None)
+    silent = CliRunner().invoke(stream_client.app, ["--microphone", "--server", f"127.0.0.1:{replica.port}"])
+    assert silent.exit_code == 1, silent.output
+    assert "pip install sounddevice" in silent.stderr
+    assert replica.server.engine.streams == 0
+
+
 def test_stream_client_says_what_is_wrong(wav: Path, tmp_path: Path) -> None:
     absent = CliRunner().invoke(stream_client.app, [str(wav), "--server", "127.0.0.1:1", "--fast"])
     assert absent.exit_code == 1
     assert "no server answers at 127.0.0.1:1" in absent.output
     assert len(absent.stderr.strip().splitlines()) == 1
+    nowhere = CliRunner().invoke(stream_client.app, [str(tmp_path / "nowhere.wav")])
+    assert "nowhere.wav: the audio file cannot be read: No such file" in nowhere.output
     (tmp_path / "no.wav").write_bytes(b"nothing")
     broken = CliRunner().invoke(stream_client.app, [str(tmp_path / "no.wav"), "--fast"])
     assert broken.exit_code == 1
