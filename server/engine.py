@@ -167,7 +167,7 @@ class Engine:
     """Runs streams of one recogniser. Belongs to one event loop.
 
     workers: threads that recognise and rescore. max_streams, max_tenant_streams (None: the same): streams at once, over
-    which `open` raises LimitError. shed_s: a mean wait for a chunk from which on the server is `strained`.
+    which `admitted` raises LimitError. shed_s: a mean wait for a chunk from which on the server is `strained`.
     max_batch, batch_wait_s: see `Batcher`. A stream's error or cancellation concerns no other: a batch that fails is
     done again stream by stream, and a cancelled caller only stops waiting.
     """
@@ -222,8 +222,8 @@ class Engine:
         self._metrics.chunk_seconds.observe(seconds)
 
     @contextmanager
-    def open(self, options: Any, tenant: str) -> Iterator[RunningStream]:
-        """A stream that counts against the limits while inside. options: `asr.streams.StreamOptions`."""
+    def admitted(self, tenant: str) -> Iterator[None]:
+        """While inside, a stream counts against the limits. Raises LimitError, before any work is done for it."""
         if self.streams >= self._max_streams:
             advice = f"{self.streams} streams are being recognised; retry later or on another replica"
             raise LimitError("streams", advice, RETRY_MS)
@@ -235,13 +235,17 @@ class Engine:
         of_tenant = self._metrics.tenant_streams.labels(self._metrics.tenant(tenant))
         of_tenant.inc()
         try:
-            yield RunningStream(self, self.recognizer.open(options))
+            yield
         finally:
             self._open[tenant] -= 1
             if not self._open[tenant]:
                 del self._open[tenant]
             self._metrics.streams.dec()
             of_tenant.dec()
+
+    def start(self, options: Any) -> RunningStream:
+        """A new stream, of one who is `admitted`. options: `asr.streams.StreamOptions`."""
+        return RunningStream(self, self.recognizer.open(options))
 
     async def run(self, work: Callable[..., T], *arguments: Any) -> T:
         """Result of `work(*arguments)`, done in one of the engine's threads as work on audio."""

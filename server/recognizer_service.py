@@ -54,22 +54,17 @@ class RecognizerService:
         turn_request = check_utterance(request.config, self._nbest, caller.tenant)
         if not request.audio:
             raise InvalidRequestError("audio", "is empty; send a file or samples")
-        samples, rate = await self._engine.run(_decode, request.audio, turn_request, self._limits.stream_seconds)
-        if turn_request.options.sample_rate_hertz not in (0, rate):
-            advice = f"the file's header says {rate}; set that, or leave it unset for files"
-            raise InvalidRequestError("config.sample_rate_hertz", advice)
-        if len(samples) / rate > self._limits.stream_seconds:
-            raise _too_long(self._limits)
-        phrases = await self._phrases(request.config.speech_contexts)
-        options = replace(turn_request.options, sample_rate_hertz=rate, phrases=phrases.usable)
-        with self._engine.open(options, caller.tenant) as stream:
-            turn = self._turn(turn_request, phrases, stream)
+        with self._engine.admitted(caller.tenant):
+            samples, rate = await self._samples(request.audio, turn_request)
+            phrases = await self._phrases(request.config.speech_contexts)
+            options = replace(turn_request.options, sample_rate_hertz=rate, phrases=phrases.usable)
+            turn = self._turn(turn_request, phrases, self._engine.start(options))
             found: list[pb.StreamingRecognitionResult] = []
             turn.arrived()
             step = int(rate * PIECE_S)
             for start in range(0, len(samples), step):
                 found += await turn.results(await turn.accept(samples[start : start + step]))
-            found += await turn.results(await stream.finish())
+            found += await turn.results(await turn.stream.finish())
         self._heard(len(samples) / rate, caller)
         return pb.RecognizeResponse(results=found, speech_context_report=phrases.report)
 
@@ -80,10 +75,10 @@ class RecognizerService:
         messages = _Messages(request_iterator, self._limits)
         config = await messages.config()
         turn_request = check_streaming(config, self._nbest, caller.tenant)
-        phrases = await self._phrases(config.speech_contexts)
-        options = replace(turn_request.options, phrases=phrases.usable, endpoint=self._endpoint)
-        with self._engine.open(options, caller.tenant) as stream:
-            turn = self._turn(turn_request, phrases, stream)
+        with self._engine.admitted(caller.tenant):
+            phrases = await self._phrases(config.speech_contexts)
+            options = replace(turn_request.options, phrases=phrases.usable, endpoint=self._endpoint)
+            turn = self._turn(turn_request, phrases, self._engine.start(options))
             if phrases.report is not None:
                 yield pb.StreamingRecognizeResponse(speech_context_report=phrases.report)
             async for found in self._recognise(messages, turn, turn_request):
@@ -105,6 +100,16 @@ class RecognizerService:
             context_model_version=window.model_version if window else "",
             limits=limits | {"tenant_streams": self._limits.tenant_streams or self._limits.streams},
         )
+
+    async def _samples(self, audio: bytes, request: TurnRequest) -> tuple[Samples, int]:
+        """An utterance's samples and their rate. Raises AudioError, InvalidRequestError, LimitError."""
+        samples, rate = await self._engine.run(_decode, audio, request, self._limits.stream_seconds)
+        if request.options.sample_rate_hertz not in (0, rate):
+            advice = f"the file's header says {rate}; set that, or leave it unset for files"
+            raise InvalidRequestError("config.sample_rate_hertz", advice)
+        if len(samples) / rate > self._limits.stream_seconds:
+            raise _too_long(self._limits)
+        return samples, rate
 
     async def _recognise(self, messages: _Messages, turn: _Turn, request: TurnRequest) -> AsyncIterator[list[Result]]:
         async for samples in messages.audio(request):

@@ -284,6 +284,10 @@ def test_too_many_streams(workshop: Any, pcm: bytes) -> None:
         replica.finals(pcm)
     assert caught.value.code() == TOO_MUCH
     assert "limits.streams" in caught.value.details()
+    utterance = pb.RecognizeRequest(audio=b"neither decoded nor called what it is: that would be work")
+    with pytest.raises(grpc.RpcError) as caught:
+        replica.recognizer.Recognize(utterance, timeout=60)
+    assert caught.value.code() == TOO_MUCH
     go_on = True
     for stream in running:
         assert list(stream)[-1].results[0].is_final

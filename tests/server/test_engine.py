@@ -26,13 +26,15 @@ def test_many_streams_at_once_are_each_what_they_are_alone(tiny_recognizer: Reco
         engine = Engine(tiny_recognizer, workers=3, max_streams=8, metrics=Metrics())
 
         async def one(samples: Any) -> Any:
-            with engine.open(StreamOptions(endpointing=False), "default") as stream:
+            with engine.admitted("default"):
+                stream = engine.start(StreamOptions(endpointing=False))
                 for start in range(0, len(samples), 1600):
                     await stream.accept(samples[start : start + 1600])
                 return (await stream.finish())[-1].nbest
 
         async def broken() -> None:
-            with engine.open(StreamOptions(), "default") as stream:
+            with engine.admitted("default"):
+                stream = engine.start(StreamOptions())
                 await stream.accept(np.full(160, np.nan, np.float32))
 
         *found, error = await asyncio.gather(*map(one, pieces), broken(), return_exceptions=True)
@@ -48,11 +50,11 @@ def test_many_streams_at_once_are_each_what_they_are_alone(tiny_recognizer: Reco
 
 def test_the_bound_on_streams(tiny_recognizer: Recognizer) -> None:
     engine = Engine(tiny_recognizer, workers=1, max_streams=2, metrics=Metrics())
-    with engine.open(StreamOptions(), "default"), engine.open(StreamOptions(), "default"):
-        with pytest.raises(LimitError), engine.open(StreamOptions(), "default"):
+    with engine.admitted("default"), engine.admitted("default"):
+        with pytest.raises(LimitError), engine.admitted("default"):
             pass
         assert engine.streams == 2
-    with engine.open(StreamOptions(), "default"):
+    with engine.admitted("default"):
         assert engine.streams == 1
     engine.close()
 
@@ -125,7 +127,8 @@ def test_one_long_stream_lets_others_in_between(tiny_recognizer: Recognizer, spe
         done: list[str] = []
 
         async def one(name: str, samples: Any) -> None:
-            with engine.open(StreamOptions(endpointing=False), "default") as stream:
+            with engine.admitted("default"):
+                stream = engine.start(StreamOptions(endpointing=False))
                 await stream.accept(samples)
                 await stream.finish()
                 done.append(name)
@@ -144,7 +147,8 @@ def test_a_cancelled_stream_leaves_the_others_alone(tiny_recognizer: Recognizer,
         engine = Engine(tiny_recognizer, workers=1, max_streams=4, metrics=Metrics())
 
         async def one() -> str:
-            with engine.open(StreamOptions(endpointing=False), "default") as stream:
+            with engine.admitted("default"):
+                stream = engine.start(StreamOptions(endpointing=False))
                 await stream.accept(speech[:24_000])
                 return str((await stream.finish())[-1].nbest[0].text)
 
@@ -180,7 +184,8 @@ def test_a_context_that_breaks_the_search_costs_no_word(
         engine = Engine(tiny_recognizer, workers=1, max_streams=4, metrics=Metrics())
 
         async def one(graph: Any) -> Any:
-            with engine.open(StreamOptions(endpointing=False), "default") as stream:
+            with engine.admitted("default"):
+                stream = engine.start(StreamOptions(endpointing=False))
                 stream.set_context(graph)
                 await stream.accept(speech[:24_000])
                 return (await stream.finish())[-1]
