@@ -32,23 +32,27 @@ class Evidence:
     """What the models say of a word.
 
     tokens: log-odds that all of its tokens are right, by the transducer alone. utterance: the same of the utterance's
-    mean token. language: log P of its tokens after those before, nats. letters: how many it has.
+    mean token. language: log P of its tokens after those before, nats. letters: how many it has. words: how many the
+    utterance has.
     """
 
     tokens: float
     utterance: float
     language: float
     letters: int
+    words: int
 
     @classmethod
-    def of(cls, word: str, certainty: Sequence[float], whole: Sequence[float], language: Sequence[float]) -> Evidence:
+    def of(
+        cls, word: str, certainty: Sequence[float], whole: Sequence[float], language: Sequence[float], words: int
+    ) -> Evidence:
         """certainty: log-probability of each of the word's tokens; whole: of all of the utterance's; language: log P of
-        each of the word's tokens."""
-        return cls(_log_odds(sum(certainty)), _log_odds(sum(whole) / len(whole)), sum(language), len(word))
+        each of the word's tokens; words: how many the utterance has."""
+        return cls(_log_odds(sum(certainty)), _log_odds(sum(whole) / len(whole)), sum(language), len(word), words)
 
     @property
     def values(self) -> tuple[float, ...]:
-        return self.tokens, self.utterance, self.language, float(self.letters)
+        return self.tokens, self.utterance, self.language, float(self.letters), math.log(self.words)
 
 
 @dataclass(frozen=True)
@@ -65,9 +69,11 @@ class Calibration:
     utterance: float
     language: float
     letters: float
+    words: float = 0.0
+    """Of the logarithm of how many the utterance has."""
 
     def confidence(self, evidence: Evidence) -> float:
-        weights = (self.tokens, self.utterance, self.language, self.letters)
+        weights = (self.tokens, self.utterance, self.language, self.letters, self.words)
         at = self.constant + sum(w * x for w, x in zip(weights, evidence.values, strict=True))
         return 1 / (1 + math.exp(-min(max(at, -30.0), 30.0)))
 
@@ -87,7 +93,7 @@ def load_calibration(folder: Path, model: str, language_model: str) -> Calibrati
         return None
     try:
         found = Calibration(**json.loads(path.read_text()))
-        numbers = (found.constant, found.tokens, found.utterance, found.language, found.letters)
+        numbers = (found.constant, found.tokens, found.utterance, found.language, found.letters, found.words)
         finite = all(math.isfinite(x) for x in numbers)
     except (OSError, ValueError, TypeError) as error:
         raise ModelError(f"{path}: {error}; fit it again (scripts/calibrate_confidence)") from error

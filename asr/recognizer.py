@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -264,10 +264,6 @@ class Recognizer:
         scores = self._token_scores(readings)
         return tuple(self._hypothesis(r, score, start_s) for r, score in zip(readings, scores, strict=True))
 
-    def hypothesis(self, reading: Reading, start_s: float) -> Hypothesis:
-        """A search's reading as text with times; `start_s` is where its first frame is in the stream."""
-        return self._hypothesis(reading, self._token_scores([reading])[0], start_s)
-
     def _hypothesis(self, reading: Reading, scores: Sequence[float], start_s: float) -> Hypothesis:
         """scores: of `_token_scores`."""
         times = tuple(start_s + f * self.model.frame_s for f in reading.frames)
@@ -280,7 +276,7 @@ class Recognizer:
             tokens=reading.tokens,
             token_times=times,
             words=words,
-            confidence=float(np.mean([word.confidence for word in words])) if words else 0.0,
+            confidence=sum(word.confidence for word in words) / len(words) if words else 0.0,
         )
 
     def _words(self, reading: Reading, scores: Sequence[float], times: Sequence[float]) -> Iterator[Word]:
@@ -294,9 +290,9 @@ class Recognizer:
             if not text:
                 continue
             certainty = [reading.certainty[i] for i in group]
-            sure, evidence = float(np.exp(np.mean(certainty))), None
+            sure, evidence = math.exp(sum(certainty) / len(certainty)), None
             if scores:
-                evidence = Evidence.of(text, certainty, reading.certainty, [scores[i] for i in group])
+                evidence = Evidence.of(text, certainty, reading.certainty, [scores[i] for i in group], len(groups))
                 sure = self.calibration.confidence(evidence) if self.calibration else sure
             yield Word(text, times[group[0]], times[group[-1]] + self.model.frame_s, sure, evidence)
 

@@ -19,7 +19,7 @@ from asr.recognizer import Recognizer
 from asr.search.ngram import NGram, hash_tokens
 from asr.tokens import Tokenizer
 
-CALIBRATION = Calibration("tiny", "tiny-lm", 0.5, 0.3, 0.4, 0.2, 0.1)
+CALIBRATION = Calibration("tiny", "tiny-lm", 0.5, 0.3, 0.4, 0.2, 0.1, -0.3)
 logs = st.lists(st.floats(-40, 0), min_size=1, max_size=6)
 
 
@@ -28,10 +28,10 @@ def test_confidence_is_a_probability_that_grows_with_the_evidence(
     certainty: list[float], before: list[float], language: float, letters: int
 ) -> None:
     word = "a" * letters
-    evidence = Evidence.of(word, certainty, before + certainty, [language])
+    evidence = Evidence.of(word, certainty, before + certainty, [language], 3)
     sure = CALIBRATION.confidence(evidence)
     assert 0 < sure < 1
-    likelier = Evidence.of(word, [c / 2 for c in certainty], before + certainty, [language / 2])
+    likelier = Evidence.of(word, [c / 2 for c in certainty], before + certainty, [language / 2], 3)
     assert CALIBRATION.confidence(likelier) >= sure
 
 
@@ -39,7 +39,10 @@ def drawn(count: int, seed: int) -> tuple[list[Evidence], list[bool], list[str]]
     """Words that are right with the probability that `CALIBRATION` says."""
     rng = np.random.default_rng(seed)
     evidence = [
-        Evidence(rng.normal(0, 3), rng.normal(0, 2), -rng.exponential(6), int(rng.integers(1, 9))) for _ in range(count)
+        Evidence(
+            rng.normal(0, 3), rng.normal(0, 2), -rng.exponential(6), int(rng.integers(1, 9)), int(rng.integers(1, 9))
+        )
+        for _ in range(count)
     ]
     right = [bool(rng.random() < CALIBRATION.confidence(e)) for e in evidence]
     return evidence, right, ["a" if rng.random() < 0.8 else "b" for _ in range(count)]
@@ -47,7 +50,7 @@ def drawn(count: int, seed: int) -> tuple[list[Evidence], list[bool], list[str]]
 
 def test_the_fit_finds_what_the_words_were_drawn_from() -> None:
     fitted = fit_calibration(*drawn(6000, 0), "tiny", "tiny-lm")
-    for name in ("constant", "tokens", "utterance", "language", "letters"):
+    for name in ("constant", "tokens", "utterance", "language", "letters", "words"):
         assert abs(getattr(fitted, name) - getattr(CALIBRATION, name)) < 0.15, name
     evidence, right, _ = drawn(3000, 1)
     curve = reliability([fitted.confidence(e) for e in evidence], right)
@@ -66,7 +69,7 @@ def test_each_set_counts_alike() -> None:
 
 
 def _weights(c: Calibration) -> list[float]:
-    return [c.constant, c.tokens, c.utterance, c.language, c.letters]
+    return [c.constant, c.tokens, c.utterance, c.language, c.letters, c.words]
 
 
 def test_nothing_to_tell_apart_is_refused() -> None:
@@ -104,16 +107,18 @@ def spoken(tiny_model: Transducer, tiny_tokenizer: Tokenizer) -> tuple[Recognize
     return made(None), made(CALIBRATION)
 
 
-def test_only_words_confidences_are_calibrated(spoken: tuple[Recognizer, Recognizer], speech: Samples) -> None:
+def test_only_confidences_are_calibrated(spoken: tuple[Recognizer, Recognizer], speech: Samples) -> None:
     raw, calibrated = (r.recognize(speech) for r in spoken)
     assert len(raw.nbest) > 1 and any(h.words for h in raw.nbest)
     for before, after in zip(raw.nbest, calibrated.nbest, strict=True):
-        assert replace(before, words=()) == replace(after, words=())
+        assert replace(before, words=(), confidence=0) == replace(after, words=(), confidence=0)
+        sure = [word.confidence for word in after.words]
+        assert after.confidence == pytest.approx(np.mean(sure) if sure else 0)
         for plain, word in zip(before.words, after.words, strict=True):
             assert (plain.text, plain.start_s, plain.end_s) == (word.text, word.start_s, word.end_s)
             assert word.evidence is not None and word.evidence == plain.evidence
             assert word.confidence == CALIBRATION.confidence(word.evidence)
-            assert word.evidence.letters == len(word.text)
+            assert (word.evidence.letters, word.evidence.words) == (len(word.text), len(after.words))
         language = spoken[0].language
         assert isinstance(language, NGram)
         scores = language.token_scores([before.tokens])[0]
