@@ -70,8 +70,8 @@ class Result:
     """Best first, never empty; silence is one hypothesis with an empty text."""
     is_final: bool
     stability: float
-    """0 to 1: the share of the beam's probability in readings that begin with the words shown; 1 on finals, also on those
-    that are only likely."""
+    """0 to 1: the share of the beam's probability in readings that begin with the words shown; 1 on finals, also on
+    those that are only likely."""
     start_s: float
     end_s: float
     likely_final: bool = False
