@@ -8,13 +8,10 @@ import typer
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from context_store.config import StoreConfig
 from context_store.errors import StoreError
+from context_store.options import DEFAULTS, Endpoint, EventsTable, PayloadTable, Region, patient_config
 from context_store.store import ContextStore
 from context_store.wrapping import local_wrapping_key
-
-DEFAULTS = StoreConfig()
-TIMEOUT_S = 10.0
 
 app = typer.Typer(add_completion=False)
 
@@ -22,12 +19,10 @@ app = typer.Typer(add_completion=False)
 @app.command()
 def main(
     tenant: Annotated[str, typer.Argument(help="Whose dialogues.")],
-    endpoint: Annotated[
-        str | None, typer.Option(help="URL of the DynamoDB endpoint, e.g. http://127.0.0.1:8000. Default: AWS itself.")
-    ] = None,
-    region: Annotated[str, typer.Option(help="AWS region.")] = DEFAULTS.region,
-    events_table: Annotated[str, typer.Option(help="Name of the events table.")] = DEFAULTS.events_table,
-    payload_table: Annotated[str, typer.Option(help="Name of the payload table.")] = DEFAULTS.payload_table,
+    endpoint: Endpoint = None,
+    region: Region = DEFAULTS.region,
+    events_table: EventsTable = DEFAULTS.events_table,
+    payload_table: PayloadTable = DEFAULTS.payload_table,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
     """Destroy all dialogue keys of TENANT, then delete everything of it in both tables; prints the number of items.
@@ -38,17 +33,8 @@ def main(
     console = Console(stderr=True)
     if not yes:
         typer.confirm(f"Erase everything of the tenant {tenant!r}?", abort=True, err=True)
-    config = StoreConfig(
-        endpoint_url=endpoint,
-        region=region,
-        events_table=events_table,
-        payload_table=payload_table,
-        connect_timeout_s=TIMEOUT_S,
-        read_timeout_s=TIMEOUT_S,
-        max_attempts=5,
-    )
     try:
-        store = ContextStore(config, local_wrapping_key())
+        store = ContextStore(patient_config(endpoint, region, events_table, payload_table), local_wrapping_key())
         columns = (SpinnerColumn(), TextColumn("{task.description}: {task.completed} items"), TimeElapsedColumn())
         with Progress(*columns, console=console, transient=True) as progress:
             bars = {table: progress.add_task(table, total=None) for table in (events_table, payload_table)}

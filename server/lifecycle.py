@@ -46,6 +46,9 @@ SERVICES = (
     recognizer_pb2.DESCRIPTOR.services_by_name["Recognizer"].full_name,
     context_pb2.DESCRIPTOR.services_by_name["Context"].full_name,
 )
+LIVENESS = "liveness"
+"""Health of a server whose event loop runs, draining or not, for probes that restart what hangs."""
+
 _POLL_S = 0.05
 
 
@@ -181,6 +184,7 @@ class Server:
         self.window.start()
         await server.start()
         self._started.append(server)
+        await self._health.set(LIVENESS, health_pb2.HealthCheckResponse.SERVING)
         await self._set_health(health_pb2.HealthCheckResponse.SERVING)
         logs.event("serving", port=port, model=self.engine.recognizer.version, context=self.settings.context.enabled)
         return port

@@ -13,6 +13,8 @@ import pytest
 import yaml
 
 from server.config import load_settings
+from server.lifecycle import LIVENESS, SERVICES
+from server.metrics import Metrics
 
 ROOT = Path(__file__).parents[1]
 MANIFESTS = sorted((ROOT / "deploy" / "kubernetes").glob("*.yaml"))
@@ -54,11 +56,13 @@ def test_the_configuration_is_one_that_the_server_takes(tmp_path: Path) -> None:
     mounted = [mount["mountPath"] for mount in container["volumeMounts"]]
     for path in (settings.tls.certificate, settings.tls.key, settings.access.keys_file, container["args"][1]):
         assert any(str(path).startswith(place) for place in mounted), path
-    for probe in ("startupProbe", "readinessProbe"):
+    for probe, service in (("startupProbe", None), ("readinessProbe", SERVICES[0]), ("livenessProbe", LIVENESS)):
         assert container[probe]["grpc"]["port"] == settings.health_port
-    assert container["readinessProbe"]["grpc"]["service"] == "carryover.v1.Recognizer"
+        assert container[probe]["grpc"].get("service") == service
     target = one("HorizontalPodAutoscaler", "carryover")["spec"]["metrics"][0]["pods"]
-    assert target["metric"]["name"] == "carryover_streams"
+    assert target["metric"]["name"] in {
+        family.name for family in Metrics().registry.collect() if family.type == "gauge"
+    }
     assert int(target["target"]["averageValue"]) < settings.limits.streams
 
 

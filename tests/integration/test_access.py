@@ -25,7 +25,7 @@ from context_store import ContextStore, DialogueId, Entities, Event, ExpectSpeec
 from server.access import make_key
 from server.commands import stream_client
 from server.config import ConfigError
-from server.lifecycle import SERVICES, PortError
+from server.lifecycle import LIVENESS, SERVICES, PortError
 
 UNAUTHENTICATED = grpc.StatusCode.UNAUTHENTICATED
 
@@ -337,12 +337,13 @@ def test_probes_need_neither_tls_nor_key(workshop: Any, authority: Authority, ke
     replica = workshop.start(health_port=0, **settings)
     with grpc.insecure_channel(f"127.0.0.1:{replica.server.health_port}") as channel:
         health = health_pb2_grpc.HealthStub(channel)
-        for name in ("", *SERVICES):
+        for name in ("", LIVENESS, *SERVICES):
             assert health.Check(health_pb2.HealthCheckRequest(service=name), timeout=10).status == 1
         other = context_pb2_grpc.ContextStub(channel)
         request = context_pb2.GetContextStatusRequest(dialogue_id="d")
         assert code_of(lambda: other.GetContextStatus(request, timeout=10)) is grpc.StatusCode.UNIMPLEMENTED
         replica.run(replica.server.drain())
-        assert health.Check(health_pb2.HealthCheckRequest(service=SERVICES[0]), timeout=10).status == 2
+        for name, status in ((SERVICES[0], 2), (LIVENESS, 1)):  # who drains is not to be killed for it
+            assert health.Check(health_pb2.HealthCheckRequest(service=name), timeout=10).status == status
     with pytest.raises(PortError, match=f":{replica.port}"):
         workshop.start(port=0, health_port=replica.port)
