@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -16,30 +17,52 @@ from rich.console import Console
 
 from asr.audio import SAMPLE_RATE, Samples
 from asr.commands.terminal import give_up, report, track, warn
+from asr.context.encoder import ContextEncoder
+from asr.context.rescorer import Rescorer
+from asr.context.types import Context
 from asr.errors import AsrError, ManifestError, ModelError
 from asr.evaluation import peers
 from asr.evaluation.compare import Transcribed, page, scores, sizes_of, table, to_json, transcribe_all
 from asr.evaluation.manifest import Utterance, read_manifest
-from asr.evaluation.peers import Transcribe
-from asr.evaluation.run import listen
+from asr.evaluation.peers import Answer, Transcribe
+from asr.evaluation.run import apply_context, listen_timed, prepare
 from asr.recognizer import Recognizer
 
 app = typer.Typer(add_completion=False)
 OURS = "carryover"
+NAMES = (OURS, "carryover-context", "pocketsphinx", "whisper", "whisper-hotwords", "moonshine", "vosk")
+WITH_CONTEXT = ("carryover-context", "whisper-hotwords")
+"""Those that read the utterances' contexts."""
+_NBEST = 8
 
 
-def carryover(model: Path | None, beam: int) -> Transcribe:
-    """Our recogniser, streamed in chunks of 100 ms, no context."""
+def carryover(model: Path | None, beam: int, *, with_context: bool = False) -> Transcribe:
+    """Our recogniser, streamed in chunks of 100 ms; with_context: then each utterance's own context.
+
+    A context is encoded and its phrases compiled before the answer begins, as the server does while the assistant
+    speaks; the search that the phrases lead, exact scores and rescoring come after the last sample.
+    """
     recognizer = Recognizer.load(model, beam=beam)
+    models = (ContextEncoder.load(), Rescorer.load()) if with_context else None
 
-    def transcribe(samples: Samples) -> str:
-        return listen(recognizer, samples, SAMPLE_RATE, 1).nbest[0].text
+    def transcribe(samples: Samples, context: Context) -> Answer:
+        if models is None or not context:
+            result, after = listen_timed(recognizer, samples, SAMPLE_RATE, _NBEST)
+            return Answer(result.nbest[0].text, after)
+        encoder, rescorer = models
+        prepared = prepare(context, encoder, recognizer)
+        result, after = listen_timed(recognizer, samples, SAMPLE_RATE, _NBEST)
+        ended = time.process_time()
+        rescored = apply_context(result, prepared, rescorer, recognizer, _NBEST)
+        return Answer(rescored.nbest[0].text, after + time.process_time() - ended)
 
     return transcribe
 
 
-def load_recognizers(loaders: dict[str, Callable[[], Transcribe]], names: str) -> dict[str, Transcribe]:
+def load_recognizers(loaders: dict[str, Callable[[], Transcribe]], names: str, contexts: bool) -> dict[str, Transcribe]:
     """The recognisers named, or, where none is, ours and every other that is installed.
+
+    contexts: whether there are any; where not, those that read them run only if they are named.
 
     Raises:
         ModelError: one that was named is unknown, not installed, or has no model.
@@ -48,7 +71,7 @@ def load_recognizers(loaders: dict[str, Callable[[], Transcribe]], names: str) -
     if unknown := set(wanted) - set(loaders):
         raise ModelError(f"recogniser {unknown.pop()!r} is not known; use {', '.join(loaders)}")
     found = {}
-    for name in wanted or loaders:
+    for name in wanted or [n for n in loaders if contexts or n not in WITH_CONTEXT]:
         try:
             found[name] = loaders[name]()
         except (ImportError, ModelError) as error:
@@ -89,7 +112,7 @@ def main(
         list[Path], typer.Argument(metavar="MANIFEST.jsonl...", help="Utterances; may be gzipped.", show_default=False)
     ],
     recognizers: Annotated[
-        str, typer.Option(help=f"Comma-separated: {OURS}, pocketsphinx, whisper, moonshine, vosk; empty: all there.")
+        str, typer.Option(help=f"Comma-separated: {', '.join(NAMES)}; empty: all that are there.")
     ] = "",
     model: Annotated[Path | None, typer.Option(help="Our model's folder, instead of the shipped one.")] = None,
     beam: Annotated[int, typer.Option(min=1, help="Hypotheses that our search keeps.")] = 8,
@@ -105,20 +128,24 @@ def main(
 ) -> None:
     """Runs every recogniser over the same recordings, one thread each, and prints their word error rates.
 
-    Ours listens as the server does (streaming, endpointing off, no context); the others get the whole recording.
-    Numbers count as words; where a recogniser writes figures or capitals, the reading with the fewest errors counts.
+    Ours listens as the server does (streaming, endpointing off); the others get the whole recording. Where utterances
+    have contexts, carryover-context reads them, and whisper-hotwords has their entries as a hint. Numbers count as
+    words; where a recogniser writes figures or capitals, the reading with the fewest errors counts.
     """
     torch.set_num_threads(1)
-    loaders: dict[str, Callable[[], Transcribe]] = {
-        OURS: partial(carryover, model, beam),
-        "pocketsphinx": peers.pocketsphinx,
-        "whisper": partial(peers.whisper, whisper_model),
-        "moonshine": peers.moonshine,
-        "vosk": partial(peers.vosk, vosk_model),
-    }
+    makers: tuple[Callable[[], Transcribe], ...] = (
+        partial(carryover, model, beam),
+        partial(carryover, model, beam, with_context=True),
+        peers.pocketsphinx,
+        partial(peers.whisper, whisper_model),
+        partial(peers.whisper, whisper_model, hotwords=True),
+        peers.moonshine,
+        partial(peers.vosk, vosk_model),
+    )
     try:
         utterances, failed = read_sets(manifests, limit, sample, seed)
-        loaded = load_recognizers(loaders, recognizers)
+        contexts = any(u.context for u in utterances)
+        loaded = load_recognizers(dict(zip(NAMES, makers, strict=True)), recognizers, contexts)
         for file in filter(None, (json_file, html_file)):
             file.open("a").close()
     except (AsrError, OSError) as error:

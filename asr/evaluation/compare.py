@@ -10,6 +10,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import soxr
 from rich.table import Table
 
@@ -32,11 +33,13 @@ KINDS = ("substitutions", "deletions", "insertions")
 
 @dataclass(frozen=True)
 class Transcribed:
-    """heard: by recogniser, its text in the form that counts fewest errors; seconds: processor time that each took."""
+    """heard: by recogniser, its text in the form that counts fewest errors; seconds: processor time that each took;
+    after: how much of that once the last sample was there."""
 
     utterance: Utterance
     heard: dict[str, str]
     seconds: dict[str, float]
+    after: dict[str, float]
     seconds_audio: float
 
 
@@ -56,6 +59,8 @@ class Score:
     errors: Errors
     real_time_factor: float
     """Seconds of one core's work a second of audio: processor time of all threads, which other work disturbs little."""
+    delay_s: tuple[float, float]
+    """Seconds of work between the last sample and the text, median and 95th percentile."""
 
 
 def plain_forms(text: str) -> list[str]:
@@ -91,13 +96,14 @@ def transcribe_all(
                 continue
             if rate != SAMPLE_RATE:
                 samples = soxr.resample(samples, rate, SAMPLE_RATE)
-            heard, seconds = {}, {}
+            heard, seconds, after = {}, {}, {}
             for name, transcribe in recognizers.items():
                 started = time.process_time()
-                text = transcribe(samples)
+                answer = transcribe(samples, utterance.context)
                 seconds[name] = time.process_time() - started
-                heard[name] = best_form(reference_of(utterance), text)
-            yield Transcribed(utterance, heard, seconds, len(samples) / SAMPLE_RATE)
+                after[name] = seconds[name] if answer.after_s is None else answer.after_s
+                heard[name] = best_form(reference_of(utterance), answer.text)
+            yield Transcribed(utterance, heard, seconds, after, len(samples) / SAMPLE_RATE)
 
 
 def reference_of(utterance: Utterance) -> str:
@@ -117,12 +123,13 @@ def scores(found: Sequence[Transcribed], draws: int = 2000, seed: int = 0) -> di
             each = [count(align(reference_of(t.utterance), t.heard[recognizer])) for t in members]
             work, audio = sum(t.seconds[recognizer] for t in members), sum(t.seconds_audio for t in members)
             wer = bootstrap.ratio([e.total for e in each], [e.words for e in each])
-            out[name][recognizer] = Score(wer, sum(each, Errors()), work / audio)
+            median, late = np.percentile([t.after[recognizer] for t in members], (50, 95)).tolist()
+            out[name][recognizer] = Score(wer, sum(each, Errors()), work / audio, (median, late))
     return out
 
 
 def table(by_set: Mapping[str, Mapping[str, Score]], sizes: Mapping[str, int]) -> Table:
-    """A row for each set, a column for each recogniser; the last row has the real-time factors over everything."""
+    """A row for each set, a column for each recogniser; the last rows have its speed over everything."""
     first = next(iter(by_set.values()))
     out = Table(caption="word error rate in percent, with 95% bootstrap intervals", pad_edge=False)
     out.add_column("set (utterances)")
@@ -131,8 +138,16 @@ def table(by_set: Mapping[str, Mapping[str, Score]], sizes: Mapping[str, int]) -
     for name, of_set in by_set.items():
         out.add_row(f"{name} ({sizes[name]})", *(percent(score.wer) for score in of_set.values()))
     out.add_section()
-    out.add_row("real-time factor", *(f"{score.real_time_factor:.3f}" for score in first.values()))
+    for title, cells in speeds(first):
+        out.add_row(title, *cells)
     return out
+
+
+def speeds(of_set: Mapping[str, Score]) -> list[tuple[str, list[str]]]:
+    """Rows of a table: their titles, and a cell for each recogniser."""
+    factors = [f"{score.real_time_factor:.3f}" for score in of_set.values()]
+    delays = [f"{1000 * median:.0f} (p95 {1000 * late:.0f})" for median, late in (s.delay_s for s in of_set.values())]
+    return [("real-time factor", factors), ("work after the last sample, ms", delays)]
 
 
 def sizes_of(found: Sequence[Transcribed], by_set: Mapping[str, object]) -> dict[str, int]:
@@ -143,14 +158,15 @@ def sizes_of(found: Sequence[Transcribed], by_set: Mapping[str, object]) -> dict
 def to_json(
     found: Sequence[Transcribed], by_set: Mapping[str, Mapping[str, Score]], settings: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """`settings`, `scores: {SET: {RECOGNIZER: {wer, errors, real_time_factor}}}`, `utterances`."""
+    """`settings`, `scores: {SET: {RECOGNIZER: {wer, errors, real_time_factor, delay_s}}}`, `utterances`."""
     return {
         "settings": dict(settings),
         "utterances_of": sizes_of(found, by_set),
         "scores": {name: {r: without_nan(asdict(s)) for r, s in of_set.items()} for name, of_set in by_set.items()},
         "utterances": [
             {"id": t.utterance.id, "set": t.utterance.set, "reference": t.utterance.text, "hyp": t.heard,
-             "seconds_audio": round(t.seconds_audio, 3), "seconds": {k: round(v, 4) for k, v in t.seconds.items()}}
+             "seconds_audio": round(t.seconds_audio, 3), "seconds": {k: round(v, 4) for k, v in t.seconds.items()},
+             "seconds_after": {k: round(v, 4) for k, v in t.after.items()}}
             for t in found
         ],
     }  # fmt: skip
@@ -189,6 +205,6 @@ def _html_table(by_set: Mapping[str, Mapping[str, Score]], sizes: Mapping[str, i
         cells = [percent(score.wer).partition(" ") for score in of_set.values()]
         row = "".join(f"<td>{escape(value)}<small>{escape(interval)}</small></td>" for value, _, interval in cells)
         rows.append(f"<tr><th>{escape(f'{name} ({sizes[name]})')}</th>{row}</tr>")
-    speed = "".join(f"<td>{score.real_time_factor:.3f}</td>" for score in first.values())
-    rows.append(f"<tr><th>real-time factor</th>{speed}</tr>")
+    for title, figures in speeds(first):
+        rows.append(f"<tr><th>{title}</th>{''.join(f'<td>{cell}</td>' for cell in figures)}</tr>")
     return f"<table><thead><tr><th>set (utterances)</th>{heads}</tr></thead><tbody>{''.join(rows)}</tbody></table>"

@@ -1,4 +1,4 @@
-"""Other recognisers behind one function: mono float32 at 16 kHz in, text out. All run on one thread.
+"""Other recognisers behind one function: mono float32 at 16 kHz and a context in, text out. All run on one thread.
 
 None of them is a dependency: `pip install carryover-asr[peers]` brings them. PocketSphinx, Moonshine and the package
 with Whisper tiny.en carry their models; Vosk's has to be fetched (alphacephei.com/vosk/models).
@@ -8,15 +8,26 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from asr.audio import SAMPLE_RATE, Samples
+from asr.context.types import Context
 from asr.errors import ModelError
 
-Transcribe = Callable[[Samples], str]
-"""(n,) samples at 16 kHz, -1 to 1, to what is heard."""
+
+@dataclass(frozen=True)
+class Answer:
+    """What is heard. after_s: processor time spent once the last sample was there; None: all of it."""
+
+    text: str
+    after_s: float | None = None
+
+
+Transcribe = Callable[[Samples, Context], Answer]
+"""(n,) samples at 16 kHz, -1 to 1, and what is known before they are said, to what is heard. Most read no context."""
 
 
 def _int16(samples: Samples) -> bytes:
@@ -29,18 +40,22 @@ def pocketsphinx() -> Transcribe:
 
     decoder = Decoder(samprate=SAMPLE_RATE, loglevel="FATAL")
 
-    def transcribe(samples: Samples) -> str:
+    def transcribe(samples: Samples, _: Context) -> Answer:
         decoder.start_utt()
         decoder.process_raw(_int16(samples), no_search=False, full_utt=True)
         decoder.end_utt()
         found = decoder.hyp()
-        return found.hypstr if found else ""
+        return Answer(found.hypstr if found else "")
 
     return transcribe
 
 
-def whisper(model: Path | None = None) -> Transcribe:
-    """Whisper tiny.en by faster-whisper (CTranslate2, int8), beam 5; model: its folder, None: the packaged one."""
+def whisper(model: Path | None = None, *, hotwords: bool = False) -> Transcribe:
+    """Whisper tiny.en by faster-whisper (CTranslate2, int8), beam 5.
+
+    model: its folder, None: the packaged one. hotwords: the context's entries are its hint, in their order; it reads
+    the first 223 tokens of them.
+    """
     from faster_whisper import WhisperModel
 
     if model is None:
@@ -49,9 +64,12 @@ def whisper(model: Path | None = None) -> Transcribe:
         model = get_model_path()
     network = WhisperModel(str(model), device="cpu", compute_type="int8", cpu_threads=1)
 
-    def transcribe(samples: Samples) -> str:
-        segments, _ = network.transcribe(samples, language="en", beam_size=5, condition_on_previous_text=False)
-        return " ".join(segment.text for segment in segments)
+    def transcribe(samples: Samples, context: Context) -> Answer:
+        hint = ", ".join(entry.text for entry in context.entries) if hotwords else ""
+        segments, _ = network.transcribe(
+            samples, language="en", beam_size=5, condition_on_previous_text=False, hotwords=hint or None
+        )
+        return Answer(" ".join(segment.text for segment in segments))
 
     return transcribe
 
@@ -65,9 +83,9 @@ def moonshine() -> Transcribe:
 
     transcriber = Transcriber(str(get_model_path("tiny-en")), ModelArch.TINY, options={"vad_threshold": 0.0})
 
-    def transcribe(samples: Samples) -> str:
+    def transcribe(samples: Samples, _: Context) -> Answer:
         lines = transcriber.transcribe_without_streaming(samples.tolist(), SAMPLE_RATE).lines
-        return " ".join(line.text for line in lines)
+        return Answer(" ".join(line.text for line in lines))
 
     return transcribe
 
@@ -85,9 +103,9 @@ def vosk(model: Path | None = None) -> Transcribe:
     SetLogLevel(-1)
     network = Model(str(model))
 
-    def transcribe(samples: Samples) -> str:
+    def transcribe(samples: Samples, _: Context) -> Answer:
         recognizer = KaldiRecognizer(network, SAMPLE_RATE)
         recognizer.AcceptWaveform(_int16(samples))
-        return str(json.loads(recognizer.FinalResult())["text"])
+        return Answer(str(json.loads(recognizer.FinalResult())["text"]))
 
     return transcribe

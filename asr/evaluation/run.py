@@ -19,6 +19,7 @@ from asr.evaluation.manifest import Utterance
 from asr.hypothesis import Hypothesis, Result
 from asr.recognizer import Recognizer, StreamOptions
 from asr.recordings import AudioReader
+from asr.search import PhraseGraph
 
 CHUNK_S = 0.1
 """Audio handed to the recogniser at a time, as a client would send it."""
@@ -42,8 +43,9 @@ class Rescores(Protocol):
 class Heard:
     """What was recognised under one condition.
 
-    nbest: texts, best first. status: the name that the server's ContextInfo would have. encode_ms, rescore_ms: wall
-    time; None where that did not run. biased_words: the words that context brought, and by what.
+    nbest: texts, best first. status: the name that the server's ContextInfo would have. encode_ms (with compiling the
+    phrases), rescore_ms (with the search that they lead and exact scores): wall time; None where that did not run.
+    biased_words: the words that context brought, and by what.
     """
 
     nbest: tuple[str, ...]
@@ -85,10 +87,42 @@ def listen(recognizer: Recognizer, samples: Samples, rate: int, nbest: int) -> R
     Raises:
         AudioError: the samples or the rate cannot be used.
     """
+    return listen_timed(recognizer, samples, rate, nbest)[0]
+
+
+def listen_timed(recognizer: Recognizer, samples: Samples, rate: int, nbest: int) -> tuple[Result, float]:
+    """`listen`, and the processor time, in seconds, from when the last chunk was there to the result."""
     stream = recognizer.open(StreamOptions(sample_rate_hertz=rate, nbest=nbest, endpointing=False))
     step = max(1, round(CHUNK_S * rate))
-    results = [r for start in range(0, len(samples), step) for r in stream.accept(samples[start : start + step])]
-    return [*results, *stream.finish()][-1]
+    results, there = [], time.process_time()
+    for start in range(0, len(samples), step):
+        there = time.process_time()
+        results += stream.accept(samples[start : start + step])
+    results += stream.finish()
+    return results[-1], time.process_time() - there
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A context as it stands ready when an answer begins."""
+
+    embedding: ContextEmbedding
+    graph: PhraseGraph
+
+
+def prepare(context: Context, encoder: EncodesContext, recognizer: Recognizer) -> Prepared:
+    """What the reply window does."""
+    embedding = encoder.encode(context)
+    return Prepared(embedding, recognizer.compile(graph_phrases(embedding), cached=False))
+
+
+def apply_context(
+    result: Result, prepared: Prepared, rescorer: Rescores, recognizer: Recognizer, nbest: int
+) -> Rescored:
+    """A plain result with a context, by the steps that the server takes once the answer has ended."""
+    more = candidates_of(recognizer.with_context(result, prepared.graph, nbest).biased)
+    force_score = partial(recognizer.force_score, result.encoded) if result.encoded else None
+    return rescorer.rescore((*result.nbest, *more), prepared.embedding, force_score)
 
 
 def evaluate(
@@ -119,11 +153,10 @@ def evaluate(
                 yield Unusable(utterance, str(error))
                 continue
             seconds = time.perf_counter() - started
-            force_score = partial(recognizer.force_score, result.encoded) if result.encoded else None
             heard = {}
             for condition in conditions:
                 context = context_for(condition, utterances, index, seed)
-                heard[condition] = _hear(condition, result, context, models, recognizer, force_score, nbest)
+                heard[condition] = _hear(condition, result, context, models, recognizer, nbest)
             ending = find_ending(recognizer, samples, rate) if endpoints else None
             sure = tuple(word.confidence for word in result.nbest[0].words)
             yield Outcome(utterance, heard, len(samples) / rate, seconds, sure, ending)
@@ -135,10 +168,9 @@ def _hear(
     context: Context | None,
     models: tuple[EncodesContext, Rescores] | None,
     recognizer: Recognizer,
-    force_score: ForceScore | None,
     nbest: int,
 ) -> Heard:
-    """The n-best under one condition, by the steps that the server takes."""
+    """The n-best under one condition."""
     as_it_is = tuple(h.text for h in NullContext().rescore(result.nbest).nbest)
     if context is None or models is None:
         return Heard(as_it_is, "NOT_READY" if condition == "late" else "NOT_REQUESTED")
@@ -147,14 +179,11 @@ def _hear(
     encoder, rescorer = models
     try:
         started = time.perf_counter()
-        embedding = encoder.encode(context)
-        encoded = time.perf_counter()
-        graph = recognizer.compile(graph_phrases(embedding), cached=False)
-        more = candidates_of(recognizer.with_context(result, graph, nbest).biased)
-        searched = time.perf_counter()
-        rescored = rescorer.rescore((*result.nbest, *more), embedding, force_score)
+        prepared = prepare(context, encoder, recognizer)
+        ready = time.perf_counter()
+        rescored = apply_context(result, prepared, rescorer, recognizer, nbest)
     except Exception:
         return Heard(as_it_is, "FAILED")  # as in the server: a context that fails costs no result
     done = time.perf_counter()
     texts = tuple(h.text for h in rescored.nbest)[:nbest]
-    return Heard(texts, "APPLIED", 1000 * (encoded - started), 1000 * (done - searched), rescored.biased_words)
+    return Heard(texts, "APPLIED", 1000 * (ready - started), 1000 * (done - ready), rescored.biased_words)

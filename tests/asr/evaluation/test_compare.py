@@ -10,6 +10,7 @@ from asr.commands import compare_recognizers
 from asr.evaluation import peers
 from asr.evaluation.compare import Transcribed, best_form, page, plain_forms, scores, sizes_of, to_json, transcribe_all
 from asr.evaluation.manifest import read_manifest
+from asr.evaluation.peers import Answer
 from asr.recognizer import Recognizer
 
 
@@ -40,7 +41,7 @@ def test_words_have_one_form() -> None:
 def found(manifest: Path) -> list[Transcribed]:
     utterances, _ = read_manifest(manifest)
     texts = iter([u.text for u in utterances])
-    run = transcribe_all(utterances, {"right": lambda _: next(texts), "silent": lambda _: ""})
+    run = transcribe_all(utterances, {"right": lambda *_: Answer(next(texts), 0.0), "silent": lambda *_: Answer("")})
     return [t for t in run if isinstance(t, Transcribed)]
 
 
@@ -50,7 +51,7 @@ def test_scores_by_set_and_recogniser(found: list[Transcribed]) -> None:
     for of_set in by_set.values():
         assert of_set["right"].wer.value == 0 == of_set["right"].errors.total
         assert of_set["silent"].wer.value == 1 and of_set["silent"].errors.deletions == of_set["silent"].errors.words
-        assert of_set["right"].real_time_factor > 0
+        assert of_set["right"].real_time_factor > 0 and of_set["right"].delay_s == (0, 0) < of_set["silent"].delay_s
     assert by_set["all"]["right"].errors.words == sum(by_set[s]["right"].errors.words for s in "ab")
 
 
@@ -68,10 +69,14 @@ def run(*arguments: object) -> Result:
 
 
 def fake(_: object = None) -> peers.Transcribe:
-    return lambda samples: f"{len(samples)}"
+    return lambda samples, _: Answer(f"{len(samples)}")
 
 
-def absent(_: object = None) -> peers.Transcribe:
+def echo(_: object = None, *, hotwords: bool = False) -> peers.Transcribe:
+    return lambda _, context: Answer(" ".join(e.text for e in context.entries) if hotwords else "")
+
+
+def absent(_: object = None, **__: object) -> peers.Transcribe:
     raise ModuleNotFoundError("no module", name="absent")
 
 
@@ -87,13 +92,38 @@ def no_weights(monkeypatch: pytest.MonkeyPatch, tiny_recognizer: Recognizer) -> 
 def test_the_command(manifest: Path) -> None:
     json_file, html_file = manifest.parent / "o.json", manifest.parent / "o.html"
     result = run(manifest, "--json", json_file, "--html", html_file)
-    assert result.exit_code == 0 and "pocketsphinx" in result.stdout and "real-time factor" in result.stdout
+    assert (
+        result.exit_code == 0
+        and "pocketsphinx" in result.stdout
+        and "real-time factor" in result.stdout
+        and "(p95" in result.stdout
+    )
     assert "moonshine left out: absent is not installed" in result.stderr
     value = json.loads(json_file.read_text())
-    assert set(value["utterances"][0]["hyp"]) == {"carryover", "pocketsphinx"}
+    assert set(value["utterances"][0]["hyp"]) == {"carryover", "carryover-context", "pocketsphinx"}
+    assert set(value["utterances"][0]["seconds_after"]) == set(value["utterances"][0]["hyp"])
     plain, _ = read_manifest(manifest)
     assert [u["id"] for u in value["utterances"]] == [u.id for u in plain]
     assert html_file.read_text().startswith("<!doctype html>")
+
+
+def test_hotwords_are_the_entries(manifest: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(peers, "whisper", echo)
+    json_file = manifest.parent / "o.json"
+    assert run(manifest, "--recognizers", "whisper,whisper-hotwords", "--json", json_file).exit_code == 0
+    heard = {u["id"]: u["hyp"] for u in json.loads(json_file.read_text())["utterances"]}
+    for utterance in read_manifest(manifest)[0]:
+        hint = " ".join(entry.text for entry in utterance.context.entries)
+        assert heard[utterance.id] == {"whisper": "", "whisper-hotwords": best_form(utterance.text, hint)}
+
+
+def test_context_is_left_out_where_there_is_none(manifest: Path) -> None:
+    bare = manifest.parent / "bare.jsonl"
+    bare.write_text(
+        "".join(json.dumps({**json.loads(row), "context": {}}) + "\n" for row in manifest.read_text().splitlines())
+    )
+    result = run(bare)
+    assert result.exit_code == 0 and "carryover" in result.stdout and "carryover-context" not in result.stdout
 
 
 def test_the_command_does_the_rest_where_recordings_are_bad(manifest: Path) -> None:

