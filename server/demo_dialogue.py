@@ -97,8 +97,8 @@ async def play(port: int, script: Script, request: Speech, answer: Speech, heard
         await context.DeleteDialogue(context_pb2.DeleteDialogueRequest(dialogue_id=DIALOGUE))
         first = await _listen(recognizer, request, "1", heard)
         understood = first.alternatives[0].transcript
-        await context.RecordEvents(_events(script, understood))
         asked_s = time.time()
+        await context.RecordEvents(_events(script, understood))
         status = await _speak_question(context, script, asked_s)
         answering_s = time.time()
         final = await _listen(recognizer, answer, "2", heard)

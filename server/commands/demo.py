@@ -78,8 +78,8 @@ def show(played: Played, console: Console) -> None:
         dialogue.add_row(Text(turn["speaker"], style="bold"), turn["text"])
     marked = _marked(info["contextual"], {biased["word"] for biased in info["biased_words"]})
     dialogue.add_row(Text("user", style="bold"), f"(says: {info['expected']})")
-    dialogue.add_row("", Text("without context  ", style="dim") + _judged(Text(info["plain"]), info))
-    dialogue.add_row("", Text("with context     ", style="dim") + _judged(marked, info))
+    dialogue.add_row("", Text.assemble(("without context  ", "dim"), _judged(Text(info["plain"]), info)))
+    dialogue.add_row("", Text.assemble(("with context     ", "dim"), _judged(marked, info)))
     console.print(Panel(dialogue, title="Carryover", title_align="left", expand=False))
     console.print(f"context: {info['status']}, {'changed the result' if info['changed'] else 'changed nothing'}"
                   + (f" ({played.final.context.reason})" if played.final.context.reason else ""))  # fmt: skip

@@ -19,6 +19,7 @@ def test_the_follow_up_is_wrong_without_context_and_right_with_it() -> None:
     assert told["plain"] != "bauer"
     assert told["changed"]
     timeline = told["timeline"]
+    assert 0 <= timeline["recorded_ms"] <= timeline["triggered_ms"]
     assert timeline["triggered_ms"] <= timeline["ready_ms"] < timeline["answer_begins_ms"] < timeline["answer_final_ms"]
 
 
