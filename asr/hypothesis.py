@@ -42,7 +42,7 @@ class Hypothesis:
     """When each token was put out, seconds from the start of the stream."""
     words: tuple[Word, ...] = ()
     confidence: float = 0.0
-    """Mean of the words' confidences, by sound and language alone: what context says is not in it."""
+    """Mean of the words' confidences."""
     from_context: bool = False
     """True for a candidate that came from the context and not from the search."""
 

@@ -52,6 +52,8 @@ _REACH = 0.45
 """Phonetic distance, as a share of the longer text's phones, past which nothing joins a list without audio."""
 _PER_DISTANCE = 2.5
 """Nats that a unit of phonetic distance costs where no audio can be asked."""
+_TEMPERATURE = 1.5
+"""By which scores are divided to be log-probabilities: training for few errors makes them too sure; chosen on dev."""
 _COMPARED = 10
 """Readings of a list without audio that candidates are compared with."""
 
@@ -141,7 +143,8 @@ class Rescorer:
 
         Returns:
             The very same hypotheses, less the candidates, where nothing changes; in the same order where the search
-            added no `bias`.
+            added no `bias`. Else the confidence of a word that the plain 1-best has not is the probability of its
+            reading, context included; the other words' are as before.
 
         Raises:
             ContextError: the embedding is another model's.
@@ -169,16 +172,21 @@ class Rescorer:
         )
         weighed = most_likely(pool)
         scores = dict(zip(weighed, self._scores(pool.only(weighed), embedding, force_score is not None), strict=True))
-        total = [b + scores.get(i, -math.inf) for i, b in enumerate(pool.base)]
+        base = pool.base
+        total = [b + scores.get(i, -math.inf) for i, b in enumerate(base)]
         order = sorted(weighed, key=lambda i: -total[i])
         margin = self.margins[0 if force_score else 1]
         first = order[0]
         if first == 0 or total[first] <= total[0] + margin or readings[first].text == nbest[0].text:
             return same
         kept = [i for i in order if i < len(head) or total[i] > total[0] + margin]
-        ranked = [replace(readings[i], context=scores[i]) for i in kept]
+        chances = torch.tensor([total[i] / _TEMPERATURE for i in kept], dtype=torch.float64).softmax(0).tolist()
+        ranked = [
+            _with_confidence(replace(readings[i], context=scores[i]), chance, nbest[0].text)
+            for i, chance in zip(kept, chances, strict=True)
+        ]
         rest = [readings[i] for i in range(len(head)) if i not in scores]
-        rank = 1 + sum(pool.base[i] > pool.base[first] for i in weighed)
+        rank = 1 + sum(base[i] > base[first] for i in weighed)
         biased = biased_words(ranked[0], nbest[0].text, embedding, rank)
         return Rescored((*ranked, *rest, *nbest[MAX_SCORED:]), True, biased)
 
@@ -225,13 +233,7 @@ def biased_words(answer: Hypothesis, plain: str, embedding: ContextEmbedding, ra
     """The words of the answer, normalised, that the plain text has not, with what brought them. rank: as in
     `BiasedWord`."""
     text = normalize(answer.text)
-    words, before = text.split(), normalize(plain).split()
-    new = {
-        j
-        for tag, _, _, start, end in SequenceMatcher(a=before, b=words, autojunk=False).get_opcodes()
-        if tag in ("replace", "insert")
-        for j in range(start, end)
-    }
+    words = text.split()
     found = match(text, embedding)
     start = len(found.carrier[0].split()) if found else 0
     named = range(start, start + len(found.part.text.split())) if found else range(0)
@@ -241,7 +243,27 @@ def biased_words(answer: Hypothesis, plain: str, embedding: ContextEmbedding, ra
         name, signal = (phrase.text, phrase.signal) if phrase else ("", "")
         return BiasedWord(words[place], name, signal, answer.context, rank)
 
-    return tuple(map(word, sorted(new)))
+    return tuple(map(word, _new_words(words, normalize(plain).split())))
+
+
+def _new_words(words: Sequence[str], before: Sequence[str]) -> list[int]:
+    """Places of those words that do not stand in the text before."""
+    return [
+        j
+        for tag, _, _, start, end in SequenceMatcher(a=before, b=words, autojunk=False).get_opcodes()
+        if tag in ("replace", "insert")
+        for j in range(start, end)
+    ]
+
+
+def _with_confidence(reading: Hypothesis, chance: float, plain: str) -> Hypothesis:
+    """The reading, right with a probability of `chance`; as it is where its words are not known (a foreign list's)."""
+    words = list(reading.words)
+    for place in _new_words([word.text for word in words], plain.split()):
+        words[place] = replace(words[place], confidence=chance)
+    if not words:
+        return reading
+    return replace(reading, words=tuple(words), confidence=sum(w.confidence for w in words) / len(words))
 
 
 def is_silence(text: str, acoustic: float | None) -> bool:

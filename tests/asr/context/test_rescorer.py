@@ -15,7 +15,7 @@ from asr.context.index import PhraseIndex, parts_of
 from asr.context.rescorer import ForceScore, ListScorer, biased_words, pseudo_acoustic
 from asr.context.types import Phrase
 from asr.errors import ContextError
-from asr.hypothesis import Hypothesis
+from asr.hypothesis import Hypothesis, Word
 
 MEG = Context(
     (Turn("user", "call Meg"), Turn("system", "Do you mean Meg Jones or Meg Bauer?")),
@@ -71,6 +71,29 @@ def test_a_biased_word_tells_where_its_reading_stood_without_context(
     assert [(b.word, b.phrase, b.rank) for b in rescored.biased_words] == [("jones", "meg jones", 2)]
     first, second = rescored.nbest[0], next(h for h in rescored.nbest if h.text == "power")
     assert rescored.biased_words[0].nats >= second.acoustic - first.acoustic
+
+
+def test_words_that_context_brings_are_as_sure_as_their_reading(encoder: ContextEncoder, rescorer: Rescorer) -> None:
+    scores = {"call power": -6.0, "call bauer": -2.0, "call powder": -6.5}
+
+    def forced(texts: Sequence[str]) -> list[Hypothesis]:
+        def word(text: str) -> Word:
+            return Word(text, 0.0, 0.1, 0.2)
+
+        return [
+            Hypothesis(t, scores.get(t, -50.0), words=tuple(map(word, t.split())), confidence=0.2 if t else 0.0)
+            for t in texts
+        ]
+
+    rescored = rescorer.rescore(forced(["call power", "call powder"]), encoder.encode(MEG), forced)
+    best, *others = rescored.nbest
+    assert best.text == "call bauer" and best.from_context
+    call, bauer = best.words
+    assert call.confidence == 0.2 and 0.5 < bauer.confidence < 1
+    assert best.confidence == pytest.approx((0.2 + bauer.confidence) / 2)
+    powder = next(h for h in others if h.text == "call powder")
+    assert powder.words[1].confidence < 1 - bauer.confidence + 1e-9  # they share what is certain
+    assert next(h for h in others if h.text == "call power").confidence == 0.2
 
 
 def test_the_plain_answer_stands_where_nothing_in_the_context_sounds_like_it(
