@@ -102,9 +102,10 @@ def _write(
         json_file.write_text(json.dumps(to_json(summary, outcomes, settings)) + "\n", encoding="utf-8")
     if html_file:
         html_file.write_text(page(summary, outcomes, conditions, settings), encoding="utf-8")
-    failed = sum(statuses.get("FAILED", 0) for statuses in summary.statuses.values())
-    if failed:
-        warn(f"context failed {failed} times: those results are the plain ones (status FAILED in the JSON)")
+    problems = [heard.problem for outcome in outcomes for heard in outcome.heard.values() if heard.status == "FAILED"]
+    if problems:
+        times = f"context failed {len(problems)} times, the first time with {problems[0]}"
+        warn(f"{times}; those results are the plain ones (status FAILED in the JSON)")
 
 
 if __name__ == "__main__":

@@ -164,20 +164,6 @@ def distances(
     return _at_own_length(table, a_lengths)[np.broadcast_to(b_lengths, len(a)), np.arange(len(a))]
 
 
-def span_distances(
-    a: NDArray[np.int64],
-    a_lengths: NDArray[np.int64],
-    text: NDArray[np.int64],
-    word_starts: Sequence[int],
-    unheard: float = 1.0,
-) -> NDArray[np.float32]:
-    """Least distance of each row of a (N, A) to any run of whole words of one text (B,). → (N,).
-
-    word_starts: place in the text at which each word begins.
-    """
-    return spans_and_whole(a, a_lengths, text, word_starts, unheard)[0]
-
-
 def spans_and_whole(
     a: NDArray[np.int64],
     a_lengths: NDArray[np.int64],
@@ -185,7 +171,10 @@ def spans_and_whole(
     word_starts: Sequence[int],
     unheard: float = 1.0,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Least distance of each row of a (N, A) to a run of whole words of a text (B,), and to all of it: two of (N,)."""
+    """Least distance of each row of a (N, A) to any run of whole words of a text (B,), and to all of it: two of (N,).
+
+    word_starts: place in the text at which each word begins.
+    """
     gaps = np.concatenate([[0.0], np.cumsum(_GAP[text])]).astype(np.float32)
     begun = np.full(len(text) + 1, np.inf, np.float32)
     begun[[0, *word_starts]] = -gaps[[0, *word_starts]]

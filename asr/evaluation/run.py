@@ -53,6 +53,7 @@ class Heard:
     encode_ms: float | None = None
     rescore_ms: float | None = None
     biased_words: tuple[BiasedWord, ...] = ()
+    problem: str = ""
 
 
 @dataclass(frozen=True)
@@ -182,8 +183,8 @@ def _hear(
         prepared = prepare(context, encoder, recognizer)
         ready = time.perf_counter()
         rescored = apply_context(result, prepared, rescorer, recognizer, nbest)
-    except Exception:
-        return Heard(as_it_is, "FAILED")  # as in the server: a context that fails costs no result
+    except Exception as error:  # as in the server: a context that fails costs no result
+        return Heard(as_it_is, "FAILED", problem=f"{type(error).__name__}: {error}")
     done = time.perf_counter()
     texts = tuple(h.text for h in rescored.nbest)[:nbest]
     return Heard(texts, "APPLIED", 1000 * (ready - started), 1000 * (done - ready), rescored.biased_words)

@@ -59,7 +59,7 @@ def test_a_batch_gives_what_its_rows_give(rows: list[str], other: str) -> None:
 def test_a_span_is_the_best_run_of_words(rows: list[str], heard: list[str]) -> None:
     starts = np.cumsum([0, *map(len, heard[:-1])]).tolist()
     ids = phonetics.encode(["".join(heard)])[0][0]
-    found = phonetics.span_distances(*phonetics.encode(rows), ids, starts)
+    found, _ = phonetics.spans_and_whole(*phonetics.encode(rows), ids, starts)
     runs = ["".join(heard[i:j]) for i in range(len(heard)) for j in range(i + 1, len(heard) + 1)]
     for row, value in zip(rows, found, strict=True):
         nothing = phonetics.distance(row, "")

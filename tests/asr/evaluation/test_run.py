@@ -62,13 +62,14 @@ def test_a_context_that_fails_costs_no_result(
 ) -> None:
     class Broken:
         def encode(self, context: Context) -> ContextEmbedding:
-            raise RuntimeError
+            raise RuntimeError("out of paper")
 
     run = evaluate(read_manifest(manifest)[0], CONDITIONS, tiny_recognizer, (Broken(), context_parts.rescorer))
     for outcome in run:
         assert isinstance(outcome, Outcome)
         assert outcome.heard["relevant"].nbest == outcome.heard["none"].nbest
-        assert outcome.heard["relevant"].status in ("FAILED", "NOT_FOUND")
+        relevant = outcome.heard["relevant"]
+        assert (relevant.status, relevant.problem) in (("FAILED", "RuntimeError: out of paper"), ("NOT_FOUND", ""))
 
 
 def test_a_recording_that_cannot_be_read_is_named(
