@@ -35,6 +35,13 @@ class DialogueSecret:
     secret: bytes = field(repr=False)
 
 
+def generation_of(item: Item | None, now: float) -> str:
+    """Id of the key in a key item just read; "" without one or past its expiry."""
+    if item is None or int(item.get("expires_at", {}).get("N", "0")) <= now:
+        return ""
+    return str(item.get("key_id", {}).get("S", ""))
+
+
 class DialogueKeys:
     """Finds, makes, renews and destroys dialogue keys; holds some unwrapped ones in memory for a while."""
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from math import ceil
 
 from context_store.config import StoreConfig
-from context_store.dialogue_keys import DialogueKeys
+from context_store.dialogue_keys import DialogueKeys, generation_of
 from context_store.errors import (
     EventClashError,
     InvalidEventError,
@@ -28,7 +28,7 @@ from context_store.names import (
 from context_store.payloads import Payloads, Place, StaleKeyError
 from context_store.table_access import TableAccess, chunks
 from context_store.tables import check_tables, point_in_time_recovery
-from context_store.turns import EventRecord, TurnRecord, Turns
+from context_store.turns import EventRecord, Turns
 from context_store.types import (
     Body,
     DialogueId,
@@ -90,7 +90,8 @@ class ContextStore:
         }
         for _ in range(_ATTEMPTS):
             if not contents:
-                return _recorded(self._turns.add(dialogue, turn, events, references, expires_at, now))
+                signals = self._turns.add(dialogue, turn, events, references, expires_at, now)
+                return Recorded(signals.version, signals.trigger)
             secret = self._keys.for_writing(dialogue, now)
             try:
                 for event in events:
@@ -102,7 +103,7 @@ class ContextStore:
                 continue
             record = self._turns.add(dialogue, turn, events, references, expires_at, now)
             if self._keys.renew(dialogue, secret, now):
-                return _recorded(record)
+                return Recorded(record.version, record.trigger, secret.key_id)
         raise StoreUnavailableError("the dialogue is being deleted and written at once; repeat the call")
 
     def read_turns(self, dialogue: DialogueId, limit: int = 8) -> list[StoredTurn]:
@@ -137,9 +138,9 @@ class ContextStore:
     def dialogue_status(self, dialogue: DialogueId) -> DialogueStatus:
         """What is known of a dialogue, in one round trip, without reading or decrypting a payload."""
         now = self._clock()
-        _, turns = self._turns.read(dialogue)
+        key_item, turns = self._turns.read(dialogue)
         live = tuple(turn.summary() for turn in turns if turn.expires_at > now)
-        return DialogueStatus(live, len(turns) - len(live))
+        return DialogueStatus(live, len(turns) - len(live), generation_of(key_item, now))
 
     def put_embedding(self, dialogue: DialogueId, turn: StoredTurn, model_version: str, data: bytes) -> bool:
         """Store, encrypted, the context embedding computed when ``turn`` was the last turn read; up to 380,000 bytes.
@@ -226,10 +227,6 @@ class ContextStore:
         """Close the connections and forget all keys."""
         self._keys.forget_all()
         self._access.client.close()
-
-
-def _recorded(record: TurnRecord) -> Recorded:
-    return Recorded(record.version, record.trigger)
 
 
 def _distinct(events: Sequence[Event]) -> list[Event]:

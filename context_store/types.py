@@ -98,10 +98,12 @@ class Recorded:
     version: number of distinct events in the turn. It only grows, does not depend on their order, and does not
         change when an event is repeated: a job for (turn, version) need not be started twice.
     trigger: an expect_speech event is among them (from this call or from an earlier one).
+    generation: which life of the dialogue the call's texts belong to; "" when it had none. See `StoredTurn`.
     """
 
     version: int
     trigger: bool
+    generation: str = ""
 
 
 @dataclass(frozen=True)
@@ -140,8 +142,9 @@ class DialogueStatus:
     """What is known of a dialogue without decrypting anything.
 
     turns: live turns, oldest first. expired_turns: turns past their expiry that the table still holds; they are
-    never used, but tell EXPIRED from NOT_FOUND.
+    never used, but tell EXPIRED from NOT_FOUND. generation: which life of the dialogue this is, as in `StoredTurn`.
     """
 
     turns: tuple[TurnSummary, ...]
     expired_turns: int
+    generation: str

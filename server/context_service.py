@@ -55,8 +55,11 @@ class ContextService:
         events = [event_of(event, f"events[{i}]", now, self._limits) for i, event in enumerate(request.events)]
         recorded = await self._store.run(self._store.store.record, dialogue, turn, events)
         triggered = recorded.trigger and self._window is not None
-        if triggered and self._window is not None:
-            self._window.trigger(dialogue, turn, recorded.version, self._clock())
+        if self._window is not None:
+            if recorded.generation:
+                self._window.begin_anew(dialogue, recorded.generation)
+            if recorded.trigger:
+                self._window.trigger(dialogue, turn, recorded.version, self._clock())
         logs.note(dialogue=logs.short_hash(dialogue.id), events=len(events), triggered=triggered)
         return pb.RecordEventsResponse(triggered=triggered)
 
@@ -81,7 +84,7 @@ class ContextService:
         self, request: pb.GetContextEmbeddingRequest, caller: Caller
     ) -> pb.GetContextEmbeddingResponse:
         """A turn's context as vectors."""
-        found = await self._status(caller, request.dialogue_id, request.turn_id)
+        found = await self._status(caller, request.dialogue_id, request.turn_id, certain=True)
         embedding = found.embedding
         if embedding is None:
             raise NotFoundError(f"the turn's context is {found.state.value}; wait until GetContextStatus says READY")
@@ -122,10 +125,10 @@ class ContextService:
         logs.note(dialogue=logs.short_hash(dialogue.id), items_deleted=deleted)
         return pb.DeleteDialogueResponse(items_deleted=deleted)
 
-    async def _status(self, caller: Caller, dialogue_id: str, turn_id: str) -> TurnContext:
+    async def _status(self, caller: Caller, dialogue_id: str, turn_id: str, *, certain: bool = False) -> TurnContext:
         dialogue = required_dialogue(caller.tenant, dialogue_id)
         _, turn = dialogue_and_turn(caller.tenant, dialogue_id, turn_id)
-        found = await self._ready_window().status(dialogue, turn)
+        found = await self._ready_window().status(dialogue, turn, certain=certain)
         if found is None:
             raise NotFoundError(f"nothing is recorded of the {'turn' if turn else 'dialogue'}; record its events first")
         return found

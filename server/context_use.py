@@ -154,7 +154,7 @@ class ContextUse:
         ready_s = context.entered(State.READY)
         if ready_s is None:
             return Used(nbest, ContextInfo.NOT_READY, reason=context.reason or _waiting(context, now), context=context)
-        return Used(nbest, ContextInfo.APPLIED, context=context, age_ms=(now - ready_s) * 1000)
+        return Used(nbest, ContextInfo.APPLIED, context=context, age_ms=max(0.0, now - ready_s) * 1000)
 
 
 def _weigh(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -30,7 +30,8 @@ class State(Enum):
 class TurnContext:
     """The context that one turn's expect-speech started.
 
-    version: of the stored turn that it is made from. order: contexts of a dialogue apply in this order.
+    version: of the stored turn that it is made from. generation: of which life of the dialogue that is; "" while it is
+    not known, or where it has no texts. order: contexts of a dialogue apply in this order.
     timeline: (state, seconds since 1970), in the order of entering. reason: why it failed or was dropped, no user text.
     expires_s: seconds since 1970 from which the embedding must not be used. graph: its phrases, for the search; None
     where there are none.
@@ -41,6 +42,7 @@ class TurnContext:
     version: int
     order: int
     expires_s: float
+    generation: str = ""
     timeline: list[tuple[State, float]] = field(default_factory=list)
     reason: str = ""
     embedding: ContextEmbedding | None = field(default=None, repr=False)
@@ -114,13 +116,18 @@ class EmbeddingCache:
 
     def forget(self, dialogue: DialogueId, before: int | None = None) -> None:
         """Forget a dialogue, or only its contexts with an order below `before`."""
-        kept = {
-            turn: context
-            for turn, context in self._dialogues.pop(dialogue, {}).items()
-            if before is not None and context.order >= before
-        }
-        if kept:
-            self._dialogues[dialogue] = kept
+        self._keep(dialogue, lambda context: before is not None and context.order >= before)
+
+    def forget_other_lives(self, dialogue: DialogueId, generation: str) -> None:
+        """Forget what was made of a dialogue before it was erased, here or elsewhere, and begun anew."""
+        self._keep(dialogue, lambda context: context.generation in ("", generation))
+
+    def _keep(self, dialogue: DialogueId, wanted: Callable[[TurnContext], bool]) -> None:
+        turns = self._dialogues.get(dialogue, {})
+        for turn in [turn for turn, context in turns.items() if not wanted(context)]:
+            del turns[turn]
+        if not turns:
+            self._dialogues.pop(dialogue, None)
 
     def bound_graphs(self) -> None:
         """Lets go of graphs past the bound, those of the dialogues used longest ago; their embeddings stay."""

@@ -128,6 +128,10 @@ class ReplyWindow:
         order = held.order if held is not None else next(self._orders)
         self._enqueue(dialogue, turn, version, order, recorded_s)
 
+    def begin_anew(self, dialogue: DialogueId, generation: str) -> None:
+        """Texts of a life of the dialogue were recorded: what is in memory of earlier ones, erased since, goes."""
+        self.cache.forget_other_lives(dialogue, generation)
+
     def _enqueue(self, dialogue: DialogueId, turn: str, version: int, order: int, recorded_s: float) -> None:
         now = self.clock()
         context = TurnContext(dialogue, turn, version, order, expires_s=now + self._settings.ttl_s)
@@ -167,12 +171,13 @@ class ReplyWindow:
         self._spawn(self._follow(follow))
         return follow
 
-    async def status(self, dialogue: DialogueId, turn: str) -> TurnContext | None:
+    async def status(self, dialogue: DialogueId, turn: str, *, certain: bool = False) -> TurnContext | None:
         """A turn's context ("": the one that would apply now), asking the store where need be.
 
+        certain: ask the store in any case; the dialogue may have been erased at another replica.
         None: nothing of the turn, or of the dialogue, is recorded. Raises StoreError.
         """
-        held = self.cache.get(dialogue, turn) if turn else None
+        held = self.cache.get(dialogue, turn) if turn and not certain else None
         if held is None:
             with self._under_way(Follow(dialogue, turn="")) as asking:
                 held = await self._ask_store(asking) if not turn else await self._read_context(dialogue, turn)
@@ -268,7 +273,7 @@ class ReplyWindow:
         stored = next((turn for turn in turns if turn.turn == context.turn), None)
         if stored is None:
             raise LookupError("the turn is not among the last ones of what is stored")
-        context.version = stored.version
+        context.version, context.generation = stored.version, stored.generation
         self._enter(context, State.ENCODING)
         with tracing.span("encode"):
             embedding = await self._encoder.encode(context_of(turns, context.turn, self._settings.entries))
@@ -302,15 +307,16 @@ class ReplyWindow:
         if not status.turns:  # erased, or past its time
             self.cache.forget(dialogue, before=order)
             return None
+        self.cache.forget_other_lives(dialogue, status.generation)
         expecting = [summary for summary in status.turns if summary.trigger and summary.turn != follow.turn]
         if not expecting:
-            return self._described(dialogue, status.turns[-1], order)
+            return self._described(dialogue, status.turns[-1], order, status.generation)
         newest = expecting[-1]
         held = self.cache.get(dialogue, newest.turn)
         if held is not None and held.version >= newest.version:
             held.order = max(held.order, order)
             return held
-        context = await self._fetch(dialogue, newest, order)
+        context = await self._fetch(dialogue, newest, order, status.generation)
         if follow.cancelled or self.cache.get(dialogue, newest.turn) is not held:
             return context
         if context.state is State.TRIGGERED:  # nobody has made it yet
@@ -321,13 +327,19 @@ class ReplyWindow:
         return self.cache.get(dialogue, newest.turn)
 
     async def _read_context(self, dialogue: DialogueId, turn: str) -> TurnContext | None:
-        """A named turn's context as the store has it, past the cache."""
+        """A named turn's context as the store has it, or as it is made here; what was erased elsewhere is forgotten."""
+        order = next(self._orders)
         status = await self._store.run(self._store.store.dialogue_status, dialogue)
         summary = next((summary for summary in status.turns if summary.turn == turn), None)
-        return await self._fetch(dialogue, summary, -1) if summary else None
+        if not status.turns:
+            self.cache.forget(dialogue, before=order)
+        self.cache.forget_other_lives(dialogue, status.generation)
+        if summary is None:
+            return None
+        return self.cache.get(dialogue, turn) or await self._fetch(dialogue, summary, -1, status.generation)
 
-    async def _fetch(self, dialogue: DialogueId, summary: TurnSummary, order: int) -> TurnContext:
-        context = self._described(dialogue, summary, order)
+    async def _fetch(self, dialogue: DialogueId, summary: TurnSummary, order: int, generation: str) -> TurnContext:
+        context = self._described(dialogue, summary, order, generation)
         if context.state is State.TRIGGERED:
             get = self._store.store.get_embedding
             data = await self._store.run(get, dialogue, summary.turn, self.model_version)
@@ -337,12 +349,11 @@ class ReplyWindow:
                 self._enter(context, State.READY)
         return context
 
-    def _described(self, dialogue: DialogueId, summary: TurnSummary, order: int) -> TurnContext:
+    def _described(self, dialogue: DialogueId, summary: TurnSummary, order: int, generation: str) -> TurnContext:
         """A stored turn as recorded, triggered, or triggered and expired."""
         recorded_s = self._recorded_s(summary)
-        context = TurnContext(
-            dialogue, summary.turn, summary.version, order, expires_s=recorded_s + self._settings.ttl_s
-        )
+        expires_s = recorded_s + self._settings.ttl_s
+        context = TurnContext(dialogue, summary.turn, summary.version, order, expires_s, generation)
         context.enter(State.TRIGGERED if summary.trigger else State.RECORDED, recorded_s)
         if summary.trigger and self.clock() >= context.expires_s:
             context.enter(State.EXPIRED, self.clock())

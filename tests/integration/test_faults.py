@@ -221,7 +221,11 @@ def test_kms_down(workshop: Any, proxy: FaultProxy, dialogue: str, pcm: bytes, m
     replica = workshop.start()
     workshop.key = own
     plain = said(replica.finals(pcm))
+    known = f"{dialogue}-known"
+    replica.ask(known, "1")
     proxy.plan = always(Fault.UNREACHABLE)  # only KMS is behind it here
+    replica.ask(known, "2")  # its key is in memory
+    replica.wait_for("READY", known, "2")
     with pytest.raises(grpc.RpcError) as caught:
         replica.ask(dialogue, "1")
     assert caught.value.code() == UNAVAILABLE and "KMS" in caught.value.details()

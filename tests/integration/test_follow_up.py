@@ -275,6 +275,54 @@ def test_rescore_with_a_dialogue_or_an_inline_context(workshop: Any, dialogue: s
     assert replica.context.Rescore(request, timeout=30).nbest[0].text == "bauer"
 
 
+def test_a_dialogue_that_was_erased_elsewhere_and_begun_anew(workshop: Any, dialogue: str, pcm: bytes) -> None:
+    """Nothing of its first life, with the same ids and as many events, is left at a replica that had it in memory."""
+    here = workshop.start()
+    there = workshop.start(clock=here.clock)
+    here.ask(dialogue, "1", "old")
+    here.wait_for("READY", dialogue)
+    there.context.DeleteDialogue(context_pb2.DeleteDialogueRequest(dialogue_id=dialogue), timeout=60)
+    with pytest.raises(grpc.RpcError) as caught:  # named, so that it could come out of memory
+        here.context.GetContextEmbedding(
+            context_pb2.GetContextEmbeddingRequest(dialogue_id=dialogue, turn_id="1"), timeout=60
+        )
+    assert caught.value.code() == grpc.StatusCode.NOT_FOUND
+
+    def heard() -> tuple[int, str]:
+        final = here.finals(pcm, dialogue_id=dialogue, turn_id="2")[-1]
+        return final.context.status, final.alternatives[0].transcript
+
+    here.ask(dialogue, "1", "second")
+    here.wait_for("READY", dialogue)
+    there.context.DeleteDialogue(context_pb2.DeleteDialogueRequest(dialogue_id=dialogue), timeout=60)
+    there.ask(dialogue, "1", "third")
+    there.wait_for("READY", dialogue)
+    there.run(there.server.drain())
+    assert heard() == (pb.ContextInfo.APPLIED, "third")
+    here.context.DeleteDialogue(context_pb2.DeleteDialogueRequest(dialogue_id=dialogue), timeout=60)
+    here.ask(dialogue, "1", "fourth")
+    here.wait_for("READY", dialogue)
+    assert heard() == (pb.ContextInfo.APPLIED, "fourth")
+
+
+def test_a_new_life_without_a_question_leaves_no_context_of_the_old_one(
+    workshop: Any, dialogue: str, pcm: bytes
+) -> None:
+    here = workshop.start()
+    there = workshop.start(clock=here.clock)
+    here.ask(dialogue, "1", "old")
+    here.wait_for("READY", dialogue)
+    there.context.DeleteDialogue(context_pb2.DeleteDialogueRequest(dialogue_id=dialogue), timeout=60)
+    there.record(dialogue, "1", context_pb2.Event(utterance=context_pb2.Utterance(text="call meg")))
+    assert here.finals(pcm, dialogue_id=dialogue, turn_id="2")[-1].context.status == pb.ContextInfo.NOT_FOUND
+    here.ask(dialogue, "1", "anew")
+    here.wait_for("READY", dialogue)
+    there.context.DeleteDialogue(context_pb2.DeleteDialogueRequest(dialogue_id=dialogue), timeout=60)
+    here.ask(dialogue, "1", "last")  # as many events again, known by their texts to be others
+    here.wait_for("READY", dialogue)
+    assert here.finals(pcm, dialogue_id=dialogue, turn_id="2")[-1].alternatives[0].transcript == "last"
+
+
 def test_delete_erases_tables_caches_and_jobs(workshop: Any, dialogue: str, pcm: bytes) -> None:
     replica = workshop.start()
     other = workshop.start(clock=replica.clock)
