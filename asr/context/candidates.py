@@ -149,13 +149,16 @@ def expand(
     known = [(scores[p.text] + _PER_PHONE * len(s), p.text, s)
              for p, s in zip(index.parts, index.heard_as, strict=True) if p.text in scores]  # fmt: skip
     best = sorted(known, reverse=True)[:_EXPANDED]
+    if not best:
+        return []
+    carriers = tables.by_sound
+    texts = [[f"{c.before} {part} {c.after}".strip() for c in carriers] for _, part, _ in best]
+    around = phonetics.encode([c.sound_before + sound + c.sound_after for _, _, sound in best for c in carriers])
     costs: dict[str, float] = {}
     for h in heard:
-        for _, part, sound in best:
-            texts = [f"{c.before} {part} {c.after}".strip() for c in tables.by_sound]
-            around = phonetics.encode([c.sound_before + sound + c.sound_after for c in tables.by_sound])
-            distance = _global(*around, h, 1.0)
-            ranked = sorted(zip((distance - _WEIGHT * tables.logps).tolist(), texts, strict=True))
+        found = _global(*around, h, 1.0).reshape(len(best), -1) - _WEIGHT * tables.logps
+        for distances, within in zip(found.tolist(), texts, strict=True):
+            ranked = sorted(zip(distances, within, strict=True))
             _lower(costs, {t: c for c, t in ranked[:_CARRIERS_OF_EACH] if c < np.inf and t not in scores})
     return [t for _, t in sorted((c, t) for t, c in costs.items())][:limit]
 
