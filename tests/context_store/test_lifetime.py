@@ -156,6 +156,20 @@ def test_a_late_write_starts_a_new_dialogue(bench: Bench, dialogue: DialogueId) 
         assert [event.body for event in turn.events] == [Utterance("new")]
 
 
+def test_the_lives_of_a_dialogue_are_told_apart_without_decrypting(bench: Bench, dialogue: DialogueId) -> None:
+    lives = set()
+    for _ in range(2):
+        recorded = bench.store.record(dialogue, "t1", ONE)
+        assert recorded.generation == bench.replica().store.dialogue_status(dialogue).generation
+        assert recorded.generation == bench.store.read_turns(dialogue)[0].generation
+        lives.add(recorded.generation)
+        bench.store.delete_dialogue(dialogue)
+        assert bench.store.dialogue_status(dialogue).generation == ""
+    assert len(lives) == 2
+    signal = bench.store.record(dialogue, "t1", [Event("s", START_S, Speak())])
+    assert signal.generation == bench.store.dialogue_status(dialogue).generation == ""
+
+
 def test_a_write_that_meets_left_overs_of_a_deletion_replaces_them(bench: Bench, dialogue: DialogueId) -> None:
     bench.store.record(dialogue, "t1", ONE)
     bench.store._keys.destroy(dialogue)
