@@ -4,7 +4,7 @@
     ├── store dialogue_status                    a call of the store
     ├── chunk                                    from a chunk of audio being there to its result
     │   └── batch                                its recognition, together with other streams' (linked)
-    └── final                                    from the recogniser's final result to the one that is sent
+    └── final (likely_final)                     from the recogniser's final result to the one that is sent
         └── rescore
     carryover.v1.Context/RecordEvents
     ├── store record
