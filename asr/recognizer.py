@@ -31,7 +31,7 @@ from asr.search import (
     unstack_states,
 )
 from asr.search.ngram import NGram
-from asr.streams import Chunk, Row, Stream, StreamOptions
+from asr.streams import LED_BEAMS, Chunk, Row, Stream, StreamOptions
 from asr.tokens import Tokenizer
 
 __all__ = ["Recognizer", "Stream", "StreamOptions"]
@@ -184,7 +184,8 @@ class Recognizer:
             return []
         missing = batch_shape(len(rows)) - len(rows)
         silent = [torch.zeros_like(encoded[0])] * missing
-        beams = [row.beam for row in rows] + [self.search.start(1) for _ in range(missing)]
+        beams = [row.beam for row in rows]
+        beams += [self.search.start(1, beams[0].acoustic.shape[1]) for _ in range(missing)]
         graphs = [row.graph for row in rows]
         led = [*graphs, *[None] * missing] if any(graphs) else []
         state = self.search.step(torch.stack([*encoded, *silent]), stack_states(beams), led)
@@ -203,7 +204,9 @@ class Recognizer:
         """A final result as a stream with `set_context(graph)` would have given it: `biased` is added."""
         if result.encoded is None or not graph:
             return result
-        (beam,) = self._search([result.encoded.frames], [Row(self.search.start(1), graph)])
+        (beam,) = self._search(
+            [result.encoded.frames], [Row(self.search.start(1, LED_BEAMS * self.search.beam), graph)]
+        )
         known = {hypothesis.text for hypothesis in result.nbest}
         found = self.hypotheses(beam, result.encoded.frames, result.encoded.start_s, nbest)
         return replace(result, biased=tuple(h for h in found if h.text not in known))

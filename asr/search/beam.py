@@ -73,7 +73,7 @@ class BeamSearch:
     """Batched beam search over `model`.
 
     Args:
-        beam: hypotheses kept for each stream.
+        beam: hypotheses kept for each stream, unless its state was started with another number.
         symbols: most tokens of one hypothesis in one frame.
         language: followed by every hypothesis; None: none.
         language_weight: by which log P(token | history) is multiplied.
@@ -99,15 +99,15 @@ class BeamSearch:
         self._contexts = Contexts(model)
         self._follower = Follower(model.vocab_size, language, language_weight, token_bonus)
 
-    def start(self, streams: int) -> BeamState:
-        """One empty hypothesis for each stream."""
-        predicted, predictor = (None, ()) if self._contexts.seen else self.model.start(streams * self.beam)
-        shape = (streams, self.beam)
+    def start(self, streams: int, beam: int | None = None) -> BeamState:
+        """One empty hypothesis for each stream, and room for `beam`; None: as many as the search's."""
+        shape = (streams, self.beam if beam is None else beam)
+        predicted, predictor = (None, ()) if self._contexts.seen else self.model.start(shape[0] * shape[1])
         acoustic = np.full(shape, -np.inf, np.float32)
         acoustic[:, 0] = 0.0
         return BeamState(
             acoustic=acoustic,
-            key=np.tile(1 - np.arange(self.beam), (streams, 1)),
+            key=np.tile(1 - np.arange(shape[1]), (streams, 1)),
             context=np.full(shape, self._contexts.start),
             predicted=predicted,
             predictor=predictor,
@@ -163,16 +163,16 @@ class BeamSearch:
 
     def _block(self, encoded: Tensor, state: BeamState) -> BeamState:
         """All frames of (B, T, J); `state` stays as it is."""
-        streams, frames = encoded.shape[:2]
+        (streams, beam), frames = state.acoustic.shape, encoded.shape[1]
         state = self._with_room(state, frames)
         said = Emissions(self.model, self._contexts, encoded, state.context, state.predicted, state.predictor)
-        stream = np.repeat(np.arange(streams), self.beam)
+        stream = np.repeat(np.arange(streams), beam)
         ids = np.stack([stream, state.key.ravel(), state.context.ravel(), said.first])
         here = _Level(state.acoustic.ravel(), ids, state.followed and state.followed.map(np.ravel))
-        texts = _Texts(state, self.beam)
+        texts = _Texts(state)
         at = 0
         while at < frames:
-            outlook = self._look(here, said, at)
+            outlook = self._look(here, said, at, beam)
             at += outlook.number
             here = _Level(outlook.acoustic[:, outlook.number], here.ids, here.followed)
             if at < frames:
@@ -180,7 +180,7 @@ class BeamSearch:
                 at += 1
         return texts.state(here, said, state, frames)
 
-    def _look(self, here: _Level, said: Emissions, at: int) -> _Outlook:
+    def _look(self, here: _Level, said: Emissions, at: int, beam: int) -> _Outlook:
         row = here.ids[_ROW]
         blank = said.blank[row, at:]
         acoustic = np.empty((len(blank), blank.shape[1] + 1), np.float32)
@@ -192,7 +192,7 @@ class BeamSearch:
             total = here.followed.total()
             reach += (total + here.followed.most)[:, None]
             rank = rank + total[:, None]
-        by_stream = rank.reshape(-1, self.beam, rank.shape[1])
+        by_stream = rank.reshape(-1, beam, rank.shape[1])
         limit = np.maximum(by_stream.min(1), by_stream.max(1) - self._margin)
         busy = (reach.reshape(by_stream.shape) > limit[:, None]).any((0, 1))
         number = int(busy.argmax())
@@ -202,7 +202,7 @@ class BeamSearch:
         self, first: _Level, outlook: _Outlook, said: Emissions, at: int, texts: _Texts, state: BeamState
     ) -> _Level:
         """The hypotheses behind a frame in which tokens may be put out."""
-        streams, n = len(state.time), outlook.number
+        (streams, beam), n = state.acoustic.shape, outlook.number
         ended, ids, followed = outlook.acoustic[:, n + 1], first.ids, first.followed
         reach, limit = outlook.reach[:, n], outlook.limit[:, n]
         levels, kept = [first], None
@@ -218,12 +218,12 @@ class BeamSearch:
             if followed is not None and level.followed is not None:
                 followed = followed.beside(level.followed)
                 rank = ended + followed.total()
-            kept = _best(rank, ids[_STREAM], streams, self.beam)
+            kept = _best(rank, ids[_STREAM], streams, beam)
             if depth + 1 < self.symbols:
                 reach = level.rank(level.acoustic + said.most[level.ids[_ROW], at])
                 if level.followed is not None:
                     reach = reach + level.followed.most
-                ranks = rank[kept].reshape(streams, self.beam)
+                ranks = rank[kept].reshape(streams, beam)
                 limit = np.maximum(ranks.min(1), ranks.max(1) - self._margin)
         if kept is None or kept.max() < len(first.acoustic):
             return _Level(ended[: len(first.acoustic)], first.ids, first.followed)
@@ -233,7 +233,7 @@ class BeamSearch:
     def _extend(
         self, level: _Level, reach: Array, limit: Array, said: Emissions, at: int, state: BeamState
     ) -> _Level | None:
-        """The best extensions, at most `beam` of a stream; None: none is above the limit.
+        """The best extensions, at most as many of a stream as it keeps; None: none is above the limit.
 
         Below the worst ended hypothesis that would be kept an extension is out: its acoustic score can only fall.
         """
@@ -249,7 +249,8 @@ class BeamSearch:
         found = (grown > limit[stream, None]).ravel().nonzero()[0]
         if not len(found):
             return None
-        found = _most(found, grown, stream, streams := len(state.time), self.beam)
+        streams, beam = state.acoustic.shape
+        found = _most(found, grown, stream, streams, beam)
         which, token = np.divmod(found, grown.shape[1])
         parent = rows[which]
         stream, key, context, row = ids[:, parent]
@@ -271,7 +272,7 @@ class BeamSearch:
         best = int(rank[stream].argmax())
         if state.predicted is None:
             return self._contexts.predicted(state.context[stream, best : best + 1])[0]
-        return state.predicted[stream * self.beam + best]
+        return state.predicted[stream * state.acoustic.shape[1] + best]
 
     def nbest(self, state: BeamState, stream: int) -> list[Reading]:
         """The hypotheses of one stream, best first."""
@@ -303,7 +304,7 @@ class BeamSearch:
 class _Texts:
     """The tokens of B * K hypotheses, with their times and scores, while frames are read."""
 
-    def __init__(self, state: BeamState, beam: int) -> None:
+    def __init__(self, state: BeamState) -> None:
         self.spelled = state.spelled.reshape(-1, state.spelled.shape[2])
         self.emitted = state.emitted.reshape(*self.spelled.shape, 2)
         self.length = state.length.ravel()

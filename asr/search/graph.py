@@ -31,7 +31,7 @@ from asr.search.automaton import LETTERS, UNIT, Pieces, build, encode
 from asr.text import normalize
 from asr.tokens import Tokenizer
 
-MAX_WEIGHT = 20.0
+MAX_WEIGHT = 60.0
 """Nats that a phrase may be raised or lowered by; more counts as this much."""
 PER_TOKEN = 4.0
 """Nats for each token of a phrase's shortest spelling, at most: less than a token costs where it was not said."""

@@ -110,6 +110,15 @@ def test_a_stream_does_not_depend_on_its_batch(tiny_model: Transducer) -> None:
 
 
 @torch.inference_mode()
+def test_a_state_may_have_a_beam_of_its_own(tiny_model: Transducer) -> None:
+    encoded = torch.randn(2, 12, tiny_model.join_width)
+    narrow, wide = BeamSearch(tiny_model, 3), BeamSearch(tiny_model, 9)
+    given, own = narrow.step(encoded, narrow.start(2, 9)), wide.step(encoded, wide.start(2))
+    for stream in range(2):
+        assert len(narrow.nbest(given, stream)) > 3 and narrow.nbest(given, stream) == wide.nbest(own, stream)
+
+
+@torch.inference_mode()
 def test_cutting_the_frames_changes_nothing(tiny_model: Transducer) -> None:
     search = BeamSearch(tiny_model, beam=5)
     encoded = 3 * torch.randn(1, 30, tiny_model.join_width, generator=torch.Generator().manual_seed(2))
