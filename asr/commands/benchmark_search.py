@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from asr.audio import read_container
-from asr.commands.terminal import console, give_up, report, track
+from asr.commands.terminal import check_writable, console, give_up, report, track
 from asr.errors import AsrError, ManifestError
 from asr.evaluation.manifest import Utterance, read_manifest
 from asr.evaluation.plots import Bar, bars
@@ -284,8 +284,7 @@ def main(
     on the processor, without the encoder, the least of --rounds; prints tables, and JSON where no --json is given.
     """
     try:
-        for file in filter(None, (json_file, plot_file)):
-            file.open("a").close()
+        check_writable(json_file, plot_file)
         torch.set_num_threads(1)
         recognizer = Recognizer.load(model, beam=beam)
         utterances = find_audio(audio)

@@ -16,7 +16,7 @@ import typer
 from rich.console import Console
 
 from asr.audio import SAMPLE_RATE, Samples
-from asr.commands.terminal import give_up, report, track, warn
+from asr.commands.terminal import check_writable, give_up, report, track, warn
 from asr.context.encoder import ContextEncoder
 from asr.context.rescorer import Rescorer
 from asr.context.types import Context
@@ -146,8 +146,7 @@ def main(
         utterances, failed = read_sets(manifests, limit, sample, seed)
         contexts = any(u.context for u in utterances)
         loaded = load_recognizers(dict(zip(NAMES, makers, strict=True)), recognizers, contexts)
-        for file in filter(None, (json_file, html_file)):
-            file.open("a").close()
+        check_writable(json_file, html_file)
     except (AsrError, OSError) as error:
         give_up(error)
     found: list[Transcribed] = []

@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from asr.commands.terminal import give_up, track
+from asr.commands.terminal import check_writable, give_up, track
 from asr.context.encoder import ContextEncoder
 from asr.context.rescorer import Rescorer
 from asr.errors import AsrError
@@ -106,8 +106,11 @@ def main(
     """
     if half not in HALVES:
         raise typer.BadParameter(f"choose one of {', '.join(HALVES)}", param_hint="--half")
-    lengths = [int(s) for s in sizes.split(",")]
+    lengths = [int(s) for s in sizes.split(",") if s.strip().isdecimal()]
+    if len(lengths) != sizes.count(",") + 1 or min(lengths) < 1:
+        raise typer.BadParameter("give numbers of entries with commas between them", param_hint="--sizes")
     try:
+        check_writable(json_file)
         calls = [c for c in read_calls(nbest) if c.half == half][:limit]
         contacts = ContactLists(read_contacts(names))
         tools = ContextEncoder.load(weights), Rescorer.load(weights)

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from asr.commands.terminal import give_up, report, track, warn
+from asr.commands.terminal import check_writable, give_up, report, track, warn
 from asr.context.encoder import ContextEncoder
 from asr.context.rescorer import Rescorer
 from asr.errors import AsrError
@@ -59,8 +59,7 @@ def main(
         named += signal_conditions(utterances) if signals else ()
         recognizer = Recognizer.load(beam=beam)
         models = (ContextEncoder.load(), Rescorer.load()) if need_context(named) else None
-        for file in filter(None, (json_file, html_file)):
-            file.open("a").close()  # a run takes minutes: know before it that its result can be written
+        check_writable(json_file, html_file)
     except (AsrError, OSError) as error:
         give_up(error)
     outcomes: list[Outcome] = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import NoReturn, TypeVar
 
 import typer
@@ -60,6 +61,16 @@ def report(file: object, problems: Iterable[Problem]) -> int:
         warn(f"{file}, line {problem.line}: {problem.reason}")
         number += 1
     return number
+
+
+def check_writable(*files: Path | None) -> None:
+    """Opens each file, without changing it, so that a run of minutes does not end in a result that cannot be written.
+
+    Raises:
+        OSError: one of them cannot be written.
+    """
+    for file in filter(None, files):
+        file.open("a").close()
 
 
 def give_up(error: AsrError | OSError) -> NoReturn:

@@ -17,6 +17,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from asr.audio import read_container
+from asr.commands.terminal import check_writable
 from asr.errors import AudioError
 from context_store import StoreError
 from server.benchmark import (
@@ -47,7 +48,7 @@ def main(
     streams: Annotated[str, typer.Option(help="Numbers of streams at once, with commas.")] = "1,8,16",
     seconds: Annotated[float, typer.Option(min=1, help="How long callers go on with each number.")] = 20,
     audio: Annotated[
-        list[Path] | None, typer.Option(help="A recording that callers send; may be repeated. [default: shipped ones]")
+        list[Path] | None, typer.Option(help="A recording that callers send; may be repeated. Default: shipped ones.")
     ] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Also write the result here.")] = None,
     dead_store: Annotated[
@@ -63,6 +64,7 @@ def main(
     TLS and keys.
     """
     try:
+        check_writable(json_file, plot_file)
         numbers = _numbers(streams)
         clips = [Clip.of(*read_container(path)) for path in audio] if audio else [_shipped_clip()]
         measured = _run(numbers, clips, seconds, dead_store)

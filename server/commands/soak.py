@@ -22,6 +22,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from asr.audio import read_container
+from asr.commands.terminal import check_writable
 from context_store import ContextStore, StoreError, create_tables, load_or_create_key_file, local_wrapping_key
 from context_store.fault_proxy import FaultProxy, fault_proxy, no_faults, random_faults
 from context_store.local_server import local_config, local_server
@@ -61,8 +62,9 @@ def main(
     """
     console = Console(stderr=True, highlight=False)
     try:
+        check_writable(json_file)
         report = _soak(minutes * 60, fault_rate, streams, not fast, seed, console)
-    except (ProcessError, StoreError, grpc.aio.AioRpcError) as error:
+    except (ProcessError, StoreError, OSError, grpc.aio.AioRpcError) as error:
         text = error.details() if isinstance(error, grpc.aio.AioRpcError) else error
         console.print(f"soak: {text}", markup=False)
         raise typer.Exit(1) from None

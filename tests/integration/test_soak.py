@@ -5,15 +5,20 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
+import typer
+from typer.testing import CliRunner
 
 from asr.context.types import BiasedWord, Rescored
 from context_store import ContextStore, DialogueId
 from context_store.fault_proxy import FaultProxy, fault_proxy, random_faults
 from server.benchmark import Clip
+from server.commands import benchmark_server
+from server.commands import soak as soak_command
 from server.soak import Caller, Expected, Scene, Tally, lost_events, play_for
 
 
@@ -118,3 +123,11 @@ def test_what_a_quiet_server_says_is_what_is_expected(replica: Any, scene: Scene
     expected = asyncio.run(run())
     assert expected.request == expected.answer
     assert expected.with_context[0] == "meg bauer" != expected.answer[0]
+
+
+@pytest.mark.parametrize("app", [soak_command.app, benchmark_server.app])
+def test_a_report_that_cannot_be_written_is_said_before_the_run(app: typer.Typer, tmp_path: Path) -> None:
+    result = CliRunner().invoke(app, ["--json", str(tmp_path / "nowhere" / "report.json")])
+    assert result.exit_code == 1
+    assert "No such file or directory" in result.stderr
+    assert "starting" not in result.stderr
