@@ -3,7 +3,8 @@
 A stream whose chunk is ready waits here, in the event loop, until a worker is free; then the oldest ones are recognised
 as one batch. Nobody waits for company that is not there: only while other streams' audio is being taken in, which is a
 matter of milliseconds, a batch waits for them, and never longer than its bound. Chunks of streams whose audio has ended
-go first: their callers wait for the final result, the others' are still speaking.
+go first, in batches without others, which are done sooner: their callers wait for the final result, the others' are
+still speaking.
 """
 
 from __future__ import annotations
@@ -87,24 +88,23 @@ class Batcher:
         while self._idle and (queue := self._urgent or self._waiting):
             loop = asyncio.get_running_loop()
             left_s = queue[0].since_s + self._wait_s - loop.time()
-            if self._coming and left_s > 0 and len(self._urgent) + len(self._waiting) < self._max_batch:
+            if queue is self._waiting and self._coming and left_s > 0 and len(queue) < self._max_batch:
                 self._again_in(left_s)
                 return
-            batch = self._oldest()
+            batch = self._oldest(queue)
             if batch:
                 self._idle -= 1
                 task = loop.create_task(self._recognise(batch))
                 self._batches.add(task)
                 task.add_done_callback(self._batches.discard)
 
-    def _oldest(self) -> list[_Waiting]:
+    def _oldest(self, queue: deque[_Waiting]) -> list[_Waiting]:
         """The chunks of one batch: an even share for each idle worker."""
-        waiting = [one for one in (*self._urgent, *self._waiting) if not one.answer.done()]
+        waiting = [one for one in queue if not one.answer.done()]
         share = -(-len(waiting) // self._idle)
         batch = waiting[: min(self._max_batch, worthwhile(share))] if waiting else []
-        urgent = max(0, sum(not one.answer.done() for one in self._urgent) - len(batch))
-        left = waiting[len(batch) :]
-        self._urgent, self._waiting = deque(left[:urgent]), deque(left[urgent:])
+        queue.clear()
+        queue.extend(waiting[len(batch) :])
         return batch
 
     def _again_in(self, seconds: float) -> None:
@@ -134,7 +134,7 @@ class Batcher:
             for one in batch:
                 one.answer.cancel()  # those without an answer: the server is closing
             self._idle += 1
-            self._dispatch()
+            asyncio.get_running_loop().call_soon(self._dispatch)  # after these streams, which may have a chunk more
 
     async def _alone(self, one: _Waiting) -> None:
         if one.answer.done():

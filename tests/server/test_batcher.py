@@ -159,3 +159,24 @@ def test_a_long_queue_is_fair() -> None:
     for name in "abcd":
         turns = [i for i, other in enumerate(order) if other == name]
         assert all(later - earlier <= 5 for earlier, later in zip(turns, turns[1:], strict=False))
+
+
+def test_the_last_chunks_of_a_stream_follow_each_other() -> None:
+    """Others that wait do not come in between, nor into their batches."""
+
+    async def run(recogniser: Recogniser) -> None:
+        batches = batcher(recogniser)
+
+        async def end(name: str) -> None:
+            for chunk in "12":
+                await batches.advance(name + chunk, urgent=True)
+
+        recogniser.go_on.clear()
+        tasks = await begun(recogniser, [batches.advance(name) for name in "abc"])
+        tasks += await begun(recogniser, [end("x")])
+        recogniser.go_on.set()
+        await asyncio.gather(*tasks)
+
+    recogniser = Recogniser()
+    asyncio.run(run(recogniser))
+    assert recogniser.batches == [["a"], ["x1"], ["x2"], ["b", "c"]]
