@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -14,6 +14,7 @@ from asr.errors import ManifestError
 from asr.evaluation.plots import Bar, Dot, bars, dots
 from asr.evaluation.report import endpoint_line, percent
 from asr.evaluation.run import Outcome
+from asr.evaluation.signals import Worth
 from asr.evaluation.summary import ALL, METRICS, Figures, Summary
 from asr.evaluation.wer import align, count
 from asr.recordings import AudioReader
@@ -61,6 +62,7 @@ def page(summary: Summary, outcomes: Sequence[Outcome], conditions: Sequence[str
         "cards": "".join(_card(name, f) for name, f in summary.figures[ALL].items()),
         "plots": _plots(summary, conditions),
         "table": _table(summary),
+        "signals": _signals(summary.signals),
         "metrics": "".join(f"<dt>{escape(_HEADS[n])}</dt><dd>{escape(t)}</dd>" for n, t in METRICS.items()),
         "filters": _filters(found, conditions),
         "changes": _change_list(found),
@@ -156,6 +158,22 @@ def _rows(summary: Summary, group: str) -> str:
         body.append(f"<tr><th>{escape(condition)}</th>{row}</tr>")
     name = f"{group} ({summary.utterances[group]})"
     return f"<table><thead><tr><th>{escape(name)}</th>{heads}</tr></thead><tbody>{''.join(body)}</tbody></table>"
+
+
+def _signals(signals: Mapping[str, Worth]) -> str:
+    """What each signal is worth, where that was asked for."""
+    if not signals:
+        return ""
+    heads = "".join(f"<th>{head}</th>" for head in ("errors with it alone", "errors where it is left out", ""))
+    rows = "".join(
+        f"<tr><th>{escape(name)}</th><td>{_two_lines(percent(worth.alone, signed=True))}</td>"
+        f"<td>{_two_lines(percent(worth.left_out, signed=True))}</td><td>{escape(worth.verdict)}</td></tr>"
+        for name, worth in signals.items()
+    )
+    return (
+        "<h2>What each signal is worth <small>change of the errors, percent: against none, against all signals</small>"
+        f"</h2><table><thead><tr><th>signal</th>{heads}</tr></thead><tbody>{rows}</tbody></table>"
+    )
 
 
 def _two_lines(figure: str) -> str:

@@ -166,6 +166,7 @@ def test_evaluate_wer(manifest: Path) -> None:
     alone = {c: value["summary"]["figures"]["all"][f"only:{c}"]["counts"]["errors"] for c in ("contacts", "places")}
     assert alone["contacts"] < alone["places"]
     worth = value["summary"]["signals"]
+    assert "What each signal is worth" in html_file.read_text()
     assert set(worth) == {"contacts", "places", "turns"}
     assert worth["contacts"]["alone"]["value"] < 0 < worth["contacts"]["left_out"]["value"]
     assert re.search(r"^contacts: errors -.* alone, \+.* where left out: ", result.stdout, re.M)
