@@ -111,10 +111,12 @@ async def measure(
     seconds: float,
     on_utterance: Callable[[], None],
     in_dialogues: Waits | None = None,
+    phrases: Sequence[str] = (),
 ) -> Waits:
     """So many callers at once, each saying clip after clip in real time, begun at different moments.
 
     in_dialogues: where there is one, each clip is said a second time, naming a dialogue, and its waits go there.
+    phrases: that every caller expects (`speech_contexts`).
     Raises BenchmarkError when a call fails.
     """
     waits, ends_s = Waits(), time.monotonic() + seconds
@@ -128,7 +130,7 @@ async def measure(
             for turn in itertools.count(number):
                 for into in kinds:
                     dialogue = f"{number}-{turn}" if into is in_dialogues else ""
-                    await _say(stub, clips[turn % len(clips)], into, dialogue)
+                    await _say(stub, clips[turn % len(clips)], into, dialogue, phrases)
                     on_utterance()
                 if time.monotonic() >= ends_s:
                     return
@@ -140,16 +142,17 @@ async def measure(
     return waits
 
 
-async def warm_up(port: int, clips: Sequence[Clip]) -> None:
-    """One utterance that is not counted."""
+async def warm_up(port: int, clips: Sequence[Clip], phrases: Sequence[str] = ()) -> None:
+    """One utterance that is not counted; the server keeps the graph of its phrases."""
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
-        await _say(RecognizerStub(channel), clips[0], Waits())  # type: ignore[no-untyped-call]
+        await _say(RecognizerStub(channel), clips[0], Waits(), "", phrases)  # type: ignore[no-untyped-call]
 
 
-async def _say(stub: Any, clip: Clip, waits: Waits, dialogue: str = "") -> None:
+async def _say(stub: Any, clip: Clip, waits: Waits, dialogue: str, phrases: Sequence[str]) -> None:
     config = pb.StreamingConfig(
-        encoding=pb.LINEAR16, sample_rate_hertz=clip.rate, interim_results=True, dialogue_id=dialogue
-    )
+        encoding=pb.LINEAR16, sample_rate_hertz=clip.rate, interim_results=True, dialogue_id=dialogue,
+        speech_contexts=[pb.SpeechContext(phrases=phrases)] if phrases else (),
+    )  # fmt: skip
     began_s = time.monotonic()
     closed_s = 0.0
     first_s: float | None = None

@@ -7,6 +7,7 @@ import json
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,6 +18,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from asr.audio import read_container
+from asr.commands.benchmark_search import names
 from asr.commands.terminal import check_writable
 from asr.errors import AudioError
 from context_store import StoreError
@@ -54,6 +56,9 @@ def main(
     dead_store: Annotated[
         bool, typer.Option("--dead-store", help="Say everything a second time, in a dialogue whose store is dead.")
     ] = False,
+    phrases: Annotated[
+        int, typer.Option(min=0, help="Made-up names, up to 5000, that every caller lists as phrases to expect.")
+    ] = 0,
     plot_file: Annotated[Path | None, typer.Option("--plot", metavar="FILE.svg", help="Draw it here.")] = None,
 ) -> None:
     """Start a server and let callers speak to it in real time over a socket.
@@ -67,7 +72,7 @@ def main(
         check_writable(json_file, plot_file)
         numbers = _numbers(streams)
         clips = [Clip.of(*read_container(path)) for path in audio] if audio else [_shipped_clip()]
-        measured = _run(numbers, clips, seconds, dead_store)
+        measured = _run(numbers, clips, seconds, dead_store, names(phrases))
         if json_file:
             json_file.write_text(json.dumps(measured, indent=1) + "\n", encoding="utf-8")
         if plot_file:
@@ -100,7 +105,7 @@ def _usual_store() -> Iterator[tuple[dict[str, str], Callable[[], None]]]:
     yield {}, lambda: None
 
 
-def _run(numbers: list[int], clips: list[Clip], seconds: float, dead_store: bool) -> dict[str, Any]:
+def _run(numbers: list[int], clips: list[Clip], seconds: float, dead_store: bool, phrases: list[str]) -> dict[str, Any]:
     load = os.getloadavg()[0]
     found: dict[str, Any] = {}
     columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
@@ -111,17 +116,23 @@ def _run(numbers: list[int], clips: list[Clip], seconds: float, dead_store: bool
             mortal_store() if dead_store else _usual_store() as (store, die),
             server_process({**_QUIET, **store, "CARRYOVER_LIMITS__STREAMS": str(max(numbers))}) as server,
         ):
-            asyncio.run(warm_up(server.port, clips))
+            asyncio.run(warm_up(server.port, clips, phrases))
             die()
             for number in numbers:
                 progress.update(task, description=f"{number} streams")
                 dead = Waits() if dead_store else None
-                waits = asyncio.run(measure(server.port, clips, number, seconds, lambda: progress.advance(task), dead))
+                said = partial(progress.advance, task)
+                waits = asyncio.run(measure(server.port, clips, number, seconds, said, dead, phrases))
                 found[str(number)] = waits.summary()
                 if dead is not None:
                     ratio = ratio_of_p99(dead.final, waits.final)
                     found[str(number)]["dead_store"] = {**dead.summary(), "final_p99_ratio": ratio}
-    return {"streams": found, "peak_memory_mb": peak_memory_mb(), "load_average_before": round(load, 2)}
+    return {
+        "streams": found,
+        "phrases": len(phrases),
+        "peak_memory_mb": peak_memory_mb(),
+        "load_average_before": round(load, 2),
+    }
 
 
 def _show(measured: dict[str, Any]) -> None:

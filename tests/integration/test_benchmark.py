@@ -15,7 +15,7 @@ from server.benchmark import BenchmarkError, Clip, Waits, measure, mortal_store
 def test_each_utterance_of_each_caller_is_measured(shared: Any, speech: Any) -> None:
     said: list[None] = []
     clips = [Clip.of(speech[:9_600], 16_000), Clip.of(speech[8000:24_000], 16_000)]
-    waits = asyncio.run(measure(shared.port, clips, 2, 0.5, lambda: said.append(None)))
+    waits = asyncio.run(measure(shared.port, clips, 2, 0.5, lambda: said.append(None), phrases=["meg bauer"]))
     assert len(waits.final) == len(said) >= 2
     assert all(wait > 0 for wait in waits.final)
     assert 0 < len(waits.first_partial) <= len(waits.final)
