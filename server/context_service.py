@@ -87,7 +87,7 @@ class ContextService:
         found = await self._status(caller, request.dialogue_id, request.turn_id, certain=True)
         embedding = found.embedding
         if embedding is None:
-            raise NotFoundError(f"the turn's context is {found.state.value}; wait until GetContextStatus says READY")
+            raise NotFoundError(f"the turn's context is {found.state.value}{_advice(found)}")
         return pb.GetContextEmbeddingResponse(
             turn_id=found.turn,
             model_version=embedding.model_version,
@@ -158,7 +158,8 @@ class ContextService:
         return await use.apply(nbest, (), None)
 
     async def _rescore_inline(self, nbest: tuple[Hypothesis, ...], context: Context) -> Used:
-        self._ready_window()
+        if self._window is None:
+            return Used(nbest, ContextInfo.DISABLED)
         embedding: ContextEmbedding = await self._encoder.encode(context)
         return await self._contexts.rescore(nbest, (), embedding, None, Used(nbest, ContextInfo.APPLIED))
 
@@ -203,6 +204,17 @@ class ContextService:
 def _check_length(text: str, field: str, limits: Limits) -> None:
     if len(text) > limits.text_characters:
         raise LimitError("text_characters", f"{field}: {len(text)} characters; send at most {limits.text_characters}")
+
+
+def _advice(context: TurnContext) -> str:
+    """What there is to do about a context that is not ready."""
+    if context.reason:
+        return f" ({context.reason}); record another event of a turn that expects speech to have one made"
+    if context.state is State.RECORDED:
+        return ": no event of the turn expects speech; record one that does"
+    if context.state is State.EXPIRED:
+        return ": it is too old; record a new turn that expects speech"
+    return "; wait until GetContextStatus says READY"
 
 
 def _state(state: State) -> pb.ContextState:

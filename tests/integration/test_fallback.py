@@ -12,6 +12,7 @@ from moto_server import fresh_tables
 
 from asr.errors import ContextError
 from asr.recognizer import Recognizer, StreamOptions
+from carryover.v1 import context_pb2
 from carryover.v1 import recognizer_pb2 as pb
 from context_store.local_server import local_server
 
@@ -150,6 +151,11 @@ def test_disabled(workshop: Any, check: Any, dialogue: str) -> None:
     assert not replica.ask(dialogue, "1").triggered
     check(replica, "DISABLED", dialogue_id=dialogue, turn_id="2")
     check(replica, "NOT_REQUESTED")
+    nbest = [context_pb2.NBestEntry(text="power"), context_pb2.NBestEntry(text="bauer")]
+    for source in ({"dialogue_id": dialogue}, {"context": context_pb2.InlineContext()}):
+        answer = replica.context.Rescore(context_pb2.RescoreRequest(nbest=nbest, **source), timeout=60)
+        assert [entry.text for entry in answer.nbest] == ["power", "bauer"]
+        assert answer.context.status == pb.ContextInfo.DISABLED
 
 
 @pytest.fixture
