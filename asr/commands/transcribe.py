@@ -16,7 +16,7 @@ from asr.evaluation.manifest import required_text
 from asr.evaluation.wer import Errors, align, count
 from asr.jsonl import Problem, read_lines, text_output
 from asr.recognizer import Recognizer
-from asr.recordings import AudioPlace, AudioReader
+from asr.recordings import AudioReader, parse_audio
 from asr.search import BoostedPhrase
 from asr.text import normalize
 
@@ -27,16 +27,20 @@ app = typer.Typer(add_completion=False)
 
 
 def transcribe(
-    recognizer: Recognizer, value: dict[str, Any], folder: Path, nbest: int, phrases_field: str | None
+    recognizer: Recognizer,
+    value: dict[str, Any],
+    folder: Path,
+    files: AudioReader,
+    nbest: int,
+    phrases_field: str | None,
 ) -> dict[str, Any]:
-    """One line of the output for one line `{id, path, ...}` of the list.
+    """One line of the output for one line `{id, path, ...}` of the list, or of a manifest.
 
     Raises:
         ManifestError, AudioError: what is wrong with the line or its file.
     """
     name = required_text(value, "id")
-    with AudioReader() as files:
-        samples, rate = read_container(files.read(AudioPlace(folder / required_text(value, "path"))))
+    samples, rate = read_container(files.read(parse_audio(value, folder)))
     phrases = _phrases(value, phrases_field) if phrases_field else ()
     started = time.perf_counter()
     found = recognizer.recognize(samples, rate, nbest, phrases).nbest
@@ -78,7 +82,7 @@ def main(
         str | None, typer.Option(metavar="NAME", help="A field of the list's lines with phrases to expect.")
     ] = None,
 ) -> None:
-    """Transcribe the audio files of LIST.jsonl; paths are relative to the list's folder.
+    """Transcribe the audio files of LIST.jsonl, or of a manifest; paths are relative to the list's folder.
 
     Writes lines {id, hyp, nbest: [{text, score}], seconds_audio, seconds_wall}. Files that cannot be read are reported,
     the rest is done, and the exit status is then 1. Where the list gives texts, the WER is printed at the end.
@@ -90,13 +94,13 @@ def main(
     except (AsrError, OSError) as error:
         give_up(error)
     errors, failed, audio_s, wall_s = Errors(), 0, 0.0, 0.0
-    with opened as output:
+    with opened as output, AudioReader() as files:
         for number, value in track(lines, len(lines), "transcribing"):
             if isinstance(value, Problem):
                 failed += report(list_file, [value])
                 continue
             try:
-                row = transcribe(recognizer, value, list_file.parent, nbest, phrases_field)
+                row = transcribe(recognizer, value, list_file.parent, files, nbest, phrases_field)
             except (AudioError, ManifestError) as error:
                 failed += report(list_file, [Problem(number, str(error))])
                 continue

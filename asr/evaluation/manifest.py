@@ -114,7 +114,7 @@ def parse_turns(values: Any) -> tuple[Turn, ...]:
 
 
 def parse_entries(values: Any, kind: str) -> tuple[Entry, ...]:
-    """`[{KIND: ..., text}]`."""
+    """`[{KIND: ..., text}]`; KIND is "signal" in manifests and "type" in n-best lists, and either is taken in both."""
     if not isinstance(values, list) or not all(isinstance(v, dict) and isinstance(v.get("text"), str) for v in values):
         raise ManifestError(f"entities must be a list of {{{kind}, text}}")
-    return tuple(Entry(str(v.get(kind) or "entity"), v["text"]) for v in values)
+    return tuple(Entry(str(v.get(kind) or v.get("signal") or v.get("type") or "entity"), v["text"]) for v in values)

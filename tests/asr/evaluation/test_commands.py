@@ -44,7 +44,7 @@ def test_transcribe(tmp_path: Path, speech: Samples, tiny_recognizer: Recognizer
     plain = tiny_recognizer.recognize(speech, nbest=3)
     soundfile.write(tmp_path / "a.flac", np.stack([speech, speech], 1), 16_000, subtype="PCM_24")
     soundfile.write(tmp_path / "b.wav", speech, 16_000, subtype="FLOAT")
-    lines = {"id": "a", "path": "a.flac"}, {"id": "b", "path": "b.wav", "text": plain.nbest[0].text}
+    lines = {"id": "a", "audio": {"path": "a.flac"}}, {"id": "b", "path": "b.wav", "text": plain.nbest[0].text}
     listed = write(tmp_path / "list.jsonl", *lines)
     result = run(transcribe.app, listed, "--out", tmp_path / "out.jsonl", "--nbest", 3)
     assert result.exit_code == 0 and "WER 0.00%" in result.stderr and result.stdout == ""

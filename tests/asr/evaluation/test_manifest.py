@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from asr.context.types import Entry, Turn
 from asr.errors import ManifestError
-from asr.evaluation.manifest import parse_utterance, read_manifest
+from asr.evaluation.manifest import parse_entries, parse_utterance, read_manifest
 from asr.recordings import AudioPlace, AudioReader
 
 LINE: dict[str, Any] = {
@@ -136,3 +136,9 @@ def test_audio_of_shards_and_files(tmp_path: Path) -> None:
         ):
             with pytest.raises(ManifestError):
                 reader.read(place)
+
+
+@pytest.mark.parametrize("key", ["signal", "type"])
+def test_the_name_of_a_signal_stands_under_either_key(key: str) -> None:
+    for kind in ("signal", "type"):
+        assert parse_entries([{key: "contacts", "text": "Meg"}], kind) == (Entry("contacts", "Meg"),)
