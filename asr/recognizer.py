@@ -36,7 +36,7 @@ from asr.tokens import Tokenizer
 
 __all__ = ["Recognizer", "Stream", "StreamOptions"]
 
-CTC_WEIGHT = 0.2
+CTC_WEIGHT = 0.3
 """What log P of the CTC head counts beside the transducer's in a final result; chosen on dev (docs/results.md)."""
 
 
