@@ -311,6 +311,23 @@ def test_a_dialogue_that_was_erased_elsewhere_and_begun_anew(workshop: Any, dial
     assert heard() == (pb.ContextInfo.APPLIED, "fourth")
 
 
+def test_an_erasure_elsewhere_during_a_job(workshop: Any, dialogue: str, pcm: bytes) -> None:
+    """What the job makes is stored nowhere and used for no turn."""
+    here = workshop.start()
+    there = workshop.start(clock=here.clock)
+    here.encoder.go_on.clear()
+    here.ask(dialogue, "1", "old")
+    here.wait_for("ENCODING", dialogue, "1")
+    there.context.DeleteDialogue(context_pb2.DeleteDialogueRequest(dialogue_id=dialogue), timeout=60)
+    here.encoder.go_on.set()
+    here.wait_for("READY", dialogue, "1")  # it does not know yet
+    assert here.finals(pcm, dialogue_id=dialogue, turn_id="2")[-1].context.status == pb.ContextInfo.NOT_FOUND
+    here.run(here.server.drain())
+    store = ContextStore(workshop.config, workshop.key, clock=here.clock)
+    assert store.get_embedding(DialogueId(DEFAULT_TENANT, dialogue), "1", "echo-1") is None
+    store.close()
+
+
 def test_a_new_life_without_a_question_leaves_no_context_of_the_old_one(
     workshop: Any, dialogue: str, pcm: bytes
 ) -> None:
