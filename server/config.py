@@ -56,7 +56,7 @@ class ModelSettings(_Section):
     workers: int = Field(
         default_factory=lambda: max(1, os.cpu_count() or 1), ge=1, le=256, description="Threads that recognise."
     )
-    max_batch: int = Field(default=16, ge=1, le=1024, description="Streams whose chunks are recognised together.")
+    max_batch: int = Field(default=8, ge=1, le=1024, description="Streams whose chunks are recognised together.")
     batch_wait_ms: float = Field(
         default=5, ge=0, le=100, description="The longest that a chunk waits for others that are just coming in."
     )

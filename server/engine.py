@@ -181,7 +181,7 @@ class Engine:
         metrics: Metrics,
         max_tenant_streams: int | None = None,
         shed_s: float = 0.6,
-        max_batch: int = 16,
+        max_batch: int = 8,
         batch_wait_s: float = 0.005,
     ) -> None:
         self.recognizer = recognizer

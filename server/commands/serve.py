@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import sys
 import threading
 from pathlib import Path
 from typing import Annotated
@@ -16,6 +17,8 @@ from server.config import ConfigError, Settings, load_settings
 from server.hosting import HostError, running, until_signalled
 
 _STUCK_S = 2.0
+_SWITCH_S = 0.0005
+"""Python's threads take turns after this: the event loop waits so long for each that recognises, not 5 ms."""
 
 app = typer.Typer(add_completion=False)
 
@@ -34,6 +37,7 @@ def main(
     flags = {"port": port, "host": host, "store.endpoint": endpoint, "store.region": region}
     try:
         settings = load_settings(config, flags)
+        sys.setswitchinterval(_SWITCH_S)
         asyncio.run(_serve(settings))
         _leave_stuck_threads()
     except (ConfigError, HostError) as error:
