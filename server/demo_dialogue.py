@@ -39,6 +39,11 @@ class Script:
         return f"call {self.choices[0].split()[0]}" if len(first) == 1 else "call a friend"
 
     @property
+    def names(self) -> tuple[str, ...]:
+        """The user's contacts, full and by first name: what an assistant expects in any first turn."""
+        return tuple(dict.fromkeys(name for choice in self.choices for name in (choice, choice.split()[0])))
+
+    @property
     def question(self) -> str:
         """The assistant's question."""
         *others, last = self.choices
@@ -95,7 +100,7 @@ async def play(port: int, script: Script, request: Speech, answer: Speech, heard
         recognizer: Any = RecognizerStub(channel)  # type: ignore[no-untyped-call]
         context: Any = ContextStub(channel)  # type: ignore[no-untyped-call]
         await context.DeleteDialogue(context_pb2.DeleteDialogueRequest(dialogue_id=DIALOGUE))
-        first = await _listen(recognizer, request, "1", heard)
+        first = await _listen(recognizer, request, "1", heard, script.names)
         understood = first.alternatives[0].transcript
         asked_s = time.time()
         await context.RecordEvents(_events(script, understood))
@@ -111,10 +116,12 @@ async def play(port: int, script: Script, request: Speech, answer: Speech, heard
     return Played(script, understood, final, status, tuple(moments))
 
 
-async def _listen(stub: Any, speech: Speech, turn: str, heard: Heard) -> pb.StreamingRecognitionResult:
+async def _listen(
+    stub: Any, speech: Speech, turn: str, heard: Heard, phrases: Sequence[str] = ()
+) -> pb.StreamingRecognitionResult:
     config = pb.StreamingConfig(
         encoding=pb.LINEAR16, sample_rate_hertz=speech.rate, interim_results=True, max_alternatives=8,
-        dialogue_id=DIALOGUE, turn_id=turn,
+        dialogue_id=DIALOGUE, turn_id=turn, speech_contexts=[pb.SpeechContext(phrases=phrases)] if phrases else [],
     )  # fmt: skip
     audio = pieces(speech.samples, speech.rate, real_time=True)
     finals, _ = await recognise(stub, config, audio, lambda result: heard(result.alternatives[0].transcript))
