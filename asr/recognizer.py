@@ -93,6 +93,7 @@ class Recognizer:
         language: NGram | None = None,
         language_weight: float | None = None,
         token_bonus: float | None = None,
+        ctc_weight: float = CTC_WEIGHT,
     ) -> Recognizer:
         """The model in `folder`, or the shipped one, or one of torchaudio's RNN-T bundles by its name.
 
@@ -116,6 +117,7 @@ class Recognizer:
             model, tokenizer, beam=beam, chunk_ms=chunk_ms, version=version,
             language=language, language_weight=language_weight, token_bonus=token_bonus,
             calibration=load_calibration(beside, version, language.version) if language else None,
+            ctc_weight=ctc_weight,
         )  # fmt: skip
 
     def open(self, options: StreamOptions | None = None) -> Stream:

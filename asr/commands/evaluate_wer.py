@@ -20,7 +20,7 @@ from asr.evaluation.page import page
 from asr.evaluation.report import endpoint_line, signal_lines, table, to_json
 from asr.evaluation.run import Outcome, evaluate
 from asr.evaluation.summary import summarize
-from asr.recognizer import Recognizer
+from asr.recognizer import CTC_WEIGHT, Recognizer
 
 app = typer.Typer(add_completion=False)
 
@@ -41,6 +41,8 @@ def main(
     limit: Annotated[int | None, typer.Option(min=1, help="Only so many utterances.")] = None,
     nbest: Annotated[int, typer.Option(min=1, help="Readings that context may choose from; at most the beam.")] = 8,
     beam: Annotated[int, typer.Option(min=1, help="Hypotheses that the search keeps.")] = 8,
+    model: Annotated[Path | None, typer.Option(help="Folder of the acoustic model; none: the shipped one.")] = None,
+    ctc_weight: Annotated[float, typer.Option(min=0, help="What the CTC head counts in final results.")] = CTC_WEIGHT,
     seed: Annotated[int, typer.Option(help="Of the other dialogues' contexts and of the intervals.")] = 0,
     endpoints: Annotated[
         bool, typer.Option("--endpoints", help="Also endpoint delay and early cuts; recognises everything twice.")
@@ -57,7 +59,7 @@ def main(
         utterances, problems = read_manifest(manifest, filter(None, map(str.strip, sets.split(","))), limit)
         failed = report(manifest, problems)
         named += signal_conditions(utterances) if signals else ()
-        recognizer = Recognizer.load(beam=beam)
+        recognizer = Recognizer.load(model, beam=beam, ctc_weight=ctc_weight)
         models = (ContextEncoder.load(), Rescorer.load()) if need_context(named) else None
         check_writable(json_file, html_file)
     except (AsrError, OSError) as error:
@@ -72,7 +74,8 @@ def main(
             failed += 1
     settings = {
         "manifest": manifest.name, "model": recognizer.version,
-        "context model": models[1].model_version if models else "none", "beam": beam, "nbest": nbest, "seed": seed,
+        "context model": models[1].model_version if models else "none", "beam": beam, "nbest": nbest, "ctc_weight": ctc_weight,
+        "seed": seed,
     }  # fmt: skip
     if outcomes:
         _write(outcomes, named, settings, json_file, html_file)
