@@ -74,8 +74,8 @@ def main(
             failed += 1
     settings = {
         "manifest": manifest.name, "model": recognizer.version,
-        "context model": models[1].model_version if models else "none", "beam": beam, "nbest": nbest, "ctc_weight": ctc_weight,
-        "seed": seed,
+        "context model": models[1].model_version if models else "none",
+        "beam": beam, "nbest": nbest, "ctc_weight": ctc_weight, "seed": seed,
     }  # fmt: skip
     if outcomes:
         _write(outcomes, named, settings, json_file, html_file)
