@@ -106,6 +106,22 @@ def read_sets(
     return utterances, failed
 
 
+def _makers(
+    model: Path | None, beam: int, whisper_model: Path | None, vosk_model: Path | None
+) -> dict[str, Callable[[], Transcribe]]:
+    """What loads each recogniser, by its name."""
+    makers: tuple[Callable[[], Transcribe], ...] = (
+        partial(carryover, model, beam),
+        partial(carryover, model, beam, with_context=True),
+        peers.pocketsphinx,
+        partial(peers.whisper, whisper_model),
+        partial(peers.whisper, whisper_model, hotwords=True),
+        peers.moonshine,
+        partial(peers.vosk, vosk_model),
+    )
+    return dict(zip(NAMES, makers, strict=True))
+
+
 @app.command()
 def main(
     manifests: Annotated[
@@ -133,19 +149,10 @@ def main(
     words; where a recogniser writes figures or capitals, the reading with the fewest errors counts.
     """
     torch.set_num_threads(1)
-    makers: tuple[Callable[[], Transcribe], ...] = (
-        partial(carryover, model, beam),
-        partial(carryover, model, beam, with_context=True),
-        peers.pocketsphinx,
-        partial(peers.whisper, whisper_model),
-        partial(peers.whisper, whisper_model, hotwords=True),
-        peers.moonshine,
-        partial(peers.vosk, vosk_model),
-    )
     try:
         utterances, failed = read_sets(manifests, limit, sample, seed)
         contexts = any(u.context for u in utterances)
-        loaded = load_recognizers(dict(zip(NAMES, makers, strict=True)), recognizers, contexts)
+        loaded = load_recognizers(_makers(model, beam, whisper_model, vosk_model), recognizers, contexts)
         check_writable(json_file, html_file)
     except (AsrError, OSError) as error:
         give_up(error)
