@@ -36,8 +36,8 @@ from asr.training.context_data import (
     read_stock,
     rename,
 )
-from asr.training.context_fit import Example, choose, example, fit, fit_margin
-from asr.training.context_lists import ContextList, Tools, conditions_of, make_lists, share_out
+from asr.training.context_fit import RIGHT_WEIGHT, Example, choose, example, fit, fit_margin
+from asr.training.context_lists import ContextList, Tools, conditions_of, make_lists, ranked_list, share_out
 from asr.training.context_names import Call, ContactLists, name_lists, read_calls, read_contacts
 from asr.training.context_people import read_people
 from asr.training.context_pretrain import evaluate, pretrain
@@ -51,6 +51,8 @@ STAGES = ("text", "lists", "fit")
 _DIALOGUES = 60_000
 _FOLLOWUP_SHARE = 0.35
 _BATCH = 16
+_DRAWS = 2
+"""Contact lists with the caller's name, and as many without it, for each call."""
 
 
 @dataclass(frozen=True)
@@ -136,7 +138,8 @@ class _Both:
 
 
 def _both(item: ContextList, tools: Tools) -> _Both:
-    return _Both(_example(item, tools, exact=True), _example(item, tools, exact=False))
+    without_audio = ranked_list(item.decoded, item.condition, item.embedding, tools.tables)
+    return _Both(_example(item, tools, exact=True), _example(without_audio, tools, exact=False))
 
 
 def _example(item: ContextList, tools: Tools, *, exact: bool) -> Example:
@@ -162,16 +165,16 @@ def _name_examples(contacts: ContactLists, draws: int, call: Call, tools: Tools)
 
 
 def callers(data: Path, tools: Callable[[], Tools], workers: int, bar: Progress) -> dict[str, list[Example]]:
-    """Real callers' names for the scorer of lists without audio: "train" and "dev", apart by speaker."""
+    """Real callers' names for the scorer of lists without audio: "names train" and "names dev", apart by speaker."""
     folder = data / "text" / "nbest"
     contacts = ContactLists(read_contacts(folder / "evi_contacts.tsv.gz"))
     calls = [c for c in read_calls(folder / "evi_en.jsonl.gz") if c.half == "dev"]
     task = bar.add_task("names", total=len(calls))
     out: dict[str, list[Example]] = {}
-    for split, draws in (("train", 2), ("dev", 1)):
+    for split in ("train", "dev"):
         part = [c for c in calls if c.learned_from == (split == "train")]
-        made = share_out(partial(_name_examples, contacts, draws), part, tools, workers)
-        out[split] = [e for found in bar.track(made, task_id=task, total=len(calls)) for e in found]
+        made = share_out(partial(_name_examples, contacts, _DRAWS), part, tools, workers)
+        out[f"names {split}"] = [e for found in bar.track(made, task_id=task, total=len(calls)) for e in found]
     return out
 
 
@@ -256,12 +259,14 @@ def fit_and_report(
     scorers, margins, results = {}, [], {}
     examples = {
         "forced": {split: [x.forced for x in part] for split, part in items.items()},
-        "ranked": {split: [x.ranked for x in part] + names.get(split, []) for split, part in items.items()},
+        "ranked": {split: [x.ranked for x in part] for split, part in items.items()} | names,
     }
     for name, by_split in examples.items():
         console.print(f"fitting the scorer of {name} lists ...")
-        scorers[name] = fit([*by_split["train"], *by_split.get("people train", ())])
-        margins.append(fit_margin([by_split[s] for s in ("dev", "people dev") if s in by_split], scorers[name]))
+        scorers[name] = fit(
+            [x for s, part in by_split.items() if s.endswith("train") for x in part], RIGHT_WEIGHT[name]
+        )
+        margins.append(fit_margin([part for s, part in by_split.items() if s.endswith("dev")], scorers[name]))
         log.info("%s: margin %s", name, margins[-1])
         for split, part in by_split.items():
             results[f"{name} {split}"] = report(part, choose(part, scorers[name], margins[-1]))

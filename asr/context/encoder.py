@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from asr.context.items import Items, entries_of, items_of
 from asr.context.mining import question_of
 from asr.context.model import ContextModel, ContextModelConfig
+from asr.context.repeats import asked_again, lean_towards
 from asr.context.types import MAX_TURNS, MAX_VECTORS, Context, ContextEmbedding, Entry, Phrase
 from asr.errors import ModelError
 from asr.tokens import Tokenizer
@@ -68,7 +69,7 @@ class ContextEncoder:
         return ContextEmbedding(
             vectors=vectors[0].numpy().astype(np.float32),
             summary=summary[0].numpy().astype(np.float32),
-            phrases=_phrases(entries, logp),
+            phrases=lean_towards(asked_again(context.turns), _phrases(entries, logp)),
             question=question_of(context.turns),
             model_version=self.model_version,
         )

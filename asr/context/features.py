@@ -13,7 +13,7 @@ from torch import Tensor
 
 from asr.context import phonetics
 from asr.context.candidates import AnswerTables
-from asr.context.index import PART_KINDS, Part
+from asr.context.index import PART_KINDS, Part, PhraseIndex
 from asr.context.language import LanguageScores, language_scores
 from asr.context.model import ContextModel
 from asr.context.types import QUESTIONS, ContextEmbedding
@@ -23,11 +23,12 @@ FEATURES = (
     "base", "acoustic", "grammar", "is_plain", "rank", "from_context", "full", "last", "first", "other", "prior",
     "length", "whole", "carrier", "unknown_carrier", "answer", "answer_logp", "pmi", "language", "distance",
     "relative_distance", "more_tokens", "more_words", "rival", "named", "crowd", "which_match", "yes_no_match",
-    "open_match", "kept_words",
+    "open_match", "kept_words", "phrase_heard", "phrase_lead",
 )  # fmt: skip
 LIST_FEATURES = (
     "none_meant", *(f"question_{q}" for q in QUESTIONS), "size", "best_match", "best_answer", "plain_per_token",
     "plain_match", "plain_pmi", "plain_words", "plain_language", "margin", "best_pmi", "doubt", "runner_up",
+    "best_heard", "best_lead",
 )  # fmt: skip
 _NAMED = math.log(0.02)
 """A phrase weight above which a phrase counts as likely meant."""
@@ -35,19 +36,24 @@ _INDIFFERENT = 0.5
 """Nats by which two phrases' weights may differ without a reason."""
 _LEAST_DOUBT = 1e-3
 """Nats a token: surer than this is not told apart."""
+_PER_DISTANCE, _PER_RANK, _UNHEARD = 2.0, 0.5, 0.5
+"""Where only texts are known: nats that a unit of phonetic distance costs, and the log of a reading's rank; share of a
+phone's cost where it was not heard."""
 
 
 @dataclass(frozen=True)
 class Pool:
     """Readings of one utterance, the plain 1-best first.
 
-    acoustic, language: nats, each reading's own. ranks: place in the n-best, -1 for candidates.
+    acoustic, language: nats, each reading's own. ranks: place in the n-best, -1 for candidates. heard: of a list
+    without audio, its texts, best first, which phrases are compared with by sound.
     """
 
     texts: tuple[str, ...]
     acoustic: tuple[float, ...]
     language: tuple[float, ...]
     ranks: tuple[int, ...]
+    heard: tuple[str, ...] = ()
 
     @property
     def base(self) -> tuple[float, ...]:
@@ -55,8 +61,13 @@ class Pool:
         return tuple(a + g for a, g in zip(self.acoustic, self.language, strict=True))
 
     def only(self, places: Sequence[int]) -> Pool:
-        fields = (self.texts, self.acoustic, self.language, self.ranks)
-        return Pool(*(tuple(f[i] for i in places) for f in fields))  # type: ignore[arg-type]
+        return Pool(
+            tuple(self.texts[i] for i in places),
+            tuple(self.acoustic[i] for i in places),
+            tuple(self.language[i] for i in places),
+            tuple(self.ranks[i] for i in places),
+            self.heard,
+        )
 
 
 @dataclass(frozen=True)
@@ -87,6 +98,39 @@ def match(text: str, embedding: ContextEmbedding) -> Match | None:
 
 
 @dataclass(frozen=True)
+class HeardPhrases:
+    """How the whole of each phrase sounds like a list of readings as a whole, where there is no audio to ask.
+
+    distance (P,): phonetic, to all readings together (a soft minimum: several that each sound a bit like it count for
+    more than one), as a share of the phrase's phones in `shares`. best, second: the nearest phrases; second is -1
+    where there is but one.
+    """
+
+    distance: NDArray[np.float32]
+    shares: NDArray[np.float32]
+    best: int
+    second: int
+
+    @classmethod
+    def of(cls, texts: Sequence[str], index: PhraseIndex) -> HeardPhrases:
+        sounds, lengths = phonetics.encode([phonetics.phones(p.text) for p in index.phrases])
+        each = [
+            -_PER_DISTANCE * phonetics.distances(sounds, lengths, *phonetics.encode([phonetics.phones(text)]), _UNHEARD)
+            - _PER_RANK * math.log1p(rank)
+            for rank, text in enumerate(texts)
+        ]
+        distance = -np.logaddexp.reduce(each, axis=0) / _PER_DISTANCE
+        best, second = [*np.argsort(distance, kind="stable")[:2].tolist(), -1][:2]
+        return cls(distance, distance / np.maximum(3, lengths), best, second)
+
+    def of_phrase(self, phrase: int) -> tuple[float, float]:
+        """Its distance a phone, and how much nearer it is than any other phrase, at most 3."""
+        rival = self.second if phrase == self.best else self.best
+        lead = float(self.distance[rival] - self.distance[phrase]) if rival >= 0 else 3.0
+        return float(self.shares[phrase]), min(3.0, max(-3.0, lead))
+
+
+@dataclass(frozen=True)
 class _Seen:
     """Readings, and by place what the context says of each: the phrase that it names, its weight, its likelihood."""
 
@@ -96,6 +140,7 @@ class _Seen:
     language: LanguageScores
     embedding: ContextEmbedding
     tables: AnswerTables
+    heard: HeardPhrases | None
 
 
 def pool_features(
@@ -104,7 +149,8 @@ def pool_features(
     matches = [match(t, embedding) for t in pool.texts]
     weights = [embedding.index.weight(m.part) if m else 0.0 for m in matches]
     language = language_scores(pool.texts, embedding, model, tokenizer)
-    seen = _Seen(pool, matches, weights, language, embedding, tables)
+    heard = HeardPhrases.of(pool.heard, embedding.index) if pool.heard and embedding.phrases else None
+    seen = _Seen(pool, matches, weights, language, embedding, tables, heard)
     of_list = torch.tensor(_of_list(seen), dtype=torch.float32)
     return ListInput(torch.from_numpy(_rows(seen)), of_list, torch.from_numpy(_limits(seen)))
 
@@ -148,6 +194,7 @@ def _rows(seen: _Seen) -> NDArray[np.float32]:
         here * (math.log1p(len(embedding.phrases)) / 5),
         *(here * (embedding.question == q) for q in ("which", "yes_no", "open")),
         [sum(x in plain for x in w) / max(1, len(w)) for w in words],
+        *np.array([seen.heard.of_phrase(m.part.phrase) if seen.heard and m else (0.0, 0.0) for m in matches]).T,
     ]
     return np.stack([np.asarray(c, np.float32) for c in columns], axis=1)
 
@@ -178,6 +225,7 @@ def _of_list(seen: _Seen) -> list[float]:
         min(15.0, float(pmi.max() - pmi[0])) / 5,
         math.log(max(_LEAST_DOUBT, -pool.acoustic[0] / count)) / 2,
         max(-10.0, min(10.0, base[0] - heard)) / 5,
+        *(seen.heard.of_phrase(seen.heard.best) if seen.heard else (0.0, 0.0)),
     ]
 
 

@@ -169,6 +169,7 @@ class Rescorer:
             tuple(h.acoustic for h in readings),
             tuple(h.language for h in readings),
             tuple(i if i < len(head) else -1 for i in range(len(readings))),
+            () if force_score else heard_texts([h.text for h in head]),
         )
         weighed = most_likely(pool)
         scores = dict(zip(weighed, self._scores(pool.only(weighed), embedding, force_score is not None), strict=True))
@@ -297,6 +298,11 @@ def pseudo_acoustic(scores: Sequence[float]) -> list[float]:
     if n < 3 or spread <= 1e-9 * max(1.0, abs(scores[0]) if usable else 1.0):
         return [-_SPREAD * math.log1p(i) for i in range(n)]
     return [-_SPREAD * min(4.0, (scores[0] - s) / spread) for s in scores]
+
+
+def heard_texts(texts: Sequence[str]) -> tuple[str, ...]:
+    """Of a list without audio: what phrases are compared with by sound."""
+    return tuple(dict.fromkeys(t for t in map(normalize, texts[:_COMPARED]) if t))
 
 
 def candidate_acoustics(found: Sequence[str], texts: Sequence[str], values: Sequence[float]) -> list[float]:

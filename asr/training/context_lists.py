@@ -7,10 +7,11 @@ goes on where it stopped and a new rescorer costs no decoding. Utterances are sh
 from __future__ import annotations
 
 import json
+import pickle
 import random
 from collections.abc import Callable, Iterator, Sequence, Set
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -23,11 +24,12 @@ from asr.audio import Samples, read_container
 from asr.context.candidates import AnswerTables, candidates, expand
 from asr.context.encoder import ContextEncoder
 from asr.context.phrases import candidates_of, graph_phrases
-from asr.context.rescorer import MAX_CANDIDATES, MAX_EXPANDED
+from asr.context.rescorer import MAX_CANDIDATES, MAX_EXPANDED, sounding_alike
 from asr.context.types import Context, ContextEmbedding
 from asr.hypothesis import Encoded, Hypothesis, Result
 from asr.recognizer import Recognizer
 from asr.recordings import AudioPlace, AudioReader
+from asr.text import normalize
 from asr.training.augment import coloured_noise
 from asr.training.context_data import FollowUp, SoundAlikes, anti, confusable, irrelevant
 
@@ -145,6 +147,14 @@ def _score(texts: Set[str], scores: dict[str, Score], encoded: Encoded, recogniz
         scores[text] = (round(forced.acoustic, 3), round(forced.language, 3))
 
 
+def ranked_list(decoded: Decoded, condition: str, embedding: ContextEmbedding, tables: AnswerTables) -> ContextList:
+    """The list as another recogniser's, known by its texts alone; all scores are 0."""
+    texts = tuple(dict.fromkeys(map(normalize, decoded.texts)))
+    found = sounding_alike(texts, embedding, tables)
+    nothing = replace(decoded, texts=texts, scores=((0.0, 0.0),) * len(texts))
+    return ContextList(nothing, condition, embedding, tuple(found), ((0.0, 0.0),) * len(found))
+
+
 def make_lists(
     rows: Sequence[FollowUp],
     contexts: dict[str, dict[str, Context]],
@@ -189,7 +199,7 @@ def share_out(
         yield from (function(job, own) for job in jobs)
         return
     with ProcessPoolExecutor(workers, get_context("spawn"), _start, (tools,)) as pool:
-        yield from pool.map(partial(_work, function), jobs, chunksize=4)
+        yield from map(pickle.loads, pool.map(partial(_work, function), jobs, chunksize=4))
 
 
 _of_process: list[Tools] = []
@@ -201,8 +211,9 @@ def _start(tools: Callable[[], Tools]) -> None:
     _of_process.append(tools())
 
 
-def _work(function: Callable[[Job, Tools], T], job: Job) -> T:
-    return function(job, _of_process[0])
+def _work(function: Callable[[Job, Tools], T], job: Job) -> bytes:
+    """The pickled result: torch would hand each of its tensors over as an open file, more than a process may have."""
+    return pickle.dumps(function(job, _of_process[0]))
 
 
 def conditions_of(

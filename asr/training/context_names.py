@@ -12,12 +12,11 @@ from pathlib import Path
 import numpy as np
 
 from asr.context import phonetics
-from asr.context.rescorer import sounding_alike
 from asr.context.types import Context, Entry, Turn
 from asr.jsonl import text_lines
 from asr.text import normalize
 from asr.training.context_data import FollowUp
-from asr.training.context_lists import ContextList, Decoded, Tools
+from asr.training.context_lists import ContextList, Decoded, Tools, ranked_list
 
 HALVES = ("dev", "report")
 _SIZES = (10, 30, 100, 300, 1000)
@@ -102,8 +101,4 @@ def name_lists(call: Call, contacts: ContactLists, tools: Tools, draws: int = 1)
         context = contacts.context(call, rng.choice(_SIZES), condition == "relevant", rng)
         row = FollowUp(call.id, "names", call.name, call.name, context, "", "", 0.0)
         embedding = tools.encoder.encode(context)
-        found = sounding_alike(texts, embedding, tools.tables)
-        yield ContextList(
-            Decoded(row, texts, ((0.0, 0.0),) * len(texts)), condition, embedding, tuple(found),
-            ((0.0, 0.0),) * len(found),
-        )  # fmt: skip
+        yield ranked_list(Decoded(row, texts, ()), condition, embedding, tools.tables)

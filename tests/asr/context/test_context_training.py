@@ -3,10 +3,14 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import operator
 import random
+import resource
 import tarfile
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -35,7 +39,7 @@ from asr.training.context_data import (
     is_train,
     rename,
 )
-from asr.training.context_fit import RIGHT_WEIGHT, Example, choose, example, fit, fit_margin, outcome, word_errors
+from asr.training.context_fit import Example, choose, example, fit, fit_margin, outcome, word_errors
 from asr.training.context_pretrain import evaluate, pretrain
 from asr.training.context_report import as_markdown, report
 from asr.training.context_tables import count_tables
@@ -197,8 +201,7 @@ def toys(start: int) -> list[Example]:
 
 
 def test_fitting_learns_when_the_context_matters() -> None:
-    often = int(RIGHT_WEIGHT)  # as many as make up for what a right plain answer weighs
-    scorer = fit([e for e in toys(0) for _ in range(often if e.condition == "relevant" else 1)], steps=400)
+    scorer = fit(toys(0), 1.0, steps=400)
     dev = toys(1000)
     margin = fit_margin([dev], scorer)
     chosen = choose(dev, scorer, margin)
@@ -213,7 +216,7 @@ def test_fitting_learns_when_the_context_matters() -> None:
 
 
 def test_the_margin_keeps_a_scorer_that_only_harms_from_harming() -> None:
-    scorer = fit([toy("relevant", right=1, seed=i) for i in range(40)], steps=100)
+    scorer = fit([toy("relevant", right=1, seed=i) for i in range(40)], 1.0, steps=100)
     dev = [toy("anti", right=0, seed=i) for i in range(40)]
     assert outcome(dev, choose(dev, scorer, 0.0)).rescored == 40
     assert outcome(dev, choose(dev, scorer, fit_margin([dev], scorer))).rescored == 0
@@ -221,7 +224,7 @@ def test_the_margin_keeps_a_scorer_that_only_harms_from_harming() -> None:
 
 def test_the_margin_keeps_from_harming_each_group_of_lists() -> None:
     """What is half a percent of all lists may be all that there is of one group."""
-    scorer = fit([toy("relevant", right=1, seed=i) for i in range(40)], steps=100)
+    scorer = fit([toy("relevant", right=1, seed=i) for i in range(40)], 1.0, steps=100)
     helped = [toy("relevant", right=1, seed=i) for i in range(10)]
     spared = [replace(toy("anti", right=0, seed=i), base=torch.tensor([0.0, -50.0, -50.0])) for i in range(200)]
     harmed = [toy("anti", right=0, seed=0)]
@@ -233,12 +236,19 @@ def test_the_margin_keeps_from_harming_each_group_of_lists() -> None:
     assert chosen([*helped, *spared], [*helped, *harmed]) == [0] * 11
 
 
+def test_what_weighs_a_right_answer_keeps_it() -> None:
+    """A reading that is right in two of three lists, and nothing tells which: worth it unless harm weighs more."""
+    lists = [toy("relevant", right=int(i % 3 > 0), seed=i) for i in range(60)]
+    taken = {weight: sum(choose(lists, fit(lists, weight, steps=200), 0.0)) for weight in (1.0, 50.0)}
+    assert taken == {1.0: 60, 50.0: 0}
+
+
 def test_what_never_varied_in_training_counts_for_nothing() -> None:
     lists = toys(0)
     grammar = FEATURES.index("grammar")
     for example_ in lists:
         example_.features[:, grammar] = 0.0
-    scorer = fit(lists, steps=50)
+    scorer = fit(lists, 1.0, steps=50)
     plain = scorer(lists[0].features, lists[0].of_list, lists[0].limits)
     lists[0].features[:, grammar] = torch.tensor([0.0, 3.0, -3.0])
     assert torch.allclose(scorer(lists[0].features, lists[0].of_list, lists[0].limits), plain, atol=1e-3)
@@ -295,3 +305,15 @@ def test_lists_are_made_once_and_scored_under_every_condition(
         assert torch.isfinite(made.features).all()
         assert torch.isfinite(made.of_list).all()
         assert made.limits.shape == made.base.shape
+
+
+def test_workers_send_values_and_no_open_files() -> None:
+    """torch would send an open file for each tensor: with many lists a process ran out of them."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))
+    try:
+        tools: Any = partial(torch.ones, 2)
+        found = list(context_lists.share_out(operator.mul, range(400), tools, workers=2))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert torch.equal(torch.stack(found), torch.arange(400)[:, None] * torch.ones(2))
