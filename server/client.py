@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from typing import Any
 
 import grpc
@@ -15,6 +16,8 @@ from carryover.v1.recognizer_pb2_grpc import RecognizerStub
 from server.engine import Samples
 
 PIECE_S = 0.1
+_ACCEPTED_S = 1.0
+"""How long audio waits for the server's word that it takes the configuration; some proxies keep it back."""
 
 
 async def pieces(samples: Samples, rate: int, *, real_time: bool) -> AsyncIterator[bytes]:
@@ -37,12 +40,20 @@ async def recognise(
     """Streams audio; returns the final results, and the report on phrases where the configuration has any.
 
     on_result: is given each result, interim ones too, as it comes. Raises grpc.aio.AioRpcError, and what audio raises.
+    Audio waits until the server has taken the configuration: grpc.aio loses the status of a call that is refused while
+    a message is on its way ("Internal error from Core").
     """
     broken: Exception | None = None
 
     async def messages() -> AsyncIterator[pb.StreamingRecognizeRequest]:
         nonlocal broken
         yield pb.StreamingRecognizeRequest(config=config)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_ACCEPTED_S):
+                if not tuple(await call.initial_metadata()):
+                    await call.code()
+        if call.done():
+            return
         try:
             async for piece in audio:
                 yield pb.StreamingRecognizeRequest(audio=piece)

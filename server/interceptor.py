@@ -6,7 +6,7 @@ import re
 import secrets
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, suppress
 from typing import Any
 
 import grpc
@@ -67,15 +67,23 @@ class CallGuard(grpc.aio.ServerInterceptor):
         self, serve: Callable[[Any, Caller], AsyncIterator[Any]], method: str
     ) -> Callable[[Any, Any], AsyncIterator[Any]]:
         async def call(requests: AsyncIterator[Any], context: Any) -> AsyncIterator[Any]:
+            answered = False
+
             async def checked() -> AsyncIterator[Any]:
+                nonlocal answered
                 async for request in requests:
                     yield _checked(request)
+                    if not answered:  # who asks for the second message has accepted the first: clients may wait for it
+                        answered = True
+                        with suppress(grpc.aio.InternalError):  # the client is gone, as the next read will tell
+                            await context.send_initial_metadata((("x-request-id", logs.REQUEST_ID.get()),))
 
             async with (
                 self._guard(context, method) as caller,
                 aclosing(serve(checked(), caller)) as responses,  # type: ignore[type-var]
             ):
                 async for response in responses:
+                    answered = True
                     yield response
 
         return call
