@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 import uuid
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
+from moto_server import dynamodb_endpoint, fresh_tables
+from store_bench import TTL_S, Bench, Clock, open_bench
 
 from context_store import DialogueId, StoreConfig, WrappingKey, local_wrapping_key
-
-HERE = Path(__file__).parent
-sys.path[:0] = [str(HERE), str(HERE.parent)]
-
-from moto_server import dynamodb_endpoint, fresh_tables  # noqa: E402
-from store_bench import TTL_S, Bench, Clock, open_bench  # noqa: E402
 
 
 @pytest.fixture(scope="session")

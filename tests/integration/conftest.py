@@ -5,17 +5,16 @@ from __future__ import annotations
 import asyncio
 import copy
 import logging
-import sys
 import threading
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import grpc
 import numpy as np
 import pytest
+from moto_server import dynamodb_endpoint, fresh_tables
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
@@ -29,9 +28,6 @@ from server import tracing
 from server.config import load_settings
 from server.lifecycle import Parts, Server
 from server.reply_window import JOBS_AT_ONCE
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
-from moto_server import dynamodb_endpoint, fresh_tables
 
 DEADLINE_S = 60.0
 RATE = 16_000

@@ -138,6 +138,9 @@ def test_stream_client_says_why_there_is_no_microphone(workshop: Any, monkeypatc
     silent = CliRunner().invoke(stream_client.app, ["--microphone", "--server", f"127.0.0.1:{replica.port}"])
     assert silent.exit_code == 1, silent.output
     assert "pip install sounddevice" in silent.stderr
+    deadline = time.monotonic() + 30
+    while replica.server.engine.streams and time.monotonic() < deadline:
+        time.sleep(0.01)
     assert replica.server.engine.streams == 0
 
 
