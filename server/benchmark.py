@@ -153,12 +153,12 @@ async def _say(stub: Any, clip: Clip, waits: Waits, dialogue: str, phrases: Sequ
         encoding=pb.LINEAR16, sample_rate_hertz=clip.rate, interim_results=True, dialogue_id=dialogue,
         speech_contexts=[pb.SpeechContext(phrases=phrases)] if phrases else (),
     )  # fmt: skip
-    began_s = time.monotonic()
-    closed_s = 0.0
+    began_s = closed_s = 0.0
     first_s: float | None = None
 
     async def audio() -> AsyncIterator[bytes]:
-        nonlocal closed_s
+        nonlocal began_s, closed_s
+        began_s = time.monotonic()  # the call is accepted: now the caller speaks
         async for piece in pieces(clip.samples, clip.rate, real_time=True):
             yield piece
         closed_s = time.monotonic()

@@ -36,6 +36,7 @@ async def recognise(
     config: pb.StreamingConfig,
     audio: AsyncIterator[bytes],
     on_result: Callable[[pb.StreamingRecognitionResult], None] = lambda result: None,
+    timeout_s: float | None = None,
 ) -> tuple[list[pb.StreamingRecognitionResult], pb.SpeechContextReport | None]:
     """Streams audio; returns the final results, and the report on phrases where the configuration has any.
 
@@ -63,7 +64,7 @@ async def recognise(
 
     finals: list[pb.StreamingRecognitionResult] = []
     report = None
-    call: Any = stub.StreamingRecognize(messages())
+    call: Any = stub.StreamingRecognize(messages(), timeout=timeout_s)
     try:
         async for response in call:
             if response.HasField("speech_context_report"):

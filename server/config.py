@@ -137,7 +137,9 @@ class Limits(_Section):
     streams: int = Field(default=32, ge=1, description="Streams at once, Recognize calls included.")
     tenant_streams: int | None = Field(default=None, ge=1, description="Of one tenant at once; unset: as `streams`.")
     stream_seconds: float = Field(default=300, gt=0, description="Seconds of audio in one stream or call.")
-    idle_seconds: float = Field(default=30, gt=0, description="Seconds without a message that end a stream.")
+    idle_seconds: float = Field(
+        default=30, gt=0, description="Seconds without a message, or without a result being read, that end a stream."
+    )
     audio_bytes: int = Field(default=1 << 20, ge=1024, description="Bytes of audio in one message of a stream.")
     message_bytes: int = Field(default=32 << 20, ge=1 << 16, description="Bytes of any message.")
     phrases: int = Field(default=5000, ge=0, description="Phrases in all speech_contexts of a request.")

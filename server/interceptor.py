@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import secrets
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import aclosing, asynccontextmanager, suppress
+from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
 import grpc
@@ -14,7 +15,7 @@ from google.protobuf import descriptor_pool
 
 from server import logs, tracing
 from server.access import Access, Caller, certificate_names
-from server.errors import DrainingError, InvalidRequestError, retry_hint, status_of
+from server.errors import DrainingError, IdleError, InvalidRequestError, retry_hint, status_of
 from server.metrics import Metrics
 from server.wire import Malformed, reader
 
@@ -26,13 +27,15 @@ class CallGuard(grpc.aio.ServerInterceptor):
     """Wraps the handlers of the `carryover.v1` services; health and reflection pass untouched.
 
     The handlers are given a `Caller` where gRPC would give its context. draining: asked at the start of each call; True
-    refuses it with UNAVAILABLE. access: tells the caller.
+    refuses it with UNAVAILABLE. access: tells the caller. idle_s: seconds after which a client that does not read its
+    results loses its stream.
     """
 
-    def __init__(self, draining: Callable[[], bool], access: Access, metrics: Metrics) -> None:
+    def __init__(self, draining: Callable[[], bool], access: Access, metrics: Metrics, idle_s: float) -> None:
         self._draining = draining
         self._access = access
         self._metrics = metrics
+        self._idle_s = idle_s
 
     async def intercept_service(
         self,
@@ -65,28 +68,39 @@ class CallGuard(grpc.aio.ServerInterceptor):
 
     def _stream(
         self, serve: Callable[[Any, Caller], AsyncIterator[Any]], method: str
-    ) -> Callable[[Any, Any], AsyncIterator[Any]]:
-        async def call(requests: AsyncIterator[Any], context: Any) -> AsyncIterator[Any]:
-            answered = False
+    ) -> Callable[[Any, Any], Awaitable[None]]:
+        async def call(requests: AsyncIterator[Any], context: Any) -> None:
+            accepted = False
+
+            async def accept() -> None:
+                """Says that the first message is accepted, once: clients may wait for it."""
+                nonlocal accepted
+                if not accepted:
+                    accepted = True
+                    await context.send_initial_metadata((("x-request-id", logs.REQUEST_ID.get()),))
 
             async def checked() -> AsyncIterator[Any]:
-                nonlocal answered
                 async for request in requests:
                     yield _checked(request)
-                    if not answered:  # who asks for the second message has accepted the first: clients may wait for it
-                        answered = True
-                        with suppress(grpc.aio.InternalError):  # the client is gone, as the next read will tell
-                            await context.send_initial_metadata((("x-request-id", logs.REQUEST_ID.get()),))
+                    await accept()  # who asks for the second message has accepted the first
 
             async with (
                 self._guard(context, method) as caller,
                 aclosing(serve(checked(), caller)) as responses,  # type: ignore[type-var]
             ):
                 async for response in responses:
-                    answered = True
-                    yield response
+                    await accept()
+                    await self._write(context, response)
 
         return call
+
+    async def _write(self, context: Any, response: Any) -> None:
+        try:
+            async with asyncio.timeout(self._idle_s):  # gRPC itself waits as long as the connection lives
+                await context.write(response)
+        except TimeoutError:
+            advice = f"no result was read for {self._idle_s:g} s; read results as they come"
+            raise IdleError(f"{advice} (the server's setting is limits.idle_seconds)") from None
 
     @asynccontextmanager
     async def _guard(self, context: Any, method: str) -> AsyncIterator[Caller]:
@@ -95,7 +109,8 @@ class CallGuard(grpc.aio.ServerInterceptor):
         span = tracing.begin_call(method, context.invocation_metadata() or (), request_id)
         context.set_trailing_metadata((("x-request-id", request_id),))
         started = time.monotonic()
-        code = grpc.StatusCode.CANCELLED  # unless something else is known in the end
+        code, refusal = grpc.StatusCode.CANCELLED, ""  # unless something else is known in the end
+        trailing = [("x-request-id", request_id)]
         caller: Caller | None = None
         try:
             if self._draining():
@@ -105,15 +120,13 @@ class CallGuard(grpc.aio.ServerInterceptor):
             logs.note(tenant=caller.tenant)
             yield caller
             code = grpc.StatusCode.OK
-        except grpc.aio.AbortError:
-            code = context.code() or grpc.StatusCode.UNKNOWN
+        except grpc.aio.InternalError:  # gRPC's own: the client is gone
             raise
         except Exception as error:
-            code, message = status_of(error)
+            code, refusal = status_of(error)
+            trailing += retry_hint(error)
             if code is grpc.StatusCode.INTERNAL:
                 logs.failure("call_failed", error, method=name)
-            context.set_trailing_metadata((("x-request-id", request_id), *retry_hint(error)))
-            await context.abort(code, message)
         finally:
             seconds = time.monotonic() - started
             self._metrics.calls.labels(name, code.name).inc()
@@ -122,6 +135,9 @@ class CallGuard(grpc.aio.ServerInterceptor):
                 self._metrics.tenant_calls.labels(self._metrics.tenant(caller.tenant), code.name).inc()
             logs.event("call", method=name, code=code.name, duration_ms=round(seconds * 1000, 1), **notes)
             tracing.end_call(span, code, notes)
+        if code is not grpc.StatusCode.OK:  # last: who reads nothing does not take its status either
+            context.set_trailing_metadata(trailing)
+            await context.abort(code, refusal)
 
 
 def _checked(request: Any) -> Any:

@@ -159,7 +159,9 @@ class Server:
         """Listen; returns the port. Raises PortError; then only `close` is left to do."""
         await self._start_probes()
         server = grpc.aio.server(
-            interceptors=(CallGuard(lambda: self.draining, self.access, self.metrics),),
+            interceptors=(
+                CallGuard(lambda: self.draining, self.access, self.metrics, self.settings.limits.idle_seconds),
+            ),
             options=(
                 ("grpc.max_receive_message_length", self.settings.limits.message_bytes),
                 ("grpc.max_send_message_length", self.settings.limits.message_bytes),

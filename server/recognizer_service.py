@@ -81,10 +81,12 @@ class RecognizerService:
             turn = self._turn(turn_request, phrases, self._engine.start(options))
             if phrases.report is not None:
                 yield pb.StreamingRecognizeResponse(speech_context_report=phrases.report)
-            async for found in self._recognise(messages, turn, turn_request):
-                for result in await turn.results(found):
-                    yield pb.StreamingRecognizeResponse(results=[result])
-            self._heard(messages.seconds, caller)
+            try:
+                async for found in self._recognise(messages, turn, turn_request):
+                    for result in await turn.results(found):
+                        yield pb.StreamingRecognizeResponse(results=[result])
+            finally:  # of streams that are left half-way too
+                self._heard(messages.seconds, caller)
             if messages.problem:  # only now: what was said until then is not lost
                 raise messages.problem
 
@@ -142,6 +144,7 @@ class _Messages:
     def __init__(self, messages: AsyncIterator[pb.StreamingRecognizeRequest], limits: Limits) -> None:
         self._messages = messages
         self._limits = limits
+        self._patience_s = limits.stream_seconds + limits.idle_seconds  # left of waiting for messages, of all together
         self.seconds = 0.0
         self.problem: LimitError | IdleError | None = None
 
@@ -181,13 +184,22 @@ class _Messages:
             return None
 
     async def _next(self) -> pb.StreamingRecognizeRequest | None:
+        began_s = time.monotonic()
         try:
-            async with asyncio.timeout(self._limits.idle_seconds):
+            async with asyncio.timeout(min(self._limits.idle_seconds, self._patience_s)):
                 return await anext(self._messages, None)
         except TimeoutError:
-            idle = self._limits.idle_seconds
-            advice = f"no message for {idle:g} s; send audio as it comes and half-close the stream at its end"
-            raise IdleError(f"{advice} (the server's setting is limits.idle_seconds)") from None
+            raise self._idle() from None
+        finally:
+            self._patience_s -= time.monotonic() - began_s
+
+    def _idle(self) -> IdleError:
+        idle, longest = self._limits.idle_seconds, self._limits.stream_seconds
+        if self._patience_s < idle:
+            advice = f"the stream's audio came too slowly for {longest + idle:g} s; open one stream an utterance"
+            return IdleError(f"{advice} (the server's settings are limits.stream_seconds and limits.idle_seconds)")
+        advice = f"no message for {idle:g} s; send audio as it comes and half-close the stream at its end"
+        return IdleError(f"{advice} (the server's setting is limits.idle_seconds)")
 
 
 class _Turn:

@@ -25,7 +25,7 @@ from carryover.v1.recognizer_pb2_grpc import RecognizerStub
 from context_store import ContextStore, DialogueId, StoreError
 from server.access import DEFAULT_TENANT
 from server.benchmark import Clip
-from server.client import pieces
+from server.client import pieces, recognise
 
 QUESTION_S = 0.5
 _DEADLINE_S = 60.0
@@ -136,15 +136,13 @@ class Caller:
         )
         closed_s = 0.0
 
-        async def messages() -> AsyncIterator[pb.StreamingRecognizeRequest]:
+        async def audio() -> AsyncIterator[bytes]:
             nonlocal closed_s
-            yield pb.StreamingRecognizeRequest(config=config)
             async for piece in pieces(clip.samples, clip.rate, real_time=self._real_time):
-                yield pb.StreamingRecognizeRequest(audio=piece)
+                yield piece
             closed_s = time.monotonic()
 
-        call = self._recognizer.StreamingRecognize(messages(), timeout=_DEADLINE_S)
-        finals = [result async for response in call for result in response.results if result.is_final]
+        finals, _ = await recognise(self._recognizer, config, audio(), timeout_s=_DEADLINE_S)
         self._tally.final_ms.append((time.monotonic() - closed_s) * 1000)
         return finals
 

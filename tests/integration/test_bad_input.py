@@ -12,6 +12,7 @@ import grpc
 import numpy as np
 import pytest
 import soundfile
+from waiting import until
 
 from asr.recognizer import Recognizer
 from carryover.v1 import context_pb2
@@ -278,8 +279,7 @@ def test_too_many_streams(workshop: Any, pcm: bytes) -> None:
             time.sleep(0.02)
 
     running = [replica.recognizer.StreamingRecognize(slowly(), timeout=60) for _ in range(2)]
-    while replica.server.engine.streams < 2:
-        time.sleep(0.02)
+    until(lambda: replica.server.engine.streams == 2)
     with pytest.raises(grpc.RpcError) as caught:
         replica.finals(pcm)
     assert caught.value.code() == TOO_MUCH
@@ -294,25 +294,47 @@ def test_too_many_streams(workshop: Any, pcm: bytes) -> None:
     assert replica.finals(pcm)
 
 
-def test_a_client_that_says_nothing_more_keeps_what_it_said(workshop: Any, pcm: bytes) -> None:
-    replica = workshop.start(limits__idle_seconds=0.5)
-    expected = replica.finals(pcm)
-    for said in ([], [audio(pcm)]):
-        answered, heard = threading.Event(), list[Any]()
+def ends_idle(replica: Any, messages: Iterator[pb.StreamingRecognizeRequest], named: str) -> list[Any]:
+    """What a stream of messages was answered until it ended because nothing came."""
+    heard = list[Any]()
+    answers = replica.recognizer.StreamingRecognize(messages, timeout=60)
+    with pytest.raises(grpc.RpcError) as caught:
+        heard.extend(result for response in answers for result in response.results)
+    assert caught.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
+    assert named in caught.value.details()
+    assert replica.server.engine.streams == 0  # before the client is told
+    return heard
 
-        def silent(said: list[Any] = said, answered: threading.Event = answered) -> Iterator[Any]:
-            yield CONFIG
-            yield from said
-            answered.wait(60)
 
-        answers = replica.recognizer.StreamingRecognize(silent(), timeout=60)
-        with pytest.raises(grpc.RpcError) as caught:
-            heard.extend(result for response in answers for result in response.results)
-        answered.set()
-        assert caught.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
-        assert "limits.idle_seconds" in caught.value.details()
-        assert heard == (expected if said else [])
-        assert replica.server.engine.streams == 0
+@pytest.mark.parametrize("said", [True, False])
+def test_a_client_that_says_nothing_more_keeps_what_it_said(workshop: Any, pcm: bytes, said: bool) -> None:
+    replica = workshop.start(limits__idle_seconds=2)
+    expected = replica.finals(pcm) if said else []
+    answered = threading.Event()
+
+    def silent() -> Iterator[pb.StreamingRecognizeRequest]:
+        yield CONFIG
+        if said:
+            yield audio(pcm)
+        answered.wait(60)
+
+    assert ends_idle(replica, silent(), "no message for 2 s") == expected
+    answered.set()
+
+
+def test_a_client_that_dribbles_does_not_keep_its_place(workshop: Any) -> None:
+    """Each message comes in time, and the audio would not be over for hours."""
+    replica = workshop.start(limits__idle_seconds=1, limits__stream_seconds=0.5)
+    answered = threading.Event()
+
+    def dribble() -> Iterator[pb.StreamingRecognizeRequest]:
+        yield CONFIG
+        while not answered.wait(0.2):
+            yield audio(bytes(20))
+
+    heard = ends_idle(replica, dribble(), "too slowly for 1.5 s")
+    answered.set()
+    assert heard[-1].is_final
 
 
 def test_a_client_that_vanishes_harms_nobody(workshop: Any, pcm: bytes) -> None:
@@ -333,13 +355,9 @@ def test_a_client_that_vanishes_harms_nobody(workshop: Any, pcm: bytes) -> None:
                 time.sleep(0.01)
 
         call = stub(endless())
-        while not replica.server.engine.streams:
-            time.sleep(0.01)
+        until(lambda: replica.server.engine.streams == 1)
         assert replica.finals(pcm) == expected
         call.cancel() if how == "cancel" else channel.close()
-        deadline = time.monotonic() + 30
-        while replica.server.engine.streams and time.monotonic() < deadline:
-            time.sleep(0.05)
-        assert replica.server.engine.streams == 0
+        until(lambda: not replica.server.engine.streams)
         assert replica.finals(pcm) == expected
         channel.close()

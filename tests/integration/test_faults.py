@@ -14,9 +14,11 @@ from typing import Any
 import boto3
 import grpc
 import pytest
+from waiting import until
 
 from carryover.v1 import context_pb2
 from carryover.v1 import recognizer_pb2 as pb
+from carryover.v1.recognizer_pb2_grpc import RecognizerStub
 from context_store import ContextStore, DialogueId, kms_wrapping_key, local_wrapping_key
 from context_store.aws import client_options
 from context_store.fault_proxy import Fault, FaultProxy, fault_proxy, no_faults, random_faults
@@ -292,14 +294,6 @@ def test_a_clock_that_jumps(workshop: Any, dialogue: str, pcm: bytes, jump_s: fl
 # Clients
 
 
-def until_idle(replica: Any) -> None:
-    for _ in range(600):
-        if not replica.server.engine.streams:
-            return
-        time.sleep(0.05)
-    raise AssertionError("a stream was left open")
-
-
 def test_a_client_that_stops_reading(workshop: Any, pcm: bytes) -> None:
     """Its stream stands still, nobody else's does, and it ends with its client."""
     replica = workshop.start(limits__stream_seconds=3600)
@@ -320,8 +314,30 @@ def test_a_client_that_stops_reading(workshop: Any, pcm: bytes) -> None:
         next(deaf)
         assert replica.finals(pcm) == before
         deaf.cancel()
-    until_idle(replica)
+    until(lambda: not replica.server.engine.streams)
     assert replica.finals(pcm) == before
+
+
+def test_a_client_that_reads_nothing_does_not_keep_its_place(workshop: Any, pcm: bytes) -> None:
+    """Its connection lives and takes nothing more: the stream ends by itself, with a status for when it reads on."""
+    replica = workshop.start(limits__idle_seconds=2)
+    before = replica.finals(pcm)
+    unspellable = [f"{'é' * 90} {number}" for number in range(2000)]  # each comes back: more than is sent unread
+    config = pb.StreamingConfig(
+        encoding=pb.LINEAR16, sample_rate_hertz=16_000, speech_contexts=[pb.SpeechContext(phrases=unspellable)]
+    )
+    sent = [pb.StreamingRecognizeRequest(config=config), pb.StreamingRecognizeRequest(audio=pcm)]
+    with grpc.insecure_channel(f"127.0.0.1:{replica.port}", [("grpc.http2.bdp_probe", 0)]) as channel:
+        deaf = RecognizerStub(channel).StreamingRecognize(iter(sent), timeout=60)  # type: ignore[no-untyped-call]
+        until(lambda: replica.server.engine.streams == 1)
+        assert replica.finals(pcm) == before
+        until(lambda: not replica.server.engine.streams)
+        metrics = replica.server.metrics.calls.labels("StreamingRecognize", "DEADLINE_EXCEEDED")
+        until(lambda: metrics._value.get() == 1)
+        with pytest.raises(grpc.RpcError) as caught:
+            list(deaf)
+    assert caught.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
+    assert "no result was read for 2 s" in caught.value.details()
 
 
 @pytest.mark.parametrize(
@@ -365,10 +381,9 @@ def test_a_reset_connection(workshop: Any, pcm: bytes) -> None:
             request_serializer=pb.StreamingRecognizeRequest.SerializeToString,
         )
         call = method(messages(), timeout=60)
-        while not replica.server.engine.streams:
-            time.sleep(0.01)
+        until(lambda: replica.server.engine.streams == 1)
         pipe.reset()
-        until_idle(replica)
+        until(lambda: not replica.server.engine.streams)
         go_on.set()
         call.cancel()
         channel.close()
@@ -434,14 +449,12 @@ def test_sigterm_under_load(workshop: Any, pcm: bytes, dialogue: str) -> None:
             yield pb.StreamingRecognizeRequest(audio=pcm[start : start + 6400])
 
     running = [replica.recognizer.StreamingRecognize(messages(), timeout=60) for _ in range(6)]
-    while replica.server.engine.streams < 6:
-        time.sleep(0.01)
+    until(lambda: replica.server.engine.streams == 6)
     replica.encoder.go_on.clear()
     replica.ask(dialogue, "1")
     drained = threading.Thread(target=lambda: replica.run(replica.server.drain()))
     drained.start()
-    while not replica.server.draining:
-        time.sleep(0.01)
+    until(lambda: replica.server.draining)
     for call in (lambda: replica.finals(pcm), lambda: replica.ask(dialogue, "2"), lambda: replica.status(dialogue)):
         with pytest.raises(grpc.RpcError) as caught:
             call()

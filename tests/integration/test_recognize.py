@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
+import threading
+from collections.abc import AsyncIterator, Iterator
 from importlib.metadata import version
 from typing import Any
 
@@ -16,6 +19,8 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoRe
 
 from asr.recognizer import Recognizer, StreamOptions
 from carryover.v1 import recognizer_pb2 as pb
+from carryover.v1.recognizer_pb2_grpc import RecognizerStub
+from server.client import recognise
 
 
 def test_stream_gives_what_the_recogniser_gives(shared: Any, pcm: bytes, tiny_recognizer: Recognizer) -> None:
@@ -124,6 +129,48 @@ def test_phrases_boost_and_are_reported(shared: Any, pcm: bytes) -> None:
     assert all(r.reason for r in first.speech_context_report.rejected)
     assert not any(response.HasField("speech_context_report") for response in rest)
     assert rest[-1].results[-1].is_final
+
+
+@pytest.mark.parametrize("phrases", [[], ["meg bauer"]])
+def test_a_stream_says_that_it_is_accepted_before_its_audio(shared: Any, pcm: bytes, phrases: list[str]) -> None:
+    accepted = threading.Event()
+    config = pb.StreamingConfig(
+        encoding=pb.LINEAR16, sample_rate_hertz=16_000, speech_contexts=[pb.SpeechContext(phrases=phrases)]
+    )
+
+    def messages() -> Iterator[pb.StreamingRecognizeRequest]:
+        yield pb.StreamingRecognizeRequest(config=config)
+        assert accepted.wait(60)
+        yield pb.StreamingRecognizeRequest(audio=pcm)
+
+    call = shared.recognizer.StreamingRecognize(messages(), timeout=60, metadata=[("x-request-id", "abc-2")])
+    assert ("x-request-id", "abc-2") in [(m.key, m.value) for m in call.initial_metadata()]
+    accepted.set()
+    assert list(call)[-1].results[-1].is_final
+
+
+def test_a_refusal_reaches_a_client_that_has_more_to_say(shared: Any, pcm: bytes) -> None:
+    """gRPC's asyncio client loses the status of a call that is refused while it writes: ours waits before its audio."""
+    asked: list[int] = []
+
+    async def audio(number: int) -> AsyncIterator[bytes]:
+        asked.append(number)
+        for _ in range(10):
+            yield pcm[:3200]
+
+    async def codes() -> list[grpc.StatusCode]:
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{shared.port}") as channel:
+            stub = RecognizerStub(channel)  # type: ignore[no-untyped-call]
+            found = []
+            for number in range(20):
+                config = pb.StreamingConfig(encoding=pb.LINEAR16, sample_rate_hertz=number)
+                with pytest.raises(grpc.aio.AioRpcError) as caught:
+                    await recognise(stub, config, audio(number))
+                found.append(caught.value.code())
+            return found
+
+    assert set(asyncio.run(codes())) == {grpc.StatusCode.INVALID_ARGUMENT}
+    assert not asked
 
 
 def test_no_report_without_phrases(shared: Any, pcm: bytes) -> None:

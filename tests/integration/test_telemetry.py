@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import re
+import threading
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ import grpc
 import prometheus_client
 import pytest
 from moto_server import fresh_tables
+from waiting import until
 
 from carryover.v1 import context_pb2
 from carryover.v1 import recognizer_pb2 as pb
@@ -66,6 +68,24 @@ def test_metrics_of_a_follow_up(workshop: Any, dialogue: str, pcm: bytes, tmp_pa
     assert of(replica, "store_calls_total", call="record", outcome="ok") == 1
     assert of(replica, "store_seconds_count", call="read_turns") == 1
     assert of(replica, "tasks") > 0 and of(replica, "threads") > 0
+
+
+def test_audio_of_a_stream_that_is_left_half_way_counts(workshop: Any, pcm: bytes) -> None:
+    """Else the work on it would be work on nothing, and the real-time factor wrong."""
+    replica, answered = workshop.start(), threading.Event()
+
+    def messages() -> Iterator[pb.StreamingRecognizeRequest]:
+        config = pb.StreamingConfig(encoding=pb.LINEAR16, sample_rate_hertz=16_000, interim_results=True)
+        yield pb.StreamingRecognizeRequest(config=config)
+        yield pb.StreamingRecognizeRequest(audio=pcm)
+        answered.wait(60)
+
+    call = replica.recognizer.StreamingRecognize(messages(), timeout=60)
+    next(call)
+    call.cancel()
+    answered.set()
+    until(lambda: of(replica, "calls_total", method="StreamingRecognize", code="CANCELLED") == 1)
+    assert of(replica, "audio_seconds_total") == of(replica, "tenant_audio_seconds_total", tenant="default") == 3
 
 
 def test_why_there_was_no_context(workshop: Any, dialogue: str, pcm: bytes, monkeypatch: Any) -> None:
