@@ -11,7 +11,7 @@ class EndpointRule:
 
     silence_s: float = 0.7
     """After speech: this long in which the model is sure that nothing is said ends the utterance."""
-    likely_s: float = 0.3
+    likely_s: float = 0.4
     """So long a sure silence makes it likely that the utterance has ended: time for a result that may be withdrawn."""
     doubt: float = 0.01
     """A frame in which a token is likelier than this is not sure: an unclear sound keeps the utterance open. 1: only

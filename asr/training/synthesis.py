@@ -23,7 +23,18 @@ from asr.training.speech import Progress
 from asr.training.voices import Engine
 
 CARRIERS = ["{}"] * 6 + ["call {}", "{} please", "text {}", "i meant {}", "message {} please", "no {}", "phone {}"]
+CARRIERS_OF_THINGS = ["{}"] * 3 + ["play {}", "the {}", "turn on the {}", "directions to {}", "{} please"]
+THINGS = (
+    "entities/song", "entities/film", "entities/music_artist", "entities/smart_home_names", "entities/restaurant",
+    "entities/grocery", "entities/city_spoken", "places/cities", "places/street_names", "places/brands",
+)  # fmt: skip
 COMMON_WORDS = 5000
+_DIGITS = ["oh", "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
+_TENS = ["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"]
+_ORDINALS = ["first", "second", "third", "fourth", "fifth", "sixth", "seventh", "tenth", "twelfth", "twenty first"]
+_MONTHS = ["january", "february", "march", "april", "may", "june", "july", "august", "september", "october",
+           "november", "december"]  # fmt: skip
+_SHORT = ["yes", "no", "yes please", "no thanks", "none of these", "cancel that", "never mind", "sure", "okay"]
 
 
 def of_train(name: str) -> bool:
@@ -55,20 +66,46 @@ def held_out_names(data: Path) -> set[str]:
 
 
 def prompts(data: Path, count: int, rng: np.random.Generator) -> list[str]:
-    """Texts to say: half names alone and in short commands, half commands and prose; train parts only."""
+    """Different texts to say, train parts only: names alone and in short commands, things and places likewise, answers
+    with numbers, letters and dates, commands and prose."""
     given = [n for n in _column(data / "text/names/given_names.tsv.gz", 4000) if of_train(n)]
     family = [n for n in _column(data / "text/names/surnames.tsv.gz", 8000) if of_train(n)]
-    commands = [text for of_file in spoken_commands(data) for text in of_file] + prose(data)
+    things = [path for kind in THINGS for path in sorted((data / "text").glob(f"{kind}.tsv.gz"))]
+    named = [text for path in things for text in _column(path) if of_train(text)]
+    commands = [text for of_file in spoken_commands(data) for text in of_file]
+    told = prose(data)
     held_out = held_out_names(data)
+
+    def one(texts: Sequence[str]) -> str:
+        return texts[int(rng.integers(len(texts)))]
+
+    def name() -> str:
+        first, last = one(given), one(family)
+        text = [first, last, last, f"{first} {last}"][rng.integers(4)]
+        return one(CARRIERS).format(text) if of_train(f"{first} {last}") else ""
+
+    kinds = [name, name, name, lambda: one(commands), lambda: one(commands), lambda: one(told), lambda: one(told)]
+    kinds += [lambda: answer(rng)]
+    kinds += [lambda: one(CARRIERS_OF_THINGS).format(one(named))] * 2 if named else []
     out: dict[str, None] = {}
     while len(out) < count:
-        first, last = str(rng.choice(given)), str(rng.choice(family))
-        name = [first, last, last, f"{first} {last}"][rng.integers(4)]
-        spoken = str(rng.choice(CARRIERS)).format(name) if rng.random() < 0.5 else commands[rng.integers(len(commands))]
-        text = normalize(spoken)
-        if text and len(text) < 90 and of_train(f"{first} {last}") and held_out.isdisjoint(text.split()):
+        text = normalize(kinds[rng.integers(len(kinds))]())
+        if text and len(text) < 90 and held_out.isdisjoint(text.split()):
             out[text] = None
     return list(out)
+
+
+def answer(rng: np.random.Generator) -> str:
+    """Digits, spelled letters (no a, which voices read as an article), a date, a time, a choice, yes or no."""
+
+    def some(words: Sequence[str], least: int = 1, most: int = 1) -> str:
+        return " ".join(rng.choice(words, rng.integers(least, most + 1)))
+
+    number, day = f"{some(_TENS)} {some(_DIGITS[2:])}", f"{some(_MONTHS)} {some(_ORDINALS)}"
+    forms = [some(_DIGITS, 2, 10), some(list("bcdefghijklmnopqrstuvwxyz"), 2, 8), day, f"{day} nineteen {number}"]
+    forms += [f"at {some(_DIGITS[2:])} {some(_TENS[:4])} {some(['', 'tomorrow', 'in the morning', 'on friday'])}"]
+    forms += [f"the {some(_ORDINALS)} one {some(['', 'please', 'i think'])}", f"number {number}", number, some(_SHORT)]
+    return str(rng.choice(forms))
 
 
 def synthesize(

@@ -1,4 +1,6 @@
-"""Voices for training speech: espeak-ng, flite and festival as programs, Piper as a library (the `synthesis` extra)."""
+"""Voices for training speech: espeak-ng, flite and festival as programs, Piper as a library (the `synthesis` extra).
+
+Kokoro's are in `kokoro.py`."""
 
 from __future__ import annotations
 

@@ -52,10 +52,11 @@ def data(tmp_path: Path) -> Path:
 
 
 def test_prompts_hold_no_names_of_dev_and_test(data: Path) -> None:
-    said = prompts(data, 60, np.random.default_rng(0))
-    assert len(set(said)) == 60 and "never say this" not in said
+    said = prompts(data, 90, np.random.default_rng(0))
+    assert len(set(said)) == 90 and "never say this" not in said
     assert {"turn on the lights", "it was a dark night"} <= set(said)
     held_out = held_out_names(data)
+    assert any(text.startswith("number ") for text in said)
     assert HELD_OUT in held_out and not {word for text in said for word in text.split()} & held_out
 
 
@@ -83,7 +84,8 @@ def test_it_speaks_resumes_and_is_what_training_reads(data: Path, tmp_path: Path
 @pytest.mark.parametrize(
     ("options", "reason"),
     [(("--engines", "siri"), "'siri' is not known"), (("--engines", ""), "no engine"),
-     (("--engines", "", "--piper-voice", "absent.onnx"), "absent.onnx|piper-tts is not installed")],
+     (("--engines", "", "--piper-voice", "absent.onnx"), "absent.onnx|piper-tts is not installed"),
+     (("--engines", "", "--kokoro", "absent"), "npz missing|piper-tts is not installed")],
 )  # fmt: skip
 def test_the_command_says_what_is_missing(data: Path, tmp_path: Path, options: tuple[str, ...], reason: str) -> None:
     arguments = ["--data", str(data), "--out", str(tmp_path / "out"), *options]
