@@ -10,10 +10,12 @@ from typing import Any
 import grpc
 import pytest
 from moto_server import fresh_tables
+from waiting import until
 
 from carryover.v1 import context_pb2
 from carryover.v1 import recognizer_pb2 as pb
 from server.access import make_key
+from server.config import Limits
 from server.errors import RETRY_KEY
 
 TOO_MUCH = grpc.StatusCode.RESOURCE_EXHAUSTED
@@ -29,8 +31,7 @@ class Held:
         """So many open streams."""
         before = replica.server.engine.streams
         calls = [replica.recognizer.StreamingRecognize(self._slowly(), timeout=60) for _ in range(streams)]
-        while replica.server.engine.streams < before + streams:
-            time.sleep(0.01)
+        until(lambda: replica.server.engine.streams == before + streams)
         return calls
 
     def _slowly(self) -> Iterator[pb.StreamingRecognizeRequest]:
@@ -75,13 +76,54 @@ def test_one_tenants_streams_leave_room_for_the_others(workshop: Any, pcm: bytes
     assert acme.finals(pcm)
 
 
-def test_what_is_too_big_will_not_do_later_either(shared: Any, pcm: bytes) -> None:
-    too_long = pb.RecognizeRequest(
-        config=pb.RecognitionConfig(encoding=pb.LINEAR16, sample_rate_hertz=16_000), audio=pcm * 7
-    )
-    assert refusal(lambda: shared.recognizer.Recognize(too_long, timeout=60))[1] == "-1"
-    phrases = [pb.SpeechContext(phrases=["a" * 1000])]
-    assert refusal(lambda: shared.stream(pcm, speech_contexts=phrases))[1] == "-1"
+def too_much(replica: Any, dialogue: str) -> Iterator[tuple[str, Any]]:
+    """Calls, each over one limit of `test_what_is_too_big_will_not_do_later_either`, with the limit's name."""
+    raw = {"encoding": pb.LINEAR16, "sample_rate_hertz": 16_000}
+    recognize, rescore = replica.recognizer.Recognize, replica.context.Rescore
+    event, entities, entry = context_pb2.Event, context_pb2.Entities, context_pb2.NBestEntry
+
+    def recorded(**body: Any) -> Any:
+        return lambda: replica.record(dialogue, "1", event(**body))
+
+    def rescored(*texts: str, **inline: Any) -> Any:
+        context, nbest = context_pb2.InlineContext(**inline), [entry(text=text) for text in texts]
+        return lambda: rescore(context_pb2.RescoreRequest(nbest=nbest, context=context), timeout=60)
+
+    def phrases(*texts: str) -> Any:
+        return lambda: replica.stream(bytes(640), speech_contexts=[pb.SpeechContext(phrases=texts)])
+
+    hour = pb.RecognizeRequest(config=pb.RecognitionConfig(**raw), audio=bytes(34_000))
+    yield "stream_seconds", lambda: recognize(hour, timeout=60)
+    yield "stream_seconds", lambda: replica.stream(bytes(34_000), chunk=1000)
+    yield "audio_bytes", lambda: replica.stream(bytes(1026))
+    yield "message_bytes", lambda: recognize(pb.RecognizeRequest(audio=bytes(70_000)), timeout=60)
+    yield "phrases", phrases(*"abc")
+    yield "phrase_characters", phrases("a" * 11)
+    yield "phrase_characters", recorded(entities=entities(signal="contacts", entries=["a" * 11]))
+    yield "phrase_characters", rescored("a", entities=[entities(signal="contacts", entries=["a" * 11])])
+    yield "entries", recorded(entities=entities(signal="contacts", entries="abc"))
+    yield "entries", rescored("a", entities=[entities(signal="x", entries="ab"), entities(signal="y", entries="c")])
+    yield "text_characters", recorded(utterance=context_pb2.Utterance(text="a" * 21))
+    yield "text_characters", recorded(reply=context_pb2.Reply(text="a" * 21))
+    yield "text_characters", rescored("a", "a" * 21)
+    yield "text_characters", rescored("a", turns=[context_pb2.ContextTurn(speaker=1, text="a" * 21)])
+    yield "nbest", rescored(*"abc")
+
+
+def test_what_is_too_big_will_not_do_later_either(workshop: Any, dialogue: str) -> None:
+    small = {"audio_bytes": 1024, "message_bytes": 65_536, "phrases": 2, "phrase_characters": 10, "entries": 2}
+    small |= {"text_characters": 20, "nbest": 2, "stream_seconds": 1}
+    replica = workshop.start(**{f"limits__{name}": value for name, value in small.items()})
+    tried = set()
+    for name, call in too_much(replica, dialogue):
+        message, retry = refusal(call)
+        if name == "message_bytes":  # gRPC's own words
+            assert "larger than max (70" in message and retry is None
+        else:
+            assert message.endswith(f"(the server's setting is limits.{name})") and retry == "-1"
+        tried.add(name)
+    elsewhere = {"streams", "tenant_streams", "events", "rescores"}  # below
+    assert tried | elsewhere | {"idle_seconds"} == set(Limits.model_fields)
 
 
 def event(number: int) -> context_pb2.Event:
@@ -152,8 +194,7 @@ def test_lists_that_are_rescored_at_once(workshop: Any) -> None:
     request = context_pb2.RescoreRequest(nbest=[context_pb2.NBestEntry(text="power")], context=inline)
     replica.encoder.go_on.clear()
     running = [replica.context.Rescore.future(request, timeout=60) for _ in range(2)]
-    while replica.server._context._rescores < 2:
-        time.sleep(0.01)
+    until(lambda: replica.server._context._rescores == 2)
     message, retry = refusal(lambda: replica.context.Rescore(request, timeout=60))
     assert "limits.rescores" in message and retry == "1000"
     replica.encoder.go_on.set()
