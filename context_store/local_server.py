@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -20,14 +22,28 @@ def local_server(port: int = 0) -> Iterator[str]:
     """
     from moto.server import ThreadedMotoServer  # takes a second to import, and only this needs it
 
+    importlib.import_module("moto.dynamodb.urls")  # else the first call waits for it, perhaps for too long
     logging.getLogger("werkzeug").setLevel(logging.WARNING)
     server = ThreadedMotoServer("127.0.0.1", port, verbose=False)
     server.start()
+    served: Any = server._server
+    served.app = _one_at_a_time(served.app)
     try:
         host, bound = server.get_host_and_port()
         yield f"http://{host}:{bound}"
     finally:
         server.stop()
+
+
+def _one_at_a_time(app: Callable[..., Iterable[bytes]]) -> Callable[..., Iterable[bytes]]:
+    """Of two updates of one item at once, moto would lose one."""
+    lock = threading.Lock()
+
+    def serve(environ: Any, start_response: Any) -> Iterable[bytes]:
+        with lock:
+            return app(environ, start_response)
+
+    return serve
 
 
 def local_config(endpoint_url: str, **changes: Any) -> StoreConfig:

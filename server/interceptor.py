@@ -7,7 +7,7 @@ import re
 import secrets
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, suppress
 from typing import Any
 
 import grpc
@@ -20,6 +20,7 @@ from server.metrics import Metrics
 from server.wire import Malformed, reader
 
 PACKAGE = "carryover.v1."
+_FIRST_S = 1.0
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
@@ -61,7 +62,7 @@ class CallGuard(grpc.aio.ServerInterceptor):
         self, serve: Callable[[Any, Caller], Awaitable[Any]], method: str
     ) -> Callable[[Any, Any], Awaitable[Any]]:
         async def call(request: Any, context: Any) -> Any:
-            async with self._guard(context, method) as caller:
+            async with self._guard(context, method, None) as caller:
                 return await serve(_checked(request), caller)
 
         return call
@@ -85,7 +86,7 @@ class CallGuard(grpc.aio.ServerInterceptor):
                     await accept()  # who asks for the second message has accepted the first
 
             async with (
-                self._guard(context, method) as caller,
+                self._guard(context, method, requests) as caller,
                 aclosing(serve(checked(), caller)) as responses,  # type: ignore[type-var]
             ):
                 async for response in responses:
@@ -103,7 +104,8 @@ class CallGuard(grpc.aio.ServerInterceptor):
             raise IdleError(f"{advice} (the server's setting is limits.idle_seconds)") from None
 
     @asynccontextmanager
-    async def _guard(self, context: Any, method: str) -> AsyncIterator[Caller]:
+    async def _guard(self, context: Any, method: str, requests: AsyncIterator[Any] | None) -> AsyncIterator[Caller]:
+        """Around a call. requests: a stream's messages."""
         request_id, name = _request_id(context), method.rpartition("/")[2]
         notes = logs.begin_call(request_id)
         span = tracing.begin_call(method, context.invocation_metadata() or (), request_id)
@@ -137,7 +139,17 @@ class CallGuard(grpc.aio.ServerInterceptor):
             tracing.end_call(span, code, notes)
         if code is not grpc.StatusCode.OK:  # last: who reads nothing does not take its status either
             context.set_trailing_metadata(trailing)
+            if caller is None and requests is not None:
+                await _take_first(requests)
             await context.abort(code, refusal)
+
+
+async def _take_first(requests: AsyncIterator[Any]) -> None:
+    """Waits for the message that a client sends as it calls, or not for long: gRPC's asyncio client loses the status of
+    a call that is refused while its message is on its way."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_FIRST_S):
+            await anext(requests, None)
 
 
 def _checked(request: Any) -> Any:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -228,3 +230,18 @@ def test_tenants_are_apart(bench: Bench, dialogue: DialogueId) -> None:
     bench.store.record(other, "t1", [Event("u1", START_S, Utterance("something else"))])
     assert bench.store.delete_dialogue(other) == 3
     assert len(bench.store.read_turns(dialogue)[0].events) == 5
+
+
+def test_events_that_come_at_once_are_all_kept(bench: Bench) -> None:
+    """As at AWS, where updates of an item follow each other, so at the server in the process."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        with ThreadPoolExecutor(6) as pool:
+            for _ in range(10):
+                dialogue = DialogueId("acme", uuid.uuid4().hex)
+                events = [[Event(f"e{number}", START_S, Speak())] for number in range(6)]
+                list(pool.map(lambda one, of=dialogue: bench.store.record(of, "t1", one), events))
+                assert bench.store.read_turns(dialogue)[0].version == 6
+    finally:
+        sys.setswitchinterval(before)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime
 import ipaddress
 import json
-from collections.abc import Callable
+import time
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from typer.testing import CliRunner
 
-from carryover.v1 import context_pb2, context_pb2_grpc, recognizer_pb2
+from carryover.v1 import context_pb2, context_pb2_grpc, recognizer_pb2, recognizer_pb2_grpc
 from context_store import ContextStore, DialogueId, Entities, Event, ExpectSpeech
 from server.access import make_key
 from server.commands import stream_client
@@ -117,7 +119,28 @@ def test_without_a_key_nothing_but_health_and_reflection_answers(
         for call in calls(stranger, dialogue, pcm).values():
             assert code_of(call) is UNAUTHENTICATED
     request = health_pb2.HealthCheckRequest(service=SERVICES[0])
-    assert health_pb2_grpc.HealthStub(replica.channel).Check(request, timeout=10).status == 1
+    assert health_pb2_grpc.HealthStub(replica.channel).Check(request, timeout=30).status == 1
+
+
+def test_a_busy_client_without_a_key_learns_why_its_stream_is_refused(workshop: Any, keys: Any) -> None:
+    """gRPC's asyncio client says INTERNAL where the refusal is there before it has sent its first message."""
+    replica = workshop.start(access__keys_file=str(keys[0]))
+    config = recognizer_pb2.StreamingConfig(encoding=recognizer_pb2.LINEAR16, sample_rate_hertz=16_000)
+
+    async def late() -> AsyncIterator[recognizer_pb2.StreamingRecognizeRequest]:
+        time.sleep(0.2)  # the call is on its way, and the event loop busy with something else
+        yield recognizer_pb2.StreamingRecognizeRequest(config=config)
+
+    async def code() -> grpc.StatusCode:
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{replica.port}") as channel:
+            await channel.channel_ready()
+            stub: Any = recognizer_pb2_grpc.RecognizerStub(channel)  # type: ignore[no-untyped-call]
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await stub.StreamingRecognize(late()).read()
+            found: grpc.StatusCode = caught.value.code()
+            return found
+
+    assert asyncio.run(code()) is UNAUTHENTICATED
 
 
 @pytest.mark.parametrize("reflection", [True, False])
@@ -127,7 +150,7 @@ def test_reflection_can_be_switched_off(workshop: Any, reflection: bool) -> None
     asked = iter([reflection_pb2.ServerReflectionRequest(list_services="")])
 
     def names() -> set[str]:
-        (answer,) = stub.ServerReflectionInfo(asked, timeout=10)
+        (answer,) = stub.ServerReflectionInfo(asked, timeout=30)
         return {service.name for service in answer.list_services_response.service}
 
     if reflection:
@@ -302,7 +325,7 @@ def test_a_renewed_certificate_is_used_without_restart(workshop: Any, authority:
         with grpc.secure_channel(f"localhost:{replica.port}", credentials, options) as channel:
             stub = context_pb2_grpc.ContextStub(channel)
             try:
-                stub.GetContextStatus(context_pb2.GetContextStatusRequest(dialogue_id="none"), timeout=5)
+                stub.GetContextStatus(context_pb2.GetContextStatusRequest(dialogue_id="none"), timeout=30)
             except grpc.RpcError as error:
                 code: grpc.StatusCode = error.code()
                 return code is grpc.StatusCode.NOT_FOUND
@@ -338,12 +361,12 @@ def test_probes_need_neither_tls_nor_key(workshop: Any, authority: Authority, ke
     with grpc.insecure_channel(f"127.0.0.1:{replica.server.health_port}") as channel:
         health = health_pb2_grpc.HealthStub(channel)
         for name in ("", LIVENESS, *SERVICES):
-            assert health.Check(health_pb2.HealthCheckRequest(service=name), timeout=10).status == 1
+            assert health.Check(health_pb2.HealthCheckRequest(service=name), timeout=30).status == 1
         other = context_pb2_grpc.ContextStub(channel)
         request = context_pb2.GetContextStatusRequest(dialogue_id="d")
-        assert code_of(lambda: other.GetContextStatus(request, timeout=10)) is grpc.StatusCode.UNIMPLEMENTED
+        assert code_of(lambda: other.GetContextStatus(request, timeout=30)) is grpc.StatusCode.UNIMPLEMENTED
         replica.run(replica.server.drain())
         for name, status in ((SERVICES[0], 2), (LIVENESS, 1)):  # who drains is not to be killed for it
-            assert health.Check(health_pb2.HealthCheckRequest(service=name), timeout=10).status == status
+            assert health.Check(health_pb2.HealthCheckRequest(service=name), timeout=30).status == status
     with pytest.raises(PortError, match=f":{replica.port}"):
         workshop.start(port=0, health_port=replica.port)

@@ -163,7 +163,7 @@ def doomed_store() -> Iterator[Any]:
     """A store's configuration, and what stops its server."""
     with ExitStack() as server:
         url = server.enter_context(local_server())
-        with fresh_tables(url, read_timeout_s=1.0, connect_timeout_s=0.5) as config:
+        with fresh_tables(url) as config:
             yield config, server.close
             server.enter_context(local_server(int(url.rsplit(":", 1)[1])))  # so that the tables can be deleted
 

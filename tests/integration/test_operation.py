@@ -18,6 +18,7 @@ import pytest
 import soundfile
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from typer.testing import CliRunner
+from waiting import until
 
 from carryover.v1 import recognizer_pb2 as pb
 from server import logs
@@ -39,11 +40,9 @@ def test_draining_ends_running_streams_properly_and_takes_no_new_ones(workshop: 
             yield pb.StreamingRecognizeRequest(audio=pcm[start : start + 6400])
 
     call = replica.recognizer.StreamingRecognize(messages(), timeout=60)
-    while not replica.server.engine.streams:
-        time.sleep(0.01)
+    until(lambda: replica.server.engine.streams == 1)
     drained = asyncio.run_coroutine_threadsafe(replica.server.drain(), replica.loop)
-    while not replica.server.draining:
-        time.sleep(0.01)
+    until(lambda: replica.server.draining)
     with pytest.raises(grpc.RpcError) as caught:
         replica.finals(pcm)
     assert caught.value.code() == grpc.StatusCode.UNAVAILABLE
@@ -138,10 +137,7 @@ def test_stream_client_says_why_there_is_no_microphone(workshop: Any, monkeypatc
     silent = CliRunner().invoke(stream_client.app, ["--microphone", "--server", f"127.0.0.1:{replica.port}"])
     assert silent.exit_code == 1, silent.output
     assert "pip install sounddevice" in silent.stderr
-    deadline = time.monotonic() + 30
-    while replica.server.engine.streams and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert replica.server.engine.streams == 0
+    until(lambda: not replica.server.engine.streams)
 
 
 def test_stream_client_says_what_is_wrong(wav: Path, tmp_path: Path) -> None:

@@ -180,7 +180,7 @@ def test_no_report_without_phrases(shared: Any, pcm: bytes) -> None:
 def test_health_and_reflection(shared: Any) -> None:
     check = health_pb2_grpc.HealthStub(shared.channel).Check
     for name in ("", "carryover.v1.Recognizer", "carryover.v1.Context"):
-        assert check(health_pb2.HealthCheckRequest(service=name), timeout=10).status == 1
+        assert check(health_pb2.HealthCheckRequest(service=name), timeout=30).status == 1
     database = ProtoReflectionDescriptorDatabase(shared.channel)
     assert {"carryover.v1.Recognizer", "carryover.v1.Context"} <= set(database.get_services())
     service = DescriptorPool(database).FindServiceByName("carryover.v1.Recognizer")
@@ -189,7 +189,7 @@ def test_health_and_reflection(shared: Any) -> None:
 
 def test_request_id_comes_back(shared: Any) -> None:
     with pytest.raises(grpc.RpcError) as caught:
-        shared.recognizer.Recognize(pb.RecognizeRequest(), metadata=[("x-request-id", "abc-1")], timeout=10)
+        shared.recognizer.Recognize(pb.RecognizeRequest(), metadata=[("x-request-id", "abc-1")], timeout=30)
     assert ("x-request-id", "abc-1") in [(m.key, m.value) for m in caught.value.trailing_metadata()]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -15,6 +16,7 @@ from typing import Any
 
 import grpc
 import pytest
+from waiting import PATIENT, until
 
 from asr.model.files import save_model
 from carryover.v1 import context_pb2 as ctx
@@ -48,7 +50,8 @@ def pair(tiny_model: Any, tiny_tokenizer: Any, tmp_path: Path) -> Iterator[Pair]
     environ = {k: v for k, v in os.environ.items() if not k.startswith("CARRYOVER_")}
     with subprocess.Popen(
         [sys.executable, "-P", "-m", "server.commands.run_replicas", "--port", "0"],
-        env={**environ, "CARRYOVER_MODEL__WEIGHTS": str(tmp_path / "acoustic")}, stderr=subprocess.PIPE, text=True,
+        env={**environ, **PATIENT, "CARRYOVER_MODEL__WEIGHTS": str(tmp_path / "acoustic")},
+        stderr=subprocess.PIPE, text=True,
     ) as process:  # fmt: skip
         try:
             yield Pair(process)
@@ -60,6 +63,16 @@ def pair(tiny_model: Any, tiny_tokenizer: Any, tmp_path: Path) -> Iterator[Pair]
 def channel(address: str) -> grpc.Channel:
     """A connection of its own."""
     return grpc.insecure_channel(address, options=[("grpc.use_local_subchannel_pool", 1)])
+
+
+def refuses(address: str) -> bool:
+    """Does nobody take connections there?"""
+    host, _, port = address.partition(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=10).close()
+    except ConnectionRefusedError:
+        return True
+    return False
 
 
 def ask(address: str, dialogue: str) -> None:
@@ -87,13 +100,10 @@ def answer(address: str, dialogue: str, pcm: bytes) -> pb.StreamingRecognitionRe
 
 
 def until_ready(address: str, dialogue: str) -> None:
+    request = ctx.GetContextStatusRequest(dialogue_id=dialogue)
     with channel(address) as connection:
-        for _ in range(300):
-            status = ContextStub(connection).GetContextStatus(ctx.GetContextStatusRequest(dialogue_id=dialogue))
-            if status.state == ctx.READY:
-                return
-            time.sleep(0.1)
-    raise AssertionError(status)
+        context = ContextStub(connection)
+        until(lambda: context.GetContextStatus(request, timeout=30).state == ctx.READY)
 
 
 def test_any_replica_answers_any_turn_and_one_may_die(pair: Pair, pcm: bytes) -> None:
@@ -108,6 +118,7 @@ def test_any_replica_answers_any_turn_and_one_may_die(pair: Pair, pcm: bytes) ->
         assert info.plain_transcript == plain
     ask(pair.address, "e")  # either of them makes it
     os.kill(pid, signal.SIGKILL)
+    until(lambda: refuses(one))  # while it dies, its port still takes connections
     for _ in range(4):
         final = answer(pair.address, "e", pcm)
         assert final.context.status in (pb.ContextInfo.APPLIED, pb.ContextInfo.NOT_READY)

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from typing import Any
 import grpc
 import pytest
 from typer.testing import CliRunner
+from waiting import PATIENT, until
 
 from asr.model.files import save_model
 from carryover.v1 import context_pb2 as ctx
@@ -31,7 +31,7 @@ def launch(folder: Path, *arguments: str) -> subprocess.Popen[str]:
     environ = {k: v for k, v in os.environ.items() if not k.startswith("CARRYOVER_")}
     return subprocess.Popen(
         [sys.executable, "-P", "-m", "server.commands.serve", *arguments],
-        env={**environ, "CARRYOVER_MODEL__WEIGHTS": str(folder)}, stderr=subprocess.PIPE, text=True,
+        env={**environ, **PATIENT, "CARRYOVER_MODEL__WEIGHTS": str(folder)}, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
 
 
@@ -76,7 +76,7 @@ def test_serve_until_sigterm(folder: Path, pcm: bytes) -> None:
         assert results[-1].is_final
         assert results[-1].end == pytest.approx(6, abs=0.5)
         assert process.wait(60) == 0
-        reading.join(10)
+        reading.join(30)
     assert any("SIGTERM" in line for line in said)
 
 
@@ -104,7 +104,7 @@ app()
 
 def test_an_encoder_that_hangs_does_not_keep_the_process(folder: Path) -> None:
     environ = {k: v for k, v in os.environ.items() if not k.startswith("CARRYOVER_")}
-    settings = {"CARRYOVER_MODEL__WEIGHTS": str(folder), "CARRYOVER_DRAIN_S": "0.5"}
+    settings = {**PATIENT, "CARRYOVER_MODEL__WEIGHTS": str(folder), "CARRYOVER_DRAIN_S": "0.5"}
     with subprocess.Popen(
         [sys.executable, "-P", "-c", HANGING, "--port", "0"],
         env=environ | settings, stderr=subprocess.PIPE, text=True,
@@ -119,11 +119,10 @@ def test_an_encoder_that_hangs_does_not_keep_the_process(folder: Path) -> None:
             context = ContextStub(channel)
             context.RecordEvents(ctx.RecordEventsRequest(dialogue_id="d", turn_id="1", events=events), timeout=30)
             request = ctx.GetContextStatusRequest(dialogue_id="d")
-            while context.GetContextStatus(request, timeout=30).state != ctx.ENCODING:
-                time.sleep(0.02)
+            until(lambda: context.GetContextStatus(request, timeout=30).state == ctx.ENCODING)
         process.send_signal(signal.SIGTERM)
         said = process.stderr.read()
-        assert process.wait(30) == 0
+        assert process.wait(60) == 0
     assert "a thread does not end" in said
 
 

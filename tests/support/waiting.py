@@ -8,6 +8,12 @@ from collections.abc import Callable
 PATIENCE_S = 30.0
 _POLL_S = 0.01
 
+PATIENT = {
+    "CARRYOVER_STORE__CONNECT_TIMEOUT_S": "20", "CARRYOVER_STORE__READ_TIMEOUT_S": "20",
+    "CARRYOVER_CONTEXT__DEADLINE_S": "60",
+}  # fmt: skip
+"""Settings of servers in processes of their own on machines that are busy with something else."""
+
 
 def until(holds: Callable[[], object]) -> None:
     """Waits until a condition holds. Raises AssertionError when it does not for half a minute."""
