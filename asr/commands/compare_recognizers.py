@@ -25,7 +25,7 @@ from asr.evaluation import peers
 from asr.evaluation.compare import Transcribed, page, scores, sizes_of, table, to_json, transcribe_all
 from asr.evaluation.manifest import Utterance, read_manifest
 from asr.evaluation.peers import Answer, Transcribe
-from asr.evaluation.run import apply_context, listen_timed, prepare
+from asr.evaluation.run import listen_timed, prepare, rescore
 from asr.recognizer import Recognizer
 
 app = typer.Typer(add_completion=False)
@@ -40,7 +40,7 @@ def carryover(model: Path | None, beam: int, *, with_context: bool = False) -> T
     """Our recogniser, streamed in chunks of 100 ms; with_context: then each utterance's own context.
 
     A context is encoded and its phrases compiled before the answer begins, as the server does while the assistant
-    speaks; the search that the phrases lead, exact scores and rescoring come after the last sample.
+    speaks; exact scores and rescoring come after the last sample.
     """
     recognizer = Recognizer.load(model, beam=beam)
     models = (ContextEncoder.load(), Rescorer.load()) if with_context else None
@@ -51,9 +51,9 @@ def carryover(model: Path | None, beam: int, *, with_context: bool = False) -> T
             return Answer(result.nbest[0].text, after)
         encoder, rescorer = models
         prepared = prepare(context, encoder, recognizer)
-        result, after = listen_timed(recognizer, samples, SAMPLE_RATE, _NBEST)
+        result, after = listen_timed(recognizer, samples, SAMPLE_RATE, _NBEST, prepared.graph)
         ended = time.process_time()
-        rescored = apply_context(result, prepared, rescorer, recognizer, _NBEST)
+        rescored = rescore(result, prepared, rescorer, recognizer)
         return Answer(rescored.nbest[0].text, after + time.process_time() - ended)
 
     return transcribe

@@ -91,9 +91,13 @@ def listen(recognizer: Recognizer, samples: Samples, rate: int, nbest: int) -> R
     return listen_timed(recognizer, samples, rate, nbest)[0]
 
 
-def listen_timed(recognizer: Recognizer, samples: Samples, rate: int, nbest: int) -> tuple[Result, float]:
-    """`listen`, and the processor time, in seconds, from when the last chunk was there to the result."""
+def listen_timed(
+    recognizer: Recognizer, samples: Samples, rate: int, nbest: int, graph: PhraseGraph | None = None
+) -> tuple[Result, float]:
+    """`listen`, and the processor time, in seconds, from when the last chunk was there to the result. graph: of a
+    context, searched with beside."""
     stream = recognizer.open(StreamOptions(sample_rate_hertz=rate, nbest=nbest, endpointing=False))
+    stream.set_context(graph)
     step = max(1, round(CHUNK_S * rate))
     results, there = [], time.process_time()
     for start in range(0, len(samples), step):
@@ -120,8 +124,13 @@ def prepare(context: Context, encoder: EncodesContext, recognizer: Recognizer) -
 def apply_context(
     result: Result, prepared: Prepared, rescorer: Rescores, recognizer: Recognizer, nbest: int
 ) -> Rescored:
-    """A plain result with a context, by the steps that the server takes once the answer has ended."""
-    more = candidates_of(recognizer.with_context(result, prepared.graph, nbest).biased)
+    """A plain result with a context, by the steps that the server takes beside the answer and once it has ended."""
+    return rescore(recognizer.with_context(result, prepared.graph, nbest), prepared, rescorer, recognizer)
+
+
+def rescore(result: Result, prepared: Prepared, rescorer: Rescores, recognizer: Recognizer) -> Rescored:
+    """A result of a stream that had the context's graph, by the steps that the server takes at the answer's end."""
+    more = candidates_of(result.biased)
     force_score = partial(recognizer.force_score, result.encoded) if result.encoded else None
     return rescorer.rescore((*result.nbest, *more), prepared.embedding, force_score)
 

@@ -17,25 +17,26 @@ Prefix = tuple[int, ...]
 def _emissions(model: AcousticModel, encoded: Tensor, texts: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
     """Log-probabilities of blank (N, T, U + 1) and of the next token (N, T, U), float64.
 
-    Texts that begin alike share their prefixes' predictions, so each prefix is joined with the audio once.
+    Texts that begin alike share their prefixes' predictions, and prefixes after which the predictor says the same share
+    one joint distribution: a predictor of few tokens' memory is joined with the audio once for each of its memories.
     """
     nodes: dict[Prefix, int] = {(): 0}
     for text in texts:
         for u in range(1, len(text) + 1):
             nodes.setdefault(tuple(text[:u]), len(nodes))
-    outputs = _prefix_outputs(model, nodes)
-    scores = [model.join(encoded, out[:, None]).log_softmax(-1) for out in outputs.split(32)]
-    by_node = [row for part in scores for row in part]
-    longest, frames = max(map(len, texts)), len(encoded)
-    blank = torch.full((len(texts), frames, longest + 1), -torch.inf, dtype=torch.float64)
-    token = torch.full((len(texts), frames, longest), -torch.inf, dtype=torch.float64)
+    outputs, which = _prefix_outputs(model, nodes).unique(dim=0, return_inverse=True)
+    scores = torch.cat([model.join(encoded, out[:, None]).log_softmax(-1) for out in outputs.split(32)])  # (M, T, V)
+    longest = max(map(len, texts))
+    node = torch.zeros(len(texts), longest + 1, dtype=torch.int64)
+    said = torch.zeros(len(texts), longest, dtype=torch.int64)
     for i, text in enumerate(texts):
-        for u in range(len(text) + 1):
-            scores_here = by_node[nodes[tuple(text[:u])]]
-            blank[i, :, u] = scores_here[:, model.blank]
-            if u < len(text):
-                token[i, :, u] = scores_here[:, text[u]]
-    return blank, token
+        node[i, : len(text) + 1] = torch.tensor([nodes[tuple(text[:u])] for u in range(len(text) + 1)])
+        said[i, : len(text)] = torch.tensor(text, dtype=torch.int64)
+    states, place = torch.tensor([len(text) for text in texts])[:, None], torch.arange(longest + 1)[None]
+    row = which[node]
+    blank = scores[row, :, model.blank].double().masked_fill((place > states)[:, :, None], -torch.inf)
+    token = scores[row[:, :-1], :, said].double().masked_fill((place[:, :-1] >= states)[:, :, None], -torch.inf)
+    return blank.transpose(1, 2), token.transpose(1, 2)
 
 
 def _prefix_outputs(model: AcousticModel, nodes: dict[Prefix, int]) -> Tensor:
