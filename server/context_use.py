@@ -147,7 +147,7 @@ class ContextUse:
         now, context = window.clock(), window.cache.latest(follow.dialogue, besides=follow.turn)
         if context is None:
             return Used(nbest, *_without(follow))
-        if context.expire(now):
+        if window.expired(context):
             return Used(nbest, ContextInfo.EXPIRED, reason="the context is too old to be used", context=context)
         if context.state is State.FAILED:
             return Used(nbest, ContextInfo.FAILED, reason=context.reason, context=context)

@@ -182,8 +182,15 @@ class ReplyWindow:
             with self._under_way(Follow(dialogue, turn="")) as asking:
                 held = await self._ask_store(asking) if not turn else await self._read_context(dialogue, turn)
         if held is not None:
-            held.expire(self.clock())
+            self.expired(held)
         return held
+
+    def expired(self, context: TurnContext) -> bool:
+        """Is it too old to be used? Then its embedding is let go of."""
+        before = context.state
+        if context.expire(self.clock()) and before is not State.EXPIRED:
+            self._metrics.window_states.labels(State.EXPIRED.value).inc()
+        return context.state is State.EXPIRED
 
     async def erase(self, dialogue: DialogueId) -> int:
         """Erase a dialogue from the cache, the jobs under way and the store; returns how many items were stored.

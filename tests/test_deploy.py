@@ -83,6 +83,16 @@ def test_names_that_are_referred_to_exist() -> None:
     service = one("Service", address["address"])
     assert address["port_value"] in {port["port"] for port in service["spec"]["ports"]}
     assert service["spec"]["clusterIP"] == "None"  # else there is one address, and nothing to hash over
+    assert cluster["lb_policy"] == "RING_HASH"
+    assert cluster["transport_socket"]["typed_config"]["common_tls_context"]["alpn_protocols"] == ["h2"]
+    (check,) = cluster["health_checks"]
+    assert check["grpc_health_check"]["service_name"] == SERVICES[0]  # not serving while it drains
+    (chain,) = envoy["static_resources"]["listeners"][0]["filter_chains"]
+    (host,) = chain["filters"][0]["typed_config"]["route_config"]["virtual_hosts"]
+    (route,) = host["routes"]
+    assert all(f"/{name}/".startswith(route["match"]["prefix"]) for name in SERVICES)
+    (policy,) = route["route"]["hash_policy"]
+    assert f"`{policy['header']['header_name']}`" in (ROOT / "docs" / "operation.md").read_text()
 
 
 def test_the_container_file_names_what_is_there() -> None:

@@ -107,6 +107,18 @@ def test_why_there_was_no_context(workshop: Any, dialogue: str, pcm: bytes, monk
     replica.encoder.go_on.set()
 
 
+def test_a_context_that_expires_is_counted_once(workshop: Any, dialogue: str, pcm: bytes) -> None:
+    replica = workshop.start(context__ttl_s=100)
+    replica.ask(dialogue, "1")
+    replica.wait_for("READY", dialogue)
+    replica.clock.now += 101
+    for _ in range(2):
+        replica.wait_for("EXPIRED", dialogue, "1")
+        replica.finals(pcm, dialogue_id=dialogue, turn_id="2")
+    assert of(replica, "window_states_total", state="expired") == 1
+    assert of(replica, "context_results_total", status="EXPIRED", reason="expired") >= 2
+
+
 def test_tenants_have_a_bound_of_labels() -> None:
     metrics = Metrics(max_tenants=2)
     assert [metrics.tenant(name) for name in ("a", "b", "c", "a", "d")] == ["a", "b", OTHER_TENANTS, "a", OTHER_TENANTS]
