@@ -311,14 +311,18 @@ def test_a_dialogue_that_was_erased_elsewhere_and_begun_anew(workshop: Any, dial
     assert heard() == (pb.ContextInfo.APPLIED, "fourth")
 
 
-def test_an_erasure_elsewhere_during_a_job(workshop: Any, dialogue: str, pcm: bytes) -> None:
+@pytest.mark.parametrize("what", ["dialogue", "tenant"])
+def test_an_erasure_elsewhere_during_a_job(workshop: Any, dialogue: str, pcm: bytes, what: str) -> None:
     """What the job makes is stored nowhere and used for no turn."""
     here = workshop.start()
     there = workshop.start(clock=here.clock)
     here.encoder.go_on.clear()
     here.ask(dialogue, "1", "old")
     here.wait_for("ENCODING", dialogue, "1")
-    there.context.DeleteDialogue(context_pb2.DeleteDialogueRequest(dialogue_id=dialogue), timeout=60)
+    if what == "dialogue":
+        there.context.DeleteDialogue(context_pb2.DeleteDialogueRequest(dialogue_id=dialogue), timeout=60)
+    else:
+        assert there.server.store.store.delete_tenant(DEFAULT_TENANT)
     here.encoder.go_on.set()
     here.wait_for("READY", dialogue, "1")  # it does not know yet
     assert here.finals(pcm, dialogue_id=dialogue, turn_id="2")[-1].context.status == pb.ContextInfo.NOT_FOUND

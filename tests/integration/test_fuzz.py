@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import string
 import tomllib
 from contextlib import suppress
@@ -24,6 +25,7 @@ from asr.audio import MAX_CHANNELS, read_container
 from asr.commands.rescore_nbest import rescore
 from asr.errors import AsrError, AudioError
 from carryover.v1 import context_pb2, recognizer_pb2
+from server.access import read_keys
 from server.config import ConfigError, Settings, load_settings
 
 SERVICES = (
@@ -229,6 +231,22 @@ def test_any_environment() -> None:
     def check(environ: dict[str, str]) -> None:
         with suppress(ConfigError):
             assert isinstance(load_settings(None, {}, environ), Settings)
+
+    check()
+
+
+def test_any_file_of_keys(tmp_path: Path) -> None:
+    words = st.sampled_from(
+        ["acme", "a#b", "ACME", "sha256:", "sha256:" + "0" * 64, "cert:a.example", "cert:", "é", "\x85"]
+    )
+    file = tmp_path / "keys"
+
+    @FUZZ
+    @given(st.lists(st.lists(words | st.text(max_size=5), max_size=4).map(" ".join), max_size=4), st.binary(max_size=9))
+    def check(lines: list[str], tail: bytes) -> None:
+        file.write_bytes("\n".join(lines).encode(errors="replace") + tail)
+        with suppress(ConfigError):
+            assert all(re.fullmatch(r"[a-z0-9_-]+", tenant) for tenant in read_keys(file).values())
 
     check()
 

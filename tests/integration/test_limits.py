@@ -172,14 +172,14 @@ def test_context_makes_room_for_audio(workshop: Any, dialogue: str, pcm: bytes) 
     held = Held()
     (running,) = held.open(replica, 1)
     for _ in range(50):
-        replica.server.engine.waited(60.0)
+        replica.server.engine.waited(1e6)  # so that the mean outlasts what is recognised meanwhile
     assert replica.server.engine.strained
     replica.ask(dialogue, "1")
     assert replica.status(dialogue).reason == "dropped: the server is busy with audio"
     answer = replica.finals(pcm, dialogue_id=dialogue, turn_id="2")
     assert [f.alternatives[0] for f in answer] == [f.alternatives[0] for f in plain]
     assert answer[-1].context.status == pb.ContextInfo.NOT_READY
-    for _ in range(100):
+    for _ in range(300):
         replica.server.engine.waited(0.0)
     assert not replica.server.engine.strained
     replica.ask(dialogue, "2")
