@@ -122,7 +122,7 @@ class CallGuard(grpc.aio.ServerInterceptor):
             logs.note(tenant=caller.tenant)
             yield caller
             code = grpc.StatusCode.OK
-        except grpc.aio.InternalError:  # gRPC's own: the client is gone
+        except grpc.aio.BaseError:  # gRPC's own: the client is gone, or the server was closed
             raise
         except Exception as error:
             code, refusal = status_of(error)

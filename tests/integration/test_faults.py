@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
@@ -22,6 +23,7 @@ from carryover.v1.recognizer_pb2_grpc import RecognizerStub
 from context_store import ContextStore, DialogueId, kms_wrapping_key, local_wrapping_key
 from context_store.aws import client_options
 from context_store.fault_proxy import Fault, FaultProxy, fault_proxy, no_faults, random_faults
+from server.client import recognise
 from server.errors import RETRY_KEY
 
 UNAVAILABLE = grpc.StatusCode.UNAVAILABLE
@@ -317,6 +319,37 @@ def test_a_client_that_stops_reading(workshop: Any, pcm: bytes) -> None:
         deaf.cancel()
     until(lambda: not replica.server.engine.streams)
     assert replica.finals(pcm) == before
+
+
+def test_a_client_that_leaves_at_any_moment(workshop: Any, pcm: bytes) -> None:
+    """Before it is accepted, in its audio, at the end: nothing stays, and nothing is the server's fault."""
+    replica = workshop.start()
+    before = replica.finals(pcm)
+    config = pb.StreamingConfig(
+        encoding=pb.LINEAR16, sample_rate_hertz=16_000, interim_results=True,
+        speech_contexts=[pb.SpeechContext(phrases=["meg bauer"])],
+    )  # fmt: skip
+
+    async def audio() -> AsyncIterator[bytes]:
+        for start in range(0, len(pcm), 6400):
+            yield pcm[start : start + 6400]
+
+    async def leave() -> None:
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{replica.port}") as channel:
+            stub = RecognizerStub(channel)  # type: ignore[no-untyped-call]
+            await channel.channel_ready()
+            for number in range(40):
+                call = asyncio.create_task(recognise(stub, config, audio()))
+                await asyncio.sleep(0.003 * number)
+                call.cancel()
+                await asyncio.gather(call, return_exceptions=True)
+
+    asyncio.run(leave())
+    until(lambda: not replica.server.engine.streams)
+    assert replica.finals(pcm) == before
+    families = replica.server.metrics.calls.collect()
+    codes = {sample.labels["code"] for family in families for sample in family.samples}
+    assert "CANCELLED" in codes and codes <= {"CANCELLED", "OK"}
 
 
 def test_a_client_that_reads_nothing_does_not_keep_its_place(workshop: Any, pcm: bytes) -> None:
