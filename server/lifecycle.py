@@ -50,6 +50,8 @@ LIVENESS = "liveness"
 """Health of a server whose event loop runs, draining or not, for probes that restart what hangs."""
 
 _POLL_S = 0.05
+_CONNECTION_MS = 300_000
+"""After this a client is asked to connect anew, so that it finds replicas that came since; its calls run on."""
 
 
 class PortError(Exception):
@@ -166,6 +168,7 @@ class Server:
                 ("grpc.max_receive_message_length", self.settings.limits.message_bytes),
                 ("grpc.max_send_message_length", self.settings.limits.message_bytes),
                 ("grpc.so_reuseport", 0),  # else a second server would share the port without a word
+                ("grpc.max_connection_age_ms", _CONNECTION_MS),
                 ("grpc.keepalive_time_ms", 30_000),  # finds clients that vanished without a word
                 ("grpc.keepalive_timeout_ms", 10_000),
                 ("grpc.http2.min_ping_interval_without_data_ms", 5_000),

@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,7 +22,7 @@ from typer.testing import CliRunner
 from waiting import until
 
 from carryover.v1 import recognizer_pb2 as pb
-from server import logs
+from server import lifecycle, logs
 from server.commands import stream_client
 from server.lifecycle import PortError
 
@@ -53,6 +54,32 @@ def test_draining_ends_running_streams_properly_and_takes_no_new_ones(workshop: 
     go_on = True
     assert [r for response in call for r in response.results if r.is_final] == expected
     assert drained.result(30)
+
+
+def test_clients_connect_anew_now_and_then_and_lose_no_call(
+    workshop: Any, pcm: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else replicas that come when there is much to do would get nothing to do."""
+    monkeypatch.setattr(lifecycle, "_CONNECTION_MS", 500)
+    replica = workshop.start()
+    expected = replica.finals(pcm)
+    asked = threading.Event()
+
+    def messages() -> Iterator[pb.StreamingRecognizeRequest]:
+        config = pb.StreamingConfig(encoding=pb.LINEAR16, sample_rate_hertz=16_000)
+        yield pb.StreamingRecognizeRequest(config=config)
+        assert asked.wait(60)
+        yield pb.StreamingRecognizeRequest(audio=pcm)
+
+    call = replica.recognizer.StreamingRecognize(messages(), timeout=60)
+    call.initial_metadata()
+    states: list[grpc.ChannelConnectivity] = []
+    replica.channel.subscribe(states.append)
+    until(lambda: grpc.ChannelConnectivity.IDLE in states)
+    asked.set()
+    assert [r for response in call for r in response.results if r.is_final] == expected
+    for _ in range(3):
+        assert replica.finals(pcm) == expected
 
 
 def test_a_port_in_use_is_said_clearly(workshop: Any) -> None:
