@@ -19,6 +19,7 @@ from asr.model import is_emformer, load_emformer, load_model
 from asr.model.files import SHIPPED
 from asr.model.interface import AcousticModel
 from asr.search import (
+    BEAM,
     MARGIN,
     BeamSearch,
     BeamState,
@@ -31,7 +32,7 @@ from asr.search import (
     unstack_states,
 )
 from asr.search.ngram import NGram
-from asr.streams import LED_BEAMS, Chunk, Row, Stream, StreamOptions
+from asr.streams import LED_BEAM, Chunk, Row, Stream, StreamOptions
 from asr.tokens import Tokenizer
 
 __all__ = ["Recognizer", "Stream", "StreamOptions"]
@@ -58,7 +59,7 @@ class Recognizer:
         model: AcousticModel,
         tokenizer: Tokenizer,
         *,
-        beam: int = 8,
+        beam: int = BEAM,
         chunk_ms: int = 320,
         version: str = "unnamed",
         language: NGram | None = None,
@@ -88,7 +89,7 @@ class Recognizer:
         folder: Path | str | None = None,
         *,
         device: str = "cpu",
-        beam: int = 8,
+        beam: int = BEAM,
         chunk_ms: int = 320,
         language: NGram | None = None,
         language_weight: float | None = None,
@@ -206,9 +207,7 @@ class Recognizer:
         """A final result as a stream with `set_context(graph)` would have given it: `biased` is added."""
         if result.encoded is None or not graph:
             return result
-        (beam,) = self._search(
-            [result.encoded.frames], [Row(self.search.start(1, LED_BEAMS * self.search.beam), graph)]
-        )
+        (beam,) = self._search([result.encoded.frames], [Row(self.search.start(1, LED_BEAM), graph)])
         known = {hypothesis.text for hypothesis in result.nbest}
         found = self.hypotheses(beam, result.encoded.frames, result.encoded.start_s, nbest)
         return replace(result, biased=tuple(h for h in found if h.text not in known))

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 _TAIL_S = 0.2
 """Silence added at the end of a stream, so that the last words come out. On dev, more adds none."""
 
-LED_BEAMS = 2
-"""Times the search's beam that the one led by a context's phrases keeps: fewer lose names that the phrases bring."""
+LED_BEAM = 16
+"""Hypotheses that the search led by a context's phrases keeps: fewer lose names that the phrases bring."""
 
 
 @dataclass(frozen=True)
@@ -146,8 +146,8 @@ class Stream:
         """A new utterance."""
         search = self._recognizer.search
         rows = tuple(
-            Row(search.start(1, times * search.beam), graph)
-            for times, graph in zip((1, LED_BEAMS), self._graphs, strict=False)
+            Row(search.start(1, beam), graph)
+            for beam, graph in zip((search.beam, LED_BEAM), self._graphs, strict=False)
         )
         return replace(progress, rows=rows, encoded=(), start=progress.frames, doubted=None, likely=False, shown="")
 

@@ -23,6 +23,7 @@ from asr.evaluation.run import listen
 from asr.model.files import SHIPPED
 from asr.recognizer import Recognizer
 from asr.recordings import AudioReader
+from asr.search import BEAM
 
 app = typer.Typer(add_completion=False)
 FOLDS = 5
@@ -92,7 +93,7 @@ def main(
     sample: Annotated[
         int | None, typer.Option(min=1, help="So many utterances of each file, drawn by --seed; none: all.")
     ] = None,
-    beam: Annotated[int, typer.Option(min=1, help="Hypotheses that the search keeps.")] = 8,
+    beam: Annotated[int, typer.Option(min=1, help="Hypotheses that the search keeps.")] = BEAM,
     seed: Annotated[int, typer.Option(help="Of --sample.")] = 0,
 ) -> None:
     """Listens to dev, fits the probability that a word is right, and writes it into MODEL/confidence.json.

@@ -27,6 +27,7 @@ from asr.evaluation.manifest import Utterance, read_manifest
 from asr.evaluation.peers import Answer, Transcribe
 from asr.evaluation.run import listen_timed, prepare, rescore
 from asr.recognizer import Recognizer
+from asr.search import BEAM
 
 app = typer.Typer(add_completion=False)
 OURS = "carryover"
@@ -131,7 +132,7 @@ def main(
         str, typer.Option(help=f"Comma-separated: {', '.join(NAMES)}; empty: all that are there.")
     ] = "",
     model: Annotated[Path | None, typer.Option(help="Our model's folder, instead of the shipped one.")] = None,
-    beam: Annotated[int, typer.Option(min=1, help="Hypotheses that our search keeps.")] = 8,
+    beam: Annotated[int, typer.Option(min=1, help="Hypotheses that our search keeps.")] = BEAM,
     whisper_model: Annotated[Path | None, typer.Option(help="CTranslate2 folder; default: the packaged one.")] = None,
     vosk_model: Annotated[Path | None, typer.Option(help="Folder of an unpacked Vosk model.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many utterances of each file.")] = None,

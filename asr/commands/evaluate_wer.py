@@ -21,6 +21,7 @@ from asr.evaluation.report import endpoint_line, signal_lines, table, to_json
 from asr.evaluation.run import Outcome, evaluate
 from asr.evaluation.summary import summarize
 from asr.recognizer import CTC_WEIGHT, Recognizer
+from asr.search import BEAM
 
 app = typer.Typer(add_completion=False)
 
@@ -40,7 +41,7 @@ def main(
     sets: Annotated[str, typer.Option(help="Comma-separated sets; empty: all.")] = "",
     limit: Annotated[int | None, typer.Option(min=1, help="Only so many utterances.")] = None,
     nbest: Annotated[int, typer.Option(min=1, help="Readings that context may choose from; at most the beam.")] = 8,
-    beam: Annotated[int, typer.Option(min=1, help="Hypotheses that the search keeps.")] = 8,
+    beam: Annotated[int, typer.Option(min=1, help="Hypotheses that the search keeps.")] = BEAM,
     model: Annotated[Path | None, typer.Option(help="Folder of the acoustic model; none: the shipped one.")] = None,
     ctc_weight: Annotated[float, typer.Option(min=0, help="What the CTC head counts in final results.")] = CTC_WEIGHT,
     seed: Annotated[int, typer.Option(help="Of the other dialogues' contexts and of the intervals.")] = 0,

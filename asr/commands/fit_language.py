@@ -14,6 +14,7 @@ from asr.commands.terminal import Bars, give_up
 from asr.errors import AsrError
 from asr.evaluation.statistics import Bootstrap
 from asr.recognizer import Recognizer
+from asr.search import BEAM
 from asr.search.ngram import SHIPPED, NGram
 from asr.training.language_fit import Fit, Spoken, Trial, encode_dev
 
@@ -42,7 +43,7 @@ def main(
     language: Annotated[Path, typer.Option(help="Folder of the language model, which is written to.")] = SHIPPED,
     seconds: Annotated[float, typer.Option(min=1, help="Of audio of each dev corpus.")] = 90.0,
     rounds: Annotated[int, typer.Option(min=1, help="Searches at most, besides the one without the model.")] = 4,
-    beam: Annotated[int, typer.Option(min=1, help="Hypotheses that the search keeps.")] = 8,
+    beam: Annotated[int, typer.Option(min=1, help="Hypotheses that the search keeps.")] = BEAM,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
 ) -> None:
     """Search dev a few times and keep the values with the fewest word errors, each corpus counted alike.

@@ -23,6 +23,7 @@ from asr.context.model import ContextModel, ContextModelConfig
 from asr.context.rescorer import ListScorer, read_tables
 from asr.context.types import Context
 from asr.recognizer import Recognizer
+from asr.search import BEAM
 from asr.search import ngram as language_model
 from asr.tokens import Tokenizer
 from asr.training.context_data import (
@@ -36,7 +37,7 @@ from asr.training.context_data import (
     read_stock,
     rename,
 )
-from asr.training.context_fit import RIGHT_WEIGHT, Example, choose, example, fit, fit_margin
+from asr.training.context_fit import RIGHT_WEIGHT, STARTS, Example, choose, example, fit, select
 from asr.training.context_lists import ContextList, Tools, conditions_of, make_lists, ranked_list, share_out
 from asr.training.context_names import Call, ContactLists, name_lists, read_calls, read_contacts
 from asr.training.context_people import read_people
@@ -208,7 +209,7 @@ def main(
     steps: Annotated[int, typer.Option(min=1, help="Steps of training the network on text.")] = 6000,
     workers: Annotated[int, typer.Option(min=1, help="Processes that make lists.")] = 1,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads of the other stages.")] = 1,
-    beam: Annotated[int, typer.Option(help="Beam of the recogniser.")] = 8,
+    beam: Annotated[int, typer.Option(help="Beam of the recogniser.")] = BEAM,
     test: Annotated[bool, typer.Option(help="Also report on the test split, once a model is final.")] = False,
     people: Annotated[
         list[Path] | None, typer.Option(help="Follow-ups of people's train recordings to learn from as well.")
@@ -263,10 +264,10 @@ def fit_and_report(
     }
     for name, by_split in examples.items():
         console.print(f"fitting the scorer of {name} lists ...")
-        scorers[name] = fit(
-            [x for s, part in by_split.items() if s.endswith("train") for x in part], RIGHT_WEIGHT[name]
-        )
-        margins.append(fit_margin([part for s, part in by_split.items() if s.endswith("dev")], scorers[name]))
+        train = [x for s, part in by_split.items() if s.endswith("train") for x in part]
+        fits = [fit(train, RIGHT_WEIGHT[name], seed=seed) for seed in STARTS]
+        scorers[name], margin = select(fits, [part for s, part in by_split.items() if s.endswith("dev")])
+        margins.append(margin)
         log.info("%s: margin %s", name, margins[-1])
         for split, part in by_split.items():
             results[f"{name} {split}"] = report(part, choose(part, scorers[name], margins[-1]))

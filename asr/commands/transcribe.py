@@ -17,7 +17,7 @@ from asr.evaluation.wer import Errors, align, count
 from asr.jsonl import Problem, read_lines, text_output
 from asr.recognizer import Recognizer
 from asr.recordings import AudioReader, parse_audio
-from asr.search import BoostedPhrase
+from asr.search import BEAM, BoostedPhrase
 from asr.text import normalize
 
 BOOST = 5.0
@@ -76,7 +76,7 @@ def main(
         Path,
         typer.Option(help="Where the lines go; gzipped if named so; -: stdout.", show_default=False),
     ],
-    beam: Annotated[int, typer.Option(min=1, help="Hypotheses that the search keeps.")] = 8,
+    beam: Annotated[int, typer.Option(min=1, help="Hypotheses that the search keeps.")] = BEAM,
     nbest: Annotated[int, typer.Option(min=1, help="Readings to write; at most the beam.")] = 8,
     phrases_field: Annotated[
         str | None, typer.Option(metavar="NAME", help="A field of the list's lines with phrases to expect.")

@@ -35,7 +35,7 @@ from asr.training.context_data import FollowUp, SoundAlikes, anti, confusable, i
 
 Job = TypeVar("Job")
 T = TypeVar("T")
-NBEST = 16
+NBEST = 8
 Progress = Callable[[int, int], None]
 Score = tuple[float, float]
 """Acoustic and language, nats."""

@@ -88,7 +88,7 @@ def test_forced_scores_agree_with_the_search(tiny_recognizer: Recognizer, speech
 def test_finals_are_ranked_with_the_ctc_head(
     tiny_recognizer: Recognizer, tiny_tokenizer: Tokenizer, speech: Samples
 ) -> None:
-    alone, both = (Recognizer(tiny_recognizer.model, tiny_tokenizer, ctc_weight=w) for w in (0.0, 5.0))
+    alone, both = (Recognizer(tiny_recognizer.model, tiny_tokenizer, beam=8, ctc_weight=w) for w in (0.0, 5.0))
     first, ranked = alone.recognize(speech), both.recognize(speech)
     assert first.encoded is not None
     ctc = tiny_recognizer.model.ctc_scores(first.encoded.frames, [h.tokens for h in first.nbest]).tolist()

@@ -39,7 +39,7 @@ from asr.training.context_data import (
     is_train,
     rename,
 )
-from asr.training.context_fit import Example, choose, example, fit, fit_margin, outcome, word_errors
+from asr.training.context_fit import Example, choose, example, fit, outcome, select, word_errors
 from asr.training.context_pretrain import evaluate, pretrain
 from asr.training.context_report import as_markdown, report
 from asr.training.context_tables import count_tables
@@ -203,7 +203,8 @@ def toys(start: int) -> list[Example]:
 def test_fitting_learns_when_the_context_matters() -> None:
     scorer = fit(toys(0), 1.0, steps=400)
     dev = toys(1000)
-    margin = fit_margin([dev], scorer)
+    chosen_scorer, margin = select([scorer], [dev])
+    assert chosen_scorer is scorer
     chosen = choose(dev, scorer, margin)
     for condition in ("relevant", "irrelevant", "anti"):
         places = [i for i, e in enumerate(dev) if e.condition == condition]
@@ -219,7 +220,16 @@ def test_the_margin_keeps_a_scorer_that_only_harms_from_harming() -> None:
     scorer = fit([toy("relevant", right=1, seed=i) for i in range(40)], 1.0, steps=100)
     dev = [toy("anti", right=0, seed=i) for i in range(40)]
     assert outcome(dev, choose(dev, scorer, 0.0)).rescored == 40
-    assert outcome(dev, choose(dev, scorer, fit_margin([dev], scorer))).rescored == 0
+    assert outcome(dev, choose(dev, scorer, select([scorer], [dev])[1])).rescored == 0
+
+
+def test_of_several_fits_the_one_that_helps_without_harm_is_selected() -> None:
+    harmful = fit([toy("relevant", right=1, seed=i) for i in range(40)], 1.0, steps=100)
+    useless = fit([toy("anti", right=0, seed=i) for i in range(40)], 1.0, steps=100)
+    good = fit(toys(0), 1.0, steps=400)
+    dev = toys(1000)
+    assert select([harmful, useless, good], [dev])[0] is good
+    assert outcome(dev, choose(dev, *select([harmful, useless], [dev]))).false_bias == 0
 
 
 def test_the_margin_keeps_from_harming_each_group_of_lists() -> None:
@@ -230,7 +240,7 @@ def test_the_margin_keeps_from_harming_each_group_of_lists() -> None:
     harmed = [toy("anti", right=0, seed=0)]
 
     def chosen(*groups: list[Example]) -> list[int]:
-        return choose([*helped, *harmed], scorer, fit_margin(groups, scorer))
+        return choose([*helped, *harmed], scorer, select([scorer], groups)[1])
 
     assert chosen([*helped, *spared, *harmed]) == [1] * 11
     assert chosen([*helped, *spared], [*helped, *harmed]) == [0] * 11
