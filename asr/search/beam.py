@@ -28,7 +28,7 @@ from asr.search.ngram import NGram
 from asr.search.state import FRAME, Array, BeamState, Reading, stack_states, unstack_states, with_room
 
 BEAM = 32
-"""Hypotheses, what a recogniser keeps: 5% fewer errors than 8 for a sixth more processor time (docs/results.md)."""
+"""Hypotheses, what a recogniser keeps: 5% fewer errors than 8 for a tenth more processor time (docs/results.md)."""
 MARGIN = 6.0
 """Nats, what a recogniser takes: on dev it changes no result that all tokens give, and scores by a ten thousandth."""
 _GROW = 64

@@ -33,9 +33,9 @@ def _emissions(model: AcousticModel, encoded: Tensor, texts: Sequence[Sequence[i
         node[i, : len(text) + 1] = torch.tensor([nodes[tuple(text[:u])] for u in range(len(text) + 1)])
         said[i, : len(text)] = torch.tensor(text, dtype=torch.int64)
     states, place = torch.tensor([len(text) for text in texts])[:, None], torch.arange(longest + 1)[None]
-    row = which[node]
-    blank = scores[row, :, model.blank].double().masked_fill((place > states)[:, :, None], -torch.inf)
-    token = scores[row[:, :-1], :, said].double().masked_fill((place[:, :-1] >= states)[:, :, None], -torch.inf)
+    row = which.cpu()[node]
+    blank = scores[row, :, model.blank].cpu().double().masked_fill((place > states)[:, :, None], -torch.inf)
+    token = scores[row[:, :-1], :, said].cpu().double().masked_fill((place[:, :-1] >= states)[:, :, None], -torch.inf)
     return blank.transpose(1, 2), token.transpose(1, 2)
 
 

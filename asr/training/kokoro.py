@@ -79,5 +79,5 @@ class Kokoro:
         if not len(loud):
             raise ValueError("said nothing")
         edge = _RATE // 10
-        samples = samples[max(0, loud[0] - edge) : loud[-1] + edge]
+        samples = samples[max(0, loud[0] - edge) : loud[-1] + 1 + edge]
         return soxr.resample(samples, _RATE, SAMPLE_RATE).astype(np.float32)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import gzip
 import shutil
+import sys
 import tarfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,7 +16,9 @@ from typer.testing import CliRunner
 
 from asr.audio import Samples
 from asr.commands import synthesize_speech
+from asr.errors import ModelError
 from asr.jsonl import read_objects
+from asr.training.kokoro import Kokoro
 from asr.training.speech import SpeechCache
 from asr.training.synthesis import held_out_names, of_train, prompts, synthesize
 from asr.training.voices import Espeak, Festival, Piper
@@ -127,6 +131,39 @@ def test_festival_itself_says_more_when_there_is_more_to_say() -> None:
     engine = Festival()
     short, long = (engine.say(t, engine.voices[0], np.random.default_rng(0)) for t in ("yes", "yes " * 6))
     assert len(long) > 2 * len(short) > 2000 and np.abs(short).max() > 0.05
+
+
+def test_kokoro_speaks_with_speakers_that_no_test_set_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Libraries that stand for onnxruntime and piper: what the model is given, and what becomes of what it says."""
+    asked: dict[str, np.ndarray] = {}
+
+    class Session:
+        def __init__(self, *_: object, **__: object) -> None: ...
+
+        def run(self, _: None, inputs: dict[str, np.ndarray]) -> list[np.ndarray]:
+            asked.update(inputs)
+            return [np.pad(np.full(12_000, 0.25, np.float32), 24_000)[None]]
+
+    class Phonemizer:
+        def phonemize(self, accent: str, text: str) -> list[list[str]]:
+            return [list({"en-us": "moʊ", "en-gb-x-rp": "məʊ"}[accent])]
+
+    runtime = SimpleNamespace(SessionOptions=SimpleNamespace, InferenceSession=Session)
+    phonemes = SimpleNamespace(EspeakPhonemizer=Phonemizer)
+    for name, module in (("onnxruntime", runtime), ("piper", SimpleNamespace()), ("piper.phonemize_espeak", phonemes)):
+        monkeypatch.setitem(sys.modules, name, module)
+    with pytest.raises(ModelError, match=r"kokoro-voices-54-fp16\.npz missing"):
+        Kokoro(tmp_path)
+    (tmp_path / "kokoro-v1.0-int8.onnx").touch()
+    styles = {n: np.full((510, 4), i, np.float16) for i, n in enumerate(("af_heart", "bm_lewis", "am_eric"))}
+    np.savez(tmp_path / "kokoro-voices-54-fp16.npz", **styles)
+    engine = Kokoro(tmp_path)
+    assert set(engine.voices) <= {"af_heart", "bm_lewis", "af_heart+bm_lewis", "bm_lewis+af_heart"}
+    said = engine.say("mo", "af_heart+bm_lewis", np.random.default_rng(0))
+    assert asked["tokens"].tolist() == [[0, 55, 31, 0]] and asked["style"].tolist() == [[0.5] * 4]
+    assert len(said) == 16_000 * 0.7 and np.abs(said[1700:9500] - 0.25).max() < 0.01
+    engine.say("mo", "bm_lewis", np.random.default_rng(0))
+    assert asked["tokens"].tolist() == [[0, 55, 33, 0]]
 
 
 def test_piper_needs_its_voice(tmp_path: Path) -> None:
