@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from asr.search import BEAM
 from server.config import PRIVATE, AccessSettings, ConfigError, StoreSettings, TlsSettings, load_settings
 
 
@@ -24,6 +25,7 @@ def test_flags_win_over_environment_over_file_over_defaults(file: Path) -> None:
     assert settings.host == "127.0.0.1"
     assert load_settings(file, {}, environ).port == 2
     assert load_settings(None, {}, {}).port == 50051
+    assert load_settings(None, {}, {}).model.beam == BEAM
 
 
 @pytest.mark.parametrize(
