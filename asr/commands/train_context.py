@@ -268,9 +268,9 @@ def fit_and_report(
         fits = [fit(train, RIGHT_WEIGHT[name], seed=seed) for seed in STARTS]
         scorers[name], margin = select(fits, [part for s, part in by_split.items() if s.endswith("dev")])
         margins.append(margin)
-        log.info("%s: margin %s", name, margins[-1])
+        log.info("%s: margin %s", name, margin)
         for split, part in by_split.items():
-            results[f"{name} {split}"] = report(part, choose(part, scorers[name], margins[-1]))
+            results[f"{name} {split}"] = report(part, choose(part, scorers[name], margin))
     version = _save(out, encoder, scorers, margins)
     (out / "report.json").write_text(
         json.dumps({"version": version, "margins": margins} | {k: as_json(v) for k, v in results.items()}, indent=1)

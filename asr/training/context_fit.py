@@ -171,15 +171,20 @@ def _loss(scorer: ListScorer, data: _Stack, chosen: Tensor, mix: float) -> Tenso
     return loss
 
 
-@torch.inference_mode()
 def choose(examples: Sequence[Example], scorer: ListScorer, margin: float) -> list[int]:
     """Place of the reading that wins each list."""
-    out = []
-    for e in examples:
-        total = e.base + scorer(e.features, e.of_list, e.limits)
-        first = int(total.argmax())
-        out.append(first if total[first] > total[0] + margin else 0)
-    return out
+    return _winners(_totals(examples, scorer), margin)
+
+
+@torch.inference_mode()
+def _totals(examples: Sequence[Example], scorer: ListScorer) -> list[Tensor]:
+    """The scores of each list's readings, context included."""
+    return [e.base + scorer(e.features, e.of_list, e.limits) for e in examples]
+
+
+def _winners(totals: Sequence[Tensor], margin: float) -> list[int]:
+    firsts = [int(total.argmax()) for total in totals]
+    return [first if total[first] > total[0] + margin else 0 for first, total in zip(firsts, totals, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -212,9 +217,10 @@ def select(scorers: Sequence[ListScorer], groups: Sequence[Sequence[Example]]) -
     """Of fits from different starts, and of margins, those with the fewest errors on relevant contexts under which no
     other context does harm: at most +1% errors, and made wrong at most what FALSE_BIAS says, under each condition in
     each group of dev lists. The largest margin where there are none."""
+    weighed = [[_totals(dev, scorer) for dev in groups] for scorer in scorers]
     tried = [
-        (sum(_left(dev, choose(dev, scorer, margin)) for dev in groups), place, margin)
-        for place, scorer in enumerate(scorers)
+        (sum(_left(dev, _winners(t, margin)) for dev, t in zip(groups, totals, strict=True)), place, margin)
+        for place, totals in enumerate(weighed)
         for margin in MARGINS
     ]
     errors, place, margin = min(tried)

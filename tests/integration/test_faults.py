@@ -55,6 +55,22 @@ def said(finals: list[pb.StreamingRecognitionResult]) -> list[pb.SpeechRecogniti
     return [final.alternatives[0] for final in finals]
 
 
+def failed_context(
+    replica: Any, plain: list[pb.SpeechRecognitionAlternative], pcm: bytes, dialogue: str
+) -> pb.ContextInfo:
+    """Of an answer that is plain because its context FAILED; one that is over before the store gave up is NOT_READY."""
+    contexts: list[pb.ContextInfo] = []
+
+    def failed() -> bool:
+        answer = replica.finals(pcm, dialogue_id=dialogue, turn_id="2")
+        assert said(answer) == plain
+        contexts.append(answer[-1].context)
+        return bool(contexts[-1].status == pb.ContextInfo.FAILED)
+
+    until(failed)
+    return contexts[-1]
+
+
 def check_each(finals: list[pb.StreamingRecognitionResult], plain: list[pb.SpeechRecognitionAlternative]) -> None:
     """Each utterance has the context's phrase, or is the plain one: a context may come between two of a stream."""
     for final, without in zip(finals, plain, strict=True):
@@ -72,13 +88,7 @@ def test_a_store_that_fails(replica: Any, proxy: FaultProxy, dialogue: str, pcm:
         replica.ask(dialogue, "1")
     assert caught.value.code() == UNAVAILABLE
     assert dict(caught.value.trailing_metadata())[RETRY_KEY] == "1000"
-
-    def failed() -> bool:
-        answer = replica.finals(pcm, dialogue_id=dialogue, turn_id="2")
-        assert said(answer) == plain
-        return bool(answer[-1].context.status == pb.ContextInfo.FAILED)
-
-    until(failed)  # an answer that is over before the store's last attempt is NOT_READY
+    failed_context(replica, plain, pcm, dialogue)
     proxy.plan = no_faults
     replica.ask(dialogue, "1")  # the same events again, whatever arrived of the first attempt
     replica.wait_for("READY", dialogue)
@@ -206,16 +216,7 @@ def test_a_wrong_wrapping_key(workshop: Any, dialogue: str, pcm: bytes) -> None:
     key, workshop.key = workshop.key, local_wrapping_key()
     wrong = workshop.start(clock=right.clock)
     workshop.key = key
-    contexts: list[pb.ContextInfo] = []
-
-    def failed() -> bool:
-        answer = wrong.finals(pcm, dialogue_id=dialogue, turn_id="2")
-        assert said(answer) == plain
-        contexts.append(answer[-1].context)
-        return bool(contexts[-1].status == pb.ContextInfo.FAILED)
-
-    until(failed)
-    assert "TamperedError" in contexts[-1].reason
+    assert "TamperedError" in failed_context(wrong, plain, pcm, dialogue).reason
     with pytest.raises(grpc.RpcError) as caught:
         wrong.ask(dialogue, "2")
     assert caught.value.code() == grpc.StatusCode.DATA_LOSS and "wrapping" in caught.value.details()
