@@ -360,7 +360,8 @@ def test_a_client_that_leaves_at_any_moment(workshop: Any, pcm: bytes) -> None:
     assert replica.finals(pcm) == before
     families = replica.server.metrics.calls.collect()
     codes = {sample.labels["code"] for family in families for sample in family.samples}
-    assert "CANCELLED" in codes and codes <= {"CANCELLED", "OK"}
+    # INVALID_ARGUMENT: gRPC at times tells of a cancellation first as the end of the messages, here before any audio
+    assert "CANCELLED" in codes and codes <= {"CANCELLED", "OK", "INVALID_ARGUMENT"}
 
 
 def test_a_client_that_reads_nothing_does_not_keep_its_place(workshop: Any, pcm: bytes) -> None:
