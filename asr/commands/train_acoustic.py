@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Annotated
 
@@ -13,7 +14,7 @@ from asr.commands.terminal import Bars, console
 from asr.jsonl import read_objects
 from asr.text import normalize
 from asr.tokens import Tokenizer
-from asr.training.acoustic import Recipe, TrainingState, train
+from asr.training.acoustic import Recipe, TrainingState, put_start, train
 from asr.training.speech import SpeechCache, find_manifests
 from asr.training.synthesis import prose, spoken_commands
 
@@ -33,11 +34,18 @@ def main(
     data: Annotated[Path, typer.Option(help="Folder with speech/, followups/ and text/.")],
     out: Annotated[Path, typer.Option(help="Folder for cache, checkpoint, log and model; outside the repository.")],
     pretrained: Annotated[Path | None, typer.Option(help="Whisper tiny.en's encoder as safetensors.")] = None,
+    start: Annotated[Path | None, typer.Option(help="Start from the weights of this model folder.")] = None,
     extra: Annotated[list[Path] | None, typer.Option(help="More manifests, NAME-train.jsonl.gz.")] = None,
     hours: Annotated[float, typer.Option(help="Hours of training in all.")] = 1.5,
     preset: Annotated[str, typer.Option(help="Model size: base or tiny.")] = "base",
     vocab: Annotated[int, typer.Option(help="SentencePiece pieces, the blank included.")] = 256,
     batch_s: Annotated[float, typer.Option(help="Seconds of audio in a batch.")] = 40.0,
+    head_lr: Annotated[float, typer.Option(help="Peak learning rate of what is not the encoder's.")] = Recipe.head_lr,
+    encoder_lr: Annotated[float, typer.Option(help="Peak learning rate of the encoder.")] = Recipe.encoder_lr,
+    distill_weight: Annotated[
+        float, typer.Option(help="Of the distance from the pretrained encoder, beside the loss per token.")
+    ] = 0.0,
+    seed: Annotated[int, typer.Option(help="Of order and augmentation.")] = Recipe.seed,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     threads: Annotated[int, typer.Option(help="CPU threads.")] = 2,
     dev_utterances: Annotated[int, typer.Option(help="Dev utterances of each set at each checkpoint.")] = 60,
@@ -46,6 +54,8 @@ def main(
     """Trains and leaves OUT/model as it would be shipped; OUT/log.jsonl has losses and dev WER."""
     torch.set_num_threads(threads)
     out.mkdir(parents=True, exist_ok=True)
+    if start is not None and not (out / "tokens.model").exists():
+        shutil.copy(start / "tokens.model", out)
     if (out / "tokens.model").exists():
         tokenizer = Tokenizer.load(out / "tokens.model")
     else:
@@ -61,7 +71,12 @@ def main(
             of_corpus = [u for u in dev_cache.utterances if u.corpus == corpus]
             picks = np.random.default_rng(0).permutation(len(of_corpus))[:dev_utterances]
             chosen += [of_corpus[i] for i in picks]
-        recipe = Recipe(preset=preset, hours=hours, batch_s=batch_s)
+        recipe = Recipe(preset=preset, hours=hours, batch_s=batch_s, head_lr=head_lr, encoder_lr=encoder_lr,
+                        distill_weight=distill_weight, seed=seed)  # fmt: skip
+        if start is not None:
+            recipe = recipe.from_model()
+            if not (out / "checkpoint.pt").exists():
+                put_start(out, start, recipe, pretrained)
         console.print(f"{len(cache.utterances)} utterances, {sum(u.seconds for u in cache.utterances) / 3600:.2f} h")
 
         def stepped(state: TrainingState) -> None:

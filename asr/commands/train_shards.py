@@ -19,7 +19,7 @@ from asr.errors import AsrError, ManifestError, ModelError
 from asr.model import PRESETS, load_model
 from asr.model.files import SHIPPED
 from asr.tokens import Tokenizer
-from asr.training.acoustic import Recipe, TrainingState, quick_wer, save_state, start_state, train
+from asr.training.acoustic import Recipe, TrainingState, put_start, quick_wer, train
 from asr.training.parts import INDEX, join_checkpoint, split_checkpoint
 from asr.training.speech import SpeechCache
 
@@ -44,21 +44,11 @@ def open_caches(shards: Path, work: Path, bars: Bars, workers: int) -> tuple[Spe
     return caches[0], caches[1]
 
 
-def put_start(work: Path, parts: Path, start: Path | None, recipe: Recipe) -> None:
-    """Leaves a checkpoint to start from in WORK, unless there is one: the parts' own, or the weights of a model."""
-    if (work / "checkpoint.pt").exists():
-        return
+def put_parts(work: Path, parts: Path) -> None:
+    """Puts the checkpoint of the parts together in WORK, if there are any."""
     if (parts / INDEX).exists():
         join_checkpoint(parts, work / "checkpoint.pt")
         (work / "log.jsonl").write_bytes((parts / "log.jsonl").read_bytes())
-    elif start is not None:
-        model, tokenizer, _ = load_model(start)
-        if model.config != PRESETS[recipe.preset](tokenizer.vocab_size):
-            raise ModelError(f"{start}: its shape is not that of the preset {recipe.preset}")
-        state = start_state(recipe, tokenizer, None, "cpu")
-        state.model.load_state_dict(model.state_dict())
-        state.average.load_state_dict(model.state_dict())
-        save_state(state, work / "checkpoint.pt")
 
 
 def check_device(device: str) -> None:
@@ -87,6 +77,7 @@ def main(
     batch_s: Annotated[float, typer.Option(help="Seconds of audio in a batch.")] = 600.0,
     head_lr: Annotated[float, typer.Option(help="Peak learning rate of what is not the encoder's.")] = Recipe.head_lr,
     encoder_lr: Annotated[float, typer.Option(help="Peak learning rate of the encoder.")] = Recipe.encoder_lr,
+    distill_weight: Annotated[float, typer.Option(help="Of the distance from the pretrained encoder.")] = 0.0,
     ema: Annotated[float, typer.Option(help="Of the averaged weights: what a step keeps.")] = 0.998,
     device: Annotated[str, typer.Option(help="cuda (in bf16) or cpu.")] = "cuda",
     workers: Annotated[int, typer.Option(min=0, help="Processes that make batches, threads that decode.")] =
@@ -105,11 +96,15 @@ def main(
         for folder in (work, parts):
             folder.mkdir(parents=True, exist_ok=True)
         recipe = replace(Recipe(), preset=preset, hours=hours, batch_s=batch_s, head_lr=head_lr, encoder_lr=encoder_lr,
-                         ema=ema)  # fmt: skip
+                         ema=ema, distill_weight=distill_weight)  # fmt: skip
+        recipe = recipe.from_model() if start else recipe
         tokenizer = Tokenizer.load(tokens)
         with Bars() as bars:
             cache, dev_cache = open_caches(shards, work, bars, max(1, workers))
-            put_start(work, parts, start, recipe)
+            if not (work / "checkpoint.pt").exists():
+                put_parts(work, parts)
+            if start is not None and not (work / "checkpoint.pt").exists():
+                put_start(work, start, recipe, pretrained)
             left = 60 * minutes * (1 - EVALUATION_SHARE) - (time.monotonic() - began)
             dev_few = dev_cache.utterances[:: max(1, len(dev_cache.utterances) // 200)]
 

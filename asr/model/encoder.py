@@ -85,18 +85,23 @@ class Encoder(nn.Module):
         self.ln_post = nn.LayerNorm(config.width)
         self.stack = nn.Linear(2 * config.width, config.encoded)
 
-    def _finish(self, x: Tensor) -> Tensor:
-        return self.stack(self.ln_post(x).unflatten(1, (-1, 2)).flatten(2))
-
     def forward(self, features: Tensor, chunk: int, offset: Tensor | None = None) -> Tensor:
-        """Whole utterances, for training.
+        """Whole utterances, for training: (B, F / 4, encoded) of what `frames` takes."""
+        return self.stacked(self.frames(features, chunk, offset))
+
+    def stacked(self, frames: Tensor) -> Tensor:
+        """(B, F / 2, width) to (B, F / 4, encoded): two frames make one."""
+        return self.stack(frames.unflatten(1, (-1, 2)).flatten(2))
+
+    def frames(self, features: Tensor, chunk: int, offset: Tensor | None = None) -> Tensor:
+        """Frames of 20 ms of whole utterances.
 
         Args:
             features: (B, F, 80), F a multiple of 4.
             chunk: frames of 20 ms in a chunk, even.
             offset: (B,) int64, the position of the first frame; zeros if None.
         Returns:
-            (B, F / 4, encoded).
+            (B, F / 2, width).
         """
         x = F.gelu(self.conv1(features.mT))
         x = F.gelu(self.conv2(x)).mT
@@ -107,4 +112,4 @@ class Encoder(nn.Module):
         mask = chunk_mask(x.shape[1], chunk, self.config.past, x.device)
         for block in self.blocks:
             x = block(x, mask)
-        return self._finish(x)
+        return self.ln_post(x)

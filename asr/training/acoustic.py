@@ -12,17 +12,19 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from asr.errors import ModelError
 from asr.features import log_mel
-from asr.model import PRESETS, Transducer, load_whisper_encoder, save_model
+from asr.model import PRESETS, Transducer, load_model, load_whisper_encoder, save_model
 from asr.tokens import Tokenizer
 from asr.training.augment import collate, mask_features
+from asr.training.distill import Distiller
 from asr.training.losses import band_starts, banded_rnnt_loss
 from asr.training.rendering import Planned, Rendered, render
 from asr.training.speech import SpeechCache, Utterance, batches, draw_epoch
@@ -47,6 +49,8 @@ class Recipe:
     head_lr: float = 2e-3
     encoder_lr: float = 1.5e-4
     ctc_weight: float = 0.3
+    distill_weight: float = 0.0
+    """Of the distance from the unadapted encoder (`distill.py`), beside the loss per token."""
     ema: float = 0.995
     chunks: tuple[int, ...] = (8, 16, 16, 24, 32)
     """Drawn per batch; frames of 20 ms."""
@@ -54,6 +58,10 @@ class Recipe:
         default_factory=lambda: {"speech_commands": 0.6, "an4": 2.0, "fsdd_strings": 2.0, "librispeech": 1.5}
     )
     seed: int = 1
+
+    def from_model(self) -> Recipe:
+        """For a start from a trained model: nothing is frozen and the RNN-T loss is there from the first step."""
+        return replace(self, frozen_share=0.0, rnnt_share=0.0)
 
 
 @dataclass
@@ -64,9 +72,14 @@ class TrainingState:
     seconds: float = 0.0
     step: int = 0
     epoch: int = 0
+    distiller: Distiller | None = None
 
 
 def start_state(recipe: Recipe, tokenizer: Tokenizer, pretrained: Path | None, device: str) -> TrainingState:
+    """
+    Raises:
+        ModelError: the file of pretrained weights holds something else, or distillation has none.
+    """
     torch.manual_seed(recipe.seed)
     config = PRESETS[recipe.preset](tokenizer.vocab_size)
     model = Transducer(config)
@@ -82,13 +95,19 @@ def start_state(recipe: Recipe, tokenizer: Tokenizer, pretrained: Path | None, d
     for name, weight in model.named_parameters():
         old = name.startswith("encoder.") and not name.startswith("encoder.stack")
         (encoder if old else heads).append(weight)
+    distiller = None
+    if recipe.distill_weight:
+        if pretrained is None:
+            raise ModelError("distillation needs the pretrained encoder: give its file too")
+        distiller = Distiller(config, pretrained).to(device)
+        heads += distiller.map.parameters()
     optimizer = torch.optim.AdamW(
         [{"params": heads, "peak": recipe.head_lr}, {"params": encoder, "peak": recipe.encoder_lr}],
         lr=0.0,
         betas=(0.9, 0.98),
         weight_decay=0.01,
     )
-    return TrainingState(model, average, optimizer)
+    return TrainingState(model, average, optimizer, distiller=distiller)
 
 
 def save_state(state: TrainingState, path: Path) -> None:
@@ -99,6 +118,7 @@ def save_state(state: TrainingState, path: Path) -> None:
         "seconds": state.seconds,
         "step": state.step,
         "epoch": state.epoch,
+        "distiller": state.distiller and state.distiller.map.state_dict(),
     }
     torch.save(held, path.with_suffix(".tmp"))
     path.with_suffix(".tmp").replace(path)
@@ -108,8 +128,29 @@ def load_state(state: TrainingState, path: Path) -> None:
     held = torch.load(path, map_location="cpu", weights_only=True)
     state.model.load_state_dict(held["model"])
     state.average.load_state_dict(held["average"])
+    if (held.get("distiller") is None) != (state.distiller is None):
+        raise ModelError(
+            f"{path}: begun {'without' if state.distiller else 'with'} distillation; it goes on as it began"
+        )
+    if state.distiller is not None:
+        state.distiller.map.load_state_dict(held["distiller"])
     state.optimizer.load_state_dict(held["optimizer"])
     state.seconds, state.step, state.epoch = held["seconds"], held["step"], held["epoch"]
+
+
+def put_start(folder: Path, start: Path, recipe: Recipe, pretrained: Path | None) -> None:
+    """Leaves a checkpoint in FOLDER that starts from the weights of the model in `start`.
+
+    Raises:
+        ModelError: the model cannot be read, or has another shape than the recipe's preset.
+    """
+    model, tokenizer, _ = load_model(start)
+    if model.config != PRESETS[recipe.preset](tokenizer.vocab_size):
+        raise ModelError(f"{start}: its shape is not that of the preset {recipe.preset}")
+    state = start_state(recipe, tokenizer, pretrained, "cpu")
+    state.model.load_state_dict(model.state_dict())
+    state.average.load_state_dict(model.state_dict())
+    save_state(state, folder / "checkpoint.pt")
 
 
 def learning_rate(recipe: Recipe, share: float, frozen: bool) -> float:
@@ -120,36 +161,34 @@ def learning_rate(recipe: Recipe, share: float, frozen: bool) -> float:
     return warm * max(0.03, left)
 
 
-def loss_of(
-    model: Transducer,
-    features: Tensor,
-    lengths: Tensor,
-    texts: list[list[int]],
-    chunk: int,
-    rnnt: bool,
-    ctc_weight: float,
-) -> tuple[Tensor, dict[str, float]]:
-    """Loss per token of a batch: features (B, F, 80), lengths (B,) in frames of 10 ms."""
-    blank = model.config.blank
+def encode(model: Transducer, features: Tensor, chunk: int) -> Tensor:
+    """(B, F / 2, width) frames of 20 ms of (B, F, 80) features, begun anywhere in a stream."""
     offset = torch.randint(0, model.config.positions, (len(features),), device=features.device)
     offset *= (torch.rand(len(features), device=features.device) < 0.6).long()
-    encoded = model.encoder(features, chunk, offset)
+    return model.encoder.frames(features, chunk, offset)
+
+
+def loss_of(
+    model: Transducer, encoded: Tensor, lengths: Tensor, texts: list[list[int]], rnnt: bool, ctc_weight: float
+) -> tuple[Tensor, dict[str, float]]:
+    """Loss per token of a batch: encoded (B, T, encoded), lengths (B,) in frames of 10 ms."""
+    blank = model.config.blank
     counts = torch.tensor([len(t) for t in texts], dtype=torch.int32)
     targets = torch.zeros(len(texts), int(counts.max()), dtype=torch.int64)
     for row, text in zip(targets, texts, strict=True):
         row[: len(text)] = torch.tensor(text)
-    targets, frames = targets.to(features.device), (lengths // 4).to(torch.int32)
+    targets, frames = targets.to(encoded.device), (lengths // 4).to(torch.int32)
     total = counts.sum()
     scores = model.ctc(encoded).float()
     ctc = torch.nn.functional.ctc_loss(scores.transpose(0, 1), targets, frames, counts, blank, reduction="sum")
     parts = {"ctc": float(ctc.detach() / total)}
     if not rnnt:
         return ctc / total, parts
-    frames, counts = frames.to(features.device), counts.to(features.device)
+    frames, counts = frames.to(encoded.device), counts.to(encoded.device)
     starts = band_starts(scores, targets, frames, counts, blank, BAND)
-    at = starts[..., None] + torch.arange(BAND, device=features.device)
+    at = starts[..., None] + torch.arange(BAND, device=encoded.device)
     predicted = model.predictor(targets)
-    rows = torch.arange(len(texts), device=features.device)[:, None, None]
+    rows = torch.arange(len(texts), device=encoded.device)[:, None, None]
     predicted = predicted[rows, at.clamp(max=predicted.shape[1] - 1)]
     logits = model.join(model.join_encoded(encoded)[:, :, None], predicted).float()
     transducer = banded_rnnt_loss(logits, targets, starts, frames, counts, blank)
@@ -164,13 +203,15 @@ def needed_frames(tokens: list[int]) -> int:
 
 def prepare(
     rendered: Rendered, tokenizer: Tokenizer, rng: np.random.Generator, device: str
-) -> tuple[Tensor, Tensor, list[list[int]]]:
+) -> tuple[Tensor, Tensor, Tensor, list[list[int]]]:
+    """Features (B, F, 80) as they are and masked, their lengths (B,) in frames, and the texts' tokens."""
     padded, lengths = collate(rendered.waves)
-    features = mask_features(log_mel(padded.to(device)), lengths, rng)
+    whole = log_mel(padded.to(device))
+    features = mask_features(whole, lengths, rng)
     spoken = [u.text for u in rendered.planned.utterances]
     texts = [tokenizer.sample(text) if rng.random() < 0.2 else tokenizer.encode(text) for text in spoken]
     fits = [i for i, t in enumerate(texts) if needed_frames(t) <= int(lengths[i]) // 4]
-    return features[fits], lengths[fits], [texts[i] for i in fits]
+    return whole[fits], features[fits], lengths[fits], [texts[i] for i in fits]
 
 
 def greedy_ctc(model: Transducer, features: Tensor, chunk: int) -> list[list[int]]:
@@ -270,12 +311,15 @@ def train(
             for weight in encoder["params"]:
                 weight.requires_grad_(not frozen)
             frozen_now = frozen
-        features, lengths, texts = prepare(rendered, tokenizer, rng, device)
+        whole, features, lengths, texts = prepare(rendered, tokenizer, rng, device)
         chunk = int(rng.choice(recipe.chunks))
         with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
-            loss, now = loss_of(
-                state.model, features, lengths, texts, chunk, share >= recipe.rnnt_share, recipe.ctc_weight
-            )
+            frames = encode(state.model, features, chunk)
+            encoded = state.model.encoder.stacked(frames)
+            loss, now = loss_of(state.model, encoded, lengths, texts, share >= recipe.rnnt_share, recipe.ctc_weight)
+            if state.distiller is not None:
+                distance = state.distiller(frames, whole, lengths)
+                loss, now = loss + recipe.distill_weight * distance, now | {"distill": float(distance.detach())}
         state.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(state.model.parameters(), 2.0)
