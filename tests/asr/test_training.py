@@ -14,10 +14,14 @@ import soundfile
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors.torch import save_file
 
-from asr.model import load_model
+from asr.errors import ModelError
+from asr.model import load_model, save_model
+from asr.model.transducer import Transducer
 from asr.tokens import Tokenizer
-from asr.training.acoustic import Recipe, learning_rate, load_state, start_state, steps, train
+from asr.training.acoustic import Recipe, learning_rate, load_state, put_start, start_state, steps, train
+from asr.training.distill import Distiller
 from asr.training.rendering import Rendered, render
 from asr.training.speech import SpeechCache, Utterance, batches, for_acoustic, say_in_a_row, trim
 
@@ -94,6 +98,46 @@ def test_training_learns_checkpoints_and_resumes(corpus: Path, tmp_path: Path, t
     assert len((tmp_path / "log.jsonl").read_text().splitlines()) == len(seen) == 2
     model, tokenizer, _ = load_model(tmp_path / "model")
     assert model.vocab_size == tokenizer.vocab_size
+
+
+def test_the_chunked_encoder_is_drawn_to_the_whole_one(
+    corpus: Path, tmp_path: Path, tiny_model: Transducer, tiny_tokenizer: Tokenizer
+) -> None:
+    teacher = {k: v.contiguous() for k, v in tiny_model.encoder.state_dict().items() if not k.startswith("stack.")}
+    save_file(teacher, tmp_path / "encoder.safetensors")
+    features, lengths = torch.randn(3, 48, 80), torch.tensor([48, 40, 12])
+    distiller = Distiller(tiny_model.config, tmp_path / "encoder.safetensors")
+    assert distiller(tiny_model.encoder.frames(features, 48), features, lengths) == 0  # one chunk: the teacher itself
+    apart = distiller(tiny_model.encoder.frames(features, 2), features, lengths)
+    assert apart > 0.001 and not any(p.requires_grad for p in distiller.teacher.parameters())
+
+    cache, seen = SpeechCache([corpus], tmp_path / "cache"), []
+    recipe = Recipe(preset="tiny", hours=3 / 3600, batch_s=4.0, shares={}, distill_weight=1.0, head_lr=1e-2)
+    arguments = (cache, (cache, cache.utterances[:2]), tiny_tokenizer, tmp_path)
+    first = train(recipe, *arguments, pretrained=tmp_path / "encoder.safetensors", log=seen.append)
+    assert first.distiller is not None and not torch.equal(first.distiller.map.weight, torch.eye(16))
+    again = start_state(recipe, tiny_tokenizer, tmp_path / "encoder.safetensors", "cpu")
+    load_state(again, tmp_path / "checkpoint.pt")
+    assert again.distiller is not None and torch.equal(again.distiller.map.weight, first.distiller.map.weight)
+    assert seen[-1]["loss"]["distill"] > 0  # type: ignore[index]
+    with pytest.raises(ModelError, match="begun with distillation"):
+        load_state(start_state(replace(recipe, distill_weight=0.0), tiny_tokenizer, None, "cpu"),
+                   tmp_path / "checkpoint.pt")  # fmt: skip
+    with pytest.raises(ModelError, match="needs the pretrained encoder"):
+        start_state(recipe, tiny_tokenizer, None, "cpu")
+
+
+def test_training_goes_on_from_a_models_weights(
+    corpus: Path, tmp_path: Path, tiny_model: Transducer, tiny_tokenizer: Tokenizer
+) -> None:
+    save_model(tmp_path / "given", tiny_model, tiny_tokenizer, "given")
+    recipe = Recipe(preset="tiny", hours=1 / 3600, batch_s=4.0, shares={}, head_lr=1e-9, encoder_lr=1e-9).from_model()
+    put_start(tmp_path, tmp_path / "given", recipe, None)
+    cache, seen = SpeechCache([corpus], tmp_path / "cache"), []
+    train(recipe, cache, (cache, cache.utterances[:2]), tiny_tokenizer, tmp_path, pretrained=None, log=seen.append)
+    given, kept = load_model(tmp_path / "given")[0], load_model(tmp_path / "model")[0]
+    torch.testing.assert_close(kept.ctc_out.weight, given.ctc_out.weight, rtol=1e-4, atol=1e-5)
+    assert set(seen[0]["loss"]) == {"ctc", "rnnt"}  # type: ignore[call-overload]  # both from the first step
 
 
 def test_training_ends_in_time_and_resumes(corpus: Path, tmp_path: Path, tiny_tokenizer: Tokenizer) -> None:
