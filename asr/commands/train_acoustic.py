@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -30,6 +32,23 @@ def texts_for_tokens(data: Path) -> list[str]:
     return [n for n in map(normalize, lines) if n]
 
 
+def parse_shares(given: list[str], cache: SpeechCache) -> dict[str, float]:
+    """
+    Raises:
+        typer.BadParameter: one is no number, or of a corpus that is not there.
+    """
+    corpora, out = sorted({u.corpus for u in cache.utterances}), {}
+    for one in given:
+        corpus, _, times = one.partition("=")
+        try:
+            out[corpus] = float(times)
+        except ValueError as error:
+            raise typer.BadParameter(f"{one!r}: give CORPUS=TIMES, as in an4=2") from error
+        if corpus not in corpora or not 0 <= out[corpus] < math.inf:
+            raise typer.BadParameter(f"{one!r}: TIMES are 0 or more, the corpora {', '.join(corpora)}")
+    return out
+
+
 def main(
     data: Annotated[Path, typer.Option(help="Folder with speech/, followups/ and text/.")],
     out: Annotated[Path, typer.Option(help="Folder for cache, checkpoint, log and model; outside the repository.")],
@@ -45,6 +64,9 @@ def main(
     distill_weight: Annotated[
         float, typer.Option(help="Of the distance from the pretrained encoder, beside the loss per token.")
     ] = 0.0,
+    share: Annotated[
+        list[str] | None, typer.Option(help="CORPUS=TIMES that an epoch draws each utterance; may be repeated.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Of order and augmentation.")] = Recipe.seed,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     threads: Annotated[int, typer.Option(help="CPU threads.")] = 2,
@@ -73,6 +95,7 @@ def main(
             chosen += [of_corpus[i] for i in picks]
         recipe = Recipe(preset=preset, hours=hours, batch_s=batch_s, head_lr=head_lr, encoder_lr=encoder_lr,
                         distill_weight=distill_weight, seed=seed)  # fmt: skip
+        recipe = replace(recipe, shares=recipe.shares | parse_shares(share or [], cache))
         if start is not None:
             recipe = recipe.from_model()
             if not (out / "checkpoint.pt").exists():

@@ -12,10 +12,12 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+import typer
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
+from asr.commands.train_acoustic import parse_shares
 from asr.errors import ModelError
 from asr.model import load_model, save_model
 from asr.model.transducer import Transducer
@@ -184,3 +186,12 @@ def test_half_of_the_followups_are_kept_for_the_rescorer() -> None:
     lines = [{"id": f"followup-train-{i:05d}", "set": "who"} for i in range(400)]
     assert 150 < sum(map(for_acoustic, lines)) < 250
     assert for_acoustic({"id": "x", "set": "prose"}) and for_acoustic({"id": "an4/1"})
+
+
+def test_shares_are_numbers_of_corpora_that_are_there(corpus: Path, tmp_path: Path) -> None:
+    cache = SpeechCache([corpus], tmp_path / "cache")
+    assert parse_shares([], cache) == {} and parse_shares(["tones=0.5"], cache) == {"tones": 0.5}
+    for wrong, reason in (("tones", "CORPUS=TIMES"), ("tones=x", "CORPUS=TIMES"), ("bells=1", "tones"),
+                          ("tones=-1", "0 or more"), ("tones=inf", "0 or more")):  # fmt: skip
+        with pytest.raises(typer.BadParameter, match=reason):
+            parse_shares([wrong], cache)
