@@ -28,15 +28,14 @@ from asr.training.speech import Progress
 def apart(first: str, second: str) -> tuple[float, str]:
     """How far two texts differ, in errors per word of the longer one, and the first as it is spoken.
 
-    Figures and abbreviations have several spoken forms (`plain_forms`); those that differ least are taken. 1.0 where
-    one of them is empty.
+    Figures and abbreviations have several spoken forms (`plain_forms`); those with the fewest errors are taken, of
+    these the first, as a number is read. 1.0 where one of the texts is empty.
     """
     texts = [[form for form in plain_forms(text) if form] for text in (first, second)]
-    pairs = [
-        (count(align(one, other)).total / max(len(one.split()), len(other.split())), one)
-        for one, other in product(*texts)
-    ]
-    return min(pairs, default=(1.0, ""))
+    if not all(texts):
+        return 1.0, ""
+    one, other = min(product(*texts), key=lambda pair: count(align(*pair)).total)
+    return count(align(one, other)).total / max(len(one.split()), len(other.split())), one
 
 
 def label(

@@ -24,6 +24,7 @@ from asr.training.speech import SpeechCache
     [
         ("Two lattes, please.", "2 lattes please", 0.0, "two lattes please"),
         ("Call 512.", "call five one two", 0.0, "call five one two"),
+        ("A 16 ounce latte", "A 16 ounce latte.", 0.0, "a sixteen ounce latte"),
         ("one two three four", "one two three for", 0.25, "one two three four"),
         ("one two", "one two three four", 0.5, "one two"),
         ("", "one", 1.0, ""),
