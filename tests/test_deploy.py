@@ -11,6 +11,7 @@ from typing import Any
 import kubernetes_validate as checker
 import pytest
 import yaml
+from envoy_schema import EnvoyApi
 
 from server.config import load_settings
 from server.lifecycle import LIVENESS, SERVICES
@@ -26,6 +27,11 @@ def resources() -> list[dict[str, Any]]:
 
 def one(kind: str, name: str) -> dict[str, Any]:
     (found,) = [r for r in resources() if (r["kind"], r["metadata"]["name"]) == (kind, name)]
+    return found
+
+
+def envoy_bootstrap() -> dict[str, Any]:
+    found: dict[str, Any] = yaml.safe_load(one("ConfigMap", "carryover-envoy")["data"]["envoy.yaml"])
     return found
 
 
@@ -76,7 +82,7 @@ def test_names_that_are_referred_to_exist() -> None:
         assert not selector or selector in labels.values()
         for volume in resource.get("spec", {}).get("template", {}).get("spec", {}).get("volumes", ()):
             assert "configMap" not in volume or volume["configMap"]["name"] in maps
-    envoy = yaml.safe_load(one("ConfigMap", "carryover-envoy")["data"]["envoy.yaml"])
+    envoy = envoy_bootstrap()
     (cluster,) = envoy["static_resources"]["clusters"]
     (endpoint,) = cluster["load_assignment"]["endpoints"][0]["lb_endpoints"]
     address = endpoint["endpoint"]["address"]["socket_address"]
@@ -93,6 +99,36 @@ def test_names_that_are_referred_to_exist() -> None:
     assert all(f"/{name}/".startswith(route["match"]["prefix"]) for name in SERVICES)
     (policy,) = route["route"]["hash_policy"]
     assert f"`{policy['header']['header_name']}`" in (ROOT / "docs" / "operation.md").read_text()
+
+
+def test_envoy_would_take_its_configuration() -> None:
+    assert EnvoyApi().problems(envoy_bootstrap()) == []
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "problem"),
+    [
+        (("lb_polcy",), "RING_HASH", "no field named"),
+        (("lb_policy",), "RINGHASH", "Invalid enum value"),
+        (("name",), "", "has fewer than 1 characters"),
+        (("health_checks", 0, "timeout"), 2, "not a string"),
+        (("health_checks", 0, "timeout"), "0s", "is too short"),
+        (("health_checks", 0, "interval"), None, "is required"),
+        (("health_checks", 0, "grpc_health_check"), None, "is required"),
+        (("transport_socket", "typed_config", "snii"), "x", "no field named"),
+        (("transport_socket", "typed_config", "@type"), "type.googleapis.com/envoy.None", "Can not find"),
+        (("outlier_detection", "interval"), "soon", "Duration"),
+    ],
+)
+def test_envoy_would_refuse(path: tuple[str | int, ...], value: Any, problem: str) -> None:
+    """A mistake in the cluster, wherever it stands."""
+    wrong = envoy_bootstrap()
+    place: Any = wrong["static_resources"]["clusters"][0]
+    for step in path[:-1]:
+        place = place[step]
+    place[path[-1]] = value
+    (found,) = EnvoyApi().problems(wrong)
+    assert problem in found
 
 
 def test_the_container_file_names_what_is_there() -> None:
