@@ -12,6 +12,8 @@ import kubernetes_validate as checker
 import pytest
 import yaml
 from envoy_schema import EnvoyApi
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 
 from server.config import load_settings
 from server.lifecycle import LIVENESS, SERVICES
@@ -131,10 +133,31 @@ def test_envoy_would_refuse(path: tuple[str | int, ...], value: Any, problem: st
     assert problem in found
 
 
+def test_the_container_has_what_a_server_needs_as_everything_was_tested() -> None:
+    """Its lock is a part of the whole one: all that the project depends on, and nothing for developers alone."""
+    whole, part = (entries((ROOT / name).read_text()) for name in ("requirements.lock", "deploy/requirements.lock"))
+    assert part.items() <= whole.items() and all("--hash=sha256:" in entry for entry in part.values())
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    needed = {Requirement(text) for text in project["project"]["dependencies"]}
+    needed |= {Requirement(text) for text in project["project"]["optional-dependencies"]["otel"]}
+    needed |= {Requirement(text) for text in project["build-system"]["requires"]}  # it is built without isolation
+    for requirement in needed:
+        assert requirement.name in part, requirement
+    assert not part.keys() & {"pytest", "mypy", "ruff", "hypothesis"}
+
+
+def entries(lock: str) -> dict[str, str]:
+    """What a lock says of each package: version, markers and hashes, without who needs it."""
+    found = re.split(r"\n(?=[a-z0-9])", re.sub(r"^ *#.*\n", "", lock, flags=re.MULTILINE))
+    return {re.split(r"[\[= ]", entry)[0]: entry.strip() for entry in found}
+
+
 def test_the_container_file_names_what_is_there() -> None:
     text = (ROOT / "deploy" / "Containerfile").read_text()
-    copied = [word for line in re.findall(r"^COPY (?!--from)(.+)$", text, re.MULTILINE) for word in line.split()[:-1]]
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    (base,) = set(re.findall(r"^FROM python:([\d.]+)-slim", text, re.MULTILINE))
+    assert base in SpecifierSet(project["project"]["requires-python"])
+    copied = [word for line in re.findall(r"^COPY (?!--from)(.+)$", text, re.MULTILINE) for word in line.split()[:-1]]
     assert all((ROOT / name).exists() for name in copied)
     packages = {name.split(".")[0] for name in project["tool"]["setuptools"]["packages"]} - {"carryover"} | {"proto"}
     assert packages <= set(copied)
