@@ -12,6 +12,9 @@ from typing import Any
 
 from context_store.config import StoreConfig
 
+PATIENCE_S = 20.0
+"""For one answer of a server that shares its processor with who asks: the first takes seconds on a busy machine."""
+
 
 @contextmanager
 def local_server(port: int = 0) -> Iterator[str]:
@@ -47,6 +50,8 @@ def _one_at_a_time(app: Callable[..., Iterable[bytes]]) -> Callable[..., Iterabl
 
 
 def local_config(endpoint_url: str, **changes: Any) -> StoreConfig:
-    """A StoreConfig for a server that takes any credentials; ``changes`` replace other fields."""
-    config = StoreConfig(endpoint_url=endpoint_url, access_key_id="local", secret_access_key="local")
+    """A StoreConfig for a server on this machine that takes any credentials; ``changes`` replace other fields."""
+    config = StoreConfig(
+        endpoint_url=endpoint_url, read_timeout_s=PATIENCE_S, access_key_id="local", secret_access_key="local"
+    )
     return replace(config, **changes)

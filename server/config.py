@@ -120,7 +120,9 @@ class StoreSettings(_Section):
     deadline_s: float = Field(
         default=10, gt=0, description="Seconds, those of waiting for a thread included, until a call is given up."
     )
-    threads: int = Field(default=8, ge=1, le=64, description="Threads, and connections, that talk to the store.")
+    threads: int = Field(
+        default=16, ge=1, le=64, description="Threads, and connections, that talk to the store; a tenant has half."
+    )
 
     @model_validator(mode="after")
     def _one_key(self) -> StoreSettings:
@@ -149,6 +151,8 @@ class Limits(_Section):
     text_characters: int = Field(default=4000, ge=1, description="Characters of one utterance, reply or n-best text.")
     nbest: int = Field(default=64, ge=1, description="Entries of an n-best list to rescore.")
     rescores: int = Field(default=16, ge=1, description="Rescore calls at once.")
+    tenant_rescores: int = Field(default=8, ge=1, description="Of one tenant at once.")
+    tenant_calls: int = Field(default=32, ge=1, description="Calls of the Context service of one tenant at once.")
 
 
 class TlsSettings(_Section):

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 from asr.context.types import Context, ContextEmbedding, Entry, Turn
 from asr.hypothesis import Hypothesis
@@ -15,9 +14,9 @@ from server.config import Limits
 from server.context_use import ContextSource, Used
 from server.embedding_cache import State, TurnContext
 from server.encoder_thread import EncoderThread
-from server.engine import RETRY_MS
 from server.errors import InvalidRequestError, LimitError, NotFoundError
 from server.events import check_signal, event_of
+from server.places import Places
 from server.reply_window import ReplyWindow
 from server.requests import check_id, dialogue_and_turn, required_dialogue
 from server.store_threads import StoreThreads
@@ -43,7 +42,7 @@ class ContextService:
         self._encoder = encoder
         self._limits = limits
         self._clock = clock
-        self._rescores = 0
+        self._rescores = Places("rescores", "lists are being rescored", limits.rescores, limits.tenant_rescores)
 
     async def RecordEvents(self, request: pb.RecordEventsRequest, caller: Caller) -> pb.RecordEventsResponse:  # noqa: N802
         """Records events; starts the reply window when one of the turn's events expects speech."""
@@ -101,7 +100,7 @@ class ContextService:
         """Orders another recogniser's n-best list."""
         nbest = self._nbest(request)
         source = request.WhichOneof("source")
-        with self._rescoring():
+        with self._rescores.one(caller.tenant):  # they share threads with recognition and with contexts
             if source == "context":
                 used = await self._rescore_inline(nbest, self._inline_context(request.context))
             elif source == "dialogue_id":
@@ -137,17 +136,6 @@ class ContextService:
         if self._window is None:
             raise NotFoundError("the server runs with context switched off (its setting is context.enabled)")
         return self._window
-
-    @contextmanager
-    def _rescoring(self) -> Iterator[None]:
-        """Bounds how many lists are being rescored: they share threads with recognition and with contexts."""
-        if self._rescores >= self._limits.rescores:
-            raise LimitError("rescores", f"{self._rescores} lists are being rescored; retry later", RETRY_MS)
-        self._rescores += 1
-        try:
-            yield
-        finally:
-            self._rescores -= 1
 
     async def _rescore_stored(
         self, caller: Caller, nbest: tuple[Hypothesis, ...], dialogue_id: str, turn_id: str

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -17,11 +16,8 @@ import numpy as np
 from asr.hypothesis import Hypothesis, Result
 from server import logs, tracing
 from server.batcher import Batcher
-from server.errors import LimitError
 from server.metrics import Metrics
-
-RETRY_MS = 1000
-"""When a client that found all streams in use may try again."""
+from server.places import Places
 
 _WAIT_WEIGHT = 0.1
 
@@ -186,11 +182,9 @@ class Engine:
     ) -> None:
         self.recognizer = recognizer
         self.load = AudioLoad()
-        self._max_streams = max_streams
-        self._max_tenant_streams = max_tenant_streams or max_streams
+        self._places = Places("streams", "streams are being recognised", max_streams, max_tenant_streams or max_streams)
         self._shed_s = shed_s
         self._metrics = metrics
-        self._open: Counter[str] = Counter()
         self._wait_s = 0.0
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="recognise")
         self._intake = ThreadPoolExecutor(1, thread_name_prefix="take-in")  # short work, never behind a batch
@@ -201,7 +195,7 @@ class Engine:
     @property
     def streams(self) -> int:
         """Streams open now."""
-        return self._open.total()
+        return self._places.taken
 
     @property
     def strained(self) -> bool:
@@ -224,24 +218,10 @@ class Engine:
     @contextmanager
     def admitted(self, tenant: str) -> Iterator[None]:
         """While inside, a stream counts against the limits. Raises LimitError, before any work is done for it."""
-        if self.streams >= self._max_streams:
-            advice = f"{self.streams} streams are being recognised; retry later or on another replica"
-            raise LimitError("streams", advice, RETRY_MS)
-        if self._open[tenant] >= self._max_tenant_streams:
-            advice = f"{self._open[tenant]} of your streams are being recognised; end some, or retry later"
-            raise LimitError("tenant_streams", advice, RETRY_MS)
-        self._open[tenant] += 1
-        self._metrics.streams.inc()
-        of_tenant = self._metrics.tenant_streams.labels(self._metrics.tenant(tenant))
-        of_tenant.inc()
-        try:
-            yield
-        finally:
-            self._open[tenant] -= 1
-            if not self._open[tenant]:
-                del self._open[tenant]
-            self._metrics.streams.dec()
-            of_tenant.dec()
+        with self._places.one(tenant):
+            of_tenant = self._metrics.tenant_streams.labels(self._metrics.tenant(tenant))
+            with self._metrics.streams.track_inprogress(), of_tenant.track_inprogress():
+                yield
 
     def start(self, options: Any) -> RunningStream:
         """A new stream, of one who is `admitted`. options: `asr.streams.StreamOptions`."""

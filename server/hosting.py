@@ -7,12 +7,13 @@ import os
 import signal
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from dataclasses import replace
 
 import torch
 
 from asr.errors import AsrError
 from context_store import ContextStore, StoreError, StoreUnavailableError, create_tables
-from context_store.local_server import local_server
+from context_store.local_server import PATIENCE_S, local_server
 from server import tracing
 from server.config import ConfigError, Settings
 from server.lifecycle import PortError, Server, load_parts, store_config, wrapping_key
@@ -42,7 +43,7 @@ def open_store(settings: Settings, say: Say) -> Iterator[ContextStore]:
             if endpoint:
                 _no_proxy("127.0.0.1")
                 say(f"store: in this process ({endpoint}); what is recorded is gone when it ends")
-                create_tables(config)
+                create_tables(replace(config, read_timeout_s=PATIENCE_S))
             else:
                 say(f"store: {config.endpoint_url or 'AWS'}, {config.region}")
             store = ContextStore(config, wrapping_key(settings.store))

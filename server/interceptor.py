@@ -7,7 +7,7 @@ import re
 import secrets
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import aclosing, asynccontextmanager, suppress
+from contextlib import AbstractContextManager, aclosing, asynccontextmanager, nullcontext, suppress
 from typing import Any
 
 import grpc
@@ -17,9 +17,11 @@ from server import logs, tracing
 from server.access import Access, Caller, certificate_names
 from server.errors import DrainingError, IdleError, InvalidRequestError, retry_hint, status_of
 from server.metrics import Metrics
+from server.places import Places
 from server.wire import Malformed, reader
 
 PACKAGE = "carryover.v1."
+_AUDIO = f"/{PACKAGE}Recognizer/"
 _FIRST_S = 1.0
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
@@ -29,14 +31,17 @@ class CallGuard(grpc.aio.ServerInterceptor):
 
     The handlers are given a `Caller` where gRPC would give its context. draining: asked at the start of each call; True
     refuses it with UNAVAILABLE. access: tells the caller. idle_s: seconds after which a client that does not read its
-    results loses its stream.
+    results loses its stream. calls: places of calls that are not about audio (those are counted as streams).
     """
 
-    def __init__(self, draining: Callable[[], bool], access: Access, metrics: Metrics, idle_s: float) -> None:
+    def __init__(
+        self, draining: Callable[[], bool], access: Access, metrics: Metrics, idle_s: float, calls: Places
+    ) -> None:
         self._draining = draining
         self._access = access
         self._metrics = metrics
         self._idle_s = idle_s
+        self._calls = calls
 
     async def intercept_service(
         self,
@@ -63,9 +68,13 @@ class CallGuard(grpc.aio.ServerInterceptor):
     ) -> Callable[[Any, Any], Awaitable[Any]]:
         async def call(request: Any, context: Any) -> Any:
             async with self._guard(context, method, None) as caller:
-                return await serve(_checked(request), caller)
+                with self._place(method, caller):
+                    return await serve(_checked(request), caller)
 
         return call
+
+    def _place(self, method: str, caller: Caller) -> AbstractContextManager[None]:
+        return nullcontext() if method.startswith(_AUDIO) else self._calls.one(caller.tenant)
 
     def _stream(
         self, serve: Callable[[Any, Caller], AsyncIterator[Any]], method: str

@@ -37,6 +37,7 @@ from server.encoder_thread import Encoder, EncoderThread
 from server.engine import Engine, Recognizer
 from server.interceptor import CallGuard
 from server.metrics import Metrics
+from server.places import Places
 from server.recognizer_service import RecognizerService
 from server.reply_window import ReplyWindow
 from server.store_threads import StoreThreads
@@ -134,6 +135,7 @@ class Server:
             max_batch=settings.model.max_batch,
             batch_wait_s=settings.model.batch_wait_ms / 1000,
         )
+        self.calls = Places("calls", "calls are being answered", None, limits.tenant_calls)
         self.store = StoreThreads(parts.store, settings.store.threads, settings.store.deadline_s, self.metrics)
         self.encoder = EncoderThread(
             parts.encoder, partial(context_graph, parts.recognizer), self.engine.load, context.yield_ms / 1000
@@ -160,13 +162,14 @@ class Server:
     async def start(self) -> int:
         """Listen; returns the port. Raises PortError; then only `close` is left to do."""
         await self._start_probes()
+        limits = self.settings.limits
         server = grpc.aio.server(
             interceptors=(
-                CallGuard(lambda: self.draining, self.access, self.metrics, self.settings.limits.idle_seconds),
+                CallGuard(lambda: self.draining, self.access, self.metrics, limits.idle_seconds, self.calls),
             ),
             options=(
-                ("grpc.max_receive_message_length", self.settings.limits.message_bytes),
-                ("grpc.max_send_message_length", self.settings.limits.message_bytes),
+                ("grpc.max_receive_message_length", limits.message_bytes),
+                ("grpc.max_send_message_length", limits.message_bytes),
                 ("grpc.so_reuseport", 0),  # else a second server would share the port without a word
                 ("grpc.max_connection_age_ms", _CONNECTION_MS),
                 ("grpc.keepalive_time_ms", 30_000),  # finds clients that vanished without a word

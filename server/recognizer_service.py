@@ -28,6 +28,10 @@ from server.requests import Phrases, TurnRequest, check_phrases, check_streaming
 PIECE_S = 1.0
 """Seconds of a whole utterance that are recognised at a time, so that other streams come in between."""
 
+_LEAVING_S = 0.5
+"""gRPC may tell that a client has left first as the end of its messages, and then, even on a busy machine not so long
+after that, by cancelling the call."""
+
 
 class RecognizerService:
     """The service over one engine. nbest: hypotheses that rescoring sees, however few the client asks for. endpoint:
@@ -187,11 +191,14 @@ class _Messages:
         began_s = time.monotonic()
         try:
             async with asyncio.timeout(min(self._limits.idle_seconds, self._patience_s)):
-                return await anext(self._messages, None)
+                message = await anext(self._messages, None)
         except TimeoutError:
             raise self._idle() from None
         finally:
             self._patience_s -= time.monotonic() - began_s
+        if message is None and not self.seconds:  # a mistake of the client, unless it has left
+            await asyncio.sleep(_LEAVING_S)
+        return message
 
     def _idle(self) -> IdleError:
         idle, longest = self._limits.idle_seconds, self._limits.stream_seconds

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import defaultdict
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import ParamSpec, TypeVar
+from typing import Concatenate, ParamSpec, TypeVar
 
-from context_store import ContextStore, StoreUnavailableError
+from context_store import ContextStore, DialogueId, StoreUnavailableError
 from server import tracing
 from server.metrics import Metrics
 
@@ -19,7 +20,8 @@ T = TypeVar("T")
 class StoreThreads:
     """Runs calls of a `ContextStore` in a few threads, never on the event loop.
 
-    deadline_s: seconds after which a call is given up, so that a store which answers nobody gathers no queue.
+    threads: at most half of them are one tenant's at a time, so that its flood leaves room for the others. deadline_s:
+    seconds after which a call is given up, so that a store which answers nobody gathers no queue.
     """
 
     def __init__(self, store: ContextStore, threads: int, deadline_s: float, metrics: Metrics) -> None:
@@ -27,9 +29,16 @@ class StoreThreads:
         self._deadline_s = deadline_s
         self._metrics = metrics
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="store")
+        self._shares: defaultdict[str, asyncio.Semaphore] = defaultdict(lambda: asyncio.Semaphore(max(1, threads // 2)))
 
-    async def run(self, call: Callable[P, T], *arguments: P.args, **keywords: P.kwargs) -> T:
-        """Result of a method of `store`. Raises StoreError.
+    async def run(
+        self,
+        call: Callable[Concatenate[DialogueId, P], T],
+        dialogue: DialogueId,
+        *arguments: P.args,
+        **keywords: P.kwargs,
+    ) -> T:
+        """Result of a method of `store` for a dialogue. Raises StoreError.
 
         When the caller is cancelled, or time is up, what a thread has begun is finished, unheard; the rest is not done.
         """
@@ -37,7 +46,7 @@ class StoreThreads:
         outcome, started = "abandoned", time.monotonic()  # unless something else is known in the end
         try:
             with tracing.span(f"store {name}"):
-                result = await self._in_time(lambda: call(*arguments, **keywords))
+                result = await self._in_time(dialogue.tenant, lambda: call(dialogue, *arguments, **keywords))
             outcome = "ok"
             return result
         except Exception as error:
@@ -47,13 +56,20 @@ class StoreThreads:
             self._metrics.store_calls.labels(name, outcome).inc()
             self._metrics.store_seconds.labels(name).observe(time.monotonic() - started)
 
-    async def _in_time(self, call: Callable[[], T]) -> T:
+    async def _in_time(self, tenant: str, call: Callable[[], T]) -> T:
         try:
             async with asyncio.timeout(self._deadline_s):
-                return await asyncio.get_running_loop().run_in_executor(self._pool, call)
+                return await self._in_thread(tenant, call)
         except TimeoutError:
             waited = f"the store did not answer within {self._deadline_s:g} s; repeat the call"
             raise StoreUnavailableError(waited) from None
+
+    async def _in_thread(self, tenant: str, call: Callable[[], T]) -> T:
+        loop, share = asyncio.get_running_loop(), self._shares[tenant]
+        await share.acquire()
+        done = self._pool.submit(call)
+        done.add_done_callback(lambda _: loop.call_soon_threadsafe(share.release))  # the thread's end, not the caller's
+        return await asyncio.wrap_future(done)
 
     def close(self) -> None:
         """End the threads and the connections."""

@@ -11,6 +11,9 @@ from typing import Any
 import kubernetes_validate as checker
 import pytest
 import yaml
+from envoy_schema import EnvoyApi
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 
 from server.config import load_settings
 from server.lifecycle import LIVENESS, SERVICES
@@ -26,6 +29,11 @@ def resources() -> list[dict[str, Any]]:
 
 def one(kind: str, name: str) -> dict[str, Any]:
     (found,) = [r for r in resources() if (r["kind"], r["metadata"]["name"]) == (kind, name)]
+    return found
+
+
+def envoy_bootstrap() -> dict[str, Any]:
+    found: dict[str, Any] = yaml.safe_load(one("ConfigMap", "carryover-envoy")["data"]["envoy.yaml"])
     return found
 
 
@@ -76,7 +84,7 @@ def test_names_that_are_referred_to_exist() -> None:
         assert not selector or selector in labels.values()
         for volume in resource.get("spec", {}).get("template", {}).get("spec", {}).get("volumes", ()):
             assert "configMap" not in volume or volume["configMap"]["name"] in maps
-    envoy = yaml.safe_load(one("ConfigMap", "carryover-envoy")["data"]["envoy.yaml"])
+    envoy = envoy_bootstrap()
     (cluster,) = envoy["static_resources"]["clusters"]
     (endpoint,) = cluster["load_assignment"]["endpoints"][0]["lb_endpoints"]
     address = endpoint["endpoint"]["address"]["socket_address"]
@@ -95,10 +103,61 @@ def test_names_that_are_referred_to_exist() -> None:
     assert f"`{policy['header']['header_name']}`" in (ROOT / "docs" / "operation.md").read_text()
 
 
+def test_envoy_would_take_its_configuration() -> None:
+    assert EnvoyApi().problems(envoy_bootstrap()) == []
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "problem"),
+    [
+        (("lb_polcy",), "RING_HASH", "no field named"),
+        (("lb_policy",), "RINGHASH", "Invalid enum value"),
+        (("name",), "", "has fewer than 1 characters"),
+        (("health_checks", 0, "timeout"), 2, "not a string"),
+        (("health_checks", 0, "timeout"), "0s", "is too short"),
+        (("health_checks", 0, "interval"), None, "is required"),
+        (("health_checks", 0, "grpc_health_check"), None, "is required"),
+        (("transport_socket", "typed_config", "snii"), "x", "no field named"),
+        (("transport_socket", "typed_config", "@type"), "type.googleapis.com/envoy.None", "Can not find"),
+        (("outlier_detection", "interval"), "soon", "Duration"),
+    ],
+)
+def test_envoy_would_refuse(path: tuple[str | int, ...], value: Any, problem: str) -> None:
+    """A mistake in the cluster, wherever it stands."""
+    wrong = envoy_bootstrap()
+    place: Any = wrong["static_resources"]["clusters"][0]
+    for step in path[:-1]:
+        place = place[step]
+    place[path[-1]] = value
+    (found,) = EnvoyApi().problems(wrong)
+    assert problem in found
+
+
+def test_the_container_has_what_a_server_needs_as_everything_was_tested() -> None:
+    """Its lock is a part of the whole one: all that the project depends on, and nothing for developers alone."""
+    whole, part = (entries((ROOT / name).read_text()) for name in ("requirements.lock", "deploy/requirements.lock"))
+    assert part.items() <= whole.items() and all("--hash=sha256:" in entry for entry in part.values())
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    needed = {Requirement(text) for text in project["project"]["dependencies"]}
+    needed |= {Requirement(text) for text in project["project"]["optional-dependencies"]["otel"]}
+    needed |= {Requirement(text) for text in project["build-system"]["requires"]}  # it is built without isolation
+    for requirement in needed:
+        assert requirement.name in part, requirement
+    assert not part.keys() & {"pytest", "mypy", "ruff", "hypothesis"}
+
+
+def entries(lock: str) -> dict[str, str]:
+    """What a lock says of each package: version, markers and hashes, without who needs it."""
+    found = re.split(r"\n(?=[a-z0-9])", re.sub(r"^ *#.*\n", "", lock, flags=re.MULTILINE))
+    return {re.split(r"[\[= ]", entry)[0]: entry.strip() for entry in found}
+
+
 def test_the_container_file_names_what_is_there() -> None:
     text = (ROOT / "deploy" / "Containerfile").read_text()
-    copied = [word for line in re.findall(r"^COPY (?!--from)(.+)$", text, re.MULTILINE) for word in line.split()[:-1]]
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    (base,) = set(re.findall(r"^FROM python:([\d.]+)-slim", text, re.MULTILINE))
+    assert base in SpecifierSet(project["project"]["requires-python"])
+    copied = [word for line in re.findall(r"^COPY (?!--from)(.+)$", text, re.MULTILINE) for word in line.split()[:-1]]
     assert all((ROOT / name).exists() for name in copied)
     packages = {name.split(".")[0] for name in project["tool"]["setuptools"]["packages"]} - {"carryover"} | {"proto"}
     assert packages <= set(copied)

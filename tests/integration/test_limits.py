@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +19,7 @@ from server.access import make_key
 from server.config import Limits
 from server.errors import RETRY_KEY
 
+DEADLINE_S = 60.0
 TOO_MUCH = grpc.StatusCode.RESOURCE_EXHAUSTED
 
 
@@ -122,7 +124,7 @@ def test_what_is_too_big_will_not_do_later_either(workshop: Any, dialogue: str) 
         else:
             assert message.endswith(f"(the server's setting is limits.{name})") and retry == "-1"
         tried.add(name)
-    elsewhere = {"streams", "tenant_streams", "events", "rescores"}  # below
+    elsewhere = {"streams", "tenant_streams", "tenant_calls", "events", "rescores", "tenant_rescores"}  # in this file
     assert tried | elsewhere | {"idle_seconds"} == set(Limits.model_fields)
 
 
@@ -188,15 +190,56 @@ def test_context_makes_room_for_audio(workshop: Any, dialogue: str, pcm: bytes) 
     list(running)
 
 
-def test_lists_that_are_rescored_at_once(workshop: Any) -> None:
-    replica = workshop.start(limits__rescores=2)
+def test_one_tenants_calls_leave_room_for_the_others(
+    workshop: Any, dialogue: str, pcm: bytes, tenants: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The store takes its time over all that one tenant records: another's calls are answered, and so is audio."""
+    file, keys = tenants
+    replica = workshop.start(
+        access__keys_file=file, limits__tenant_calls=4, store__threads=2, store__deadline_s=DEADLINE_S
+    )
+    acme, umbra = (replica.with_key(key) for key in keys)
+    store, go_on = replica.server.store.store, threading.Event()
+    at_once = store.record
+
+    def record(of: Any, turn: str, events: Any) -> Any:
+        assert of.tenant != "acme" or go_on.wait(DEADLINE_S)
+        return at_once(of, turn, events)
+
+    monkeypatch.setattr(store, "record", record)
+    request = context_pb2.RecordEventsRequest(dialogue_id=dialogue, turn_id="1", events=[event(0)])
+    flood = [acme.context.RecordEvents.future(request, timeout=DEADLINE_S) for _ in range(4)]
+    try:
+        until(lambda: replica.server.calls.taken == 4)
+        message, retry = refusal(lambda: acme.record(dialogue, "2", event(0)))
+        assert "limits.tenant_calls" in message and retry == "1000"
+        umbra.record(dialogue, "1", event(0), event(1))
+        assert umbra.status(dialogue).turn_id == "1"
+        raw = pb.RecognitionConfig(encoding=pb.LINEAR16, sample_rate_hertz=16_000)
+        assert acme.finals(pcm)  # audio has places of its own
+        assert acme.recognizer.Recognize(pb.RecognizeRequest(config=raw, audio=pcm), timeout=DEADLINE_S).results
+        assert replica.server.calls.taken == 4
+    finally:
+        go_on.set()
+    assert not any(call.result().triggered for call in flood)
+    acme.record(dialogue, "2", event(0))
+
+
+def test_lists_that_are_rescored_at_once(workshop: Any, tenants: Any) -> None:
+    file, keys = tenants
+    replica = workshop.start(access__keys_file=file, limits__rescores=3, limits__tenant_rescores=2)
+    acme, umbra = (replica.with_key(key) for key in keys)
     inline = context_pb2.InlineContext(entities=[context_pb2.Entities(signal="contacts", entries=["bauer"])])
     request = context_pb2.RescoreRequest(nbest=[context_pb2.NBestEntry(text="power")], context=inline)
     replica.encoder.go_on.clear()
-    running = [replica.context.Rescore.future(request, timeout=60) for _ in range(2)]
-    until(lambda: replica.server._context._rescores == 2)
-    message, retry = refusal(lambda: replica.context.Rescore(request, timeout=60))
+    running = [acme.context.Rescore.future(request, timeout=60) for _ in range(2)]
+    until(lambda: replica.server._context._rescores.taken == 2)
+    message, retry = refusal(lambda: acme.context.Rescore(request, timeout=60))
+    assert "limits.tenant_rescores" in message and retry == "1000"
+    running.append(umbra.context.Rescore.future(request, timeout=60))
+    until(lambda: replica.server._context._rescores.taken == 3)
+    message, retry = refusal(lambda: umbra.context.Rescore(request, timeout=60))
     assert "limits.rescores" in message and retry == "1000"
     replica.encoder.go_on.set()
     assert all(call.result().nbest[0].text == "bauer" for call in running)
-    assert replica.context.Rescore(request, timeout=60).nbest
+    assert acme.context.Rescore(request, timeout=60).nbest

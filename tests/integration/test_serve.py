@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,9 @@ from carryover.v1 import context_pb2 as ctx
 from carryover.v1 import recognizer_pb2 as pb
 from carryover.v1.context_pb2_grpc import ContextStub
 from carryover.v1.recognizer_pb2_grpc import RecognizerStub
+from context_store.fault_proxy import Fault, fault_proxy
+from context_store.local_server import local_server
+from server import hosting
 from server.commands import serve
 from server.config import load_settings
 from server.hosting import HostError, open_store
@@ -78,6 +82,21 @@ def test_serve_until_sigterm(folder: Path, pcm: bytes) -> None:
         assert process.wait(60) == 0
         reading.join(30)
     assert any("SIGTERM" in line for line in said)
+
+
+def test_a_store_of_its_own_may_be_slow_to_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a busy machine the first answers take longer than an answer may later."""
+
+    @contextmanager
+    def slow() -> Iterator[str]:
+        with local_server() as url, fault_proxy(url, lambda operation: Fault.SLOW) as proxy:
+            proxy.slow_s = 0.4
+            yield proxy.url
+
+    monkeypatch.setattr(hosting, "local_server", slow)
+    said: list[str] = []
+    with open_store(load_settings(None, {"store.read_timeout_s": 0.1}, {}), said.append):
+        assert "until it answers there is no context" in said[-1]
 
 
 def test_a_store_that_is_dead_at_the_start_is_no_reason_not_to_recognise(
