@@ -31,7 +31,8 @@ BEAM = 32
 MARGIN = 6.0
 """Nats, what a recogniser takes: on dev it changes no result that all tokens give, and scores by a ten thousandth."""
 _BLOCK = 8
-"""Frames that the model's joiner is asked about at once."""
+"""Frames that the model's joiner is asked about at once; of several streams half as many, since then its products take
+the time, some of them for hypotheses that are gone by then, and of one stream the starting of operations does."""
 
 
 class BeamSearch:
@@ -97,9 +98,9 @@ class BeamSearch:
         given = tuple(graph or None for graph in graphs)
         if given and given != (state.graphs or (None,) * len(state.time)):
             state = self._with_graphs(state, given)
-        at = 0
+        at, block = 0, _BLOCK if len(encoded) == 1 else _BLOCK // 2
         while at < encoded.shape[1]:
-            size = _BLOCK - int(state.time[0]) % _BLOCK
+            size = block - int(state.time[0]) % block
             part = encoded[:, at : at + size]
             said = Emissions(self.model, self._contexts, part, state.context, state.predicted, state.predictor)
             state = Block(said, state, self._follower, self.symbols, self._margin).run()

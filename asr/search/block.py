@@ -178,13 +178,12 @@ class Block:
         if level.followed is not None:
             self._follower.lift(grown, level.followed, rows, stream, graphs)
         above = grown > (limit if streams == 1 else limit.take(stream.take(rows))[:, None])
-        found = above.ravel().nonzero()[0]
+        found: Array = above.ravel().nonzero()[0]
         if not len(found):
             return None
         if len(found) > self._beam:
             found = _most(found, grown, stream.take(rows), streams, self._beam)
-        which, token = np.divmod(found, grown.shape[1])
-        parent = rows.take(which)
+        parent, token = rows.take(found // grown.shape[1]), found % grown.shape[1]
         ids = level.ids.take(parent, 1)
         stream, key, context, row, place = ids
         score, blank = token_score[row, token], said.blank[at].take(row)

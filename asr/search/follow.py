@@ -99,7 +99,9 @@ class Follower:
         """Adds to log-probabilities (M, V) of the next tokens of hypotheses `rows` (M,) what these bring."""
         grammar, node = followed.states.take(rows, 1)
         if self.language is not None:
-            scores += self.language.scores(grammar) * self.weight
+            language = self.language.scores(grammar)
+            language *= self.weight
+            scores += language
         if self.token_bonus:
             scores += self.token_bonus
         for graph, some in _by_graph(graphs, stream, rows):
