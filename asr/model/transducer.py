@@ -63,17 +63,18 @@ class Transducer(nn.Module):
         self.join_out = nn.Linear(config.joined, config.vocab_size)
         self.ctc_out = nn.Linear(config.encoded, config.vocab_size)
         self._inference: StreamingEncoder | None = None
+        self._joining: tuple[Tensor, Tensor] | None = None
 
     def train(self, mode: bool = True) -> Transducer:
-        self._inference = None
+        self._inference = self._joining = None
         return super().train(mode)
 
     def load_state_dict(self, *arguments: Any, **options: Any) -> Any:
-        self._inference = None
+        self._inference = self._joining = None
         return super().load_state_dict(*arguments, **options)
 
     def _apply(self, *arguments: Any, **options: Any) -> Transducer:
-        self._inference = None
+        self._inference = self._joining = None
         return super()._apply(*arguments, **options)
 
     def _streaming(self) -> StreamingEncoder:
@@ -117,8 +118,20 @@ class Transducer(nn.Module):
         The joiner adds to the CTC head's logits what the last tokens change about them, so that RNN-T starts where CTC
         is and learns the rest.
         """
-        hidden, ctc = encoded.split([self.config.joined, self.vocab_size], -1)
-        return self.join_out(torch.tanh(hidden + predicted)) + ctc
+        width = self.config.joined
+        hidden, ctc = encoded[..., :width], encoded[..., width:]
+        if self.training or torch.is_grad_enabled():
+            return self.join_out(torch.tanh(hidden + predicted)) + ctc
+        weight, bias = self._joiner()
+        return F.linear(torch.sigmoid(torch.add(predicted + predicted, hidden, alpha=2)), weight, bias).add_(ctc)
+
+    def _joiner(self) -> tuple[Tensor, Tensor]:
+        """`join_out` to be used behind sigmoid(2 x), which torch does in a third of the time of tanh(x), which is twice
+        that less one."""
+        if self._joining is None:
+            weight, bias = self.join_out.weight.detach(), self.join_out.bias.detach()
+            self._joining = (2 * weight, bias - weight.sum(1))
+        return self._joining
 
     def ctc(self, encoded: Tensor) -> Tensor:
         """(B, T, encoded) → (B, T, V) log-probabilities."""

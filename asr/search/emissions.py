@@ -47,7 +47,8 @@ class Contexts:
 
     def predict(self, context: Array, before: Array, token: Array) -> Tensor:
         """(N, J) after contexts (N,), each the one `before` it and a token; where contexts are `seen`."""
-        new = np.flatnonzero(~self._known[context])
+        known = self._known.take(context)
+        new = () if known.all() else np.flatnonzero(~known)
         for first in range(0, len(new), _ROWS):
             some = np.resize(new[first : first + _ROWS], _ROWS)
             at = torch.from_numpy(before[some]).to(self._predicted.device)
@@ -69,7 +70,7 @@ class Contexts:
 class Emissions:
     """Log-probabilities of T frames of B streams. S: rows so far, each of one stream and one context.
 
-    blank (S, T); token (S, T, V), the blank's -inf; most (S, T): of each row the likeliest token's. What stands before
+    blank (T, S); token (T, S, V), the blank's -inf; most (T, S): of each row the likeliest token's. What stands before
     the frame in which a row was first asked for is undefined. A row is computed once, for all frames that are left: a
     hypothesis that stays, or comes back, asks the model for nothing.
     """
@@ -85,17 +86,18 @@ class Emissions:
     ) -> None:
         """encoded (B, T, J); of the hypotheses that there are context (B, K) and, where contexts are not `seen`, what
         the predictor said and its state, (B * K, ...) each."""
-        self._model, self._contexts, self._encoded = model, contexts, encoded
-        self._streams, frames = encoded.shape[:2]
-        known, first, row = np.unique(self._own(context), return_index=True, return_inverse=True)
-        self.first = row.reshape(-1)
+        self._model, self._contexts, self._encoded = model, contexts, encoded.transpose(0, 1)
+        frames, self._streams = self._encoded.shape[:2]
+        own = self._own(context).reshape(-1)
+        first, which = _distinct(own)
+        self.first = which
         """(B * K,) rows of the hypotheses that were there."""
-        room = max(16, 2 * len(known))
-        self.token = np.empty((room, frames, model.vocab_size), np.float32)
-        self.blank, self.most = np.empty((2, room, frames), np.float32)
-        self._known, self._rows, self._used = known, np.arange(len(known)), 0
+        room = 16 + 2 * len(first)
+        self.token = np.empty((frames, room, model.vocab_size), np.float32)
+        self.blank, self.most = np.empty((2, frames, room), np.float32)
+        self._known, self._rows, self._used = own.take(first), np.arange(len(first)), 0
         if predicted is None:
-            now = contexts.predicted(context.ravel()[first])
+            now = contexts.predicted(context.take(first))
         else:
             at = torch.from_numpy(first).to(predicted.device)
             now = self.predicted = predicted[at]
@@ -114,21 +116,18 @@ class Emissions:
         rows = self._rows.take(place, mode="clip")
         strange = (self._known.take(place, mode="clip") != own).nonzero()[0]
         if len(strange):
-            order = own[strange].argsort()
-            at = strange[order]
-            new = own[at]
-            other = np.empty(len(at), bool)
-            other[0], other[1:] = True, new[1:] != new[:-1]
-            rows[at] = self._used - 1 + other.cumsum()
-            at, new = at[other], new[other]
+            first, which = _distinct(own.take(strange))
+            rows[strange] = self._used + which
+            at = strange.take(first)
+            new = own.take(at)
             if self._contexts.seen:
-                predicted = self._contexts.predict(context[at], before[at], token[at])
+                predicted = self._contexts.predict(context.take(at), before.take(at), token.take(at))
             else:
-                predicted = self._predict(parent[at], token[at])
-            self._join(predicted, stream[at], frame)
+                predicted = self._predict(parent.take(at), token.take(at))
+            self._join(predicted, stream.take(at), frame)
             known, number = np.concatenate([self._known, new]), np.arange(self._used - len(new), self._used)
             order = known.argsort()
-            self._known, self._rows = known[order], np.concatenate([self._rows, number])[order]
+            self._known, self._rows = known.take(order), np.concatenate([self._rows, number]).take(order)
         return context, rows
 
     def _predict(self, parent: Array, token: Array) -> Tensor:
@@ -149,25 +148,35 @@ class Emissions:
 
     def _join(self, predicted: Tensor, stream: Array, frame: int) -> None:
         """Adds rows, from `frame` on."""
-        heard = self._encoded[:, frame:]
+        heard = self._encoded[frame:]
         if self._streams > 1:
-            heard = heard[torch.from_numpy(stream).to(heard.device)]
-        scores = self._model.join(heard, predicted[:, None]).log_softmax(-1).float().cpu().numpy()
-        first, self._used = self._used, self._used + len(scores)
-        if self._used > len(self.blank):
+            heard = heard.index_select(1, torch.from_numpy(stream).to(heard.device))
+        scores = self._model.join(heard, predicted).log_softmax(-1).float().cpu().numpy()
+        first, self._used = self._used, self._used + len(predicted)
+        if self._used > self.blank.shape[1]:
             self._grow()
         new, blank = slice(first, self._used), self._model.blank
-        self.token[new, frame:] = scores
-        self.blank[new, frame:] = scores[..., blank]
-        self.token[new, frame:, blank] = -np.inf
-        self.most[new, frame:] = self.token[new, frame:].max(-1)
+        self.blank[frame:, new] = scores[..., blank]
+        scores[..., blank] = -np.inf
+        self.token[frame:, new] = scores
+        self.most[frame:, new] = np.maximum.reduce(scores, -1)
 
     def _grow(self) -> None:
         room = 2 * self._used
 
         def larger(x: Array) -> Array:
-            out = np.empty((room, *x.shape[1:]), x.dtype)
-            out[: len(x)] = x
+            out = np.empty((len(x), room, *x.shape[2:]), x.dtype)
+            out[:, : x.shape[1]] = x
             return out
 
         self.token, self.blank, self.most = larger(self.token), larger(self.blank), larger(self.most)
+
+
+def _distinct(numbers: Array) -> tuple[Array, Array]:
+    """Where each of the different numbers of (N,) stands first, in their order, and (N,) which of them each is."""
+    order = numbers.argsort(kind="stable")
+    ascending = numbers.take(order)
+    new, which = np.empty(len(order), bool), np.empty(len(order), np.int64)
+    new[0], new[1:] = True, ascending[1:] != ascending[:-1]
+    which[order] = new.cumsum() - 1
+    return order[new], which

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,45 +19,46 @@ _UNIT = np.float32(UNIT)
 
 @dataclass(frozen=True)
 class Followed:
-    """Where hypotheses are in the language model and in their stream's phrases: arrays of one shape.
+    """Where hypotheses are in the language model and in their stream's phrases.
 
-    language: nats so far; grammar int64: states. None where no language is followed: grammar also where tokens only
-    have a bonus. bias, node: the same for phrases. most: what the next token brings of both, at most.
+    nats (3, ...) float32: the language model's with the bonus for each token, and the phrases', so far; and what the
+    next token brings of both, at most. states (2, ...) int64: in the language model and in the phrases. Zeros stand for
+    what is not followed. spoken: there is a language model, or a bonus for each token.
     """
 
-    most: Array
-    language: Array | None = None
-    grammar: Array | None = None
-    bias: Array | None = None
-    node: Array | None = None
+    nats: Array
+    states: Array
+    spoken: bool
+
+    @property
+    def language(self) -> Array:
+        return self.nats[0]
+
+    @property
+    def bias(self) -> Array:
+        return self.nats[1]
+
+    @property
+    def most(self) -> Array:
+        return self.nats[2]
 
     def total(self) -> Array:
         """Nats of both."""
-        if self.language is None or self.bias is None:
-            one = self.bias if self.language is None else self.language
-            assert one is not None
-            return one
-        return self.language + self.bias
+        return self.nats[0] + self.nats[1]
 
-    def map(self, change: Callable[[Array], Array]) -> Followed:
-        """All that is there, changed alike."""
-        return Followed(
-            change(self.most),
-            *(None if x is None else change(x) for x in (self.language, self.grammar, self.bias, self.node)),
-        )
+    def take(self, rows: Array) -> Followed:
+        """Those of (N,) rows of one dimension."""
+        return Followed(self.nats.take(rows, 1), self.states.take(rows, 1), self.spoken)
+
+    def reshape(self, *shape: int) -> Followed:
+        """In another shape of hypotheses."""
+        return Followed(self.nats.reshape(3, *shape), self.states.reshape(2, *shape), self.spoken)
 
     def beside(self, other: Followed) -> Followed:
         """Those of both, (N,) and (M,)."""
         return Followed(
-            np.concatenate([self.most, other.most]),
-            *(
-                None if a is None or b is None else np.concatenate([a, b])
-                for a, b in (
-                    (self.language, other.language), (self.grammar, other.grammar),
-                    (self.bias, other.bias), (self.node, other.node),
-                )
-            ),
-        )  # fmt: skip
+            np.concatenate([self.nats, other.nats], 1), np.concatenate([self.states, other.states], 1), self.spoken
+        )
 
 
 class Follower:
@@ -75,110 +76,77 @@ class Follower:
 
     def start(self, shape: tuple[int, int], graphs: Sequence[PhraseGraph | None]) -> Followed | None:
         """At the beginning of texts, (B, K); None where nothing is followed."""
-        spoken, led = bool(self.language or self.token_bonus), any(graphs)
-        if not (spoken or led):
+        spoken = bool(self.language or self.token_bonus)
+        if not (spoken or any(graphs)):
             return None
-        grammar = np.full(shape, self.language.start) if self.language else None
-        node = np.zeros(shape, np.int64) if led else None
-        stream = np.repeat(np.arange(shape[0]), shape[1])
-        return Followed(
-            self._most(grammar, node, stream, graphs, shape),
-            np.zeros(shape, np.float32) if spoken else None,
-            grammar,
-            np.zeros(shape, np.float32) if led else None,
-            node,
-        )
+        nats, states = np.zeros((3, shape[0] * shape[1]), np.float32), np.zeros((2, shape[0] * shape[1]), np.int64)
+        if self.language:
+            states[0] = self.language.start
+        self._look_ahead(nats[2], states, graphs, np.repeat(np.arange(shape[0]), shape[1]))
+        return Followed(nats, states, spoken).reshape(*shape)
 
-    def _most(
-        self,
-        grammar: Array | None,
-        node: Array | None,
-        stream: Array,
-        graphs: Sequence[PhraseGraph | None],
-        shape: tuple[int, ...],
-    ) -> Array:
-        if self.language is not None and grammar is not None:
-            most = (self.language.most(grammar.reshape(-1)) * self.weight + self.token_bonus).reshape(shape)
-        else:
-            most = np.full(shape, self.token_bonus)
-        if node is not None:
-            gains = self._of_graphs(lambda graph, rows: graph.most(node.reshape(-1)[rows]), graphs, stream, np.float32)
-            most = most + gains.reshape(shape)
-        return most
-
-    @staticmethod
-    def _of_graphs(
-        read: Callable[[PhraseGraph, Any], Array],
-        graphs: Sequence[PhraseGraph | None],
-        stream: Array,
-        kind: Any,
-        *shape: int,
-    ) -> Array:
-        """(N, ...) what each hypothesis's graph says: read(graph, rows); zeros without graph."""
-        if len(graphs) == 1 and graphs[0]:
-            return read(graphs[0], slice(None))
-        out = np.zeros((len(stream), *shape), kind)
-        for number, graph in enumerate(graphs):
-            if graph:
-                rows = np.flatnonzero(stream == number)
-                if len(rows):
-                    out[rows] = read(graph, rows)
-        return out
+    def _look_ahead(self, most: Array, states: Array, graphs: Sequence[PhraseGraph | None], stream: Array) -> None:
+        """Fills in what the next token brings at most."""
+        most[:] = self.token_bonus
+        if self.language is not None:
+            most += self.language.most(states[0]) * self.weight
+        for graph, rows in _by_graph(graphs, stream):
+            most[rows] += graph.most(states[1, rows])
 
     def lift(
         self, scores: Array, followed: Followed, rows: Array, stream: Array, graphs: Sequence[PhraseGraph | None]
     ) -> None:
         """Adds to log-probabilities (M, V) of the next tokens of hypotheses `rows` (M,) what these bring."""
-        if self.language is not None and followed.grammar is not None:
-            scores += self.language.scores(followed.grammar[rows]) * self.weight
+        grammar, node = followed.states.take(rows, 1)
+        if self.language is not None:
+            language = self.language.scores(grammar)
+            language *= self.weight
+            scores += language
         if self.token_bonus:
             scores += self.token_bonus
-        node = followed.node
-        if node is not None:
-            own = node[rows]
-            scores += _UNIT * self._of_graphs(
-                lambda graph, some: graph.gains(own[some]), graphs, stream[rows], np.int16, self.vocab_size
-            )
+        for graph, some in _by_graph(graphs, stream, rows):
+            scores[some] += graph.gains(node[some]) * _UNIT
 
     def extend(
         self, followed: Followed, graphs: Sequence[PhraseGraph | None], parent: Array, token: Array, stream: Array
     ) -> Followed:
         """Hypotheses `parent` (N,) of those, each having read its token (N,)."""
-        language, grammar, bias, node = (
-            None if x is None else x[parent]
-            for x in (followed.language, followed.grammar, followed.bias, followed.node)
-        )
-        if language is not None:
-            language = language + self.token_bonus
-        if language is not None and self.language is not None and grammar is not None:
-            score, grammar = self.language.read(grammar, token)
-            language = language + score * self.weight
-        if bias is not None and node is not None:
-            gain, node = _read(graphs, node, token, stream)
-            bias = bias + gain
-        return Followed(self._most(grammar, node, stream, graphs, token.shape), language, grammar, bias, node)
+        after = followed.take(parent)
+        nats, states = after.nats, after.states
+        nats[0] += self.token_bonus
+        if self.language is not None:
+            score, states[0] = self.language.read(states[0], token)
+            nats[0] += score * self.weight
+        for graph, rows in _by_graph(graphs, stream):
+            gain, states[1, rows] = graph.read(states[1, rows], token[rows])
+            nats[1, rows] += gain
+        self._look_ahead(nats[2], states, graphs, stream)
+        return after
 
-    def end(self, followed: Followed, graphs: Sequence[PhraseGraph | None]) -> tuple[Array | None, Array | None]:
+    def end(self, followed: Followed, graphs: Sequence[PhraseGraph | None]) -> tuple[Array, Array]:
         """Language and bias (B, K) of texts that end here: with the end's probability, without unfinished phrases."""
         language, bias = followed.language, followed.bias
-        if language is not None and self.language is not None and followed.grammar is not None:
-            ending = self.language.final(followed.grammar.reshape(-1)).reshape(language.shape)
-            language = language + self.weight * ending
-        if bias is not None and followed.node is not None:
+        grammar, node = followed.states
+        if self.language is not None:
+            language = language + self.weight * self.language.final(grammar.reshape(-1)).reshape(language.shape)
+        if any(graphs):
             bias = bias.copy()
             for stream, graph in enumerate(graphs):
                 if graph:
-                    bias[stream] += graph.final(followed.node[stream])
+                    bias[stream] += graph.final(node[stream])
         return language, bias
 
 
-def _read(graphs: Sequence[PhraseGraph | None], node: Array, token: Array, stream: Array) -> tuple[Array, Array]:
-    """(N,) nats that tokens bring and the (N,) states that they lead to."""
+def _by_graph(
+    graphs: Sequence[PhraseGraph | None], stream: Array, rows: Array | None = None
+) -> Iterator[tuple[PhraseGraph, Any]]:
+    """Each graph with the places of the hypotheses (N,), or of those of them in `rows` (M,), whose stream has it."""
     if len(graphs) == 1 and graphs[0]:
-        return graphs[0].read(node, token)
-    gain, after = np.zeros(len(node), np.float32), np.zeros_like(node)
-    for number, graph in enumerate(graphs):
-        if graph:
-            rows = (stream == number).nonzero()[0]
-            gain[rows], after[rows] = graph.read(node[rows], token[rows])
-    return gain, after
+        yield graphs[0], slice(None)
+    elif graphs:
+        own = stream if rows is None else stream.take(rows)
+        for graph in {id(graph): graph for graph in graphs if graph}.values():
+            mine = np.array([graph is other for other in graphs])
+            places = mine.take(own).nonzero()[0]
+            if len(places):
+                yield graph, places

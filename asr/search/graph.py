@@ -80,11 +80,11 @@ class PhraseGraph:
 
     def gains(self, state: Array) -> Array:
         """(N,) int64 states → (N, V) int16 in UNIT, what each token brings, refunds included; the blank column is 0."""
-        return self._gain[state]
+        return self._gain.take(state, 0)
 
     def most(self, state: Array) -> Array:
         """(N,) states → (N,) float32 nats, the largest of `gains`."""
-        return self._most[state]
+        return self._most.take(state)
 
     def read(self, state: Array, token: Array) -> tuple[Array, Array]:
         """(N,) states and the (N,) tokens that they read → (N,) float32 nats gained, (N,) int64 states."""

@@ -279,26 +279,26 @@ class _Rows:
         """(N,) states → (N, V), a copy."""
         with self._lock:
             slot = self._slots(state)
-            return self._scores[slot]
+            return self._scores.take(slot, 0)
 
     def final(self, state: Array) -> Array:
         with self._lock:
             slot = self._slots(state)
-            return self._final[slot]
+            return self._final.take(slot)
 
     def most(self, state: Array) -> Array:
         with self._lock:
             slot = self._slots(state)
-            return self._most[slot]
+            return self._most.take(slot)
 
     def read(self, state: Array, token: Array) -> tuple[Array, Array]:
         """(N,) states and (N,) tokens → (N,) log P, (N,) int64 states."""
         with self._lock:
             place = self._slots(state) * self._vocab_size + token
-            return self._scores.ravel()[place], self._reached.ravel()[place].astype(np.int64)
+            return self._scores.take(place), self._reached.take(place).astype(np.int64)
 
     def _slots(self, state: Array) -> Array:
-        slot = self._slot[state]
+        slot = self._slot.take(state)
         if len(slot) and slot.min() < 0:
             new = np.unique(state[slot < 0])
             if self._used + len(new) > len(self._scores):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,8 @@ from asr.search.graph import PhraseGraph
 Array = npt.NDArray[Any]
 FRAME = 1 << 32
 """A token and its frame are kept as one number, token + FRAME * frame."""
+ROOM = 64
+"""Tokens that a state has room for at first, and gets more room for where they do not suffice."""
 
 
 @dataclass(frozen=True)
@@ -95,6 +97,8 @@ def stack_states(states: Sequence[BeamState]) -> BeamState:
 
 def with_room(x: Array, room: int) -> Array:
     """(B, K, L, ...) with zeros behind, up to L = room."""
+    if room == x.shape[2]:
+        return x
     return np.pad(x, [(0, 0), (0, 0), (0, room - x.shape[2]), *[(0, 0)] * (x.ndim - 3)])
 
 
@@ -103,19 +107,15 @@ def _stack_followed(states: Sequence[BeamState]) -> Followed | None:
     there = [s.followed for s in states if s.followed is not None]
     if not there:
         return None
-    spoken = next((f for f in there if f.language is not None), None)
-    if spoken and any(s.followed is None or s.followed.language is None for s in states):
+    spoken = any(f.spoken for f in there)
+    if spoken and not all(s.followed and s.followed.spoken for s in states):
         raise ValueError("states of searches with and without a language model do not stack")
-    columns: dict[str, Any] = {}
-    for name in (f.name for f in fields(Followed)):
-        parts = [None if s.followed is None else getattr(s.followed, name) for s in states]
-        like = next((p for p in parts if p is not None), None)
-        if like is not None:
-            filled = (
-                np.zeros(s.acoustic.shape, like.dtype) if p is None else p for s, p in zip(states, parts, strict=True)
-            )
-            columns[name] = np.concatenate(list(filled))
-    return Followed(**columns)
+    parts = [
+        s.followed
+        or Followed(np.zeros((3, *s.acoustic.shape), np.float32), np.zeros((2, *s.acoustic.shape), np.int64), spoken)
+        for s in states
+    ]
+    return Followed(np.concatenate([p.nats for p in parts], 1), np.concatenate([p.states for p in parts], 1), spoken)
 
 
 def unstack_states(state: BeamState) -> list[BeamState]:
@@ -139,7 +139,6 @@ def unstack_states(state: BeamState) -> list[BeamState]:
 
 
 def _unstack_followed(followed: Followed | None, one: slice, phrases: bool) -> Followed | None:
-    if followed is None or (not phrases and followed.language is None):
+    if followed is None or not (phrases or followed.spoken):
         return None
-    part = followed.map(lambda x: x[one])
-    return part if phrases else replace(part, bias=None, node=None)
+    return Followed(followed.nats[:, one], followed.states[:, one], followed.spoken)

@@ -104,6 +104,19 @@ def test_predictor_steps_agree_with_the_whole(tiny_model: Transducer) -> None:
 
 
 @torch.inference_mode()
+def test_the_joiner_follows_its_weights_and_computes_what_training_computes(tiny_model: Transducer) -> None:
+    model = copy.deepcopy(tiny_model)
+    encoded, predicted = 3 * torch.randn(5, 1, model.join_width), 3 * torch.randn(7, model.config.joined)
+    for _ in range(2):
+        quick = model.join(encoded, predicted)
+        assert torch.allclose(quick, model.train().join(encoded, predicted), atol=1e-5)
+        model.join_out.weight *= 2
+        model.join_out.bias += 1
+        model.eval()
+    assert not torch.allclose(quick, tiny_model.join(encoded, predicted), atol=1e-2)
+
+
+@torch.inference_mode()
 def test_ctc_scores_are_those_of_all_alignments(tiny_model: Transducer) -> None:
     encoded = torch.randn(5, tiny_model.join_width)
     chances = encoded[:, tiny_model.config.joined :].log_softmax(-1)

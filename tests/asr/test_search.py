@@ -137,7 +137,7 @@ def test_cutting_the_frames_changes_nothing(tiny_model: Transducer) -> None:
 def test_hypotheses_are_distinct_sorted_and_outgrow_their_buffer(
     tiny_model: Transducer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("asr.search.beam._GROW", 4)
+    monkeypatch.setattr("asr.search.beam.ROOM", 4)
     search = BeamSearch(tiny_model, beam=5)
     encoded = 3 * torch.randn(1, 400, tiny_model.join_width, generator=torch.Generator().manual_seed(3))
     readings = search.nbest(search.step(encoded, search.start(1)), 0)

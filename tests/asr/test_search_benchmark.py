@@ -67,7 +67,9 @@ def test_the_json_has_the_contracts_fields(
         assert side["rtf"] > 0 and side["wer"] > 0
     assert values["phrases"]["0"]["rtf"] == values["ours"]["rtf"]
     assert all(values["phrases"][n]["rtf"] > 0 and values["phrases"][n]["compile_ms"] > 0 for n in ("100", "1000"))
-    assert values["batched"]["streams"] == 16 and values["batched"]["rtf"] > 0
+    batched = values["batched"]
+    assert batched["streams"] == 16 and batched["rtf"] == batched["phrases"]["0"]["rtf"]
+    assert set(batched["phrases"]) == {"0", "100", "1000"} and all(x["rtf"] > 0 for x in batched["phrases"].values())
     rare = values["rare_words"]
     assert rare["words"] + rare["other_words"] == 4 and set(rare) >= {"plain", "listed", "others"}
     assert drawing.read_text().startswith("<svg ") and "RNNTBeamSearch" in drawing.read_text()
