@@ -53,12 +53,20 @@ class Expected:
     with_context: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class Ended:
+    """Dialogues that are over: acknowledged event ids by dialogue, and those that were erased."""
+
+    recorded: dict[str, set[str]]
+    erased: set[str]
+
+
 @dataclass
 class Tally:
     """What was seen so far.
 
-    recorded: acknowledged event ids by dialogue. erased: dialogues whose erasure was acknowledged. broken_off: streams
-    that the client itself left half-way.
+    recorded: acknowledged event ids of the dialogues that have ended since the last `take`. erased: those whose erasure
+    was acknowledged. broken_off: streams that the client itself left half-way.
     """
 
     dialogues: int = 0
@@ -71,6 +79,17 @@ class Tally:
     recorded: dict[str, set[str]] = field(default_factory=dict)
     erased: set[str] = field(default_factory=set)
     final_ms: list[float] = field(default_factory=list)
+    acknowledged_events: int = 0
+    erasures: int = 0
+    lost_events: int = 0
+
+    def take(self) -> Ended:
+        """The dialogues that have ended since the last time."""
+        ended = Ended(self.recorded, self.erased)
+        self.recorded, self.erased = {}, set()
+        self.acknowledged_events += sum(map(len, ended.recorded.values()))
+        self.erasures += len(ended.erased)
+        return ended
 
 
 class Caller:
@@ -101,15 +120,15 @@ class Caller:
         """Plays a scene once, whatever fails, and tallies it."""
         await self._stream(scene.request, expected.request, (), scene, dialogue, "1")
         events = _question(scene, dialogue)
-        if await self._acknowledged(lambda: self._context.RecordEvents(events, timeout=_DEADLINE_S)):
-            self._tally.recorded[dialogue] = {event.event_id for event in events.events}
+        recorded = await self._acknowledged(lambda: self._context.RecordEvents(events, timeout=_DEADLINE_S))
         await asyncio.sleep(QUESTION_S * self._rng.random())
         await self._stream(scene.answer, expected.answer, expected.with_context, scene, dialogue, "2")
         if self._rng.random() < 0.1:
             request = ctx.DeleteDialogueRequest(dialogue_id=dialogue)
-            self._tally.recorded.pop(dialogue, None)  # gone, or perhaps gone
             if await self._acknowledged(lambda: self._context.DeleteDialogue(request, timeout=_DEADLINE_S)):
                 self._tally.erased.add(dialogue)
+        elif recorded:
+            self._tally.recorded[dialogue] = {event.event_id for event in events.events}
         self._tally.dialogues += 1
 
     async def _stream(
@@ -189,19 +208,30 @@ async def play_for(
     await asyncio.gather(*(one(number, caller) for number, caller in enumerate(callers)))
 
 
-def lost_events(store: ContextStore, tally: Tally) -> int:
+def lost_events(store: ContextStore, ended: Ended) -> int:
     """Acknowledged events that are not stored, or whose text does not decrypt; and what an erasure has left."""
     lost = 0
-    for dialogue, events in tally.recorded.items():
+    for dialogue, events in ended.recorded.items():
         try:
             turns = store.read_turns(DialogueId(DEFAULT_TENANT, dialogue))
             found = {event.event_id for turn in turns for event in turn.events}
         except StoreError:
             found = set()
         lost += len(events - found)
-    for dialogue in tally.erased:
+    for dialogue in ended.erased:
         lost += len(store.dialogue_status(DialogueId(DEFAULT_TENANT, dialogue)).turns)
     return lost
+
+
+async def read_back(store: ContextStore, tally: Tally) -> None:
+    """Counts what the dialogues that have ended since the last time lost, and clears them away.
+
+    The store that a soak runs on looks at every item to find a dialogue's: what stays makes it slower by the minute.
+    """
+    ended = tally.take()
+    tally.lost_events += await asyncio.to_thread(lost_events, store, ended)
+    for dialogue in (*ended.recorded, *ended.erased):
+        await asyncio.to_thread(store.delete_dialogue, DialogueId(DEFAULT_TENANT, dialogue))
 
 
 def _right(

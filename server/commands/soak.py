@@ -10,6 +10,7 @@ import secrets
 import tempfile
 import time
 import urllib.request
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
@@ -28,7 +29,7 @@ from context_store.fault_proxy import FaultProxy, fault_proxy, no_faults, random
 from context_store.local_server import local_config, local_server
 from server.benchmark import Clip
 from server.processes import ProcessError, ServerProcess, server_process, store_environment
-from server.soak import Caller, Scene, Tally, lost_events, play_for
+from server.soak import Caller, Scene, Tally, play_for, read_back
 
 app = typer.Typer(add_completion=False)
 _NAMES = (("Meg Jones", "Meg Bauer"), ("Anna Bauer", "Anna Bower", "Anna Power"), ("Tom Reed", "Tim Reed"))
@@ -36,6 +37,7 @@ _QUIET = {"CARRYOVER_LOG_LEVEL": "ERROR", "CARRYOVER_CONTEXT__CACHED_DIALOGUES":
 """Settings where the environment has none: caches that the warm-up fills, so that what grows then is a leak."""
 
 _SAMPLE_S = 1.0
+_READ_BACK_S = 5.0
 _SETTLE_S = 30.0
 _GAUGES = {
     "memory": "process_resident_memory_bytes", "handles": "process_open_fds", "threads": "carryover_threads",
@@ -87,18 +89,17 @@ def _soak(seconds: float, rate: float, streams: int, real_time: bool, seed: int,
         quiet = {name: value for name, value in _QUIET.items() if name not in os.environ}
         console.print("soak: starting a server")
         with server_process({**quiet, **store_environment(proxy.url, str(key_file))}) as server:
-            tally, watch = asyncio.run(_play(server, proxy, seconds, rate, streams, real_time, seed, console))
-        console.print("soak: reading back what was recorded")
-        store = ContextStore(local_config(endpoint), local_wrapping_key(load_or_create_key_file(key_file)))
-        lost = lost_events(store, tally)
-        store.close()
+            store = ContextStore(local_config(endpoint), local_wrapping_key(load_or_create_key_file(key_file)))
+            with closing(store):
+                playing = _play(server, proxy, store, seconds, rate, streams, real_time, seed, console)
+                tally, watch = asyncio.run(playing)
     p50, p95, p99 = np.percentile(tally.final_ms, (50, 95, 99)) if tally.final_ms else (0.0, 0.0, 0.0)
     return {
         "dialogues": tally.dialogues,
         "streams": tally.streams,
         "without_status": tally.without_status,
         "wrong_results": tally.wrong_results,
-        "lost_events": lost,
+        "lost_events": tally.lost_events,
         **watch.summary(),
         "minutes": round(seconds / 60, 2),
         "callers": streams,
@@ -107,8 +108,8 @@ def _soak(seconds: float, rate: float, streams: int, real_time: bool, seed: int,
         "contexts": dict(tally.contexts.most_common()),
         "faults": {fault.value if fault else "none": count for fault, count in proxy.counts.most_common()},
         "broken_off": tally.broken_off,
-        "erased": len(tally.erased),
-        "acknowledged_events": sum(map(len, tally.recorded.values())),
+        "erased": tally.erasures,
+        "acknowledged_events": tally.acknowledged_events,
         "final_ms": {"p50": round(p50, 1), "p95": round(p95, 1), "p99": round(p99, 1)},
     }
 
@@ -144,8 +145,8 @@ class _Watch:
 
 
 async def _play(
-    server: ServerProcess, proxy: FaultProxy, seconds: float, rate: float, streams: int, real_time: bool, seed: int,
-    console: Console,
+    server: ServerProcess, proxy: FaultProxy, store: ContextStore, seconds: float, rate: float, streams: int,
+    real_time: bool, seed: int, console: Console,
 ) -> tuple[Tally, _Watch]:  # fmt: skip
     prefix, watch, tally = secrets.token_hex(4), _Watch(), Tally()
     async with grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel:
@@ -161,18 +162,31 @@ async def _play(
         faults = random_faults(rate, seed)
         proxy.plan = faults
         console.print("soak: warming up")
-        await play_for(callers(Tally()), both, seconds / 5, f"{prefix}-warm")
+        warm = Tally()
+        await play_for(callers(warm), both, seconds / 5, f"{prefix}-warm")
+        await read_back(store, warm)
         proxy.plan = no_faults
         watch.before = await _settled(server)
         proxy.counts.clear()
         proxy.plan = faults
         watching = asyncio.create_task(_sample(server, watch, seconds, tally, console))
+        over = asyncio.Event()
+        reading = asyncio.create_task(_read_back_until(over, store, tally))
         await play_for(callers(tally), both, seconds, prefix)
         proxy.plan = no_faults
         watching.cancel()
         await asyncio.gather(watching, return_exceptions=True)
+        over.set()
+        await reading
         watch.after = await _settled(server)
     return tally, watch
+
+
+async def _read_back_until(over: asyncio.Event, store: ContextStore, tally: Tally) -> None:
+    while not over.is_set():
+        with suppress(TimeoutError):
+            await asyncio.wait_for(over.wait(), _READ_BACK_S)
+        await read_back(store, tally)
 
 
 async def _sample(server: ServerProcess, watch: _Watch, seconds: float, tally: Tally, console: Console) -> None:

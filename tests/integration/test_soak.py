@@ -19,7 +19,7 @@ from context_store.fault_proxy import FaultProxy, fault_proxy, random_faults
 from server.benchmark import Clip
 from server.commands import benchmark_server
 from server.commands import soak as soak_command
-from server.soak import Caller, Expected, Scene, Tally, lost_events, play_for
+from server.soak import Caller, Ended, Expected, Scene, Tally, lost_events, play_for, read_back
 
 
 @pytest.fixture
@@ -73,7 +73,7 @@ def test_faults_do_no_harm(workshop: Any, replica: Any, proxy: FaultProxy, scene
     assert tally.dialogues and tally.streams == 2 * tally.dialogues
     assert sum(tally.statuses.values()) + tally.broken_off >= tally.streams
     store = store_of(workshop, replica)
-    assert lost_events(store, tally) == 0
+    assert lost_events(store, tally.take()) == 0
     store.close()
 
 
@@ -99,23 +99,36 @@ def test_a_stream_that_the_server_fails_has_no_status(replica: Any, scene: Scene
 
 
 def test_an_event_that_is_not_stored_is_lost(workshop: Any, replica: Any, scene: Scene, dialogue: str) -> None:
-    tally = soak(replica, scene, dialogue, lambda: None)
+    ended = soak(replica, scene, dialogue, lambda: None).take()
     store = store_of(workshop, replica)
-    (name,) = tally.recorded
-    assert lost_events(store, tally) == 0
+    (name,) = ended.recorded
+    assert lost_events(store, ended) == 0
     store._payloads.delete_all(DialogueId("default", name))
-    assert lost_events(store, tally) == 3  # those with texts
+    assert lost_events(store, ended) == 3  # those with texts
     store.delete_dialogue(DialogueId("default", name))
-    assert lost_events(store, tally) == 5
+    assert lost_events(store, ended) == 5
     store.close()
 
 
 def test_an_erasure_that_left_something_is_seen(workshop: Any, replica: Any, scene: Scene, dialogue: str) -> None:
+    (name,) = soak(replica, scene, dialogue, lambda: None).take().recorded
+    store = store_of(workshop, replica)
+    assert lost_events(store, Ended({}, {name})) == 1
+    store.close()
+
+
+def test_what_was_read_back_is_counted_and_cleared_away(
+    workshop: Any, replica: Any, scene: Scene, dialogue: str
+) -> None:
     tally = soak(replica, scene, dialogue, lambda: None)
     (name,) = tally.recorded
-    tally.erased.add(name)
     store = store_of(workshop, replica)
-    assert lost_events(store, tally) == 1
+    store._payloads.delete_all(DialogueId("default", name))
+    asyncio.run(read_back(store, tally))
+    assert (tally.lost_events, tally.acknowledged_events, tally.erasures) == (3, 5, 0)
+    assert not store.dialogue_status(DialogueId("default", name)).turns
+    asyncio.run(read_back(store, tally))  # what was read back is not read again
+    assert (tally.lost_events, tally.acknowledged_events) == (3, 5)
     store.close()
 
 
