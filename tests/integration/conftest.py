@@ -152,7 +152,7 @@ class Replica:
         self.loop.close()
 
     def stream(
-        self, audio: bytes | Sequence[bytes], *, chunk: int = 6400, **config: Any
+        self, audio: bytes | Sequence[bytes], *, chunk: int = 6400, deadline_s: float = DEADLINE_S, **config: Any
     ) -> list[recognizer_pb2.StreamingRecognizeResponse]:
         """All responses to a stream of LINEAR16 audio (or whatever `config` says). Raises grpc.RpcError."""
         settings = {"encoding": recognizer_pb2.LINEAR16, "sample_rate_hertz": RATE, **config}
@@ -165,7 +165,7 @@ class Replica:
             for piece in pieces:
                 yield recognizer_pb2.StreamingRecognizeRequest(audio=piece)
 
-        return list(self.recognizer.StreamingRecognize(messages(), timeout=DEADLINE_S))
+        return list(self.recognizer.StreamingRecognize(messages(), timeout=deadline_s))
 
     def finals(self, audio: bytes, **config: Any) -> list[recognizer_pb2.StreamingRecognitionResult]:
         """The final results of a stream."""

@@ -138,7 +138,7 @@ def test_a_ten_minute_stream_where_it_is_allowed(
     fast = Recognizer(tiny_model, tiny_tokenizer, beam=1)
     replica = workshop.start(recognizer=fast, limits__stream_seconds=700)
     quiet = (np.random.default_rng(1).standard_normal(16_000 * 600) * 3).astype("<i2").tobytes()
-    assert replica.finals(quiet, chunk=320_000)[-1].end == pytest.approx(600, abs=1)
+    assert replica.finals(quiet, chunk=320_000, deadline_s=600)[-1].end == pytest.approx(600, abs=1)
     assert replica.finals(pcm)
 
 

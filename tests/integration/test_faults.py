@@ -120,7 +120,9 @@ def test_recognition_never_waits_for_the_store(replica: Any, proxy: FaultProxy, 
 
 def test_a_store_that_answers_nobody_gathers_no_queue(workshop: Any, proxy: FaultProxy, dialogue: str) -> None:
     """Calls end in time, and those that no thread had begun by then are never made."""
-    replica = workshop.start(config=through(workshop, proxy), store__threads=2, store__deadline_s=2)
+    replica = workshop.start(
+        config=through(workshop, proxy), store__threads=4, store__deadline_s=2
+    )  # two of them for one tenant
     go_on = threading.Event()
 
     def held(operation: str) -> Fault | None:
