@@ -65,6 +65,9 @@ class Transducer(nn.Module):
         self._inference: StreamingEncoder | None = None
         self._joining: tuple[Tensor, Tensor] | None = None
 
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_inference": None, "_joining": None}  # a copy's weights may be changed
+
     def train(self, mode: bool = True) -> Transducer:
         self._inference = self._joining = None
         return super().train(mode)

@@ -117,6 +117,20 @@ def test_the_joiner_follows_its_weights_and_computes_what_training_computes(tiny
 
 
 @torch.inference_mode()
+def test_a_copy_of_a_model_in_use_follows_its_own_weights(tiny_model: Transducer) -> None:
+    features, predicted = torch.randn(1, 32, 80), torch.randn(1, 1, tiny_model.config.joined)
+    model = copy.deepcopy(tiny_model).eval()
+
+    def heard(model: Transducer) -> torch.Tensor:
+        return model.join(model.join_encoded(model.encoder(features, 8)), predicted)
+
+    before, changed = heard(model), copy.deepcopy(model)
+    changed.join_out.bias += 1
+    assert torch.allclose(heard(changed), before + 1, atol=1e-5)
+    assert torch.equal(heard(model), before)
+
+
+@torch.inference_mode()
 def test_ctc_scores_are_those_of_all_alignments(tiny_model: Transducer) -> None:
     encoded = torch.randn(5, tiny_model.join_width)
     chances = encoded[:, tiny_model.config.joined :].log_softmax(-1)
