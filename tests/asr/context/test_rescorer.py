@@ -261,6 +261,15 @@ def test_candidates_sound_like_what_was_heard(tables: AnswerTables, encoder: Con
     assert candidates([""], embedding, tables, 24) == []
 
 
+@pytest.mark.parametrize("heard", [["the"], ["the of"], ["call mag power", "the"], ["", "call"]])
+def test_phrases_by_which_nothing_is_named_bring_nothing(
+    tables: AnswerTables, encoder: ContextEncoder, heard: list[str]
+) -> None:
+    embedding = encoder.encode(Context(entries=(Entry("titles", "The"), Entry("titles", "of"))))
+    assert embedding.phrases
+    assert candidates(heard, embedding, tables, 24) == []
+
+
 def test_parts_of_a_phrase() -> None:
     assert ("bauer", "last") in parts_of("meg bauer")
     assert ("kitchen light", "full") in parts_of("the kitchen light")
