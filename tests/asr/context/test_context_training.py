@@ -39,7 +39,18 @@ from asr.training.context_data import (
     is_train,
     rename,
 )
-from asr.training.context_fit import Example, choose, example, fit, outcome, select, word_errors
+from asr.training.context_fit import (
+    MARGINS,
+    Example,
+    Judged,
+    choose,
+    cross_fit,
+    example,
+    fit,
+    outcome,
+    select,
+    word_errors,
+)
 from asr.training.context_pretrain import evaluate, pretrain
 from asr.training.context_report import as_markdown, report
 from asr.training.context_tables import count_tables
@@ -244,6 +255,30 @@ def test_the_margin_keeps_from_harming_each_group_of_lists() -> None:
 
     assert chosen([*helped, *spared, *harmed]) == [1] * 11
     assert chosen([*helped, *spared], [*helped, *harmed]) == [0] * 11
+
+
+@pytest.mark.parametrize("plain", [0.0, 1.0])
+def test_names_that_were_not_learned_from_have_a_say_in_the_margin(plain: float) -> None:
+    """At most 2% of them may get more errors than before, whether they were right then or not."""
+    scorer = fit([toy("relevant", right=1, seed=i) for i in range(40)], 1.0, steps=100)
+    dev = [toy("relevant", right=1, seed=i) for i in range(20)]
+
+    def margin(harmed: int) -> float:
+        name = replace(toy("anti", right=1, seed=0), set="names")
+        lists = [replace(name, errors=torch.tensor([plain, plain + 1, 2.0]))] * harmed + [name] * (50 - harmed)
+        totals = [torch.tensor([0.0, 1.4, -9.0])] * harmed + [torch.tensor([0.0, 9.0, -9.0])] * (50 - harmed)
+        return select([scorer], [dev], [Judged(lists, totals)])[1]
+
+    assert margin(1) == MARGINS[0]
+    assert margin(2) >= 1.4
+
+
+def test_each_part_is_judged_by_a_scorer_that_learned_from_the_others() -> None:
+    """What is right in one part alone cannot be known there."""
+    parts = [[toy("relevant", right=right, seed=i) for i in range(30)] for right in (0, 1)]
+    judged = cross_fit(parts, [], 1.0)
+    assert list(judged.lists) == [*parts[0], *parts[1]]
+    assert judged.choose(0.0) == [1] * 30 + [0] * 30
 
 
 def test_what_weighs_a_right_answer_keeps_it() -> None:
