@@ -105,16 +105,19 @@ class ContextModel(nn.Module):
         tokens, parents: (N,) of each beginning the last token, and the place of the one without it; shorter ones come
         first, the empty one (token 0) as the first. sizes: how many there are of each length.
         """
-        gru, dim = self.answer, self.config.dim
-        said = functional.linear(self.tokens.weight[torch.tensor(tokens)], gru.weight_ih_l0, gru.bias_ih_l0).numpy()
+        (of_token, of_state, token_bias, state_bias), dim = self.answer.all_weights[0], self.config.dim
+        different, which = np.unique(tokens, return_inverse=True)
+        inputs = self.tokens.weight[torch.from_numpy(different)]
+        said = functional.linear(inputs, of_token, token_bias).numpy()
         said[:, : 2 * dim] *= 0.5  # a sigmoid is a hyperbolic tangent of the half, and these steps are small: NumPy's
+        said = said[which]
         states, before, end = np.zeros((len(tokens), dim), np.float32), np.array(parents), 0
         hidden = states[:1]
         for size in filter(None, sizes):
             start, end = end, end + size
             if start:
                 hidden = states[before[start:end]]
-            update = functional.linear(torch.from_numpy(hidden), gru.weight_hh_l0, gru.bias_hh_l0).numpy()
+            update = functional.linear(torch.from_numpy(hidden), of_state, state_bias).numpy()
             gates = np.tanh(said[start:end, : 2 * dim] + 0.5 * update[:, : 2 * dim])
             gates += 1.0
             gates *= 0.5
