@@ -44,7 +44,7 @@ from asr.training.context_names import PARTS, Call, ContactLists, name_lists, re
 from asr.training.context_people import read_people
 from asr.training.context_pretrain import evaluate, pretrain
 from asr.training.context_report import as_json, as_markdown, report
-from asr.training.context_tables import count_tables
+from asr.training.context_tables import add_names, count_tables
 from asr.training.speech import for_acoustic
 
 console = Console(stderr=True)
@@ -234,6 +234,7 @@ def main(
             learn_text(data, out, Tokenizer.load(acoustic / "tokens.model"), steps, bar)
         if chosen == {"text"}:
             return
+        add_names(out / "tables.json", data)
         work = out / "lists" / f"{_heard_with(acoustic)}-{beam}"
         tools = partial(load_tools, acoustic, beam, out)
         splits = {"train": [r for r in read_followups(data, "train") if not _heard(r)]}

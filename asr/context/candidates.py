@@ -57,11 +57,13 @@ class AnswerTables:
     """What training texts say about how people answer.
 
     carriers: (before, after) the entity → log probability, ("", "") among them. answers: by kind of question, whole
-    answers that name no entity → log probability.
+    answers that name no entity → log probability. given, surnames: frequent names, normalised.
     """
 
     carriers: dict[tuple[str, str], float] = field(default_factory=lambda: {("", ""): 0.0})
     answers: dict[str, dict[str, float]] = field(default_factory=dict)
+    given: frozenset[str] = frozenset()
+    surnames: frozenset[str] = frozenset()
 
     @cached_property
     def by_sound(self) -> tuple[Carrier, ...]:
