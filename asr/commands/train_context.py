@@ -9,6 +9,7 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Annotated
 
@@ -37,13 +38,13 @@ from asr.training.context_data import (
     read_stock,
     rename,
 )
-from asr.training.context_fit import RIGHT_WEIGHT, STARTS, Example, choose, example, fit, select
+from asr.training.context_fit import RIGHT_WEIGHT, STARTS, Example, choose, cross_fit, example, fit, select
 from asr.training.context_lists import ContextList, Tools, conditions_of, make_lists, ranked_list, share_out
-from asr.training.context_names import Call, ContactLists, name_lists, read_calls, read_contacts
+from asr.training.context_names import PARTS, Call, ContactLists, name_lists, read_calls, read_contacts
 from asr.training.context_people import read_people
 from asr.training.context_pretrain import evaluate, pretrain
 from asr.training.context_report import as_json, as_markdown, report
-from asr.training.context_tables import count_tables
+from asr.training.context_tables import add_names, count_tables
 from asr.training.speech import for_acoustic
 
 console = Console(stderr=True)
@@ -166,16 +167,16 @@ def _name_examples(contacts: ContactLists, draws: int, call: Call, tools: Tools)
 
 
 def callers(data: Path, tools: Callable[[], Tools], workers: int, bar: Progress) -> dict[str, list[Example]]:
-    """Real callers' names for the scorer of lists without audio: "names train" and "names dev", apart by speaker."""
+    """Real callers' names for the scorer of lists without audio, in parts that are apart by speaker."""
     folder = data / "text" / "nbest"
     contacts = ContactLists(read_contacts(folder / "evi_contacts.tsv.gz"))
     calls = [c for c in read_calls(folder / "evi_en.jsonl.gz") if c.half == "dev"]
     task = bar.add_task("names", total=len(calls))
     out: dict[str, list[Example]] = {}
-    for split in ("train", "dev"):
-        part = [c for c in calls if c.learned_from == (split == "train")]
-        made = share_out(partial(_name_examples, contacts, _DRAWS), part, tools, workers)
-        out[f"names {split}"] = [e for found in bar.track(made, task_id=task, total=len(calls)) for e in found]
+    for part in range(PARTS):
+        mine = [c for c in calls if c.part == part]
+        made = share_out(partial(_name_examples, contacts, _DRAWS), mine, tools, workers)
+        out[f"names {part}"] = [e for found in bar.track(made, task_id=task, total=len(calls)) for e in found]
     return out
 
 
@@ -233,6 +234,7 @@ def main(
             learn_text(data, out, Tokenizer.load(acoustic / "tokens.model"), steps, bar)
         if chosen == {"text"}:
             return
+        add_names(out / "tables.json", data)
         work = out / "lists" / f"{_heard_with(acoustic)}-{beam}"
         tools = partial(load_tools, acoustic, beam, out)
         splits = {"train": [r for r in read_followups(data, "train") if not _heard(r)]}
@@ -258,19 +260,19 @@ def fit_and_report(
 ) -> None:
     """The stage `fit`: scorers, margins, the model's folder and the report."""
     scorers, margins, results = {}, [], {}
-    examples = {
-        "forced": {split: [x.forced for x in part] for split, part in items.items()},
-        "ranked": {split: [x.ranked for x in part] for split, part in items.items()} | names,
-    }
-    for name, by_split in examples.items():
+    for name, parts in (("forced", {}), ("ranked", names)):
         console.print(f"fitting the scorer of {name} lists ...")
-        train = [x for s, part in by_split.items() if s.endswith("train") for x in part]
-        fits = [fit(train, RIGHT_WEIGHT[name], seed=seed) for seed in STARTS]
-        scorers[name], margin = select(fits, [part for s, part in by_split.items() if s.endswith("dev")])
+        by_split = {split: [getattr(x, name) for x in lists_] for split, lists_ in items.items()}
+        train = [x for split, part in by_split.items() if split.endswith("train") for x in part]
+        fits = [fit([*train, *chain(*parts.values())], RIGHT_WEIGHT[name], seed=seed) for seed in STARTS]
+        held_out = [cross_fit(list(parts.values()), train, RIGHT_WEIGHT[name])] if parts else []
+        scorers[name], margin = select(fits, [part for s, part in by_split.items() if s.endswith("dev")], held_out)
         margins.append(margin)
         log.info("%s: margin %s", name, margin)
         for split, part in by_split.items():
             results[f"{name} {split}"] = report(part, choose(part, scorers[name], margin))
+        for judged in held_out:
+            results[f"{name} names, cross-fitted"] = report(judged.lists, judged.choose(margin))
     version = _save(out, encoder, scorers, margins)
     (out / "report.json").write_text(
         json.dumps({"version": version, "margins": margins} | {k: as_json(v) for k, v in results.items()}, indent=1)

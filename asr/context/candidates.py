@@ -57,11 +57,13 @@ class AnswerTables:
     """What training texts say about how people answer.
 
     carriers: (before, after) the entity → log probability, ("", "") among them. answers: by kind of question, whole
-    answers that name no entity → log probability.
+    answers that name no entity → log probability. given, surnames: frequent names, normalised.
     """
 
     carriers: dict[tuple[str, str], float] = field(default_factory=lambda: {("", ""): 0.0})
     answers: dict[str, dict[str, float]] = field(default_factory=dict)
+    given: frozenset[str] = frozenset()
+    surnames: frozenset[str] = frozenset()
 
     @cached_property
     def by_sound(self) -> tuple[Carrier, ...]:
@@ -89,7 +91,7 @@ class _Heard:
     words: tuple[str, ...]
     starts: tuple[int, ...]
     """First phone of each word."""
-    ids: NDArray[np.int64]
+    sound: str
 
     @classmethod
     def of(cls, text: str) -> _Heard:
@@ -98,7 +100,7 @@ class _Heard:
         for word in words:
             starts.append(len(sound))
             sound += phonetics.word_phones(word)
-        return cls(words, tuple(starts), phonetics.encode([sound])[0][0, : len(sound)])
+        return cls(words, tuple(starts), sound)
 
 
 def candidates(
@@ -118,18 +120,21 @@ def candidates(
         reach: phonetic distance, as a share of the longer text's phones, past which nothing else is returned.
         by_sound_only: no such places; for lists without audio, where only sound can speak for a candidate.
     """
-    heard = {h.ids.tobytes(): h for h in map(_Heard.of, list(dict.fromkeys(nbest))[: len(_CARRIERS)]) if len(h.ids)}
+    different = {h.sound: h for h in map(_Heard.of, list(dict.fromkeys(nbest))[: len(_CARRIERS)]) if h.sound}
+    heard = list(different.values())
     if not heard or embedding.empty:
         return []
+    found = [_common(heard, tables, embedding.question, reach)]
+    if embedding.phrases:
+        index, starts = embedding.index, [h.starts for h in heard]
+        sounds = phonetics.encode([h.sound for h in heard])
+        inside, alone = phonetics.spans_and_whole(index.sounds, index.sound_lengths, *sounds, starts, _UNHEARD)
+        found.append(_whole(heard, index, inside, alone, tables.by_sound, reach))
+        found.append(_within(heard, index, inside, reach))
     costs: dict[str, float] = {}
-    index = embedding.index
-    for place, h in enumerate(heard.values()):
-        found = _common(h, tables, embedding.question, reach)
-        if embedding.phrases:
-            inside, alone = phonetics.spans_and_whole(index.sounds, index.sound_lengths, h.ids, h.starts, _UNHEARD)
-            _lower(found, _whole(h, index, inside, alone, tables.by_sound[: _CARRIERS[place]], reach))
-            _lower(found, _within(h, index, inside, reach))
-        _lower(costs, {t: c + 0.1 * place for t, c in found.items()})
+    for of_kind in found:
+        for place, of_heard in enumerate(of_kind):
+            _lower(costs, {t: c + 0.1 * place for t, c in of_heard.items()})
     known = set(nbest)
     offered = [t for t in _likely(embedding.index) if t not in known][: 0 if by_sound_only else limit // 3]
     ranked = [t for _, t in sorted((c, t) for t, c in costs.items()) if t not in known and t not in offered]
@@ -145,7 +150,7 @@ def expand(
         nbest: texts, best first. scores: log P(y|x) of everything scored so far. limit: the most that are returned.
     """
     index = embedding.index
-    heard = [h for h in (_Heard.of(t) for t in list(dict.fromkeys(nbest))[:2]) if len(h.ids)]
+    heard = [h for h in (_Heard.of(t) for t in list(dict.fromkeys(nbest))[:2]) if h.sound]
     known = [(scores[p.text] + _PER_PHONE * len(s), p.text, s)
              for p, s in zip(index.parts, index.heard_as, strict=True) if p.text in scores]  # fmt: skip
     best = sorted(known, reverse=True)[:_EXPANDED]
@@ -155,9 +160,9 @@ def expand(
     texts = [[f"{c.before} {part} {c.after}".strip() for c in carriers] for _, part, _ in best]
     around = phonetics.encode([c.sound_before + sound + c.sound_after for _, _, sound in best for c in carriers])
     costs: dict[str, float] = {}
-    for h in heard:
-        found = _global(*around, h, 1.0).reshape(len(best), -1) - _WEIGHT * tables.logps
-        for distances, within in zip(found.tolist(), texts, strict=True):
+    for found in _global(*around, heard, 1.0):
+        by_part = found.reshape(len(best), -1) - _WEIGHT * tables.logps
+        for distances, within in zip(by_part.tolist(), texts, strict=True):
             ranked = sorted(zip(distances, within, strict=True))
             _lower(costs, {t: c for c, t in ranked[:_CARRIERS_OF_EACH] if c < np.inf and t not in scores})
     return [t for _, t in sorted((c, t) for t, c in costs.items())][:limit]
@@ -174,79 +179,106 @@ def _lower(costs: dict[str, float], other: dict[str, float]) -> None:
         costs[text] = min(cost, costs.get(text, np.inf))
 
 
-def _global(sounds: NDArray[np.int64], lengths: NDArray[np.int64], heard: _Heard, reach: float) -> NDArray[np.float32]:
-    """Distance of each sound to all that was heard, infinite past reach."""
-    distance = phonetics.distances(sounds, lengths, heard.ids[None, :], np.array([len(heard.ids)]), _UNHEARD)
-    far = distance > reach * np.maximum(lengths, len(heard.ids))
+def _global(
+    sounds: NDArray[np.int64], lengths: NDArray[np.int64], heard: Sequence[_Heard], reach: float
+) -> NDArray[np.float32]:
+    """Distance of each sound to all that was heard, infinite past reach. → (heard, sounds)."""
+    n, k = len(sounds), len(heard)
+    to = np.repeat(np.arange(k), n)
+    return _near(np.tile(sounds, (k, 1)), np.tile(lengths, k), [h.sound for h in heard], to, reach).reshape(k, n)
+
+
+def _near(
+    sounds: NDArray[np.int64], lengths: NDArray[np.int64], others: Sequence[str], to: NDArray[np.int64], reach: float
+) -> NDArray[np.float32]:
+    """Distance of each sound to that of the others that `to` says, infinite past reach."""
+    heard, heard_lengths = phonetics.encode(others)
+    distance = phonetics.distances(sounds, lengths, heard, heard_lengths, _UNHEARD, to)
+    far = distance > reach * np.maximum(lengths, heard_lengths[to])
     return np.where(far, np.inf, distance).astype(np.float32)
 
 
-def _common(heard: _Heard, tables: AnswerTables, question: str, reach: float) -> dict[str, float]:
+def _common(heard: Sequence[_Heard], tables: AnswerTables, question: str, reach: float) -> list[dict[str, float]]:
+    """Common answers to the kind of question, by what was heard."""
     if not tables.answers.get(question):
-        return {}
+        return []
     texts, sounds, lengths, logps = tables.spoken[question]
     costs = _global(sounds, lengths, heard, reach) - _WEIGHT * logps
-    return {texts[i]: float(costs[i]) for i in np.flatnonzero(costs < np.inf)}
+    return [{texts[i]: float(row[i]) for i in np.flatnonzero(row < np.inf)} for row in costs]
 
 
 def _whole(
-    heard: _Heard,
+    heard: Sequence[_Heard],
     index: PhraseIndex,
     inside: NDArray[np.float32],
     alone: NDArray[np.float32],
     carriers: Sequence[Carrier],
     reach: float,
-) -> dict[str, float]:
-    """Parts that explain all that was heard, alone or within a carrier. inside: least distance of each to a span;
-    alone: to all that was heard."""
+) -> list[dict[str, float]]:
+    """Parts that explain all that was heard, alone or within a carrier.
+
+    inside: (heard, parts) least distance of each part to a span; alone: to all that was heard.
+    """
     prior = _WEIGHT * index.weights
-    in_carrier = np.argsort(inside - _CHANCE * index.sound_lengths - prior)[:_KEPT_PARTS].tolist()
-    by_itself = np.argsort(alone - prior)[:_KEPT_PARTS].tolist()
-    texts, sounds, priors = [], [], []
-    for i in dict.fromkeys([*by_itself, *in_carrier]):
-        part, sound = index.parts[i].text, index.heard_as[i]
-        for carrier in carriers if i in in_carrier else carriers[:_FREQUENT]:
-            texts.append(f"{carrier.before} {part} {carrier.after}".strip())
-            sounds.append(carrier.sound_before + sound + carrier.sound_after)
-            priors.append(prior[i] + _WEIGHT * carrier.logp)
-    distance = _global(*phonetics.encode(sounds), heard, reach)
-    out: dict[str, float] = {}
-    for text, cost, p in zip(texts, distance.tolist(), priors, strict=True):
+    texts, sounds, priors, to = [], [], [], []
+    for place in range(len(heard)):
+        in_carrier = np.argsort(inside[place] - _CHANCE * index.sound_lengths - prior)[:_KEPT_PARTS].tolist()
+        by_itself = np.argsort(alone[place] - prior)[:_KEPT_PARTS].tolist()
+        for i in dict.fromkeys([*by_itself, *in_carrier]):
+            part, sound = index.parts[i].text, index.heard_as[i]
+            for carrier in carriers[: _CARRIERS[place] if i in in_carrier else min(_FREQUENT, _CARRIERS[place])]:
+                texts.append(f"{carrier.before} {part} {carrier.after}".strip())
+                sounds.append(carrier.sound_before + sound + carrier.sound_after)
+                priors.append(prior[i] + _WEIGHT * carrier.logp)
+                to.append(place)
+    distance = _near(*phonetics.encode(sounds), [h.sound for h in heard], np.array(to, np.int64), reach)
+    out: list[dict[str, float]] = [{} for _ in heard]
+    for text, cost, p, place in zip(texts, distance.tolist(), priors, to, strict=True):
         if cost < np.inf:
-            out[text] = min(out.get(text, np.inf), cost - float(p))
+            out[place][text] = min(out[place].get(text, np.inf), cost - float(p))
     return out
 
 
-def _within(heard: _Heard, index: PhraseIndex, inside: NDArray[np.float32], reach: float) -> dict[str, float]:
-    """Parts in the place of the spans of whole words that they resemble."""
+def _within(
+    heard: Sequence[_Heard], index: PhraseIndex, inside: NDArray[np.float32], reach: float
+) -> list[dict[str, float]]:
+    """Parts in the place of the spans of whole words that they resemble. inside: as of `_whole`."""
     gain = inside - _CHANCE * index.sound_lengths - _WEIGHT * index.weights
-    best = np.argsort(gain)[:_KEPT_PARTS]
-    ends = [*heard.starts[1:], len(heard.ids)]
-    spans = [
-        (s, e)
-        for s in range(len(heard.words))
-        for e in range(s + 1, min(s + _MAX_SPAN_WORDS, len(heard.words)) + 1)
-        if (s, e) != (0, len(heard.words)) and ends[e - 1] > heard.starts[s]
+    spans = [[(place, *span) for span in _spans(h)] for place, h in enumerate(heard)]
+    every = [span for of_heard in spans for span in of_heard]
+    others = [heard[place].sound[slice(*_phones_of(heard[place], s, e))] for place, s, e in every]
+    first = np.cumsum([0, *map(len, spans)])
+    pairs = [
+        (int(i), to)
+        for place in range(len(heard))
+        for i in np.argsort(gain[place])[:_KEPT_PARTS]
+        for to in range(first[place], first[place + 1])
     ]
-    if not spans:
-        return {}
-    pairs = [(i, span) for i in best for span in spans]
-    longest = max(ends[e - 1] - heard.starts[s] for s, e in spans)
-    b = np.full((len(pairs), longest), len(phonetics.PHONES), np.int64)
-    lengths = np.empty(len(pairs), np.int64)
-    for row, (_, (s, e)) in enumerate(pairs):
-        sound = heard.ids[heard.starts[s] : ends[e - 1]]
-        b[row, : len(sound)], lengths[row] = sound, len(sound)
-    rows = np.array([i for i, _ in pairs])
-    distance = phonetics.distances(index.sounds[rows], index.sound_lengths[rows], b, lengths, _UNHEARD)
-    out: dict[str, float] = {}
-    used: dict[int, int] = {}
-    for row in np.argsort(distance - _CHANCE * np.maximum(lengths, index.sound_lengths[rows])):
-        i, (s, e) = pairs[row]
-        far = distance[row] > reach * max(lengths[row], index.sound_lengths[i])
-        if far or used.get(i, 0) == _KEPT_SPANS:
+    if not pairs:
+        return []
+    rows, to = np.array(pairs).T
+    lengths = index.sound_lengths[rows]
+    distance = _near(index.sounds[rows], lengths, others, to, reach)
+    longer = np.maximum(lengths, np.array(list(map(len, others)))[to])
+    out: list[dict[str, float]] = [{} for _ in heard]
+    used: dict[tuple[int, int], int] = {}
+    for pair in np.argsort(distance - _CHANCE * longer):
+        i, (place, s, e) = pairs[pair][0], every[pairs[pair][1]]
+        if distance[pair] == np.inf or used.get((place, i), 0) == _KEPT_SPANS:
             continue
-        used[i] = used.get(i, 0) + 1
-        text = " ".join((*heard.words[:s], index.parts[i].text, *heard.words[e:]))
-        out.setdefault(text, float(distance[row] - _WEIGHT * index.weights[i]) + _UNKNOWN_CARRIER)
+        used[place, i] = used.get((place, i), 0) + 1
+        text = " ".join((*heard[place].words[:s], index.parts[i].text, *heard[place].words[e:]))
+        out[place].setdefault(text, float(distance[pair] - _WEIGHT * index.weights[i]) + _UNKNOWN_CARRIER)
     return out
+
+
+def _spans(heard: _Heard) -> list[tuple[int, int]]:
+    """Runs of words that are heard, but not all of them: (first, past the last)."""
+    n = len(heard.words)
+    runs = [(s, e) for s in range(n) for e in range(s + 1, min(s + _MAX_SPAN_WORDS, n) + 1) if (s, e) != (0, n)]
+    return [run for run in runs if len(range(*_phones_of(heard, *run)))]
+
+
+def _phones_of(heard: _Heard, start: int, end: int) -> tuple[int, int]:
+    """Where a run of words begins and ends in the sound."""
+    return heard.starts[start], heard.starts[end] if end < len(heard.words) else len(heard.sound)

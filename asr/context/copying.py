@@ -10,8 +10,8 @@ from __future__ import annotations
 import math
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from itertools import accumulate
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,8 +26,7 @@ NEVER = -30.0
 _FAINTEST = -8.0
 
 
-@dataclass(frozen=True)
-class Place:
+class Place(NamedTuple):
     """How far a text is into a phrase. inside: the spelling so far, None outside; mass: of the phrases that begin so;
     done: whether one may end here."""
 

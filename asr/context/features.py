@@ -23,12 +23,12 @@ FEATURES = (
     "base", "acoustic", "grammar", "is_plain", "rank", "from_context", "full", "last", "first", "other", "prior",
     "length", "whole", "carrier", "unknown_carrier", "answer", "answer_logp", "pmi", "language", "distance",
     "relative_distance", "more_tokens", "more_words", "rival", "named", "crowd", "which_match", "yes_no_match",
-    "open_match", "kept_words", "phrase_heard", "phrase_lead",
+    "open_match", "kept_words", "phrase_heard", "phrase_lead", "given_name", "surname", "full_name",
 )  # fmt: skip
 LIST_FEATURES = (
     "none_meant", *(f"question_{q}" for q in QUESTIONS), "size", "best_match", "best_answer", "plain_per_token",
     "plain_match", "plain_pmi", "plain_words", "plain_language", "margin", "best_pmi", "doubt", "runner_up",
-    "best_heard", "best_lead",
+    "best_heard", "best_lead", "plain_given_name", "plain_surname", "plain_full_name",
 )  # fmt: skip
 _NAMED = math.log(0.02)
 """A phrase weight above which a phrase counts as likely meant."""
@@ -195,6 +195,7 @@ def _rows(seen: _Seen) -> NDArray[np.float32]:
         *(here * (embedding.question == q) for q in ("which", "yes_no", "open")),
         [sum(x in plain for x in w) / max(1, len(w)) for w in words],
         *np.array([seen.heard.of_phrase(m.part.phrase) if seen.heard and m else (0.0, 0.0) for m in matches]).T,
+        *np.array([_name_words(w, tables) if seen.heard else (0.0, 0.0, 0.0) for w in words]).T,
     ]
     return np.stack([np.asarray(c, np.float32) for c in columns], axis=1)
 
@@ -226,7 +227,16 @@ def _of_list(seen: _Seen) -> list[float]:
         math.log(max(_LEAST_DOUBT, -pool.acoustic[0] / count)) / 2,
         max(-10.0, min(10.0, base[0] - heard)) / 5,
         *(seen.heard.of_phrase(seen.heard.best) if seen.heard else (0.0, 0.0)),
+        *(_name_words(pool.texts[0].split(), tables) if seen.heard else (0.0, 0.0, 0.0)),
     ]
+
+
+def _name_words(words: Sequence[str], tables: AnswerTables) -> tuple[float, float, float]:
+    """Of several words: whether they begin with a given name, end with a surname, and are no more than these."""
+    if len(words) < 2:
+        return 0.0, 0.0, 0.0
+    first, last = words[0] in tables.given, words[-1] in tables.surnames
+    return float(first), float(last), float(first and last and len(words) == 2)
 
 
 def _rivals(matches: Sequence[Match | None], acoustic: Sequence[float]) -> list[float]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -89,10 +88,7 @@ class PhraseIndex:
         self.weights: NDArray[np.float32] = np.array([self.phrases[p.phrase].weight for p in self.parts], np.float32)
         self._by_text = {p.text: i for i, p in enumerate(self.parts)}
         self.longest = max((p.text.count(" ") + 1 for p in self.parts), default=0)
-
-    @cached_property
-    def prefixes(self) -> PhrasePrefixes:
-        return PhrasePrefixes(ways_to_name((p.text, p.weight) for p in self.phrases))
+        self.prefixes = PhrasePrefixes(ways_to_name((p.text, p.weight) for p in self.phrases))
 
     def _rank(self, part: Part) -> tuple[float, float]:
         return (self.phrases[part.phrase].weight, 1.0 if part.kind == "full" else 0.0)

@@ -30,31 +30,36 @@ class LanguageScores:
 
 
 class _Beginnings:
-    """The different beginnings of some texts, as a tree, parents first: readings of one utterance share most of theirs.
+    """The different beginnings of some texts, as a tree: readings of one utterance share most of theirs.
 
-    rows, depths: for each beginning, a text that begins so, and its tokens. edges: (beginning, next token) → place;
-    token 0 ends a text. child: where an edge leads, -1 for ends. uses: the edges along each text.
+    Shorter ones come first, the empty one as the first. sizes: how many there are of each length; parents, tokens: what
+    each prolongs, and by which token. edges: (beginning, next token) → place; token 0 ends a text. child: where an edge
+    leads, -1 for ends. uses: the edges along each text.
     """
 
     def __init__(self, rows: Sequence[Sequence[int]]) -> None:
-        self.rows, self.depths = [0], [0]
+        self.sizes, self.parents, self.tokens = [1], [0], [0]
         self.edges: dict[tuple[int, int], int] = {}
         self.child: list[int] = []
-        self.uses = [self._add(place, row) for place, row in enumerate(rows)]
+        self.uses: list[list[int]] = [[] for _ in rows]
+        reached = [0] * len(rows)
+        for depth in range(max(map(len, rows), default=0) + 1):
+            before = len(self.parents)
+            for i, row in enumerate(rows):
+                if depth <= len(row):
+                    edge = self._edge(reached[i], row[depth] if depth < len(row) else 0)
+                    self.uses[i].append(edge)
+                    reached[i] = self.child[edge]
+            self.sizes.append(len(self.parents) - before)
 
-    def _add(self, place: int, row: Sequence[int]) -> list[int]:
-        node, used = 0, []
-        for depth, token in enumerate((*row, 0), 1):
-            edge = self.edges.get((node, token))
-            if edge is None:
-                edge = self.edges[node, token] = len(self.edges)
-                self.child.append(len(self.rows) if token else -1)
-                if token:
-                    self.rows.append(place)
-                    self.depths.append(depth)
-            used.append(edge)
-            node = self.child[edge]
-        return used
+    def _edge(self, node: int, token: int) -> int:
+        edge = self.edges.setdefault((node, token), len(self.child))
+        if edge == len(self.child):
+            self.child.append(len(self.parents) if token else -1)
+            if token:
+                self.parents.append(node)
+                self.tokens.append(token)
+        return edge
 
 
 @torch.inference_mode()
@@ -64,9 +69,8 @@ def language_scores(
     """Scores of normalised texts; the network's first `answer_tokens` tokens of each count."""
     rows = [tokenizer.encode(t)[: model.config.answer_tokens] for t in texts]
     tree = _Beginnings(rows)
-    ids = torch.nn.utils.rnn.pad_sequence([torch.tensor(r, dtype=torch.long) for r in rows], batch_first=True)
-    states = model.answer_states(ids)[tree.rows, tree.depths][None]
-    node, token = torch.tensor(list(tree.edges)).T
+    states = model.tree_states(tree.tokens, tree.parents, tree.sizes)[None]
+    node, token = torch.tensor([n for n, _ in tree.edges]), torch.tensor([t for _, t in tree.edges])
     without = model.next_tokens(states, None, None, None)[0][0, node, token].numpy()
     counts = np.array([len(r) for r in rows])
     if not len(embedding.vectors):
@@ -84,21 +88,20 @@ def language_scores(
 
 
 def _sums(scores: NDArray[np.float32], tree: _Beginnings) -> NDArray[np.float32]:
-    return np.array([scores[use].sum() for use in tree.uses], np.float32)
+    ends = np.cumsum([len(use) for use in tree.uses])
+    return np.add.reduceat(scores[np.concatenate(tree.uses)], np.append(0, ends[:-1]), dtype=np.float32)
 
 
 def _copied(
     tree: _Beginnings, prefixes: PhrasePrefixes, tokenizer: Tokenizer
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """The pointer's log P along each edge, and the COPY_FEATURES of each node."""
-    places = {0: prefixes.start}
-    known = np.zeros((len(tree.rows), COPY_FEATURES), np.float32)
-    copied = np.full(len(tree.edges), NEVER, np.float32)
+    places = [prefixes.start] * len(tree.parents)
+    copied = [NEVER] * len(tree.edges)
     for (node, token), edge in tree.edges.items():  # a node's own edge comes before those that leave it
-        known[node] = prefixes.known(places[node])
         if token:
             places[tree.child[edge]], copied[edge] = prefixes.step(places[node], tokenizer.pieces[token])
-    return copied, known
+    return np.array(copied, np.float32), np.array([prefixes.known(p) for p in places], np.float32)
 
 
 def copy_rows(rows: Sequence[Sequence[int]], prefixes: PhrasePrefixes, tokenizer: Tokenizer) -> NDArray[np.float32]:

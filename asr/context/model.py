@@ -7,8 +7,10 @@ dialogue text.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -95,6 +97,33 @@ class ContextModel(nn.Module):
         """
         states, _ = self.answer(self.tokens(functional.pad(tokens, (1, 0))))
         return torch.as_tensor(states)
+
+    @torch.inference_mode()
+    def tree_states(self, tokens: Sequence[int], parents: Sequence[int], sizes: Sequence[int]) -> Tensor:
+        """`answer_states` of N beginnings of answers, what they share read once; for inference only. → (N, D).
+
+        tokens, parents: (N,) of each beginning the last token, and the place of the one without it; shorter ones come
+        first, the empty one (token 0) as the first. sizes: how many there are of each length.
+        """
+        (of_token, of_state, token_bias, state_bias), dim = self.answer.all_weights[0], self.config.dim
+        different, which = np.unique(tokens, return_inverse=True)
+        inputs = self.tokens.weight[torch.from_numpy(different)]
+        said = functional.linear(inputs, of_token, token_bias).numpy()
+        said[:, : 2 * dim] *= 0.5  # a sigmoid is a hyperbolic tangent of the half, and these steps are small: NumPy's
+        said = said[which]
+        states, before, end = np.zeros((len(tokens), dim), np.float32), np.array(parents), 0
+        hidden = states[:1]
+        for size in filter(None, sizes):
+            start, end = end, end + size
+            if start:
+                hidden = states[before[start:end]]
+            update = functional.linear(torch.from_numpy(hidden), of_state, state_bias).numpy()
+            gates = np.tanh(said[start:end, : 2 * dim] + 0.5 * update[:, : 2 * dim])
+            gates += 1.0
+            gates *= 0.5
+            new = np.tanh(said[start:end, 2 * dim :] + gates[:, :dim] * update[:, 2 * dim :])
+            np.add(new, gates[:, dim:] * (hidden - new), out=states[start:end])
+        return torch.from_numpy(states)
 
     def read_out(
         self, states: Tensor, tokens: Tensor, vectors: Tensor | None, padding: Tensor | None, copies: Tensor | None

@@ -131,6 +131,8 @@ def _gap_costs() -> NDArray[np.float32]:
 
 _SUBSTITUTION = _substitution_costs()
 _GAP = _gap_costs()
+_LONG = 200
+"""Texts from which on their running minima are taken together."""
 _OF_BYTE = np.full(128, _PAD, np.int64)
 _OF_BYTE[[ord(p) for p in PHONES]] = np.arange(len(PHONES))
 
@@ -154,65 +156,88 @@ def distances(
     b: NDArray[np.int64],
     b_lengths: NDArray[np.int64],
     unheard: float = 1.0,
+    to: NDArray[np.int64] | None = None,
 ) -> NDArray[np.float32]:
-    """Weighted edit distance of each row of a (N, A) to the same row of b (N, B); one row of b serves all. → (N,).
+    """Weighted edit distance of each row of a (N, A) to a row of b (K, B). → (N,).
 
     unheard: share of the usual cost at which a phone of a may be missing in b: recognisers drop more than they add.
+    to: (N,) which row of b; None: the same row of both, or the only one of b.
     """
-    first_row = np.cumsum(_GAP[b], axis=1, dtype=np.float32)
-    table = _last_rows(a, b, first_row, unheard)
-    return _at_own_length(table, a_lengths)[np.broadcast_to(b_lengths, len(a)), np.arange(len(a))]
+    if to is None:
+        to = np.arange(len(a)) if len(b) > 1 else np.zeros(len(a), np.int64)
+    ends = b_lengths[to]
+    return _last_rows(a, a_lengths, b, to, np.float32(0.0), unheard)[ends, np.arange(len(a))] + _gaps(b)[to, ends]
 
 
 def spans_and_whole(
     a: NDArray[np.int64],
     a_lengths: NDArray[np.int64],
-    text: NDArray[np.int64],
-    word_starts: Sequence[int],
+    b: NDArray[np.int64],
+    b_lengths: NDArray[np.int64],
+    word_starts: Sequence[Sequence[int]],
     unheard: float = 1.0,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Least distance of each row of a (N, A) to any run of whole words of a text (B,), and to all of it: two of (N,).
+    """Least distance of each row of a (N, A) to any run of whole words of each text of b (K, B), and to all of it.
 
-    word_starts: place in the text at which each word begins.
+    word_starts: places in each text at which its words begin. → two of (K, N).
     """
-    gaps = np.concatenate([[0.0], np.cumsum(_GAP[text])]).astype(np.float32)
-    begun = np.full(len(text) + 1, np.inf, np.float32)
-    begun[[0, *word_starts]] = -gaps[[0, *word_starts]]
-    anywhere = np.minimum.accumulate(begun) + gaps
-    n = len(a)
-    starts = np.repeat(np.stack([anywhere[1:], gaps[1:]]), n, axis=0)
-    table = _at_own_length(_last_rows(np.tile(a, (2, 1)), text[None, :], starts, unheard), np.tile(a_lengths, 2))
-    ends = np.array([0, *word_starts, len(text)])
-    return table[ends, :n].min(axis=0), table[len(text), n:]
+    n, k, gaps = len(a), len(b), _gaps(b)
+    begun, ended = np.full_like(gaps, np.inf), np.full_like(gaps, np.inf)
+    for text, (starts, length) in enumerate(zip(word_starts, b_lengths.tolist(), strict=True)):
+        begun[text, [0, *starts]] = -gaps[text, [0, *starts]]
+        ended[text, [0, *starts, length]] = gaps[text, [0, *starts, length]]
+    anywhere = np.minimum.accumulate(begun, axis=1)
+    first = np.repeat(np.concatenate([anywhere, np.zeros_like(gaps)]), n, axis=0).T
+    to = np.repeat(np.tile(np.arange(k), 2), n)
+    rows = _last_rows(np.tile(a, (2 * k, 1)), np.tile(a_lengths, 2 * k), b, to, first, unheard)
+    spans, wholes = rows.reshape(len(rows), 2, k, n).swapaxes(0, 1)
+    inside = (spans + ended.T[:, :, None]).min(axis=0)
+    return inside, wholes[b_lengths, np.arange(k)] + gaps[np.arange(k), b_lengths][:, None]
+
+
+def _gaps(b: NDArray[np.int64]) -> NDArray[np.float32]:
+    """(K, B + 1): cost of adding the first 0, 1, ..., B phones of b (K, B)."""
+    return np.pad(np.cumsum(_GAP[b], axis=1, dtype=np.float32), ((0, 0), (1, 0)))
 
 
 def _last_rows(
-    a: NDArray[np.int64], b: NDArray[np.int64], first_row: NDArray[np.float32], unheard: float
-) -> list[NDArray[np.float32]]:
-    """The dynamic programme, a phone of every row of a at a time; insertions along b by a running minimum.
+    a: NDArray[np.int64],
+    a_lengths: NDArray[np.int64],
+    b: NDArray[np.int64],
+    to: NDArray[np.int64],
+    first: NDArray[np.float32] | np.float32,
+    unheard: float,
+) -> NDArray[np.float32]:
+    """The dynamic programme, a phone of every row of a at a time. → (B + 1, N): the cost at which all of a becomes the
+    first 0..B phones of its row of b, less that of adding these, so that additions are a running minimum.
 
-    first_row: (1 or N, B) cost of having used no phone of a and the first 1..B of b. → tables 0..A, each (B + 1, N).
+    first: (B + 1, N) the cost at which nothing becomes these, less the same.
     """
-    gaps = np.concatenate([np.zeros((len(b), 1), np.float32), np.cumsum(_GAP[b], axis=1, dtype=np.float32)], axis=1).T
-    row = np.zeros((b.shape[1] + 1, len(a)), np.float32)
-    row[1:] = first_row.T
-    rows = [row]
-    to_one = _SUBSTITUTION[b[0]] if len(b) == 1 else None
-    for phone in a.T:
-        best = row + unheard * _GAP[phone]
-        cost = to_one.take(phone, axis=1) if to_one is not None else _SUBSTITUTION[b.T, phone]
+    instead = (_SUBSTITUTION[b] - _GAP[b][:, :, None]).transpose(1, 0, 2).reshape(b.shape[1], -1)
+    order = np.argsort(a_lengths, kind="stable")
+    ends = np.searchsorted(a_lengths[order], np.arange(a.shape[1] + 2))
+    row, other = (np.empty((b.shape[1] + 1, len(a)), np.float32) for _ in range(2))
+    row[:] = first
+    last = row.copy()
+    for phone, start, end in zip(a.T, ends[1:], ends[2:], strict=False):
+        np.add(row, unheard * _GAP[phone], out=other)
+        cost = instead.take(phone + len(_GAP) * to, axis=1)
         cost += row[:-1]
-        np.minimum(best[1:], cost, out=best[1:])
-        best -= gaps
-        np.minimum.accumulate(best, axis=0, out=best)
-        best += gaps
-        row = best
-        rows.append(row)
-    return rows
+        np.minimum(other[1:], cost, out=other[1:])
+        _running_minimum(other)
+        done = order[start:end]
+        last[:, done] = other[:, done]
+        row, other = other, row
+    return last
 
 
-def _at_own_length(rows: list[NDArray[np.float32]], lengths: NDArray[np.int64]) -> NDArray[np.float32]:
-    return np.stack(rows)[lengths, :, np.arange(len(lengths))].T
+def _running_minimum(table: NDArray[np.float32]) -> None:
+    """Along the first axis, in place: where rows are long by rows, since NumPy's own goes a number at a time."""
+    if table.shape[1] < _LONG:
+        np.minimum.accumulate(table, axis=0, out=table)
+        return
+    for above, row in zip(table, table[1:], strict=False):
+        np.minimum(above, row, out=row)
 
 
 def distance(a: str, b: str) -> float:

@@ -24,6 +24,7 @@ import numpy as np
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
+from torch.nn.functional import pad
 
 from asr.context import phonetics
 from asr.context.candidates import AnswerTables, candidates, expand
@@ -81,6 +82,18 @@ class ListScorer(nn.Module):
         return torch.minimum(gate * (value - value[..., :1]), limits)
 
 
+def widened(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """A scorer's weights, of before the last features were there too: then these count for nothing."""
+    known = len(weights["mean"])
+    more, of_list = len(FEATURES) - known, len(LIST_FEATURES) - weights["gate.0.weight"].shape[1]
+    row, around = weights["value.0.weight"].split([known, len(LIST_FEATURES) - of_list], dim=1)
+    new = {"mean": pad(weights["mean"], (0, more)), "scale": pad(weights["scale"], (0, more), value=1.0)}
+    new["linear.weight"] = pad(weights["linear.weight"], (0, more))
+    new["gate.0.weight"] = pad(weights["gate.0.weight"], (0, of_list))
+    new["value.0.weight"] = torch.cat([pad(row, (0, more)), pad(around, (0, of_list))], dim=1)
+    return weights | new
+
+
 class Rescorer:
     """Weighs n-best lists with contexts. Blocking, CPU bound; safe to use from several threads.
 
@@ -120,9 +133,8 @@ class Rescorer:
             scorers = []
             for name in ("forced", "ranked"):
                 scorer = ListScorer()
-                scorer.load_state_dict(
-                    {k.removeprefix(f"{name}."): v.float() for k, v in tensors.items() if k.startswith(f"{name}.")}
-                )
+                own = {k.removeprefix(f"{name}."): v.float() for k, v in tensors.items() if k.startswith(f"{name}.")}
+                scorer.load_state_dict(widened(own))
                 scorers.append(scorer)
             forced, ranked = scorers
             version = str(config["version"])
@@ -324,7 +336,9 @@ def candidate_acoustics(found: Sequence[str], texts: Sequence[str], values: Sequ
 
 
 def read_tables(values: dict[str, Any]) -> AnswerTables:
-    """From config.json: carriers [[before, after, logp]], answers {question: [[text, logp]]}."""
+    """From config.json: carriers [[before, after, logp]], answers {question: [[text, logp]]}, and given and surnames,
+    names with spaces between them."""
     carriers = {(str(b), str(a)): float(p) for b, a, p in values["carriers"]}
     answers = {str(q): {str(t): float(p) for t, p in rows} for q, rows in values["answers"].items()}
-    return AnswerTables(carriers, answers)
+    given, surnames = (frozenset(str(values.get(kind, "")).split()) for kind in ("given", "surnames"))
+    return AnswerTables(carriers, answers, given, surnames)

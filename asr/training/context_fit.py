@@ -32,12 +32,17 @@ exchanged for one that sounds like what is meant."""
 HELPFUL = ("relevant", "confusable")
 RIGHT_WEIGHT = {"forced": 4.0, "ranked": 2.0}
 """Weight of a list whose plain 1-best is right, by scorer: nothing may make it wrong."""
-MARGINS = (0.5, 0.75, 1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0)
+MARGINS = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0, 2.25, 2.5, 2.75, 3.0, 3.5, 4.0, 5.0, 6.0, 8.0)
 """Nats; none smaller, however little harm dev shows: dev is small."""
 STARTS = (1, 2, 3)
 """Seeds of a scorer's fits: they differ by some points on dev, and one is selected there."""
-FALSE_BIAS = {"names": 0.02}
-"""Share of a set's lists that a context may make wrong; 0.01 where none is given."""
+FALSE_BIAS = 0.01
+"""Share of the lists that a context may make wrong."""
+WORSE = {"names": 0.02}
+"""In its place, where given: share of a set's lists that a context may give more word errors, wrong before or not."""
+
+WHOLE = {"names"}
+"""Sets in which only a reading without errors is better than what was heard: half a name is another person's."""
 
 
 @dataclass(frozen=True)
@@ -118,10 +123,17 @@ def _stack(examples: Sequence[Example], right_weight: float) -> _Stack:
         torch.stack([e.of_list for e in examples]),
         torch.stack([pad(e.limits, 0.0) for e in examples]),
         torch.stack([pad(e.base, 0.0) for e in examples]),
-        torch.stack([pad(e.errors, 0.0) for e in examples]),
+        torch.stack([pad(_to_learn(e), 0.0) for e in examples]),
         torch.tensor([HARM_WEIGHT[e.condition] * (right_weight if e.errors[0] == 0 else 1.0) for e in examples]),
         torch.arange(longest)[None, :] >= lengths[:, None],
     )
+
+
+def _to_learn(e: Example) -> Tensor:
+    """Errors of each reading (H,) as training counts them."""
+    if e.set not in WHOLE:
+        return e.errors
+    return torch.where(e.errors == 0, 0.0, torch.maximum(e.errors, e.errors[0].clamp(min=1)))
 
 
 def fit(
@@ -189,12 +201,14 @@ def _winners(totals: Sequence[Tensor], margin: float) -> list[int]:
 
 @dataclass(frozen=True)
 class Outcome:
-    """One condition's word errors before and after, words, and utterances that only the context made wrong."""
+    """One condition's word errors before and after, and words; utterances that only the context made wrong
+    (false_bias), and those to which it gave more errors (worse)."""
 
     plain: float
     rescored: float
     words: int
     false_bias: int
+    worse: int
     utterances: int
 
     @property
@@ -209,18 +223,48 @@ def outcome(examples: Sequence[Example], chosen: Sequence[int]) -> Outcome:
         sum(r for _, r in pairs),
         sum(e.words for e in examples),
         sum(p == 0 and r > 0 for p, r in pairs),
+        sum(r > p for p, r in pairs),
         len(examples),
     )
 
 
-def select(scorers: Sequence[ListScorer], groups: Sequence[Sequence[Example]]) -> tuple[ListScorer, float]:
+@dataclass(frozen=True)
+class Judged:
+    """Lists, and the scores of their readings by a scorer that did not learn from them."""
+
+    lists: Sequence[Example]
+    totals: Sequence[Tensor]
+
+    def choose(self, margin: float) -> list[int]:
+        """Place of the reading that wins each list."""
+        return _winners(self.totals, margin)
+
+
+def cross_fit(parts: Sequence[Sequence[Example]], others: Sequence[Example], right_weight: float) -> Judged:
+    """The lists of all parts, each scored by a fit to the other parts and to `others`: where lists are few, all of them
+    can be learned from and still say how much harm is done to those that were not."""
+    lists: list[Example] = []
+    totals: list[Tensor] = []
+    for place, part in enumerate(parts):
+        rest = [e for other in (*parts[:place], *parts[place + 1 :]) for e in other]
+        lists += part
+        totals += _totals(part, fit([*others, *rest], right_weight, seed=STARTS[0]))
+    return Judged(lists, totals)
+
+
+def select(
+    scorers: Sequence[ListScorer], groups: Sequence[Sequence[Example]], held_out: Sequence[Judged] = ()
+) -> tuple[ListScorer, float]:
     """Of fits from different starts, and of margins, those with the fewest errors on relevant contexts under which no
-    other context does harm: at most +1% errors, and made wrong at most what FALSE_BIAS says, under each condition in
-    each group of dev lists. The largest margin where there are none."""
-    weighed = [[_totals(dev, scorer) for dev in groups] for scorer in scorers]
+    other context does harm: at most +1% errors, and made wrong at most what FALSE_BIAS and WORSE say, under each
+    condition in each group of dev lists. The largest margin where there are none.
+
+    held_out: lists that have been scored already: they have a say in the margin alone.
+    """
+    weighed = [[*held_out, *(Judged(dev, _totals(dev, scorer)) for dev in groups)] for scorer in scorers]
     tried = [
-        (sum(_left(dev, _winners(t, margin)) for dev, t in zip(groups, totals, strict=True)), place, margin)
-        for place, totals in enumerate(weighed)
+        (sum(_left(judged.lists, judged.choose(margin)) for judged in of_scorer), place, margin)
+        for place, of_scorer in enumerate(weighed)
         for margin in MARGINS
     ]
     errors, place, margin = min(tried)
@@ -229,11 +273,13 @@ def select(scorers: Sequence[ListScorer], groups: Sequence[Sequence[Example]]) -
 
 def _left(dev: Sequence[Example], chosen: Sequence[int]) -> float:
     """Share of the errors that relevant contexts leave; infinite where other contexts do harm."""
-    by, limit = {}, FALSE_BIAS.get(dev[0].set, 0.01)
+    by, worse = {}, WORSE.get(dev[0].set)
     for condition in HARM_WEIGHT:
         picked = [i for i, e in enumerate(dev) if e.condition == condition]
         by[condition] = outcome([dev[i] for i in picked], [chosen[i] for i in picked])
-    harmless = all(o.false_bias <= limit * o.utterances for o in by.values()) and all(
-        o.relative <= 0.01 for c, o in by.items() if c not in HELPFUL and o.utterances
+    made_wrong = all(
+        o.false_bias <= FALSE_BIAS * o.utterances if worse is None else o.worse <= worse * o.utterances
+        for o in by.values()
     )
+    harmless = made_wrong and all(o.relative <= 0.01 for c, o in by.items() if c not in HELPFUL and o.utterances)
     return by["relevant"].relative + 1.0 if harmless else math.inf

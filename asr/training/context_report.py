@@ -15,7 +15,7 @@ class Line:
     """One condition on one set; rates in percent, intervals 95%, paired bootstrap over utterances.
 
     plain: WER without context. rescored: WER with. relative: change of errors. false_bias: utterances right without
-    context and wrong with it.
+    context and wrong with it. worse: utterances with more word errors than without.
     """
 
     condition: str
@@ -27,6 +27,7 @@ class Line:
     relative: float
     relative_interval: tuple[float, float]
     false_bias: float
+    worse: float
     oracle: float
 
 
@@ -61,6 +62,7 @@ def _line(condition: str, name: str, part: Sequence[tuple[Example, int]], draws:
         relative=_percent(after.sum() / max(1.0, plain.sum()) - 1),
         relative_interval=_interval(relative),
         false_bias=_percent(float(((plain == 0) & (after > 0)).mean())),
+        worse=_percent(float((after > plain).mean())),
         oracle=_percent(oracle.sum() / words.sum()),
     )
 
@@ -81,14 +83,14 @@ def as_json(lines: Sequence[Line]) -> list[dict[str, object]]:
 def as_markdown(lines: Sequence[Line]) -> str:
     """A table for the card."""
     rows = [
-        "| context | set | utterances | WER none | WER with it | errors, relative | false bias | oracle |",
-        "|---|---|---|---|---|---|---|---|",
+        "| context | set | utterances | WER none | WER with it | errors, relative | false bias | worse | oracle |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for x in lines:
         low, high = x.rescored_interval
         rlow, rhigh = x.relative_interval
         rows.append(
             f"| {x.condition} | {x.set} | {x.utterances} | {x.plain} | {x.rescored} ({low} to {high}) "
-            f"| {x.relative:+} ({rlow:+} to {rhigh:+}) | {x.false_bias} | {x.oracle} |"
+            f"| {x.relative:+} ({rlow:+} to {rhigh:+}) | {x.false_bias} | {x.worse} | {x.oracle} |"
         )
     return "\n".join(rows) + "\n"

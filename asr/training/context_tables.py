@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections import Counter
 from collections.abc import Iterable, Set
+from itertools import islice
+from pathlib import Path
 
 from asr.context.index import parts_of
 from asr.context.mining import question_of
 from asr.context.types import QUESTIONS
+from asr.jsonl import text_lines
 from asr.text import normalize
 from asr.training.context_data import Sample
 
@@ -48,6 +52,18 @@ def count_tables(
             for q, c in whole.items()
         },
     }
+
+
+def add_names(tables: Path, data: Path, given: int = 2000, surnames: int = 8000) -> None:
+    """Adds the most frequent names of data/text/names to a file of tables that has none, as config.json keeps them.
+
+    All of them, also those that are kept for test by their hash: what is learned is what a name is worth, and no name.
+    """
+    known = json.loads(tables.read_text())
+    for key, file, limit in (("given", "given_names", given), ("surnames", "surnames", surnames)):
+        lines = islice(text_lines(data / "text" / "names" / f"{file}.tsv.gz"), 1, limit + 1)
+        known.setdefault(key, " ".join(normalize(line.split("\t")[0]) for line in lines))
+    tables.write_text(json.dumps(known))
 
 
 def _around(sample: Sample) -> tuple[str, str] | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from asr.context import ContextEncoder
@@ -39,3 +41,15 @@ def test_only_lists_without_audio_are_asked(encoder: ContextEncoder, tables: Ans
     assert not np.any(exact.rows[:, rows:].numpy()) and not np.any(exact.of_list[lists:].numpy())
     assert ranked.rows[1, rows] > 0 and ranked.rows[1, rows + 1] > 0 and ranked.of_list[lists] == ranked.rows[1, rows]
     assert np.array_equal(exact.rows[:, :rows], ranked.rows[:, :rows])
+
+
+def test_words_that_are_names_are_known_in_lists_without_audio(encoder: ContextEncoder, tables: AnswerTables) -> None:
+    known = replace(tables, given=frozenset({"carly"}), surnames=frozenset({"palmer"}))
+    embedding = encoder.encode(Context(entries=tuple(Entry("contacts", p.text) for p in INDEX.phrases)))
+    texts = ("carly palmer", "barley palmer", "carly farmer", "carly", "carly ann palmer", "")
+    first, plain = FEATURES.index("given_name"), LIST_FEATURES.index("plain_given_name")
+    for heard, expected in ((texts, [[1, 1, 1], [0, 1, 0], [1, 0, 0], [0, 0, 0], [1, 1, 0], [0, 0, 0]]), ((), 0)):
+        pool = Pool(texts, (0.0,) * 6, (0.0,) * 6, tuple(range(6)), heard)
+        found = pool_features(pool, embedding, encoder.model, encoder.tokenizer, known)
+        assert np.array_equal(found.rows[:, first : first + 3].numpy(), np.broadcast_to(expected, (6, 3)))
+        assert np.array_equal(found.of_list[plain : plain + 3].numpy(), found.rows[0, first : first + 3].numpy())

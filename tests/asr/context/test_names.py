@@ -12,7 +12,7 @@ from asr.context.candidates import AnswerTables
 from asr.recognizer import Recognizer
 from asr.training.context_fit import example
 from asr.training.context_lists import Tools
-from asr.training.context_names import Call, ContactLists, name_lists, read_calls, read_contacts
+from asr.training.context_names import PARTS, Call, ContactLists, name_lists, read_calls, read_contacts
 
 POOL = [
     "Gemma Smith",
@@ -49,7 +49,8 @@ def test_calls_are_read_and_halves_are_apart_by_speaker(tmp_path: Path) -> None:
     assert calls[0].name == "gemma smith"
     assert {c.half for c in calls} == {"dev", "report"}
     assert not {c.speaker for c in calls if c.half == "dev"} & {c.speaker for c in calls if c.half == "report"}
-    assert all(c.half == "dev" for c in calls if c.learned_from)
+    parts = [{c.speaker for c in calls if c.half == "dev" and c.part == part} for part in range(PARTS)]
+    assert sum(map(len, parts)) == len(set.union(*parts)) == len({c.speaker for c in calls if c.half == "dev"})
     with gzip.open(tmp_path / "c.tsv.gz", "wt") as out:
         out.write("first\tlast\nGemma\tSmith\n")
     assert read_contacts(tmp_path / "c.tsv.gz") == ["Gemma Smith"]

@@ -54,13 +54,34 @@ def test_a_batch_gives_what_its_rows_give(rows: list[str], other: str) -> None:
     assert together == pytest.approx([phonetics.distance(r, other) for r in rows], abs=1e-4)
 
 
+heard_words = st.lists(sounds, min_size=1, max_size=4)
+
+
 @settings(deadline=None)
-@given(st.lists(sounds, min_size=1, max_size=4), st.lists(sounds, min_size=1, max_size=4))
-def test_a_span_is_the_best_run_of_words(rows: list[str], heard: list[str]) -> None:
-    starts = np.cumsum([0, *map(len, heard[:-1])]).tolist()
-    ids = phonetics.encode(["".join(heard)])[0][0]
-    found, _ = phonetics.spans_and_whole(*phonetics.encode(rows), ids, starts)
-    runs = ["".join(heard[i:j]) for i in range(len(heard)) for j in range(i + 1, len(heard) + 1)]
-    for row, value in zip(rows, found, strict=True):
-        nothing = phonetics.distance(row, "")
-        assert value == pytest.approx(min([nothing, *(phonetics.distance(row, r) for r in runs)]), abs=1e-3)
+@given(st.lists(sounds, min_size=1, max_size=6), st.lists(sounds, min_size=1, max_size=3), st.data())
+def test_rows_are_compared_with_those_that_are_meant(rows: list[str], others: list[str], data: st.DataObject) -> None:
+    to = data.draw(st.lists(st.integers(0, len(others) - 1), min_size=len(rows), max_size=len(rows)))
+    found = phonetics.distances(*phonetics.encode(rows), *phonetics.encode(others), to=np.array(to))
+    assert found == pytest.approx([phonetics.distance(r, others[i]) for r, i in zip(rows, to, strict=True)], abs=1e-4)
+
+
+@settings(deadline=None)
+@given(st.lists(sounds, min_size=1, max_size=4), st.lists(heard_words, min_size=1, max_size=2))
+def test_a_span_is_the_best_run_of_words(rows: list[str], heard: list[list[str]]) -> None:
+    starts = [np.cumsum([0, *map(len, words[:-1])]).tolist() for words in heard]
+    texts = phonetics.encode(["".join(words) for words in heard])
+    found, whole = phonetics.spans_and_whole(*phonetics.encode(rows), *texts, starts)
+    for place, words in enumerate(heard):
+        runs = ["".join(words[i:j]) for i in range(len(words)) for j in range(i + 1, len(words) + 1)]
+        for row, span, all_ in zip(rows, found[place], whole[place], strict=True):
+            nothing = phonetics.distance(row, "")
+            assert span == pytest.approx(min([nothing, *(phonetics.distance(row, r) for r in runs)]), abs=1e-3)
+            assert all_ == pytest.approx(phonetics.distance(row, "".join(words)), abs=1e-3)
+
+
+def test_long_rows_and_short_ones_have_the_same_distances() -> None:
+    """Their running minima are taken in another way."""
+    few, other = phonetics.encode(["bWR", "jonz", "mEgbWR"]), phonetics.encode(["pWR", "Jonz"])
+    many = [np.tile(few[0], (100, 1)), np.tile(few[1], 100)]
+    once = phonetics.distances(*few, *other, to=np.array([0, 1, 0]))
+    assert np.array_equal(phonetics.distances(*many, *other, to=np.tile([0, 1, 0], 100)), np.tile(once, 100))
