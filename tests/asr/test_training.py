@@ -152,6 +152,7 @@ def test_training_ends_in_time_and_resumes(corpus: Path, tmp_path: Path, tiny_to
     assert last.step > first.step > 0 and (tmp_path / "model/config.json").exists()
 
 
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")  # two workers, on a machine of one core too
 def test_batches_sound_the_same_however_they_are_made(corpus: Path, tmp_path: Path) -> None:
     cache, recipe = SpeechCache([corpus], tmp_path / "cache"), Recipe(batch_s=4.0, shares={})
 
