@@ -7,9 +7,10 @@ worth scoring; whether a candidate wins is decided by its exact acoustic score a
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,6 +38,8 @@ _PER_PHONE = 0.2
 """Nats for each phone of a part when parts of different lengths are compared by their acoustic scores."""
 _LIKELY = -3.0
 """Weight, a log probability, of a phrase that is scored however it sounds."""
+_PER_PLACE = 0.1
+"""What each place in the n-best costs, in units of distance."""
 _UNKNOWN_CARRIER = 0.3
 """What leaving the rest of a hypothesis as it was heard costs, in units of distance."""
 
@@ -72,13 +75,9 @@ class AnswerTables:
         return tuple(Carrier(b, a, phonetics.phones(b), phonetics.phones(a), p) for (b, a), p in ranked)
 
     @cached_property
-    def spoken(self) -> dict[str, tuple[list[str], NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]]:
-        """By kind of question: whole answers, their sounds and lengths, their log probabilities."""
-        return {
-            q: (list(known), *phonetics.encode([phonetics.phones(t) for t in known]),
-                np.array(list(known.values()), np.float32))
-            for q, known in self.answers.items()
-        }  # fmt: skip
+    def spoken(self) -> dict[str, list[tuple[str, str, float]]]:
+        """By kind of question: whole answers, their sounds, their log probabilities."""
+        return {q: [(t, phonetics.phones(t), p) for t, p in known.items()] for q, known in self.answers.items()}
 
     @cached_property
     def logps(self) -> NDArray[np.float32]:
@@ -103,6 +102,20 @@ class _Heard:
         return cls(words, tuple(starts), sound)
 
 
+class _Tried(NamedTuple):
+    """A text that may have been said.
+
+    sound: it is judged by that. other: what was heard that this is compared with. cost: beside their distance. part:
+    where the sound stands for a span, which part of which hypothesis.
+    """
+
+    text: str
+    sound: str
+    other: str
+    cost: float
+    part: int | None = None
+
+
 def candidates(
     nbest: Sequence[str],
     embedding: ContextEmbedding,
@@ -124,17 +137,16 @@ def candidates(
     heard = list(different.values())
     if not heard or embedding.empty:
         return []
-    found = [_common(heard, tables, embedding.question, reach)]
+    tried = _common(heard, tables, embedding.question)
     if embedding.phrases:
         index, starts = embedding.index, [h.starts for h in heard]
         sounds = phonetics.encode([h.sound for h in heard])
         inside, alone = phonetics.spans_and_whole(index.sounds, index.sound_lengths, *sounds, starts, _UNHEARD)
-        found.append(_whole(heard, index, inside, alone, tables.by_sound, reach))
-        found.append(_within(heard, index, inside, reach))
+        tried += _whole(heard, index, inside, alone, tables.by_sound)
+        tried += _within(heard, index, inside)
     costs: dict[str, float] = {}
-    for of_kind in found:
-        for place, of_heard in enumerate(of_kind):
-            _lower(costs, {t: c + 0.1 * place for t, c in of_heard.items()})
+    for one, distance in _likest(tried, reach):
+        costs[one.text] = min(distance + one.cost, costs.get(one.text, np.inf))
     known = set(nbest)
     offered = [t for t in _likely(embedding.index) if t not in known][: 0 if by_sound_only else limit // 3]
     ranked = [t for _, t in sorted((c, t) for t, c in costs.items()) if t not in known and t not in offered]
@@ -158,13 +170,16 @@ def expand(
         return []
     carriers = tables.by_sound
     texts = [[f"{c.before} {part} {c.after}".strip() for c in carriers] for _, part, _ in best]
-    around = phonetics.encode([c.sound_before + sound + c.sound_after for _, _, sound in best for c in carriers])
+    around = [c.sound_before + sound + c.sound_after for _, _, sound in best for c in carriers]
+    distance = _distances(around * len(heard), [h.sound for h in heard for _ in around], 1.0)
+    found = distance.reshape(len(heard), len(best), -1) - _WEIGHT * tables.logps
     costs: dict[str, float] = {}
-    for found in _global(*around, heard, 1.0):
-        by_part = found.reshape(len(best), -1) - _WEIGHT * tables.logps
-        for distances, within in zip(by_part.tolist(), texts, strict=True):
-            ranked = sorted(zip(distances, within, strict=True))
-            _lower(costs, {t: c for c, t in ranked[:_CARRIERS_OF_EACH] if c < np.inf and t not in scores})
+    for of_heard in found.tolist():
+        for of_part, within in zip(of_heard, texts, strict=True):
+            ranked = sorted(zip(of_part, within, strict=True))[:_CARRIERS_OF_EACH]
+            for cost, text in ranked:
+                if cost < np.inf and text not in scores:
+                    costs[text] = min(cost, costs.get(text, np.inf))
     return [t for _, t in sorted((c, t) for t, c in costs.items())][:limit]
 
 
@@ -174,37 +189,41 @@ def _likely(index: PhraseIndex) -> list[str]:
     return [index.parts[i].text for i in good]
 
 
-def _lower(costs: dict[str, float], other: dict[str, float]) -> None:
-    for text, cost in other.items():
-        costs[text] = min(cost, costs.get(text, np.inf))
-
-
-def _global(
-    sounds: NDArray[np.int64], lengths: NDArray[np.int64], heard: Sequence[_Heard], reach: float
-) -> NDArray[np.float32]:
-    """Distance of each sound to all that was heard, infinite past reach. → (heard, sounds)."""
-    n, k = len(sounds), len(heard)
-    to = np.repeat(np.arange(k), n)
-    return _near(np.tile(sounds, (k, 1)), np.tile(lengths, k), [h.sound for h in heard], to, reach).reshape(k, n)
-
-
-def _near(
-    sounds: NDArray[np.int64], lengths: NDArray[np.int64], others: Sequence[str], to: NDArray[np.int64], reach: float
-) -> NDArray[np.float32]:
-    """Distance of each sound to that of the others that `to` says, infinite past reach."""
-    heard, heard_lengths = phonetics.encode(others)
-    distance = phonetics.distances(sounds, lengths, heard, heard_lengths, _UNHEARD, to)
+def _distances(sounds: Sequence[str], others: Sequence[str], reach: float) -> NDArray[np.float32]:
+    """Of each sound to the other of the same place; infinite past reach, a share of the longer one's phones."""
+    different = {sound: place for place, sound in enumerate(dict.fromkeys(others))}
+    to = np.array([different[other] for other in others], np.int64)
+    ids, lengths = phonetics.encode(sounds)
+    heard, heard_lengths = phonetics.encode(list(different))
+    distance = phonetics.distances(ids, lengths, heard, heard_lengths, _UNHEARD, to)
     far = distance > reach * np.maximum(lengths, heard_lengths[to])
     return np.where(far, np.inf, distance).astype(np.float32)
 
 
-def _common(heard: Sequence[_Heard], tables: AnswerTables, question: str, reach: float) -> list[dict[str, float]]:
-    """Common answers to the kind of question, by what was heard."""
-    if not tables.answers.get(question):
-        return []
-    texts, sounds, lengths, logps = tables.spoken[question]
-    costs = _global(sounds, lengths, heard, reach) - _WEIGHT * logps
-    return [{texts[i]: float(row[i]) for i in np.flatnonzero(row < np.inf)} for row in costs]
+def _likest(tried: Sequence[_Tried], reach: float) -> Iterator[tuple[_Tried, float]]:
+    """What is within reach, with its distance; of the spans in whose place a part is tried, the likest few."""
+    distances = _distances([one.sound for one in tried], [one.other for one in tried], reach).tolist()
+    spans: dict[int, list[tuple[float, int]]] = {}
+    for place, (one, distance) in enumerate(zip(tried, distances, strict=True)):
+        if distance == np.inf:
+            continue
+        if one.part is None:
+            yield one, distance
+        else:
+            longer = max(len(one.sound), len(one.other))
+            spans.setdefault(one.part, []).append((distance - _CHANCE * longer, place))
+    for ranked in map(sorted, spans.values()):
+        yield from ((tried[place], distances[place]) for _, place in ranked[:_KEPT_SPANS])
+
+
+def _common(heard: Sequence[_Heard], tables: AnswerTables, question: str) -> list[_Tried]:
+    """Common answers to the kind of question."""
+    known = tables.spoken.get(question, [])
+    return [
+        _Tried(text, sound, h.sound, _PER_PLACE * place - _WEIGHT * logp)
+        for place, h in enumerate(heard)
+        for text, sound, logp in known
+    ]
 
 
 def _whole(
@@ -213,72 +232,42 @@ def _whole(
     inside: NDArray[np.float32],
     alone: NDArray[np.float32],
     carriers: Sequence[Carrier],
-    reach: float,
-) -> list[dict[str, float]]:
+) -> list[_Tried]:
     """Parts that explain all that was heard, alone or within a carrier.
 
     inside: (heard, parts) least distance of each part to a span; alone: to all that was heard.
     """
     prior = _WEIGHT * index.weights
-    texts, sounds, priors, to = [], [], [], []
-    for place in range(len(heard)):
+    out = []
+    for place, h in enumerate(heard):
         in_carrier = np.argsort(inside[place] - _CHANCE * index.sound_lengths - prior)[:_KEPT_PARTS].tolist()
         by_itself = np.argsort(alone[place] - prior)[:_KEPT_PARTS].tolist()
         for i in dict.fromkeys([*by_itself, *in_carrier]):
-            part, sound = index.parts[i].text, index.heard_as[i]
-            for carrier in carriers[: _CARRIERS[place] if i in in_carrier else min(_FREQUENT, _CARRIERS[place])]:
-                texts.append(f"{carrier.before} {part} {carrier.after}".strip())
-                sounds.append(carrier.sound_before + sound + carrier.sound_after)
-                priors.append(prior[i] + _WEIGHT * carrier.logp)
-                to.append(place)
-    distance = _near(*phonetics.encode(sounds), [h.sound for h in heard], np.array(to, np.int64), reach)
-    out: list[dict[str, float]] = [{} for _ in heard]
-    for text, cost, p, place in zip(texts, distance.tolist(), priors, to, strict=True):
-        if cost < np.inf:
-            out[place][text] = min(out[place].get(text, np.inf), cost - float(p))
+            part, sound, cost = index.parts[i].text, index.heard_as[i], _PER_PLACE * place - float(prior[i])
+            for c in carriers[: _CARRIERS[place] if i in in_carrier else min(_FREQUENT, _CARRIERS[place])]:
+                text = f"{c.before} {part} {c.after}".strip()
+                around = c.sound_before + sound + c.sound_after
+                out.append(_Tried(text, around, h.sound, cost - _WEIGHT * c.logp))
     return out
 
 
-def _within(
-    heard: Sequence[_Heard], index: PhraseIndex, inside: NDArray[np.float32], reach: float
-) -> list[dict[str, float]]:
+def _within(heard: Sequence[_Heard], index: PhraseIndex, inside: NDArray[np.float32]) -> list[_Tried]:
     """Parts in the place of the spans of whole words that they resemble. inside: as of `_whole`."""
     gain = inside - _CHANCE * index.sound_lengths - _WEIGHT * index.weights
-    spans = [[(place, *span) for span in _spans(h)] for place, h in enumerate(heard)]
-    every = [span for of_heard in spans for span in of_heard]
-    others = [heard[place].sound[slice(*_phones_of(heard[place], s, e))] for place, s, e in every]
-    first = np.cumsum([0, *map(len, spans)])
-    pairs = [
-        (int(i), to)
-        for place in range(len(heard))
-        for i in np.argsort(gain[place])[:_KEPT_PARTS]
-        for to in range(first[place], first[place + 1])
-    ]
-    if not pairs:
-        return []
-    rows, to = np.array(pairs).T
-    lengths = index.sound_lengths[rows]
-    distance = _near(index.sounds[rows], lengths, others, to, reach)
-    longer = np.maximum(lengths, np.array(list(map(len, others)))[to])
-    out: list[dict[str, float]] = [{} for _ in heard]
-    used: dict[tuple[int, int], int] = {}
-    for pair in np.argsort(distance - _CHANCE * longer):
-        i, (place, s, e) = pairs[pair][0], every[pairs[pair][1]]
-        if distance[pair] == np.inf or used.get((place, i), 0) == _KEPT_SPANS:
-            continue
-        used[place, i] = used.get((place, i), 0) + 1
-        text = " ".join((*heard[place].words[:s], index.parts[i].text, *heard[place].words[e:]))
-        out[place].setdefault(text, float(distance[pair] - _WEIGHT * index.weights[i]) + _UNKNOWN_CARRIER)
+    out = []
+    for place, h in enumerate(heard):
+        spans = _spans(h)
+        for i in np.argsort(gain[place])[:_KEPT_PARTS].tolist():
+            part, sound = index.parts[i].text, index.heard_as[i]
+            cost = _PER_PLACE * place - _WEIGHT * float(index.weights[i]) + _UNKNOWN_CARRIER
+            for start, end, span in spans:
+                text = " ".join((*h.words[:start], part, *h.words[end:]))
+                out.append(_Tried(text, sound, span, cost, part=place * len(index.parts) + i))
     return out
 
 
-def _spans(heard: _Heard) -> list[tuple[int, int]]:
-    """Runs of words that are heard, but not all of them: (first, past the last)."""
-    n = len(heard.words)
+def _spans(heard: _Heard) -> list[tuple[int, int, str]]:
+    """Runs of words that are heard, but not all of them: first, past the last, sound."""
+    n, starts = len(heard.words), (*heard.starts, len(heard.sound))
     runs = [(s, e) for s in range(n) for e in range(s + 1, min(s + _MAX_SPAN_WORDS, n) + 1) if (s, e) != (0, n)]
-    return [run for run in runs if len(range(*_phones_of(heard, *run)))]
-
-
-def _phones_of(heard: _Heard, start: int, end: int) -> tuple[int, int]:
-    """Where a run of words begins and ends in the sound."""
-    return heard.starts[start], heard.starts[end] if end < len(heard.words) else len(heard.sound)
+    return [(s, e, heard.sound[starts[s] : starts[e]]) for s, e in runs if starts[e] > starts[s]]

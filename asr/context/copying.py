@@ -65,22 +65,25 @@ class PhrasePrefixes:
         """
         out = np.zeros((len(pieces) + 1, 1 + COPY_FEATURES), np.float32)
         out[:, 0] = NEVER
-        place = self.start
+        places = [self.start]
         for i, piece in enumerate(pieces):
-            out[i, 1:] = self.known(place)
-            place, out[i, 0] = self.step(place, piece)
-        out[-1, 1:] = self.known(place)
+            place, out[i, 0] = self.step(places[-1], piece)
+            places.append(place)
+        out[:, 1:] = self.known(places)
         return out
 
     @property
     def start(self) -> Place:
         return Place(None, self.total, False)
 
-    def known(self, place: Place) -> tuple[float, ...]:
-        """The COPY_FEATURES before the next piece."""
-        if place.inside is None:
-            return (0.0, 0.0, 0.0, self._everything)
-        return (1.0, float(place.done), max(_FAINTEST, math.log(place.mass / self.total)), self._everything)
+    def known(self, places: Sequence[Place]) -> NDArray[np.float32]:
+        """(places, COPY_FEATURES): what is known at each before the next piece."""
+        inside = np.array([p.inside is not None for p in places])
+        mass = np.array([p.mass for p in places])
+        out = np.zeros((len(places), COPY_FEATURES), np.float32)
+        out[:, 0], out[:, 1], out[:, 3] = inside, [p.done for p in places], self._everything
+        out[inside, 2] = np.maximum(_FAINTEST, np.log(mass[inside] / self.total))
+        return out
 
     def step(self, place: Place, piece: str) -> tuple[Place, float]:
         """Where a piece leads, and its log probability: going on, or beginning anew where a phrase is whole or none is

@@ -101,7 +101,7 @@ def _copied(
     for (node, token), edge in tree.edges.items():  # a node's own edge comes before those that leave it
         if token:
             places[tree.child[edge]], copied[edge] = prefixes.step(places[node], tokenizer.pieces[token])
-    return np.array(copied, np.float32), np.array([prefixes.known(p) for p in places], np.float32)
+    return np.array(copied, np.float32), prefixes.known(places)
 
 
 def copy_rows(rows: Sequence[Sequence[int]], prefixes: PhrasePrefixes, tokenizer: Tokenizer) -> NDArray[np.float32]:

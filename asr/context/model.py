@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import torch
@@ -121,8 +122,10 @@ class ContextModel(nn.Module):
             gates = np.tanh(said[start:end, : 2 * dim] + 0.5 * update[:, : 2 * dim])
             gates += 1.0
             gates *= 0.5
-            new = np.tanh(said[start:end, 2 * dim :] + gates[:, :dim] * update[:, 2 * dim :])
-            np.add(new, gates[:, dim:] * (hidden - new), out=states[start:end])
+            new = gates[:, :dim] * update[:, 2 * dim :]
+            new += said[start:end, 2 * dim :]
+            np.tanh(new, out=new)
+            states[start:end] = new + gates[:, dim:] * (hidden - new)
         return torch.from_numpy(states)
 
     def read_out(
@@ -149,12 +152,15 @@ class ContextModel(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """The network's own log P of every token (B, L, V), and how much it leaves to the pointer over phrases, a logit
         (B, L); known: (B, L, COPY_FEATURES), None: nothing is left to it."""
+        first, dim = cast(nn.Linear, self.out[0]), self.config.dim
+        hidden = functional.linear(states, first.weight[:, :dim], first.bias)
         read = torch.zeros_like(states) if vectors is None else self._attend(states, vectors, padding)
-        here = torch.cat([states, read], dim=2)
-        logp = functional.log_softmax(self.out(here), dim=2)
+        if vectors is not None:
+            hidden = hidden + functional.linear(read, first.weight[:, dim:])
+        logp = functional.log_softmax(self.out[1:](hidden), dim=2)
         if known is None:
             return logp, torch.full(logp.shape[:2], -torch.inf, device=logp.device)
-        return logp, self.copy_gate(torch.cat([here, known], dim=2))[:, :, 0]
+        return logp, self.copy_gate(torch.cat([states, read, known], dim=2))[:, :, 0]
 
     def _attend(self, states: Tensor, vectors: Tensor, padding: Tensor | None) -> Tensor:
         """Attention with a slot that reads nothing. (B, L, D), (B or 1, M, D) → (B, L, D)."""

@@ -30,6 +30,9 @@ HARM_WEIGHT = {"relevant": 1.0, "confusable": 0.5, "irrelevant": 1.0, "anti": 1.
 """Conditions of training, with the weight of their lists. confusable: the right context, with another of its entries
 exchanged for one that sounds like what is meant."""
 HELPFUL = ("relevant", "confusable")
+SET_WEIGHT = {("names", "anti"): 2.0}
+"""Of a set's lists under a condition, on top; 1 where none is given. Else callers' names need a margin larger than is
+good for follow-ups."""
 RIGHT_WEIGHT = {"forced": 4.0, "ranked": 2.0}
 """Weight of a list whose plain 1-best is right, by scorer: nothing may make it wrong."""
 MARGINS = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0, 2.25, 2.5, 2.75, 3.0, 3.5, 4.0, 5.0, 6.0, 8.0)
@@ -124,9 +127,14 @@ def _stack(examples: Sequence[Example], right_weight: float) -> _Stack:
         torch.stack([pad(e.limits, 0.0) for e in examples]),
         torch.stack([pad(e.base, 0.0) for e in examples]),
         torch.stack([pad(_to_learn(e), 0.0) for e in examples]),
-        torch.tensor([HARM_WEIGHT[e.condition] * (right_weight if e.errors[0] == 0 else 1.0) for e in examples]),
+        torch.tensor([_weight(e, right_weight) for e in examples]),
         torch.arange(longest)[None, :] >= lengths[:, None],
     )
+
+
+def _weight(e: Example, right_weight: float) -> float:
+    weight = HARM_WEIGHT[e.condition] * SET_WEIGHT.get((e.set, e.condition), 1.0)
+    return weight * (right_weight if e.errors[0] == 0 else 1.0)
 
 
 def _to_learn(e: Example) -> Tensor:
