@@ -55,18 +55,17 @@ class Expected:
 
 @dataclass(frozen=True)
 class Ended:
-    """Dialogues that are over: acknowledged event ids by dialogue, and those that were erased."""
+    """Dialogues that are over: acknowledged event ids by dialogue, and those whose erasure was acknowledged."""
 
-    recorded: dict[str, set[str]]
-    erased: set[str]
+    recorded: dict[str, set[str]] = field(default_factory=dict)
+    erased: set[str] = field(default_factory=set)
 
 
 @dataclass
 class Tally:
     """What was seen so far.
 
-    recorded: acknowledged event ids of the dialogues that have ended since the last `take`. erased: those whose erasure
-    was acknowledged. broken_off: streams that the client itself left half-way.
+    ended: since the last `take`. broken_off: streams that the client itself left half-way.
     """
 
     dialogues: int = 0
@@ -76,8 +75,7 @@ class Tally:
     wrong_results: int = 0
     statuses: Counter[str] = field(default_factory=Counter)
     contexts: Counter[str] = field(default_factory=Counter)
-    recorded: dict[str, set[str]] = field(default_factory=dict)
-    erased: set[str] = field(default_factory=set)
+    ended: Ended = field(default_factory=Ended)
     final_ms: list[float] = field(default_factory=list)
     acknowledged_events: int = 0
     erasures: int = 0
@@ -85,8 +83,7 @@ class Tally:
 
     def take(self) -> Ended:
         """The dialogues that have ended since the last time."""
-        ended = Ended(self.recorded, self.erased)
-        self.recorded, self.erased = {}, set()
+        ended, self.ended = self.ended, Ended()
         self.acknowledged_events += sum(map(len, ended.recorded.values()))
         self.erasures += len(ended.erased)
         return ended
@@ -126,9 +123,9 @@ class Caller:
         if self._rng.random() < 0.1:
             request = ctx.DeleteDialogueRequest(dialogue_id=dialogue)
             if await self._acknowledged(lambda: self._context.DeleteDialogue(request, timeout=_DEADLINE_S)):
-                self._tally.erased.add(dialogue)
+                self._tally.ended.erased.add(dialogue)
         elif recorded:
-            self._tally.recorded[dialogue] = {event.event_id for event in events.events}
+            self._tally.ended.recorded[dialogue] = {event.event_id for event in events.events}
         self._tally.dialogues += 1
 
     async def _stream(

@@ -121,7 +121,7 @@ def test_what_was_read_back_is_counted_and_cleared_away(
     workshop: Any, replica: Any, scene: Scene, dialogue: str
 ) -> None:
     tally = soak(replica, scene, dialogue, lambda: None)
-    (name,) = tally.recorded
+    (name,) = tally.ended.recorded
     store = store_of(workshop, replica)
     store._payloads.delete_all(DialogueId("default", name))
     asyncio.run(read_back(store, tally))
