@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from asr.errors import ModelError
+from asr.model.encoder import Encoder
 from asr.model.presets import ModelConfig
 from asr.model.transducer import Transducer
 from asr.tokens import Tokenizer
@@ -80,11 +81,11 @@ def load_model(folder: Path | None = None, device: str = "cpu") -> tuple[Transdu
     return model.to(device).eval(), tokenizer, config["version"]
 
 
-def load_whisper_encoder(model: Transducer, path: Path) -> None:
-    """Starts the encoder from Whisper tiny.en's (MIT), names as in openai/whisper."""
+def load_whisper_encoder(encoder: Encoder, path: Path) -> None:
+    """Starts an encoder from Whisper tiny.en's (MIT), names as in openai/whisper."""
     weights = {k: v.float() for k, v in load_file(path).items() if k != "positional_embedding"}
     for name in [k for k in weights if k.endswith("attn.key.bias")]:
         del weights[name]  # Whisper's keys have no bias; some converted files carry zeros
-    missing, unexpected = model.encoder.load_state_dict(weights, strict=False)
+    missing, unexpected = encoder.load_state_dict(weights, strict=False)
     if unexpected or set(missing) != {"stack.weight", "stack.bias"}:
         raise ModelError(f"{path}: not Whisper tiny.en's encoder ({len(missing)} missing, {len(unexpected)} unknown)")

@@ -86,7 +86,7 @@ def start_state(recipe: Recipe, tokenizer: Tokenizer, pretrained: Path | None, d
     torch.nn.init.zeros_(model.join_out.weight)  # RNN-T begins as CTC
     torch.nn.init.zeros_(model.join_out.bias)
     if pretrained is not None:
-        load_whisper_encoder(model, pretrained)
+        load_whisper_encoder(model.encoder, pretrained)
     average = Transducer(config)
     average.load_state_dict(model.state_dict())
     model, average = model.to(device), average.to(device)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from asr.model import ModelConfig, load_whisper_encoder
-from asr.model.transducer import Transducer
+from asr.model.encoder import Encoder
 
 
 class Distiller(nn.Module):
@@ -28,9 +28,8 @@ class Distiller(nn.Module):
 
     def __init__(self, config: ModelConfig, pretrained: Path) -> None:
         super().__init__()
-        teacher = Transducer(config)
-        load_whisper_encoder(teacher, pretrained)
-        self.teacher = teacher.encoder.requires_grad_(False)
+        self.teacher = Encoder(config).requires_grad_(False)
+        load_whisper_encoder(self.teacher, pretrained)
         self.map = nn.Linear(config.width, config.width)
         nn.init.eye_(self.map.weight)
         nn.init.zeros_(self.map.bias)
