@@ -104,6 +104,12 @@ def read_container(source: bytes | Path, max_s: float | None = None) -> tuple[Sa
     return check_samples(np.ascontiguousarray(samples.mean(1, dtype=np.float32))), rate
 
 
+def read_at_16k(source: bytes | Path) -> Samples:
+    """(n,) a WAV, FLAC or Ogg file as `read_container` reads it, at 16 kHz whatever its own rate. Raises AudioError."""
+    samples, rate = read_container(source)
+    return samples if rate == SAMPLE_RATE else soxr.resample(samples, rate, SAMPLE_RATE).astype(np.float32, copy=False)
+
+
 class Resampler:
     """Streaming conversion to 16 kHz; the output does not depend on how the input is cut.
 

@@ -8,10 +8,9 @@ from typing import Annotated, Any
 
 import numpy as np
 import soundfile
-import soxr
 import typer
 
-from asr.audio import SAMPLE_RATE, Samples, read_container
+from asr.audio import SAMPLE_RATE, Samples, read_at_16k
 from asr.commands.terminal import give_up, report, track, warn
 from asr.errors import AsrError, AudioError, ManifestError
 from asr.jsonl import Problem, read_lines, write_objects
@@ -37,11 +36,7 @@ def recording(lines: Iterable[Line], folder: Path, audio: AudioReader) -> Sample
     Raises:
         AudioError, ManifestError: one cannot be read.
     """
-    parts = []
-    for line in lines:
-        samples, rate = read_container(audio.read(parse_audio(line, folder)))
-        parts.append(samples if rate == SAMPLE_RATE else soxr.resample(samples, rate, SAMPLE_RATE))
-    return np.concatenate(parts).astype(np.float32)
+    return np.concatenate([read_at_16k(audio.read(parse_audio(line, folder))) for line in lines])
 
 
 def usable(line: Line) -> str | None:

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from asr.commands.compare_recognizers import load_recognizers
 from asr.commands.terminal import Bars, console, give_up, warn
 from asr.errors import AsrError, ModelError
 from asr.evaluation import peers
@@ -22,13 +23,10 @@ def load_two(names: str) -> dict[str, Transcribe]:
     Raises:
         ModelError: they are not two, or one is unknown or not installed.
     """
-    wanted = [name.strip() for name in names.split(",")]
-    if len(set(wanted)) != 2 or set(wanted) - set(LOADERS):
+    wanted = {name.strip() for name in names.split(",")}
+    if len(wanted) != 2 or wanted - set(LOADERS):
         raise ModelError(f"{names!r} are not two of {', '.join(LOADERS)}")
-    try:
-        return {name: LOADERS[name]() for name in wanted}
-    except ImportError as error:
-        raise ModelError(f"{error.name} is not installed: pip install carryover-asr[peers]") from error
+    return load_recognizers(LOADERS, names, contexts=False)
 
 
 @app.command()

@@ -11,10 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import soxr
 from rich.table import Table
 
-from asr.audio import SAMPLE_RATE, read_container
+from asr.audio import SAMPLE_RATE, read_at_16k
 from asr.errors import AudioError, ManifestError
 from asr.evaluation.manifest import Utterance
 from asr.evaluation.peers import Transcribe
@@ -90,12 +89,10 @@ def transcribe_all(
     with AudioReader() as audio:
         for utterance in utterances:
             try:
-                samples, rate = read_container(audio.read(utterance.audio))
+                samples = read_at_16k(audio.read(utterance.audio))
             except (AudioError, ManifestError) as error:
                 yield Unheard(utterance, str(error))
                 continue
-            if rate != SAMPLE_RATE:
-                samples = soxr.resample(samples, rate, SAMPLE_RATE)
             heard, seconds, after = {}, {}, {}
             for name, transcribe in recognizers.items():
                 started = time.process_time()

@@ -6,15 +6,14 @@ import json
 import math
 from collections import Counter
 from collections.abc import Iterable, Set
-from itertools import islice
 from pathlib import Path
 
 from asr.context.index import parts_of
 from asr.context.mining import question_of
 from asr.context.types import QUESTIONS
-from asr.jsonl import text_lines
 from asr.text import normalize
 from asr.training.context_data import Sample
+from asr.training.synthesis import first_column
 
 
 def count_tables(
@@ -61,8 +60,8 @@ def add_names(tables: Path, data: Path, given: int = 2000, surnames: int = 8000)
     """
     known = json.loads(tables.read_text())
     for key, file, limit in (("given", "given_names", given), ("surnames", "surnames", surnames)):
-        lines = islice(text_lines(data / "text" / "names" / f"{file}.tsv.gz"), 1, limit + 1)
-        known.setdefault(key, " ".join(normalize(line.split("\t")[0]) for line in lines))
+        names = first_column(data / "text" / "names" / f"{file}.tsv.gz", limit)
+        known.setdefault(key, " ".join(map(normalize, names)))
     tables.write_text(json.dumps(known))
 
 

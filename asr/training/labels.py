@@ -12,9 +12,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-import soxr
-
-from asr.audio import SAMPLE_RATE, read_container
+from asr.audio import read_at_16k
 from asr.context.types import Context
 from asr.errors import AudioError, ManifestError
 from asr.evaluation.compare import plain_forms
@@ -66,11 +64,10 @@ def label(
             texts = heard.get(line["id"], {})
             if missing := [name for name in recognizers if name not in texts]:
                 try:
-                    samples, rate = read_container(audio.read(place))
+                    samples = read_at_16k(audio.read(place))
                 except (AudioError, ManifestError) as error:
                     problems.append((str(line["id"]), str(error)))
                     continue
-                samples = soxr.resample(samples, rate, SAMPLE_RATE)
                 texts = texts | {name: recognizers[name](samples, Context()).text for name in missing}
                 file.write(json.dumps({"id": line["id"], "texts": texts}) + "\n")
                 file.flush()

@@ -42,7 +42,7 @@ def of_train(name: str) -> bool:
     return hashlib.md5(name.lower().encode()).digest()[0] % 10 < 8
 
 
-def _column(path: Path, most: int | None = None) -> list[str]:
+def first_column(path: Path, most: int | None = None) -> list[str]:
     """The first column below the header, at most so many rows."""
     return [line.split("\t")[0].strip() for line in islice(text_lines(path), 1, most and most + 1)]
 
@@ -61,17 +61,17 @@ def prose(data: Path) -> list[str]:
 def held_out_names(data: Path) -> set[str]:
     """Names of dev and test, in lower case, without those that are common words too ("will", "rose")."""
     folder = data / "text/names"
-    names = {n.lower() for kind in ("given_names", "surnames") for n in _column(folder / f"{kind}.tsv.gz")}
-    return {n for n in names if not of_train(n)} - set(_column(data / "text/wordfreq.tsv.gz", COMMON_WORDS))
+    names = {n.lower() for kind in ("given_names", "surnames") for n in first_column(folder / f"{kind}.tsv.gz")}
+    return {n for n in names if not of_train(n)} - set(first_column(data / "text/wordfreq.tsv.gz", COMMON_WORDS))
 
 
 def prompts(data: Path, count: int, rng: np.random.Generator) -> list[str]:
     """Different texts to say, train parts only: names alone and in short commands, things and places likewise, answers
     with numbers, letters and dates, commands and prose."""
-    given = [n for n in _column(data / "text/names/given_names.tsv.gz", 4000) if of_train(n)]
-    family = [n for n in _column(data / "text/names/surnames.tsv.gz", 8000) if of_train(n)]
+    given = [n for n in first_column(data / "text/names/given_names.tsv.gz", 4000) if of_train(n)]
+    family = [n for n in first_column(data / "text/names/surnames.tsv.gz", 8000) if of_train(n)]
     things = [path for kind in THINGS for path in sorted((data / "text").glob(f"{kind}.tsv.gz"))]
-    named = [text for path in things for text in _column(path) if of_train(text)]
+    named = [text for path in things for text in first_column(path) if of_train(text)]
     commands = [text for of_file in spoken_commands(data) for text in of_file]
     told = prose(data)
     held_out = held_out_names(data)
