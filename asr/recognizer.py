@@ -21,6 +21,7 @@ from asr.model.interface import AcousticModel
 from asr.search import (
     BEAM,
     MARGIN,
+    SILENCE,
     BeamSearch,
     BeamState,
     BoostedPhrase,
@@ -77,8 +78,9 @@ class Recognizer:
         self._weight = _given(language_weight, language.weight if language else 0.0)
         self._bonus = _given(token_bonus, language.token_bonus if language else 0.0)
         self.search = BeamSearch(
-            model, beam, language=language, language_weight=self._weight, token_bonus=self._bonus, margin=MARGIN
-        )
+            model, beam, language=language, language_weight=self._weight, token_bonus=self._bonus,
+            margin=MARGIN, silence=SILENCE,
+        )  # fmt: skip
         self._cached, self._fresh = PhraseCompiler(tokenizer), PhraseCompiler(tokenizer, size=0)
         self.chunk_frames = model.chunk_frames(chunk_ms)
         self.window_frames = model.lookback + self.chunk_frames + model.lookahead
@@ -227,7 +229,7 @@ class Recognizer:
         """
         if self.unspellable(texts):
             raise UnspellableError("a text to score has characters outside a-z and the apostrophe: normalise it first")
-        readings = force_score(self.model, encoded.frames, [self.tokenizer.encode(t) for t in texts])
+        readings = force_score(self.model, encoded.frames, [self.tokenizer.encode(t) for t in texts], SILENCE)
         readings = self.with_ctc(readings, encoded.frames)
         scores = self._token_scores(readings)
         readings = [

@@ -25,7 +25,7 @@ from asr.evaluation.statistics import Interval
 from asr.evaluation.wer import Errors, align, count, split_by_phrases
 from asr.recognizer import Recognizer
 from asr.recordings import AudioPlace, AudioReader
-from asr.search import BEAM, MARGIN, BeamSearch, BoostedPhrase, PhraseCompiler, PhraseGraph
+from asr.search import BEAM, MARGIN, SILENCE, BeamSearch, BoostedPhrase, PhraseCompiler, PhraseGraph
 from asr.search.torchaudio_peer import TorchaudioSearch
 from asr.text import normalize
 
@@ -283,6 +283,10 @@ def main(
         float,
         typer.Option(help="Nats for each token in our search; torchaudio's divides scores by the length instead."),
     ] = 0.0,
+    silence: Annotated[
+        float,
+        typer.Option(help="Our search passes frames over whose blank is likelier than this; 1: none."),
+    ] = SILENCE,
     model: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Without: the shipped one.")] = None,
     json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the figures here.")] = None,
     plot_file: Annotated[Path | None, typer.Option("--plot", metavar="FILE.svg", help="Draw them here.")] = None,
@@ -304,7 +308,7 @@ def main(
         heard = list(track(encode(recognizer, utterances), len(utterances), "encoding"))
     except (AsrError, OSError) as error:
         give_up(error)
-    search = BeamSearch(recognizer.model, beam, token_bonus=token_bonus, margin=MARGIN)
+    search = BeamSearch(recognizer.model, beam, token_bonus=token_bonus, margin=MARGIN, silence=silence)
     searches: dict[str, Search] = {
         THEIRS: TorchaudioSearch(recognizer.model, beam, search.symbols).best,
         "0": with_graph(search, None),
@@ -318,7 +322,7 @@ def main(
     batch_rtf = batched(search, heard, graphs, BATCH, rounds)
     settings = {
         "beam": beam, "model": recognizer.version, "utterances": len(heard), "weight": weight,
-        "token_bonus": token_bonus, "rounds": rounds,
+        "token_bonus": token_bonus, "rounds": rounds, "silence": silence,
     }  # fmt: skip
     values = results(found, compile_ms, sum(h.seconds for h in heard), settings)
     values["batched"] = {"streams": BATCH, "rtf": batch_rtf["0"]}

@@ -127,6 +127,9 @@ class EmformerTransducer(nn.Module):
         joiner = self.rnnt.joiner
         return joiner.linear(joiner.activation(encoded + predicted))
 
+    def blank_chances(self, encoded: Tensor) -> Tensor:
+        return encoded.new_zeros(encoded.shape[:-1])
+
     def ctc_scores(self, encoded: Tensor, texts: Sequence[Sequence[int]]) -> Tensor:
         return torch.zeros(len(texts))
 

@@ -55,6 +55,10 @@ class AcousticModel(Protocol):
         """(..., J) and (..., J), broadcast → logits (..., V)."""
         ...
 
+    def blank_chances(self, encoded: Tensor) -> Tensor:
+        """(..., J) encoded frames → (...), the blank's probability by a CTC head; zeros without one."""
+        ...
+
     def ctc_scores(self, encoded: Tensor, texts: Sequence[Sequence[int]]) -> Tensor:
         """(T, J) encoded frames → (N,) log P of each text's tokens by a CTC head, nats; zeros without one."""
         ...

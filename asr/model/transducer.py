@@ -140,6 +140,10 @@ class Transducer(nn.Module):
         """(B, T, encoded) → (B, T, V) log-probabilities."""
         return self.ctc_out(encoded).log_softmax(-1)
 
+    def blank_chances(self, encoded: Tensor) -> Tensor:
+        """(..., join_width) → (...), the blank's probability by the CTC head."""
+        return encoded[..., self.config.joined :].softmax(-1)[..., self.blank]
+
     def ctc_scores(self, encoded: Tensor, texts: Sequence[Sequence[int]]) -> Tensor:
         """log P(y|x) of the CTC head (Graves et al. 2006), (T, join_width) → (N,); a text that is too long for so few
         frames counts as guessed, each frame and token at 1 / V."""

@@ -1,6 +1,6 @@
 """Search: batched beam search, phrases and a language model beside it, and forced scoring over an acoustic model."""
 
-from asr.search.beam import BEAM, MARGIN, BeamSearch
+from asr.search.beam import BEAM, MARGIN, SILENCE, BeamSearch
 from asr.search.forced import force_score
 from asr.search.graph import BoostedPhrase, PhraseCompiler, PhraseGraph, compile_phrases
 from asr.search.state import BeamState, Reading, stack_states, unstack_states
@@ -8,6 +8,7 @@ from asr.search.state import BeamState, Reading, stack_states, unstack_states
 __all__ = [
     "BEAM",
     "MARGIN",
+    "SILENCE",
     "BeamSearch",
     "BeamState",
     "BoostedPhrase",

@@ -4,7 +4,8 @@ In a frame every hypothesis may put out up to `symbols` tokens before its blank.
 sequence are merged by adding their probabilities, so a score estimates log P(y|x), not that of one alignment
 (Graves 2012, section 2.5, with the frame-synchronous pruning of Saon et al. 2020, "alignment-length synchronous").
 What a language model and phrases say depends on the tokens alone; it is kept apart and added where hypotheses are
-ranked (shallow fusion, Gulcehre et al. 2015).
+ranked (shallow fusion, Gulcehre et al. 2015). Frames that a CTC head takes for blank may be passed over, as if they
+were not there (Wang et al. 2023, arXiv:2210.16481).
 
 The model computes on its device, many frames at once (`asr.search.emissions`); `asr.search.block` reads them.
 """
@@ -16,6 +17,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from asr.model.interface import AcousticModel
@@ -30,6 +32,8 @@ BEAM = 32
 """Hypotheses, what a recogniser keeps: 5% fewer errors than 8 for a tenth more processor time (docs/results.md)."""
 MARGIN = 6.0
 """Nats, what a recogniser takes: on dev it changes no result that all tokens give, and scores by a ten thousandth."""
+SILENCE = 0.99
+"""The blank's probability, by the CTC head, from which on a recogniser passes a frame over."""
 _BLOCK = 8
 """Frames that the model's joiner is asked about at once; of several streams half as many, since then its products take
 the time, some of them for hypotheses that are gone by then, and of one stream the starting of operations does."""
@@ -45,6 +49,7 @@ class BeamSearch:
         language_weight: by which log P(token | history) is multiplied.
         token_bonus: nats for each token, against the shortness that both models prefer; counted in `language`.
         margin: nats below the best hypothesis from which on a token is not looked at.
+        silence: the blank's probability by the model's CTC head above which a frame is passed over; 1: none is.
     """
 
     def __init__(
@@ -56,12 +61,16 @@ class BeamSearch:
         language_weight: float = 0.0,
         token_bonus: float = 0.0,
         margin: float = math.inf,
+        silence: float = 1.0,
     ) -> None:
         if beam < 1 or symbols < 1:
             raise ValueError(f"beam is {beam} and symbols {symbols}; both must be at least 1")
         if not margin > 0:
             raise ValueError(f"margin is {margin}; it must be above 0")
+        if not 0 < silence <= 1:
+            raise ValueError(f"silence is {silence}; it is a probability above 0")
         self.model, self.beam, self.symbols, self._margin = model, beam, symbols, np.float32(margin)
+        self._silence = silence
         self._contexts = Contexts(model)
         self._follower = Follower(model.vocab_size, language, language_weight, token_bonus)
 
@@ -102,9 +111,14 @@ class BeamSearch:
         while at < encoded.shape[1]:
             size = block - int(state.time[0]) % block
             part = encoded[:, at : at + size]
-            said = Emissions(self.model, self._contexts, part, state.context, state.predicted, state.predictor)
-            state = Block(said, state, self._follower, self.symbols, self._margin).run()
-            at += size
+            heard = (self.model.blank_chances(part) <= self._silence).cpu().numpy()
+            at, time, some = at + size, state.time + part.shape[1], np.flatnonzero(heard.any(0))
+            if len(some):
+                part = part.index_select(1, torch.from_numpy(some).to(part.device))
+                before = state.context, state.predicted, state.predictor
+                said = Emissions(self.model, self._contexts, part, heard[:, some], *before)
+                state = Block(said, state, some, self._follower, self.symbols, self._margin).run()
+            state = replace(state, time=time)
         return state
 
     def _with_graphs(self, state: BeamState, graphs: tuple[PhraseGraph | None, ...]) -> BeamState:

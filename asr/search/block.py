@@ -73,18 +73,27 @@ class Block:
     """T frames of B streams with K hypotheses each, behind a state.
 
     Args:
+        frames: (T,) how far behind the state's time each of them is.
         symbols: most tokens of one hypothesis in one frame. margin: nats below the best hypothesis from which on a
             token is not looked at.
     """
 
-    def __init__(self, said: Emissions, state: BeamState, follower: Follower, symbols: int, margin: np.float32) -> None:
+    def __init__(
+        self,
+        said: Emissions,
+        state: BeamState,
+        frames: Array,
+        follower: Follower,
+        symbols: int,
+        margin: np.float32,
+    ) -> None:
         self._said, self._state, self._follower = said, state, follower
         self._symbols, self._margin = symbols, margin
         self._streams, self._beam = state.acoustic.shape
-        self._texts = Texts(state)
+        self._texts = Texts(state, frames)
 
     def run(self) -> BeamState:
-        """The state behind the last frame."""
+        """What the state becomes, all but its time."""
         said, state = self._said, self._state
         number, frames = state.acoustic.size, len(said.blank)
         stream = np.arange(self._streams).repeat(self._beam)
@@ -101,9 +110,9 @@ class Block:
                     break
             else:
                 here, at = here.scored(outlook.acoustic[-1]), frames
-        return self._state_of(here, frames)
+        return self._state_of(here)
 
-    def _state_of(self, here: _Level, frames: int) -> BeamState:
+    def _state_of(self, here: _Level) -> BeamState:
         before, shape = self._state, self._state.acoustic.shape
         predicted, predictor = self._said.memory(here.ids[_ROW])
         spelled, emitted, length = self._texts.read(here.ids[_PLACE])
@@ -116,7 +125,7 @@ class Block:
             spelled=spelled,
             emitted=emitted,
             length=length,
-            time=before.time + frames,
+            time=before.time,
             followed=here.followed and here.followed.reshape(*shape),
             graphs=before.graphs,
         )

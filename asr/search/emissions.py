@@ -70,9 +70,10 @@ class Contexts:
 class Emissions:
     """Log-probabilities of T frames of B streams. S: rows so far, each of one stream and one context.
 
-    blank (T, S); token (T, S, V), the blank's -inf; most (T, S): of each row the likeliest token's. What stands before
-    the frame in which a row was first asked for is undefined. A row is computed once, for all frames that are left: a
-    hypothesis that stays, or comes back, asks the model for nothing.
+    blank (T, S); token (T, S, V), the blank's -inf; most (T, S): of each row the likeliest token's. In a frame that is
+    passed over the blank is certain, and `token` undefined; so is all that stands before the frame in which a row was
+    first asked for. A row is computed once, for all frames that are left: a hypothesis that stays, or comes back, asks
+    the model for nothing.
     """
 
     def __init__(
@@ -80,13 +81,15 @@ class Emissions:
         model: AcousticModel,
         contexts: Contexts,
         encoded: Tensor,
+        heard: Array,
         context: Array,
         predicted: Tensor | None,
         predictor: PredictorState,
     ) -> None:
-        """encoded (B, T, J); of the hypotheses that there are context (B, K) and, where contexts are not `seen`, what
-        the predictor said and its state, (B * K, ...) each."""
+        """encoded (B, T, J); heard (B, T): not passed over, no frame by all streams; of the hypotheses that there are
+        context (B, K) and, where contexts are not `seen`, what the predictor said and its state, (B * K, ...) each."""
         self._model, self._contexts, self._encoded = model, contexts, encoded.transpose(0, 1)
+        self._heard = heard.T
         frames, self._streams = self._encoded.shape[:2]
         own = self._own(context).reshape(-1)
         first, which = _distinct(own)
@@ -94,7 +97,7 @@ class Emissions:
         """(B * K,) rows of the hypotheses that were there."""
         room = 16 + 2 * len(first)
         self.token = np.empty((frames, room, model.vocab_size), np.float32)
-        self.blank, self.most = np.empty((2, frames, room), np.float32)
+        self.blank, self.most = np.zeros((frames, room), np.float32), np.full((frames, room), -np.inf, np.float32)
         self._known, self._rows, self._used = own.take(first), np.arange(len(first)), 0
         if predicted is None:
             now = contexts.predicted(context.take(first))
@@ -147,29 +150,33 @@ class Emissions:
         return self.predicted[at], tuple(x[at] for x in self.predictor)
 
     def _join(self, predicted: Tensor, stream: Array, frame: int) -> None:
-        """Adds rows, from `frame` on."""
-        heard = self._encoded[frame:]
-        if self._streams > 1:
-            heard = heard.index_select(1, torch.from_numpy(stream).to(heard.device))
-        scores = self._model.join(heard, predicted).log_softmax(-1).float().cpu().numpy()
+        """Adds rows, from `frame` on, with what the joiner says in their streams' frames that are heard."""
         first, self._used = self._used, self._used + len(predicted)
         if self._used > self.blank.shape[1]:
             self._grow()
-        new, blank = slice(first, self._used), self._model.blank
-        self.blank[frame:, new] = scores[..., blank]
+        cells: tuple[Any, Any]
+        if self._streams == 1:
+            cells, heard = (slice(frame, None), slice(first, self._used)), self._encoded[frame:]
+        else:
+            at, row = self._heard[frame:].take(stream, 1).nonzero()
+            if not len(at):
+                return
+            cells = at + frame, row + first
+            own = torch.from_numpy(np.stack([cells[0], stream.take(row), row])).to(predicted.device)
+            heard, predicted = self._encoded[own[0], own[1]], predicted[own[2]]
+        scores, blank = self._model.join(heard, predicted).log_softmax(-1).float().cpu().numpy(), self._model.blank
+        self.blank[cells] = scores[..., blank]
         scores[..., blank] = -np.inf
-        self.token[frame:, new] = scores
-        self.most[frame:, new] = np.maximum.reduce(scores, -1)
+        self.token[cells] = scores
+        self.most[cells] = np.maximum.reduce(scores, -1)
 
     def _grow(self) -> None:
-        room = 2 * self._used
-
-        def larger(x: Array) -> Array:
-            out = np.empty((len(x), room, *x.shape[2:]), x.dtype)
-            out[:, : x.shape[1]] = x
-            return out
-
-        self.token, self.blank, self.most = larger(self.token), larger(self.blank), larger(self.most)
+        frames, used, vocabulary = self.token.shape
+        token = np.empty((frames, 2 * self._used, vocabulary), np.float32)
+        token[:, :used] = self.token
+        more = (0, 0), (0, token.shape[1] - used)
+        self.blank, self.most = np.pad(self.blank, more), np.pad(self.most, more, constant_values=-np.inf)
+        self.token = token
 
 
 def _distinct(numbers: Array) -> tuple[Array, Array]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import cast
 
 import torch
@@ -59,15 +60,22 @@ def _prefix_outputs(model: AcousticModel, nodes: dict[Prefix, int]) -> Tensor:
     return ranked
 
 
-def force_score(model: AcousticModel, encoded: Tensor, texts: Sequence[Sequence[int]]) -> list[Reading]:
+def force_score(
+    model: AcousticModel, encoded: Tensor, texts: Sequence[Sequence[int]], silence: float = 1.0
+) -> list[Reading]:
     """Each text with its log P(y|x) over all alignments (Graves 2012, eq. 16-17) and its likeliest token times.
 
     Args:
         encoded: (T, J), T ≥ 1, as `AcousticModel.encode` gives it.
         texts: token ids; an empty text is silence.
+        silence: as the search's: frames of so certain a blank are passed over, unless all are.
     """
     if not texts:
         return []
+    heard = (model.blank_chances(encoded) <= silence).nonzero()[:, 0]
+    if len(heard) < len(encoded) and len(heard):
+        kept = force_score(model, encoded[heard], texts)
+        return [replace(r, frames=tuple(heard[list(r.frames)].tolist())) for r in kept]
     blank, token = _emissions(model, encoded, texts)
     rows, frames, states = blank.shape
     # value of having read u tokens before frame t; along the tokens of a frame both recursions run as cumulative ones

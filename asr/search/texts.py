@@ -19,14 +19,16 @@ Array = npt.NDArray[Any]
 class Texts:
     """Of N = B * K hypotheses. A place below N is a text as it was when the block began, others are tokens since."""
 
-    def __init__(self, state: BeamState) -> None:
+    def __init__(self, state: BeamState, frames: Array) -> None:
+        """frames (T,): those of the block, behind the state's time."""
+        self._when = FRAME * frames
         self._state, self._texts = state, state.length.size
         self._used = self._texts
         self._columns: list[tuple[Array, Array, Array, Array]] = []
 
     def add(self, before: Array, token: Array, frame: int, score: Array, blank: Array) -> Array:
         """Places of (M,) tokens put out in a frame of the block behind places `before`; log P of each and the blank."""
-        self._columns.append((before, token + FRAME * frame, score, blank))
+        self._columns.append((before, token + self._when[frame], score, blank))
         first, self._used = self._used, self._used + len(token)
         return np.arange(first, self._used)
 

@@ -1,6 +1,7 @@
 import itertools
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 import torch
@@ -29,6 +30,9 @@ class Toy:
 
     def join(self, encoded: Tensor, predicted: Tensor) -> Tensor:
         return encoded + predicted
+
+    def blank_chances(self, encoded: Tensor) -> Tensor:
+        return torch.zeros(encoded.shape[:-1])
 
     def ctc_scores(self, encoded: Tensor, texts: Sequence[Sequence[int]]) -> Tensor:
         return torch.zeros(len(texts))
@@ -162,6 +166,37 @@ def test_a_margin_only_loses_what_is_unlikely(seed: int) -> None:
 
 
 @torch.inference_mode()
+def test_frames_taken_for_silence_are_as_if_they_were_not_there(tiny_model: Transducer) -> None:
+    encoded = 3 * torch.randn(3, 40, tiny_model.join_width, generator=torch.Generator().manual_seed(8))
+    encoded[2, :, -tiny_model.vocab_size + tiny_model.blank] = 40.0  # of this stream nothing is heard
+    encoded[1, 8:24, -tiny_model.vocab_size + tiny_model.blank] = 40.0
+    chances = tiny_model.blank_chances(encoded)
+    ctc = encoded[..., -tiny_model.vocab_size :].log_softmax(-1)
+    assert torch.allclose(chances.log(), ctc[..., tiny_model.blank], atol=1e-5)
+    silence = float(chances[0].median())
+    passing, hearing = BeamSearch(tiny_model, 5, silence=silence), BeamSearch(tiny_model, 5)
+    together = passing.start(3)
+    for part in encoded.split([8, 32], dim=1):
+        together = passing.step(part, together)
+    for i in range(3):
+        heard = (chances[i] <= silence).nonzero()[:, 0]
+        truth = hearing.nbest(hearing.step(encoded[i : i + 1, heard], hearing.start(1)), 0)
+        found = passing.nbest(together, i)
+        assert [r.tokens for r in found] == [r.tokens for r in truth]
+        assert [r.frames for r in found] == [tuple(heard[list(r.frames)].tolist()) for r in truth]
+        assert [r.acoustic for r in found] == pytest.approx([r.acoustic for r in truth], abs=1e-3)
+        if len(heard):
+            texts = [r.tokens for r in found]
+            forced = force_score(tiny_model, encoded[i], texts, silence)
+            assert forced == [
+                replace(r, frames=tuple(heard[list(r.frames)].tolist()))
+                for r in force_score(tiny_model, encoded[i, heard], texts)
+            ]
+    assert [r.tokens for r in passing.nbest(together, 2)] == [()] and together.time.tolist() == [40] * 3
+    assert force_score(tiny_model, encoded[2], [(3,)], silence) == force_score(tiny_model, encoded[2], [(3,)])
+
+
+@torch.inference_mode()
 def test_predictions_that_are_not_kept_for_good_are_the_same(
     tiny_model: Transducer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -185,5 +220,7 @@ def test_impossible_beams(tiny_model: Transducer) -> None:
         BeamSearch(tiny_model, beam=4, symbols=-1)
     with pytest.raises(ValueError, match="margin is 0"):
         BeamSearch(tiny_model, margin=0)
+    with pytest.raises(ValueError, match="silence is 0"):
+        BeamSearch(tiny_model, silence=0)
     with pytest.raises(ValueError, match="language_weight is -1"):
         BeamSearch(tiny_model, language_weight=-1)
