@@ -153,8 +153,7 @@ class Recognizer:
     def advance(self, streams: Sequence[Stream]) -> list[list[Result]]:
         """One chunk of each stream, all in one batch; returns the results that each stream's chunk brought.
 
-        The searches that decide, with and without phrases, and those led by contexts' phrases are batches of their
-        own, so that a stream's plain result is the same, bit for bit, whether or not a context is searched beside it.
+        Streams with and without phrases are batches of their own: phrases of one do not slow the others down.
         What one stream says does not depend on the others; its scores may, in their last bits, depend on how many
         they are.
 
@@ -168,16 +167,13 @@ class Recognizer:
             raise ValueError("a stream has no whole chunk: advance those that are ready")
         windows, states = [s.window for s in streams], [s.progress.encoder for s in streams]
         encoded = encode_batch(self.model, windows, states)
-        groups: dict[tuple[int, bool], list[int]] = {}
-        for i, stream in enumerate(streams):
-            for place, row in enumerate(stream.progress.rows):
-                groups.setdefault((place, row.graph is not None), []).append(i)
-        beams: list[list[BeamState]] = [[] for _ in streams]
-        for (place, _), group in sorted(groups.items()):
-            found = self._search([encoded[i][0] for i in group], [streams[i].progress.rows[place] for i in group])
-            for i, beam in zip(group, found, strict=True):
-                beams[i].append(beam)
-        chunks = [Chunk(*step, tuple(found)) for step, found in zip(encoded, beams, strict=True)]
+        rows = [s.progress.row for s in streams]
+        beams: dict[int, BeamState] = {}
+        for led in (False, True):
+            group = [i for i, row in enumerate(rows) if (row.graph is not None) == led]
+            found = self._search([encoded[i][0] for i in group], [rows[i] for i in group])
+            beams |= zip(group, found, strict=True)
+        chunks = [Chunk(*step, beams[i]) for i, step in enumerate(encoded)]
         after = [stream.after(chunk) for stream, chunk in zip(streams, chunks, strict=True)]
         for stream, (progress, _) in zip(streams, after, strict=True):
             stream.commit(progress)
@@ -205,11 +201,29 @@ class Recognizer:
         return 1 - self.model.join(encoded, leading).softmax(-1)[:, self.model.blank]
 
     @torch.inference_mode()
+    def encode_whole(self, heard: Tensor) -> Tensor:
+        """An utterance's (lookback + F + lookahead, 80) features → (T, J) encoded frames, each of which has heard what
+        comes behind it too: the second pass of a unified model (Zhang et al. 2020, arXiv:2012.05481)."""
+        model = self.model
+        frames, state = len(heard) - model.lookback - model.lookahead, model.initial_state(1)
+        size = 4 * math.ceil(frames / 4 / math.ceil(frames / model.longest))
+        pieces = []
+        for at in range(0, frames, size):
+            piece, state = model.encode(heard[None, at : at + size + model.lookback + model.lookahead], state)
+            pieces.append(piece[0])
+        return torch.cat(pieces)
+
+    @torch.inference_mode()
+    def search_whole(self, frames: Tensor, graph: PhraseGraph | None = None, beam: int | None = None) -> BeamState:
+        """All of an utterance's (T, J) encoded frames, searched at once. beam: hypotheses, unless the search's."""
+        return self._search([frames], [Row(self.search.start(1, beam), graph)])[0]
+
+    @torch.inference_mode()
     def with_context(self, result: Result, graph: PhraseGraph | None, nbest: int = 8) -> Result:
         """A final result as a stream with `set_context(graph)` would have given it: `biased` is added."""
-        if result.encoded is None or not graph:
+        if result.encoded is None or not graph or not graph.accepted:
             return result
-        (beam,) = self._search([result.encoded.frames], [Row(self.search.start(1, LED_BEAM), graph)])
+        beam = self.search_whole(result.encoded.frames, graph, LED_BEAM)
         known = {hypothesis.text for hypothesis in result.nbest}
         found = self.hypotheses(beam, result.encoded.frames, result.encoded.start_s, nbest)
         return replace(result, biased=tuple(h for h in found if h.text not in known))

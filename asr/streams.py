@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 _TAIL_S = 0.2
 """Silence added at the end of a stream, so that the last words come out. On dev, more adds none."""
 
+FIRST_BEAM = 8
+"""Hypotheses kept while audio comes in, where the final result is of a second pass."""
 LED_BEAM = 16
 """Hypotheses that the search led by a context's phrases keeps: fewer lose names that the phrases bring."""
 
@@ -44,7 +46,7 @@ class StreamOptions:
 
 @dataclass(frozen=True)
 class Row:
-    """One search of a stream's utterance: its hypotheses, and the phrases that they are led by."""
+    """A search: its hypotheses, and the phrases that they are led by."""
 
     beam: BeamState
     graph: PhraseGraph | None
@@ -52,26 +54,27 @@ class Row:
 
 @dataclass(frozen=True)
 class Chunk:
-    """What a chunk of a stream became: (T, J) encoded frames, the encoder's new state, each row's new hypotheses."""
+    """What a chunk of a stream became: (T, J) encoded frames, the encoder's new state, the new hypotheses."""
 
     encoded: Tensor
     encoder: Any
-    beams: tuple[BeamState, ...]
+    beam: BeamState
 
 
 @dataclass(frozen=True)
 class Progress:
     """How far a stream is. A value: a chunk makes a new one, and an error on the way leaves the old one.
 
-    encoder: the model's state. rows: the search that decides, then the one led by the context's phrases, if any.
-    encoded: this utterance's frames so far. start, frames: encoded frames before this utterance, and with it.
+    encoder: the model's state. row: the search. heard: of this utterance so far what the final result is made from, its
+    features where the model reads it again as a whole (`Recognizer.encode_whole`), else its encoded frames. start,
+    frames: encoded frames before this utterance, and with it.
     doubted: the last of this utterance's frames in which a token was likelier than the endpoint's rule takes for none.
     likely: its end was likely when the last chunk ended. shown: the leading text at the last interim result.
     """
 
     encoder: Any
-    rows: tuple[Row, ...]
-    encoded: tuple[Tensor, ...] = ()
+    row: Row
+    heard: tuple[Tensor, ...] = ()
     start: int = 0
     frames: int = 0
     doubted: int | None = None
@@ -99,9 +102,9 @@ class Stream:
         self._pending = torch.zeros(model.lookback, MELS)
         self._heard = 0  # samples at 16 kHz
         self._ended = False
-        self._graphs: tuple[PhraseGraph | None, ...] = ()
-        self.progress = Progress(recognizer.model.initial_state(1), ())
-        self.set_phrases(options.phrases)
+        self._phrases = recognizer.compile(options.phrases) if options.phrases else None
+        self._context: PhraseGraph | None = None
+        self.progress = self._begun(Progress(recognizer.model.initial_state(1), Row(recognizer.search.start(1), None)))
 
     @property
     def done(self) -> bool:
@@ -120,36 +123,26 @@ class Stream:
 
     def set_phrases(self, phrases: Sequence[BoostedPhrase]) -> None:
         """Replaces the phrases to expect; counts from the next utterance that has not begun."""
-        graph = self._recognizer.compile(phrases) if phrases else None
-        self._set_graphs((graph if graph and graph.accepted else None, *self._graphs[1:]))
-
-    def set_context(self, graph: PhraseGraph | None) -> None:
-        """Also searches with the context's phrases, beside the search that decides, from the next utterance on that
-        has not begun: its readings are in `Result.biased`, and nothing else of a result depends on them."""
-        self._set_graphs((self._graphs[0], graph) if graph and graph.accepted else self._graphs[:1])
-
-    def drop_context(self) -> bool:
-        """Gives the search beside up, in the middle of an utterance too; returns whether there was one."""
-        had = len(self._graphs) > 1 or len(self.progress.rows) > 1
-        self._graphs = self._graphs[:1]
-        self.progress = replace(self.progress, rows=self.progress.rows[:1])
-        return had
-
-    def _set_graphs(self, graphs: tuple[PhraseGraph | None, ...]) -> None:
-        if len(graphs) == len(self._graphs) and all(a is b for a, b in zip(graphs, self._graphs, strict=True)):
-            return
-        self._graphs = graphs
+        self._phrases = self._recognizer.compile(phrases) if phrases else None
         if self.progress.frames == self.progress.start:
             self.progress = self._begun(self.progress)
 
+    def set_context(self, graph: PhraseGraph | None) -> None:
+        """Also searches with the context's phrases when an utterance has ended, from now on: its readings are in
+        `Result.biased`, and nothing else of a result depends on them."""
+        self._context = graph
+
+    def drop_context(self) -> bool:
+        """Gives that search up; returns whether there was one."""
+        had, self._context = self._context is not None, None
+        return had
+
     def _begun(self, progress: Progress) -> Progress:
         """A new utterance."""
-        search = self._recognizer.search
-        rows = tuple(
-            Row(search.start(1, beam), graph)
-            for beam, graph in zip((search.beam, LED_BEAM), self._graphs, strict=False)
-        )
-        return replace(progress, rows=rows, encoded=(), start=progress.frames, doubted=None, likely=False, shown="")
+        search, graph = self._recognizer.search, self._phrases
+        beam = min(FIRST_BEAM, search.beam) if self._recognizer.model.longest else search.beam
+        row = Row(search.start(1, beam), graph if graph and graph.accepted else None)
+        return replace(progress, row=row, heard=(), start=progress.frames, doubted=None, likely=False, shown="")
 
     # Audio in
 
@@ -210,12 +203,12 @@ class Stream:
         progress = replace(
             old,
             encoder=chunk.encoder,
-            rows=tuple(Row(beam, row.graph) for beam, row in zip(chunk.beams, old.rows, strict=True)),
-            encoded=(*old.encoded, chunk.encoded),
+            row=Row(chunk.beam, old.row.graph),
+            heard=(*old.heard, self._kept(chunk)),
             frames=old.frames + len(chunk.encoded),
         )
         options, likely = self.options, False
-        readings = self._recognizer.search.nbest(progress.rows[0].beam, 0)
+        readings = self._recognizer.search.nbest(progress.row.beam, 0)
         if options.endpointing:
             progress = replace(progress, doubted=self._doubted(progress, chunk))
             heard_s, *sounds_s = self._sounds(progress, readings[0])
@@ -229,9 +222,16 @@ class Stream:
         progress = replace(progress, likely=likely)
         return self._interim(progress, readings, told=old.likely) if options.interim_results else (progress, [])
 
+    def _kept(self, chunk: Chunk) -> Tensor:
+        """`Progress.heard` of a new chunk."""
+        model = self._recognizer.model
+        if not model.longest:
+            return chunk.encoded
+        return self.window[model.lookback + model.lookahead :] if self.progress.heard else self.window
+
     def _doubted(self, progress: Progress, chunk: Chunk) -> int | None:
         """`Progress.doubted` with a new chunk, by what may follow the hypothesis that leads after it."""
-        chances = self._recognizer.token_chances(chunk.encoded, chunk.beams[0])
+        chances = self._recognizer.token_chances(chunk.encoded, chunk.beam)
         doubtful = (chances > self.options.endpoint.doubt).nonzero()
         first = progress.frames - progress.start - len(chunk.encoded)
         return first + int(doubtful[-1]) if len(doubtful) else progress.doubted
@@ -274,20 +274,21 @@ class Stream:
 
     def _final(self, progress: Progress, endpoint_s: float | None) -> Result:
         start_s = progress.start * self._recognizer.model.frame_s
-        encoded = Encoded(torch.cat(progress.encoded), start_s) if progress.encoded else None
-        frames = encoded.frames if encoded else None
-        nbest, *led = (self._recognizer.hypotheses(r.beam, frames, start_s, self.options.nbest) for r in progress.rows)
-        known = {hypothesis.text for hypothesis in nbest}
-        return Result(
-            nbest=nbest,
+        recognizer, beam = self._recognizer, progress.row.beam
+        frames = torch.cat(progress.heard) if progress.heard else None
+        if frames is not None and recognizer.model.longest:
+            frames = recognizer.encode_whole(frames)
+            beam = recognizer.search_whole(frames, progress.row.graph)
+        result = Result(
+            nbest=recognizer.hypotheses(beam, frames, start_s, self.options.nbest),
             is_final=True,
             stability=1.0,
             start_s=start_s,
             end_s=self._end_s(progress),
             endpoint_s=endpoint_s,
-            encoded=encoded,
-            biased=tuple(h for found in led for h in found if h.text not in known),
+            encoded=None if frames is None else Encoded(frames, start_s),
         )
+        return recognizer.with_context(result, self._context, self.options.nbest)
 
     def _end_s(self, progress: Progress) -> float:
         return min(progress.frames * self._recognizer.model.frame_s, self._heard / SAMPLE_RATE)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -81,7 +81,7 @@ class Stream(Protocol):
         ...
 
     def set_context(self, graph: Any) -> None:
-        """Phrases of the context for utterances that have not begun."""
+        """Phrases of the context, for utterances that end from now on."""
         ...
 
     def drop_context(self) -> bool:
@@ -131,7 +131,7 @@ class RunningStream:
         return self.stream.done
 
     def set_context(self, graph: Any) -> None:
-        """From the next utterance on, also search led by a context's phrases. Not during `accept`."""
+        """From now on, utterances that end are also searched led by a context's phrases. Not during `accept`."""
         self.stream.set_context(graph)
 
     async def accept(self, samples: Samples) -> list[Result]:
@@ -144,19 +144,30 @@ class RunningStream:
         if self.stream.done:
             return []
         await self.engine.take_in(self.stream.end)
-        return [*await self._chunks(), *await self.engine.take_in(self.stream.rest)]
+        return [*await self._chunks(), *await self._or_without_context(self._rest)]
 
     async def _chunks(self) -> list[Result]:
         results: list[Result] = []
         while self.stream.ready:
-            try:
-                with self.engine.waiting():
-                    results += await self.engine.batcher.advance(self.stream, urgent=self.stream.ending)
-            except Exception as error:
-                if not self.stream.drop_context():
-                    raise
-                logs.failure("context_not_searched", error)  # recognition goes on without
+            results += await self._or_without_context(self._chunk)
         return results
+
+    async def _chunk(self) -> list[Result]:
+        with self.engine.waiting():
+            return await self.engine.batcher.advance(self.stream, urgent=self.stream.ending)
+
+    async def _rest(self) -> list[Result]:
+        return await self.engine.run(self.stream.rest)
+
+    async def _or_without_context(self, work: Callable[[], Awaitable[list[Result]]]) -> list[Result]:
+        """What the work brings; where it fails, once more without a context's phrases."""
+        try:
+            return await work()
+        except Exception as error:
+            if not self.stream.drop_context():
+                raise
+            logs.failure("context_not_searched", error)
+            return await work()
 
 
 class Engine:

@@ -210,7 +210,7 @@ class _Messages:
 
 
 class _Turn:
-    """One turn's stream with its dialogue's context: before an utterance for the search, after it for rescoring."""
+    """One turn's stream with its dialogue's context: for the search when an utterance ends, then for rescoring."""
 
     def __init__(
         self, request: TurnRequest, phrases: Phrases, context: ContextUse, stream: RunningStream, metrics: Metrics
@@ -230,7 +230,7 @@ class _Turn:
         self._first_s = self._first_s or self._last_s
 
     async def accept(self, samples: Samples) -> list[Result]:
-        """The results that samples bring; an utterance that begins with them is searched with the context's phrases,
+        """The results that samples bring; an utterance that ends with them is searched with the context's phrases too,
         unless audio is late already."""
         self.stream.set_context(None if self.stream.engine.strained else self._context.graph())
         return await self.stream.accept(samples)

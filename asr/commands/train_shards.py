@@ -19,7 +19,7 @@ from asr.errors import AsrError, ManifestError, ModelError
 from asr.model import PRESETS, load_model
 from asr.model.files import SHIPPED
 from asr.tokens import Tokenizer
-from asr.training.acoustic import Recipe, TrainingState, put_start, quick_wer, train
+from asr.training.acoustic import WHOLE, Recipe, TrainingState, put_start, quick_wer, train
 from asr.training.parts import INDEX, join_checkpoint, split_checkpoint
 from asr.training.speech import SpeechCache
 
@@ -144,6 +144,7 @@ def evaluate(
         "dev_utterances": {},
         "dev_wer_ctc": {},
         "dev_wer_rnnt": {},
+        "dev_wer_whole": {},
     }
     longest = 0.0
     for corpus in sorted({u.corpus for u in dev.utterances}):
@@ -154,6 +155,7 @@ def evaluate(
         result["dev_utterances"][corpus] = len(utterances)
         result["dev_wer_ctc"] |= quick_wer(model, tokenizer, dev, utterances, device, False)
         result["dev_wer_rnnt"] |= quick_wer(model, tokenizer, dev, utterances, device, True)
+        result["dev_wer_whole"] |= quick_wer(model, tokenizer, dev, utterances, device, True, WHOLE)
         longest = max(longest, time.monotonic() - started)
     return result
 

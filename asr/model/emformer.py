@@ -90,6 +90,10 @@ class EmformerTransducer(nn.Module):
         self.vocab_size: int = rnnt.joiner.linear.out_features
         self.blank = self.vocab_size - 1
 
+    @property
+    def longest(self) -> int:
+        return 0
+
     def features(self, padded: Tensor) -> Tensor:
         """Samples padded by 200 on both sides, (..., 240 + 160 F) → (..., F, 80), on the samples' device."""
         mean, invstddev = self.get_buffer("mean"), self.get_buffer("invstddev")

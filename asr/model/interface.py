@@ -23,6 +23,11 @@ class AcousticModel(Protocol):
     """Feature frames (10 ms) before and after a chunk that `encode` reads with it."""
 
     @property
+    def longest(self) -> int:
+        """Feature frames that `encode` can read as one chunk, at most; 0: its chunks are of one length."""
+        ...
+
+    @property
     def history(self) -> int | None:
         """Tokens that the predictor's output depends on, the last ones; None: all."""
         ...

@@ -66,10 +66,10 @@ class Past:
     def ahead(self, frames: int, past: int) -> Past:
         """The same with room for so many frames, claimed; memory that a later state has filled is left to that."""
         memory, end = self.memory, self.end
-        room = memory.kept.shape[3]
+        blocks, pair, heads, room, width = memory.kept.shape
         if memory.filled != end or end + frames > room:
             first = max(0, end - past)
-            kept = torch.empty_like(memory.kept)
+            kept = memory.kept.new_empty(blocks, pair, heads, max(room, past + frames), width)
             kept[..., : end - first, :] = memory.kept[..., first:end, :]
             memory, end = _Memory(kept, 0), end - first
         memory.filled = end + frames

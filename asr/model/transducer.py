@@ -87,6 +87,10 @@ class Transducer(nn.Module):
             self._inference = None if self.training else inference
         return inference
 
+    @property
+    def longest(self) -> int:
+        return 2 * self.config.positions
+
     def features(self, padded: Tensor) -> Tensor:
         return log_mel(padded)
 

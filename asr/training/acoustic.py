@@ -34,6 +34,10 @@ BAND = 4
 to be late, their probability spreads over many frames and the blank wins each."""
 
 
+WHOLE = 1500
+"""A chunk that any utterance is in as a whole, frames of 20 ms: what the second pass hears."""
+
+
 @dataclass(frozen=True)
 class Recipe:
     """Everything that decides what training does; kept in the checkpoint and in the card."""
@@ -52,7 +56,7 @@ class Recipe:
     distill_weight: float = 0.0
     """Of the distance from the unadapted encoder (`distill.py`), beside the loss per token."""
     ema: float = 0.995
-    chunks: tuple[int, ...] = (8, 16, 16, 24, 32)
+    chunks: tuple[int, ...] = (8, 16, 16, 24, WHOLE, WHOLE, WHOLE)
     """Drawn per batch; frames of 20 ms."""
     shares: dict[str, float] = field(
         default_factory=lambda: {"speech_commands": 0.6, "an4": 2.0, "fsdd_strings": 2.0, "librispeech": 1.5}
@@ -240,9 +244,15 @@ def greedy_rnnt(model: Transducer, features: Tensor, chunk: int, symbols: int = 
 
 @torch.inference_mode()
 def quick_wer(
-    model: Transducer, tokenizer: Tokenizer, cache: SpeechCache, utterances: list[Utterance], device: str, rnnt: bool
+    model: Transducer,
+    tokenizer: Tokenizer,
+    cache: SpeechCache,
+    utterances: list[Utterance],
+    device: str,
+    rnnt: bool,
+    chunk: int = 16,
 ) -> dict[str, float]:
-    """WER in percent by corpus, greedy, 320 ms chunks."""
+    """WER in percent by corpus, greedy. chunk: frames of 20 ms."""
     from jiwer import wer
 
     pairs: dict[str, tuple[list[str], list[str]]] = {}
@@ -251,7 +261,7 @@ def quick_wer(
         padded, _ = collate([cache.samples(u) for u in batch], tail=6400)
         features = log_mel(padded.to(device))
         search = greedy_rnnt if rnnt else greedy_ctc
-        for utterance, ids in zip(batch, search(model, features, 16), strict=True):
+        for utterance, ids in zip(batch, search(model, features, chunk), strict=True):
             references, hypotheses = pairs.setdefault(utterance.corpus, ([], []))
             references.append(utterance.text)
             hypotheses.append(tokenizer.decode(ids))
@@ -366,6 +376,7 @@ def _checkpoint(
         "loss": {k: round(v, 3) for k, v in parts.items()},
         "dev_wer_ctc": quick_wer(model, tokenizer, *dev, device, False),
         "dev_wer_rnnt": quick_wer(model, tokenizer, *dev, device, True) if rnnt else None,
+        "dev_wer_whole": quick_wer(model, tokenizer, *dev, device, True, WHOLE) if rnnt else None,
     }
     with open(folder / "log.jsonl", "a") as file:
         file.write(json.dumps(entry) + "\n")

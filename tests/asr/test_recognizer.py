@@ -71,6 +71,48 @@ def test_single_utterance_ends_the_stream(tiny_recognizer: Recognizer, speech: S
 
 
 @torch.inference_mode()
+def test_a_final_result_is_of_the_utterance_as_a_whole(tiny_recognizer: Recognizer, speech: Samples) -> None:
+    """Each frame of it has heard all that comes behind, as `Encoder.forward` does with one chunk."""
+    model, short = tiny_recognizer.model, speech[:12_000]
+    assert isinstance(model, Transducer) and model.longest == 120
+    whole = tiny_recognizer.recognize(short).encoded
+    assert whole is not None
+    tail = np.zeros(4 * len(whole.frames) * 160 + 240 - len(short) - 200, np.float32)
+    padded = np.concatenate([np.zeros(200, np.float32), short, tail])
+    features = model.features(torch.from_numpy(padded))
+    expected = model.join_encoded(model.encoder(features[None], 1500))[0]
+    # the last frames read a feature frame behind the utterance's end
+    assert torch.allclose(whole.frames[:-1], expected[: len(whole.frames) - 1], atol=0.05)
+    chunked = model.join_encoded(model.encoder(features[None], tiny_recognizer.chunk_frames // 2))[0]
+    assert not torch.allclose(whole.frames[:-1], chunked[: len(whole.frames) - 1], atol=0.2)
+
+
+@torch.inference_mode()
+def test_utterances_are_heard_as_a_whole_one_by_one(tiny_recognizer: Recognizer, speech: Samples) -> None:
+    results = endpoints(tiny_recognizer, speech, single=False)
+    stream = tiny_recognizer.open(StreamOptions(endpointing=False))
+    stream.accept(speech)
+    features = torch.cat(stream.progress.heard)
+    for result in results[:-1]:
+        assert result.encoded is not None
+        start, end = (
+            4 * round(s / 0.04) for s in (result.start_s, result.encoded.start_s + 0.04 * len(result.encoded.frames))
+        )
+        again = tiny_recognizer.encode_whole(features[start : end + 3])
+        assert torch.equal(again, result.encoded.frames)
+
+
+@torch.inference_mode()
+def test_a_very_long_utterance_is_heard_in_pieces(tiny_recognizer: Recognizer, speech: Samples) -> None:
+    heard = torch.randn(2 + 4 * 70 + 1, 80, generator=torch.Generator().manual_seed(1))
+    encoded, state = [], tiny_recognizer.model.initial_state(1)
+    for at in (0, 96, 192):  # of at most 120 frames, evenly
+        piece, state = tiny_recognizer.model.encode(heard[None, at : at + 99], state)
+        encoded.append(piece[0])
+    assert torch.equal(tiny_recognizer.encode_whole(heard), torch.cat(encoded)) and len(torch.cat(encoded)) == 70
+
+
+@torch.inference_mode()
 def test_forced_scores_agree_with_the_search(tiny_recognizer: Recognizer, speech: Samples) -> None:
     result = tiny_recognizer.recognize(speech)
     assert result.encoded is not None
@@ -130,5 +172,5 @@ def test_memory_of_a_long_silence_is_bounded(tiny_recognizer: Recognizer) -> Non
     stream = tiny_recognizer.open(StreamOptions(endpoint=EndpointRule(silence_s=0.5, start_s=1.0, longest_s=2.0)))
     for _ in range(20):
         stream.accept(np.zeros(16_000, np.float32))
-        assert sum(len(e) for e in stream.progress.encoded) <= 2.4 / 0.04
+        assert sum(len(f) for f in stream.progress.heard) <= 2.4 / 0.01 + 3
         assert len(stream.window) <= tiny_recognizer.window_frames and not stream.ready

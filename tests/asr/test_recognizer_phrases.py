@@ -69,6 +69,17 @@ def test_a_context_beside_the_search_leaves_its_result_bit_for_bit(
             assert tiny_recognizer.with_context(before, graph).biased == after.biased
 
 
+def test_a_context_may_come_while_the_utterance_is_spoken(tiny_recognizer: Recognizer, speech: Samples) -> None:
+    graph = tiny_recognizer.compile([BoostedPhrase(PHRASE, 15.0)])
+    stream = tiny_recognizer.open(StreamOptions(endpointing=False))
+    stream.accept(speech[:40_000])
+    stream.set_context(graph)
+    found = [*stream.accept(speech[40_000:]), *stream.finish()][-1]
+    plain = tiny_recognizer.recognize(speech)
+    assert found.biased and found.biased == tiny_recognizer.with_context(plain, graph).biased
+    assert everything(found) == everything(plain)
+
+
 def test_phrases_count_from_the_next_utterance(tiny_recognizer: Recognizer, speech: Samples) -> None:
     plain = [r.nbest for r in recognised(tiny_recognizer, speech, "", ()) if r.is_final]
     assert len(plain) >= 3
