@@ -53,6 +53,8 @@ class Recognizer:
         calibration: of the words' confidences, fitted to this model with this language model.
         ctc_weight: by which log P(y|x) of the model's CTC head, if it has one, is added to the transducer's where final
             readings are ranked and texts are scored (hybrid CTC, Watanabe et al. 2017, on the n-best list).
+        second_pass: final results are of the utterance encoded and searched once more, as a whole, so that each frame
+            has heard what comes behind it (Zhang et al. 2020, arXiv:2012.05481), with a model that can do that.
     """
 
     def __init__(
@@ -68,6 +70,7 @@ class Recognizer:
         token_bonus: float | None = None,
         calibration: Calibration | None = None,
         ctc_weight: float = CTC_WEIGHT,
+        second_pass: bool = True,
     ) -> None:
         if model.vocab_size != tokenizer.vocab_size:
             raise ModelError(f"model has {model.vocab_size} outputs, its tokens are {tokenizer.vocab_size}")
@@ -75,6 +78,7 @@ class Recognizer:
             raise ModelError("the language model was made for other tokens; train one for the acoustic model's")
         self.model, self.tokenizer, self.version, self.language = model, tokenizer, version, language
         self.calibration, self._ctc_weight = calibration, ctc_weight
+        self.second_pass = second_pass and model.longest > 0
         self._weight = _given(language_weight, language.weight if language else 0.0)
         self._bonus = _given(token_bonus, language.token_bonus if language else 0.0)
         self.search = BeamSearch(
@@ -97,6 +101,7 @@ class Recognizer:
         language_weight: float | None = None,
         token_bonus: float | None = None,
         ctc_weight: float = CTC_WEIGHT,
+        second_pass: bool = True,
     ) -> Recognizer:
         """The model in `folder`, or the shipped one, or one of torchaudio's RNN-T bundles by its name.
 
@@ -120,7 +125,7 @@ class Recognizer:
             model, tokenizer, beam=beam, chunk_ms=chunk_ms, version=version,
             language=language, language_weight=language_weight, token_bonus=token_bonus,
             calibration=load_calibration(beside, version, language.version) if language else None,
-            ctc_weight=ctc_weight,
+            ctc_weight=ctc_weight, second_pass=second_pass,
         )  # fmt: skip
 
     def open(self, options: StreamOptions | None = None) -> Stream:
@@ -202,8 +207,8 @@ class Recognizer:
 
     @torch.inference_mode()
     def encode_whole(self, heard: Tensor) -> Tensor:
-        """An utterance's (lookback + F + lookahead, 80) features → (T, J) encoded frames, each of which has heard what
-        comes behind it too: the second pass of a unified model (Zhang et al. 2020, arXiv:2012.05481)."""
+        """An utterance's (lookback + F + lookahead, 80) features → (T, J) encoded frames, as one chunk where the model
+        can take that many, else as few chunks of equal length."""
         model = self.model
         frames, state = len(heard) - model.lookback - model.lookahead, model.initial_state(1)
         size = 4 * math.ceil(frames / 4 / math.ceil(frames / model.longest))

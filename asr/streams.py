@@ -66,8 +66,8 @@ class Progress:
     """How far a stream is. A value: a chunk makes a new one, and an error on the way leaves the old one.
 
     encoder: the model's state. row: the search. heard: of this utterance so far what the final result is made from, its
-    features where the model reads it again as a whole (`Recognizer.encode_whole`), else its encoded frames. start,
-    frames: encoded frames before this utterance, and with it.
+    features where there is a second pass, else its encoded frames. start, frames: encoded frames before this utterance,
+    and with it.
     doubted: the last of this utterance's frames in which a token was likelier than the endpoint's rule takes for none.
     likely: its end was likely when the last chunk ended. shown: the leading text at the last interim result.
     """
@@ -140,7 +140,7 @@ class Stream:
     def _begun(self, progress: Progress) -> Progress:
         """A new utterance."""
         search, graph = self._recognizer.search, self._phrases
-        beam = min(FIRST_BEAM, search.beam) if self._recognizer.model.longest else search.beam
+        beam = min(FIRST_BEAM, search.beam) if self._recognizer.second_pass else search.beam
         row = Row(search.start(1, beam), graph if graph and graph.accepted else None)
         return replace(progress, row=row, heard=(), start=progress.frames, doubted=None, likely=False, shown="")
 
@@ -225,7 +225,7 @@ class Stream:
     def _kept(self, chunk: Chunk) -> Tensor:
         """`Progress.heard` of a new chunk."""
         model = self._recognizer.model
-        if not model.longest:
+        if not self._recognizer.second_pass:
             return chunk.encoded
         return self.window[model.lookback + model.lookahead :] if self.progress.heard else self.window
 
@@ -276,7 +276,7 @@ class Stream:
         start_s = progress.start * self._recognizer.model.frame_s
         recognizer, beam = self._recognizer, progress.row.beam
         frames = torch.cat(progress.heard) if progress.heard else None
-        if frames is not None and recognizer.model.longest:
+        if frames is not None and recognizer.second_pass:
             frames = recognizer.encode_whole(frames)
             beam = recognizer.search_whole(frames, progress.row.graph)
         result = Result(

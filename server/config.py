@@ -53,6 +53,7 @@ class ModelSettings(_Section):
     beam: int = Field(default=32, ge=1, le=64, description="Hypotheses that the search keeps.")
     nbest: int = Field(default=8, ge=1, le=64, description="Hypotheses of an utterance that rescoring sees.")
     chunk_ms: int = Field(default=320, ge=160, le=640, description="Audio that the encoder takes at a time.")
+    second_pass: bool = Field(default=True, description="Hear an utterance that has ended once more, as a whole.")
     workers: int = Field(
         default_factory=lambda: max(1, os.cpu_count() or 1), ge=1, le=256, description="Threads that recognise."
     )

@@ -74,7 +74,9 @@ def load_parts(settings: Settings, store: ContextStore) -> Parts:
     """The models that the settings name, with a store. Takes seconds. Raises ModelError, ContextError."""
     model, context = settings.model, settings.context
     return Parts(
-        recognizer=StreamingRecognizer.load(model.weights, beam=model.beam, chunk_ms=model.chunk_ms),
+        recognizer=StreamingRecognizer.load(
+            model.weights, beam=model.beam, chunk_ms=model.chunk_ms, second_pass=model.second_pass
+        ),
         encoder=ContextEncoder.load(context.weights),
         rescorer=ContextRescorer.load(context.weights),
         store=store,

@@ -44,6 +44,9 @@ def main(
     beam: Annotated[int, typer.Option(min=1, help="Hypotheses that the search keeps.")] = BEAM,
     model: Annotated[Path | None, typer.Option(help="Folder of the acoustic model; none: the shipped one.")] = None,
     ctc_weight: Annotated[float, typer.Option(min=0, help="What the CTC head counts in final results.")] = CTC_WEIGHT,
+    second_pass: Annotated[
+        bool, typer.Option(help="Hear an utterance that has ended once more as a whole for its final result.")
+    ] = True,
     seed: Annotated[int, typer.Option(help="Of the other dialogues' contexts and of the intervals.")] = 0,
     endpoints: Annotated[
         bool, typer.Option("--endpoints", help="Also endpoint delay and early cuts; recognises everything twice.")
@@ -60,7 +63,7 @@ def main(
         utterances, problems = read_manifest(manifest, filter(None, map(str.strip, sets.split(","))), limit)
         failed = report(manifest, problems)
         named += signal_conditions(utterances) if signals else ()
-        recognizer = Recognizer.load(model, beam=beam, ctc_weight=ctc_weight)
+        recognizer = Recognizer.load(model, beam=beam, ctc_weight=ctc_weight, second_pass=second_pass)
         models = (ContextEncoder.load(), Rescorer.load()) if need_context(named) else None
         check_writable(json_file, html_file)
     except (AsrError, OSError) as error:
@@ -76,7 +79,7 @@ def main(
     settings = {
         "manifest": manifest.name, "model": recognizer.version,
         "context model": models[1].model_version if models else "none",
-        "beam": beam, "nbest": nbest, "ctc_weight": ctc_weight, "seed": seed,
+        "beam": beam, "nbest": nbest, "ctc_weight": ctc_weight, "second_pass": second_pass, "seed": seed,
     }  # fmt: skip
     if outcomes:
         _write(outcomes, named, settings, json_file, html_file)

@@ -85,6 +85,8 @@ def test_a_final_result_is_of_the_utterance_as_a_whole(tiny_recognizer: Recogniz
     assert torch.allclose(whole.frames[:-1], expected[: len(whole.frames) - 1], atol=0.05)
     chunked = model.join_encoded(model.encoder(features[None], tiny_recognizer.chunk_frames // 2))[0]
     assert not torch.allclose(whole.frames[:-1], chunked[: len(whole.frames) - 1], atol=0.2)
+    once = Recognizer(model, tiny_recognizer.tokenizer, second_pass=False).recognize(short).encoded
+    assert once is not None and torch.allclose(once.frames[:-1], chunked[: len(whole.frames) - 1], atol=0.05)
 
 
 @torch.inference_mode()
