@@ -68,7 +68,7 @@ class RecognizerService:
             step = int(rate * PIECE_S)
             for start in range(0, len(samples), step):
                 found += await turn.results(await turn.accept(samples[start : start + step]))
-            found += await turn.results(await turn.stream.finish())
+            found += await turn.results(await turn.finish())
         self._heard(len(samples) / rate, caller)
         return pb.RecognizeResponse(results=found, speech_context_report=phrases.report)
 
@@ -127,7 +127,7 @@ class RecognizerService:
             advice = "the stream ended without any; send audio after the configuration"
             raise messages.problem or InvalidRequestError("audio", advice)
         turn.arrived()
-        yield await turn.stream.finish()
+        yield await turn.finish()
 
     async def _phrases(self, contexts: Sequence[pb.SpeechContext]) -> Phrases:
         return await self._engine.run(check_phrases, contexts, self._limits, self._engine.recognizer)
@@ -232,8 +232,16 @@ class _Turn:
     async def accept(self, samples: Samples) -> list[Result]:
         """The results that samples bring; an utterance that ends with them is searched with the context's phrases too,
         unless audio is late already."""
-        self.stream.set_context(None if self.stream.engine.strained else self._context.graph())
+        self._set_context()
         return await self.stream.accept(samples)
+
+    async def finish(self) -> list[Result]:
+        """The results that are left when the audio has ended."""
+        self._set_context()
+        return await self.stream.finish()
+
+    def _set_context(self) -> None:
+        self.stream.set_context(None if self.stream.engine.strained else self._context.graph())
 
     async def results(self, found: list[Result]) -> list[pb.StreamingRecognitionResult]:
         """The recogniser's results as messages."""
