@@ -24,7 +24,6 @@ import numpy as np
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
-from torch.nn.functional import pad
 
 from asr.context import phonetics
 from asr.context.candidates import AnswerTables, candidates, expand
@@ -82,18 +81,6 @@ class ListScorer(nn.Module):
         return torch.minimum(gate * (value - value[..., :1]), limits)
 
 
-def widened(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """A scorer's weights, of before the last features were there too: then these count for nothing."""
-    known = len(weights["mean"])
-    more, of_list = len(FEATURES) - known, len(LIST_FEATURES) - weights["gate.0.weight"].shape[1]
-    row, around = weights["value.0.weight"].split([known, len(LIST_FEATURES) - of_list], dim=1)
-    new = {"mean": pad(weights["mean"], (0, more)), "scale": pad(weights["scale"], (0, more), value=1.0)}
-    new["linear.weight"] = pad(weights["linear.weight"], (0, more))
-    new["gate.0.weight"] = pad(weights["gate.0.weight"], (0, of_list))
-    new["value.0.weight"] = torch.cat([pad(row, (0, more)), pad(around, (0, of_list))], dim=1)
-    return weights | new
-
-
 class Rescorer:
     """Weighs n-best lists with contexts. Blocking, CPU bound; safe to use from several threads.
 
@@ -134,7 +121,7 @@ class Rescorer:
             for name in ("forced", "ranked"):
                 scorer = ListScorer()
                 own = {k.removeprefix(f"{name}."): v.float() for k, v in tensors.items() if k.startswith(f"{name}.")}
-                scorer.load_state_dict(widened(own))
+                scorer.load_state_dict(own)
                 scorers.append(scorer)
             forced, ranked = scorers
             version = str(config["version"])

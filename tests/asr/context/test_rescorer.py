@@ -6,15 +6,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asr.context import Context, ContextEncoder, Entry, NullContext, Rescorer, Turn
 from asr.context.candidates import AnswerTables, candidates
-from asr.context.features import FEATURES, LIST_FEATURES
 from asr.context.index import PhraseIndex, parts_of
-from asr.context.rescorer import ForceScore, ListScorer, biased_words, pseudo_acoustic, widened
+from asr.context.rescorer import ForceScore, ListScorer, biased_words, pseudo_acoustic
 from asr.context.types import Phrase
 from asr.errors import ContextError
 from asr.hypothesis import Hypothesis, Word
@@ -211,28 +209,6 @@ def test_a_result_is_one_of_the_nbest_or_a_marked_candidate(
     assert rescored.changed == (rescored.nbest[0].text != heard[0].text)
     if not rescored.changed:
         assert all(a is b for a, b in zip(rescored.nbest, heard, strict=True))
-
-
-def test_features_that_a_scorer_did_not_learn_from_count_for_nothing() -> None:
-    generator = torch.Generator().manual_seed(0)
-    scorer = ListScorer()
-    with torch.no_grad():
-        for parameter in scorer.parameters():
-            parameter.copy_(torch.rand(parameter.shape, generator=generator) + 0.1)
-    rows, around = len(FEATURES) - 2, len(LIST_FEATURES) - 1
-    older = scorer.state_dict()
-    older |= {k: older[k][..., :rows] for k in ("mean", "scale", "linear.weight")}
-    older["gate.0.weight"] = older["gate.0.weight"][:, :around]
-    of_list = older["value.0.weight"][:, len(FEATURES) :]
-    older["value.0.weight"] = torch.cat([older["value.0.weight"][:, :rows], of_list[:, :around]], dim=1)
-    scorer.load_state_dict(widened(older))
-    features, lists = (torch.rand(shape, generator=generator) for shape in ((4, len(FEATURES)), (len(LIST_FEATURES),)))
-    limits = torch.full((4,), torch.inf)
-    scores = scorer(features, lists, limits)
-    assert torch.equal(scorer.linear.weight[:, :rows], older["linear.weight"])
-    features[:, rows:] += 5.0
-    lists[around:] += 5.0
-    assert torch.allclose(scorer(features, lists, limits), scores)
 
 
 def test_the_margin_keeps_the_plain_answer(
