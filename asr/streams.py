@@ -69,7 +69,8 @@ class Progress:
     features where there is a second pass, else its encoded frames. start, frames: encoded frames before this utterance,
     and with it.
     doubted: the last of this utterance's frames in which a token was likelier than the endpoint's rule takes for none.
-    likely: its end was likely when the last chunk ended. shown: the leading text at the last interim result.
+    likely: its chunks when its end became likely, else 0: what follows is silence, and no part of the second pass.
+    settled: the plain final result, where that is known by now. shown: the leading text at the last interim result.
     """
 
     encoder: Any
@@ -78,7 +79,8 @@ class Progress:
     start: int = 0
     frames: int = 0
     doubted: int | None = None
-    likely: bool = False
+    likely: int = 0
+    settled: Result | None = None
     finals: int = 0
     shown: str = ""
     done: bool = False
@@ -142,7 +144,9 @@ class Stream:
         search, graph = self._recognizer.search, self._phrases
         beam = min(FIRST_BEAM, search.beam) if self._recognizer.second_pass else search.beam
         row = Row(search.start(1, beam), graph if graph and graph.accepted else None)
-        return replace(progress, row=row, heard=(), start=progress.frames, doubted=None, likely=False, shown="")
+        return replace(
+            progress, row=row, heard=(), start=progress.frames, doubted=None, likely=0, settled=None, shown=""
+        )
 
     # Audio in
 
@@ -207,20 +211,22 @@ class Stream:
             heard=(*old.heard, self._kept(chunk)),
             frames=old.frames + len(chunk.encoded),
         )
-        options, likely = self.options, False
+        options = self.options
         readings = self._recognizer.search.nbest(progress.row.beam, 0)
         if options.endpointing:
             progress = replace(progress, doubted=self._doubted(progress, chunk))
             heard_s, *sounds_s = self._sounds(progress, readings[0])
             if options.endpoint.unspoken(heard_s, sounds_s[0]):
                 return self._begun(progress), []
+            if not options.endpoint.likely(heard_s, *sounds_s):
+                progress = replace(progress, likely=0, settled=None)
+            elif not progress.likely:
+                progress = replace(progress, likely=len(progress.heard))
             if options.endpoint.ended(heard_s, *sounds_s):
                 final = self._final(progress, progress.frames * self._recognizer.model.frame_s)
                 counted = replace(progress, finals=progress.finals + 1, done=options.single_utterance)
                 return self._begun(counted), [final]
-            likely = options.endpoint.likely(heard_s, *sounds_s)
-        progress = replace(progress, likely=likely)
-        return self._interim(progress, readings, told=old.likely) if options.interim_results else (progress, [])
+        return self._interim(progress, readings, told=old.likely > 0) if options.interim_results else (progress, [])
 
     def _kept(self, chunk: Chunk) -> Tensor:
         """`Progress.heard` of a new chunk."""
@@ -260,10 +266,12 @@ class Stream:
         """The interim result that is due, if any; told: it was said before that the end is likely."""
         best, decode = readings[0], self._recognizer.tokenizer.decode
         text = decode(best.tokens)
-        if text == progress.shown and progress.likely <= told:
+        if (text == progress.shown and (told or not progress.likely)) or progress.settled is not None:
             return progress, []
         progress = replace(progress, shown=text)
         if progress.likely:
+            if self._recognizer.second_pass:
+                progress = replace(progress, settled=self._plain(progress))
             return progress, [replace(self._final(progress, None), is_final=False, likely_final=True)]
         frame_s = self._recognizer.model.frame_s
         start_s = progress.start * frame_s
@@ -273,22 +281,29 @@ class Stream:
         return progress, [Result((shown,), False, stability, start_s, self._end_s(progress))]
 
     def _final(self, progress: Progress, endpoint_s: float | None) -> Result:
-        start_s = progress.start * self._recognizer.model.frame_s
-        recognizer, beam = self._recognizer, progress.row.beam
-        frames = torch.cat(progress.heard) if progress.heard else None
-        if frames is not None and recognizer.second_pass:
-            frames = recognizer.encode_whole(frames)
+        result = replace(self._plain(progress), end_s=self._end_s(progress), endpoint_s=endpoint_s)
+        return self._recognizer.with_context(result, self._context, self.options.nbest)
+
+    def _plain(self, progress: Progress) -> Result:
+        """The final result without a context's readings."""
+        if progress.settled is not None:
+            return progress.settled
+        recognizer, beam, heard = self._recognizer, progress.row.beam, progress.heard
+        start_s = progress.start * recognizer.model.frame_s
+        frames: Tensor | None
+        if heard and recognizer.second_pass:
+            frames = recognizer.encode_whole(torch.cat(heard[: progress.likely or None]))
             beam = recognizer.search_whole(frames, progress.row.graph)
-        result = Result(
+        else:
+            frames = torch.cat(heard) if heard else None
+        return Result(
             nbest=recognizer.hypotheses(beam, frames, start_s, self.options.nbest),
             is_final=True,
             stability=1.0,
             start_s=start_s,
-            end_s=self._end_s(progress),
-            endpoint_s=endpoint_s,
+            end_s=start_s,
             encoded=None if frames is None else Encoded(frames, start_s),
         )
-        return recognizer.with_context(result, self._context, self.options.nbest)
 
     def _end_s(self, progress: Progress) -> float:
         return min(progress.frames * self._recognizer.model.frame_s, self._heard / SAMPLE_RATE)
