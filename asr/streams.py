@@ -70,7 +70,8 @@ class Progress:
     and with it.
     doubted: the last of this utterance's frames in which a token was likelier than the endpoint's rule takes for none.
     likely: its chunks when its end became likely, else 0: what follows is silence, and no part of the second pass.
-    settled: the plain final result, where that is known by now. shown: the leading text at the last interim result.
+    sounded: seconds into it of the last sound before that. settled: the plain final result, where that is known by now.
+    told: the leading text of the last likely final, while the end is likely. shown: that of the last interim result.
     """
 
     encoder: Any
@@ -80,7 +81,9 @@ class Progress:
     frames: int = 0
     doubted: int | None = None
     likely: int = 0
+    sounded: float = 0.0
     settled: Result | None = None
+    told: str | None = None
     finals: int = 0
     shown: str = ""
     done: bool = False
@@ -144,9 +147,8 @@ class Stream:
         search, graph = self._recognizer.search, self._phrases
         beam = min(FIRST_BEAM, search.beam) if self._recognizer.second_pass else search.beam
         row = Row(search.start(1, beam), graph if graph and graph.accepted else None)
-        return replace(
-            progress, row=row, heard=(), start=progress.frames, doubted=None, likely=0, settled=None, shown=""
-        )
+        return Progress(progress.encoder, row, start=progress.frames, frames=progress.frames, finals=progress.finals,
+                        done=progress.done)  # fmt: skip
 
     # Audio in
 
@@ -218,15 +220,16 @@ class Stream:
             heard_s, *sounds_s = self._sounds(progress, readings[0])
             if options.endpoint.unspoken(heard_s, sounds_s[0]):
                 return self._begun(progress), []
+            sounded = max(s or 0.0 for s in sounds_s)
             if not options.endpoint.likely(heard_s, *sounds_s):
-                progress = replace(progress, likely=0, settled=None)
-            elif not progress.likely:
-                progress = replace(progress, likely=len(progress.heard))
+                progress = replace(progress, likely=0, settled=None, told=None)
+            elif not progress.likely or sounded > progress.sounded:
+                progress = replace(progress, likely=len(progress.heard), sounded=sounded, settled=None)
             if options.endpoint.ended(heard_s, *sounds_s):
                 final = self._final(progress, progress.frames * self._recognizer.model.frame_s)
                 counted = replace(progress, finals=progress.finals + 1, done=options.single_utterance)
                 return self._begun(counted), [final]
-        return self._interim(progress, readings, told=old.likely > 0) if options.interim_results else (progress, [])
+        return self._interim(progress, readings) if options.interim_results else (progress, [])
 
     def _kept(self, chunk: Chunk) -> Tensor:
         """`Progress.heard` of a new chunk."""
@@ -262,17 +265,19 @@ class Stream:
         self.progress = replace(self.progress, done=True)
         return [final] if final.nbest[0].text or not self.progress.finals else []
 
-    def _interim(self, progress: Progress, readings: Sequence[Reading], told: bool) -> tuple[Progress, list[Result]]:
-        """The interim result that is due, if any; told: it was said before that the end is likely."""
+    def _interim(self, progress: Progress, readings: Sequence[Reading]) -> tuple[Progress, list[Result]]:
+        """The interim result that is due, if any."""
         best, decode = readings[0], self._recognizer.tokenizer.decode
-        text = decode(best.tokens)
-        if (text == progress.shown and (told or not progress.likely)) or progress.settled is not None:
+        text, known = decode(best.tokens), progress.told
+        if progress.settled is not None or (text == progress.shown and (known is not None or not progress.likely)):
             return progress, []
         progress = replace(progress, shown=text)
         if progress.likely:
-            if self._recognizer.second_pass:
-                progress = replace(progress, settled=self._plain(progress))
-            return progress, [replace(self._final(progress, None), is_final=False, likely_final=True)]
+            result = self._final(progress, None)
+            settled = replace(result, biased=()) if self._recognizer.second_pass else None
+            progress = replace(progress, told=result.nbest[0].text, settled=settled)
+            likely = replace(result, is_final=False, likely_final=True)
+            return progress, [] if progress.told == known else [likely]
         frame_s = self._recognizer.model.frame_s
         start_s = progress.start * frame_s
         times = tuple(start_s + f * frame_s for f in best.frames)

@@ -58,6 +58,15 @@ def test_a_likely_final_is_what_a_shorter_wait_would_have_decided(
     assert finals == [result.nbest for result in plain] and not any(result.likely_final for result in plain)
 
 
+def test_nothing_said_is_lost_where_an_end_is_always_likely(tiny_recognizer: Recognizer, speech: Samples) -> None:
+    rule = EndpointRule(likely_s=0.0, silence_s=9, doubt=1.0, wait_s=9, longest_s=9)
+    for interim in (True, False):
+        stream = tiny_recognizer.open(StreamOptions(interim_results=interim, endpoint=rule))
+        results = [*stream.accept(speech), *stream.finish()]
+        encoded, first_pass = results[-1].encoded, tiny_recognizer.search.nbest(stream.progress.row.beam, 0)[0]
+        assert encoded is not None and len(encoded.frames) > first_pass.frames[-1] > 20
+
+
 def test_a_likely_final_is_told_once_while_the_text_stays(tiny_recognizer: Recognizer, long_speech: Samples) -> None:
     rule = EndpointRule(likely_s=0.0, silence_s=9, doubt=1.0, wait_s=9, longest_s=9)
     results = heard_with(tiny_recognizer, long_speech, rule, interim=True)
