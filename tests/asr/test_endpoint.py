@@ -63,8 +63,9 @@ def test_nothing_said_is_lost_where_an_end_is_always_likely(tiny_recognizer: Rec
     for interim in (True, False):
         stream = tiny_recognizer.open(StreamOptions(interim_results=interim, endpoint=rule))
         results = [*stream.accept(speech), *stream.finish()]
-        encoded, first_pass = results[-1].encoded, tiny_recognizer.search.nbest(stream.progress.row.beam, 0)[0]
-        assert encoded is not None and len(encoded.frames) > first_pass.frames[-1] > 20
+        encoded = results[-1].encoded
+        assert encoded is not None and len(encoded.frames) > 8  # likely from the first chunk on, until more was heard
+        assert len(encoded.frames) * tiny_recognizer.model.frame_s > stream.progress.sounded
 
 
 def test_a_likely_final_is_told_once_while_the_text_stays(tiny_recognizer: Recognizer, long_speech: Samples) -> None:
