@@ -37,7 +37,7 @@ def tiny_recognizer(tiny_model: Transducer, tiny_tokenizer: Tokenizer) -> Recogn
     with torch.no_grad():
         model.ctc_out.weight *= 20
         model.join_out.bias[model.blank] += 1.0
-    return Recognizer(model, tiny_tokenizer, beam=6, version="tiny", ctc_weight=0.0)
+    return Recognizer(model, tiny_tokenizer, beam=6, version="tiny", ctc_weight=0.0, second_pass=False)
 
 
 @pytest.fixture(scope="session")
