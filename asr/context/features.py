@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -39,6 +39,10 @@ _LEAST_DOUBT = 1e-3
 _PER_DISTANCE, _PER_RANK, _UNHEARD = 2.0, 0.5, 0.5
 """Where only texts are known: nats that a unit of phonetic distance costs, and the log of a reading's rank; share of a
 phone's cost where it was not heard."""
+_VOUCHING, _PER_UNLIKE = 4, 100.0
+"""Readings, the best of the n-best, that vouch for phrases by sound; nats that a unit of phonetic distance costs then.
+So much that they have to sound the same: with 30 some of people's right answers turn into what stands in the context
+and sounds alike ("eight", "Waite")."""
 
 
 @dataclass(frozen=True)
@@ -95,6 +99,28 @@ def match(text: str, embedding: ContextEmbedding) -> Match | None:
         return None
     part, start, end = found
     return Match(part, (" ".join(words[:start]), " ".join(words[end:])))
+
+
+def vouched_for(pool: Pool, embedding: ContextEmbedding) -> Pool:
+    """The pool, with what a phrase is spelled like left out of its acoustic score.
+
+    An acoustic model of letters takes a rare spelling for unlikely however surely its sounds were heard: "bauer" where
+    it puts out "bower". A reading of the n-best that sounds like a reading that names a phrase vouches for it: that is
+    at least as likely as this, less `_PER_UNLIKE` nats for each unit of phonetic distance. For the decision only: a
+    scorer that is fitted to such scores learns to distrust them (docs/results.md).
+    """
+    named = [i for i, text in enumerate(pool.texts) if match(text, embedding)]
+    heard = [i for i, rank in enumerate(pool.ranks) if 0 <= rank < _VOUCHING]
+    if not named or not heard:
+        return pool
+    acoustic = np.array(pool.acoustic)
+    sounds, lengths = phonetics.encode([phonetics.phones(pool.texts[i]) for i in named])
+    others, of = phonetics.encode([phonetics.phones(pool.texts[i]) for i in heard])
+    own, other = np.tile(np.arange(len(named)), len(heard)), np.repeat(np.arange(len(heard)), len(named))
+    unlike = phonetics.distances(sounds[own], lengths[own], others, of, to=other).reshape(len(heard), -1)
+    least = (acoustic[heard][:, None] - _PER_UNLIKE * unlike).max(0)
+    acoustic[named] = np.maximum(acoustic[named], least)
+    return replace(pool, acoustic=tuple(acoustic.tolist()))
 
 
 @dataclass(frozen=True)

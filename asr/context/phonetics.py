@@ -24,13 +24,13 @@ _RULES = """
 ^kn n|^gn n|^wr r|^ps s|^pn n|^x z|^wh w|^mc m@k|^mac(?=[bcdfgklmnpqrtvw]) m@k|^sch S|^tsch C|^cz C|^hu(?=[aei]) w
 tsch C|tzsch C|schw Sw|sch(?=[^aeiou]) S|sch sk|tch C|dge?(?=$) J|dg(?=[ei]) J|
 tion S@n|sion Z@n|cian S@n|tious S@s|cious S@s
-tial S@l|cial S@l|ture C@R|sure Z@R|ough(?=t) A|augh(?=t) A|ought At|igh Y|eigh E|aigh E|gh(?=$) |gh(?=t) |gh g
+tial S@l|cial S@l|ture C@R|sure Z@R|ough(?=t) A|augh(?=t) A|ought At|igh Y|leigh li|eigh E|aigh E|gh(?=$) |gh(?=t) |gh g
 qu kw|que(?=$) k|ck k|cc(?=[ei]) ks|cq k|ch(?=[rl]) k|ch C|ph f|sh S|th T|ng(?=$) N|ng(?=[s]) N|nk Nk|ng(?=[aou]) Ng
 ge(?=$) J|gue(?=$) g|gu(?=[ei]) g|g(?=[eiy]) J|gg g|g g
 ce(?=$) s|sc(?=[eiy]) s|c(?=[eiy]) s|c k|ss s|se(?=$) z|s(?=$) z|s s|zz z|z z|x ks
 mb(?=$) m|mn(?=$) m|kn(?=$) n|lk(?=$) k|lm(?=$) m|tt t|ted(?=$) t@d|ded(?=$) d@d|ed(?=$) d|pp p|bb b|dd d|ff f|ll l|
 mm m|nn n|rr r
-eau o|ieu u|iew u|oeu @|owe(?=r) W|ower WR|our WR|auer WR|ayer ER|oor Ar|oar Ar|
+eau o|ieu u|iew u|oeu @|ower WR|owe(?=$) o|our WR|auer WR|ayer ER|oor Ar|oar Ar|
 ore(?=$) Ar|ore Ar|ar(?=[^aeiouy]|$) Ar|air er|are(?=$) er
 ear(?=[^aeiouyt]) R|ear ir|eer ir|ier ir|ere(?=$) ir|
 ire(?=$) YR|ure(?=$) ur|er(?=[^aeiouyr]|$) R|ir(?=[^aeiouyr]|$) R|
@@ -38,10 +38,10 @@ ur(?=[^aeiouyr]|$) R|or(?=[^aeiouyr]|$) Ar|yr(?=[^aeiouy]|$) R
 a(?=[bcdfgklmnpstvz]es?$) E|i(?=[bcdfgklmnpstvz]es?$) Y|
 o(?=[bcdfgklmnpstvz]es?$) o|u(?=[bcdfgklmnpstvz]es?$) u|y(?=[bcdfgklmnpstvz]es?$) Y
 ai E|ay E|au A|aw A|aa A|ae i|ah A|al(?=[kt]) A|al(?=l$) A
-ee i|ea i|ei Y|ey(?=$) i|ey E|eu u|ew u|eo io|ie(?=$) i|ie i|oe(?=[bm]) i|
+ee i|ea i|eil il|eid(?=$) id|eith iT|ei Y|ey(?=$) i|ey E|eu u|ew u|eo io|ie(?=$) i|ie i|oe(?=[bm]) i|
 oa o|oo u|oi O|oy O|ou W|ow(?=$) o|ow W|oe o|oh o|ue(?=$) u|ui u|uy Y
-ia(?=$) i@|io io|ia i@|ua w@|uo wo|a(?=$) @|e(?=$) |e(?=s$) |le(?=$) @l
-i(?=$) i|o(?=$) o|u(?=$) u|^y j|y(?=$) i|y(?=[aeou]) j|y I
+ia(?=$) i@|io io|ia i@|ua w@|uo wo|a(?=$) @|e(?=$) |e(?=s$) |(?<=[bcdfgkpstz])le(?=$) @l
+i(?=$) i|o(?=$) o|u(?=$) u|^y j|y(?=$) i|ye(?=$) Y|(?<=[hlmrw])y(?=[aeou]) Y|y(?=[aeou]) j|y I
 a(?=[bcdfgklmnpqstvxz]{2}) a|a a|e e|i I|o(?=[lr]) o|o A|u @|b b|d d|f f
 h(?=[^aeiouy]|$) |h h|j J|k k|l l|m m|n n|p p|q k|r r|t t|v v|w(?=[aeiouy]) w|w _
 """
@@ -52,8 +52,18 @@ _IRREGULAR = {
     "was": "w@z", "are": "Ar", "you": "ju", "your": "jAr", "do": "du", "does": "d@z", "who": "hu", "what": "w@t",
     "some": "s@m", "come": "k@m", "none": "n@n", "please": "pliz", "i": "Y", "my": "mY", "ok": "okE", "hugh": "hju",
     "shaun": "SAn", "sean": "SAn", "thomas": "tAm@s", "stephen": "stiv@n", "chloe": "kloi", "zoe": "zoi",
-    "phoebe": "fibi",
+    "phoebe": "fibi", "heart": "hArt", "grey": "grE", "they": "TE", "hey": "hE", "now": "nW", "how": "hW", "howe": "hW",
+    "cow": "kW", "own": "on", "known": "non", "bowl": "bol", "owen": "o@n", "owens": "o@nz", "sky": "skY", "fry": "frY",
+    "by": "bY", "people": "pip@l", "michael": "mYk@l", "nicholas": "nIk@l@s", "nichols": "nIk@lz", "rachel": "rEC@l",
+    "rachael": "rEC@l", "brian": "brY@n", "bryan": "brY@n", "ryan": "rY@n", "joel": "Jo@l", "hughes": "hjuz",
+    "george": "JArJ", "jose": "hozE", "jesse": "Jesi", "isaac": "Yz@k", "young": "j@N", "noah": "no@",
 }  # fmt: skip
+_LETTERS = {
+    "b": "bi", "c": "si", "d": "di", "e": "i", "f": "ef", "g": "Ji", "h": "EC", "j": "JE", "k": "kE", "l": "el",
+    "m": "em", "n": "en", "o": "o", "p": "pi", "q": "kju", "r": "Ar", "s": "es", "t": "ti", "u": "ju", "v": "vi",
+    "w": "d@bju", "x": "eks", "y": "wY", "z": "zi",
+}  # fmt: skip
+_BY_HEART = _IRREGULAR | _LETTERS
 
 
 def _compile_rules() -> dict[str, list[tuple[re.Pattern[str], str]]]:
@@ -65,7 +75,8 @@ def _compile_rules() -> dict[str, list[tuple[re.Pattern[str], str]]]:
         anchored = pattern.startswith("^")
         body = pattern.lstrip("^")
         compiled = re.compile((r"(?<![a-z'])" if anchored else "") + body)
-        by_letter.setdefault(body[0], []).append((compiled, phones.strip().strip("_")))
+        first = re.sub(r"^\(\?<[^)]*\)", "", body)[0]
+        by_letter.setdefault(first, []).append((compiled, phones.strip().strip("_")))
     return by_letter
 
 
@@ -79,8 +90,8 @@ def word_phones(word: str) -> str:
     >>> word_phones("bauer"), word_phones("power")
     ('bWR', 'pWR')
     """
-    if word in _IRREGULAR:
-        return _IRREGULAR[word]
+    if word in _BY_HEART:
+        return _BY_HEART[word]
     out: list[str] = []
     i = 0
     while i < len(word):

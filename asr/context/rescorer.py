@@ -1,8 +1,9 @@
 """The last word on an utterance: its readings weighed with the context.
 
-    score = log P(y|x) + language model's score + min(limit, gate · (value(reading) − value(plain 1-best)))
+    score = log P(y|x) + language model's score + vouched + min(limit, gate · (value(reading) − value(plain 1-best)))
 
-value is a small network over the features of `features.py`, of the reading and of the list; the gate, one number an
+vouched is what the context makes up for where a phrase is heard but spelled otherwise (`features.vouched_for`). value
+is a small network over the features of `features.py`, of the reading and of the list; the gate, one number an
 utterance, says how much this context matters; the limit is what context can know of a reading at all. What the search
 added for phrases (`bias`) counts for nothing here. The plain 1-best stands unless another reading beats it by a margin
 fitted so that contexts that are beside the point do no harm. Trained by minimum word error rate over lists
@@ -28,7 +29,7 @@ from torch import Tensor, nn
 from asr.context import phonetics
 from asr.context.candidates import AnswerTables, candidates, expand
 from asr.context.encoder import WEIGHTS, load_model
-from asr.context.features import FEATURES, LIST_FEATURES, Pool, match, pool_features
+from asr.context.features import FEATURES, LIST_FEATURES, Pool, match, pool_features, vouched_for
 from asr.context.model import ContextModel
 from asr.context.types import BiasedWord, ContextEmbedding, Rescored
 from asr.errors import ContextError, ModelError
@@ -170,9 +171,10 @@ class Rescorer:
             tuple(i if i < len(head) else -1 for i in range(len(readings))),
             () if force_score else heard_texts([h.text for h in head]),
         )
-        weighed = most_likely(pool)
-        scores = dict(zip(weighed, self._scores(pool.only(weighed), embedding, force_score is not None), strict=True))
-        base = pool.base
+        vouched = vouched_for(pool, embedding) if force_score else pool
+        weighed, base, raised = most_likely(vouched), pool.base, vouched.base
+        own = self._scores(vouched.only(weighed), embedding, force_score is not None)
+        scores = {i: score + raised[i] - base[i] for i, score in zip(weighed, own, strict=True)}
         total = [b + scores.get(i, -math.inf) for i, b in enumerate(base)]
         order = sorted(weighed, key=lambda i: -total[i])
         margin = self.margins[0 if force_score else 1]

@@ -28,9 +28,24 @@ def test_what_sounds_alike_is_near(said: str, near: str, far: str) -> None:
     assert phonetics.distance(heard, phonetics.phones(near)) < 0.5 * phonetics.distance(heard, phonetics.phones(far))
 
 
-@pytest.mark.parametrize(("a", "b"), [("hill", "hille"), ("sean", "shaun"), ("philip", "phillip"), ("clark", "clarke")])
+SAME = """
+hill hille|sean shaun|philip phillip|clark clarke|bower bauer|hart heart|gray grey|lowe low|rowe row|poole pool
+steele steel|reid reed|neil neal|keith keeth|leigh lee|wright right|moore more|knight night|browne brown|cooke cook
+skye sky|hale hail|gayle gale|boyle boil|brian bryan
+"""
+
+
+@pytest.mark.parametrize(
+    ("a", "b"), [tuple(pair.split()) for line in SAME.split("\n") for pair in line.split("|") if pair]
+)
 def test_what_sounds_the_same_is_the_same(a: str, b: str) -> None:
     assert phonetics.distance(phonetics.phones(a), phonetics.phones(b)) < 0.15
+
+
+def test_letters_sound_like_their_names() -> None:
+    said = [phonetics.phones(f"e r i {last}") for last in "cks"]
+    assert phonetics.distance(said[0], said[1]) > 0.3 and phonetics.distance(phonetics.phones("c"), "si") == 0
+    assert phonetics.distance(said[1], said[2]) > 0.3
 
 
 @settings(deadline=None)

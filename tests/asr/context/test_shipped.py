@@ -43,3 +43,20 @@ def test_an_offered_name_is_heard_and_an_absent_one_is_not(shipped: tuple[Contex
     devices = Context((Turn("system", "Which device?"),), (Entry("devices", "kitchen lamp"), Entry("devices", "fan")))
     other = rescorer.rescore(heard, encoder.encode(devices), force_score)
     assert other.nbest[0].text in {h.text for h in heard}
+
+
+def test_a_name_that_is_heard_but_spelled_otherwise(shipped: tuple[ContextEncoder, Rescorer]) -> None:
+    """The acoustic model is surer of a spelling that it knows: that counts for less where the name is known."""
+    encoder, rescorer = shipped
+
+    def force_score(texts: Sequence[str]) -> list[Hypothesis]:
+        far = {t: distance(phones(t), phones("bower")) for t in texts}
+        return [Hypothesis(t, -1.0 - 12.0 * far[t] - 10.0 * (t != "bower")) for t in texts]
+
+    heard = (Hypothesis("bower", -1.0), Hypothesis("bowers", -9.0))
+    turns = (Turn("user", "call Meg"), Turn("system", "Do you mean Meg Jones or Meg Bauer?"))
+    asked = Context(turns, (Entry("contacts", "Meg Jones"), Entry("contacts", "Meg Bauer")))
+    rescored = rescorer.rescore(heard, encoder.encode(asked), force_score)
+    assert rescored.nbest[0].text == "bauer" and rescored.nbest[0].acoustic == -11.0
+    others = Context((Turn("system", "Do you mean Meg Jones or Meg Power?"),), (Entry("contacts", "Meg Power"),))
+    assert rescorer.rescore(heard, encoder.encode(others), force_score).nbest[0].text == "bower"
