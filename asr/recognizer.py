@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from asr.audio import SAMPLE_RATE, Samples
 from asr.batch import batch_shape, encode_batch
@@ -33,7 +34,7 @@ from asr.search import (
     unstack_states,
 )
 from asr.search.ngram import NGram
-from asr.streams import LED_BEAM, Chunk, Row, Stream, StreamOptions
+from asr.streams import LED_BEAM, Chunk, Heard, Progress, Row, Stream, StreamOptions
 from asr.tokens import Tokenizer
 
 __all__ = ["Recognizer", "Stream", "StreamOptions"]
@@ -156,11 +157,11 @@ class Recognizer:
 
     @torch.inference_mode()
     def advance(self, streams: Sequence[Stream]) -> list[list[Result]]:
-        """One chunk of each stream, all in one batch; returns the results that each stream's chunk brought.
+        """One step of each stream, a chunk or the result that is due; returns the results that each step brought.
 
-        Streams with and without phrases are batches of their own: phrases of one do not slow the others down.
-        What one stream says does not depend on the others; its scores may, in their last bits, depend on how many
-        they are.
+        Chunks are one batch and results another, and streams with phrases batches of their own: phrases of one do not
+        slow the others down. What one stream says does not depend on the others; its scores may, in their last bits,
+        depend on how many they are.
 
         Args:
             streams: different ones, all `ready`; none of them in use elsewhere.
@@ -169,33 +170,62 @@ class Recognizer:
             Any error of any of the streams; then none of them has changed.
         """
         if not all(stream.ready for stream in streams):
-            raise ValueError("a stream has no whole chunk: advance those that are ready")
-        windows, states = [s.window for s in streams], [s.progress.encoder for s in streams]
-        encoded = encode_batch(self.model, windows, states)
-        rows = [s.progress.row for s in streams]
+            raise ValueError("a stream has no whole chunk and no result due: advance those that are ready")
+        due, chunks = [s for s in streams if s.due], [s for s in streams if not s.due]
+        after = dict(zip((*due, *chunks), (*self._conclude(due), *self._hear(chunks)), strict=True))
+        for stream, (progress, _) in after.items():
+            stream.commit(progress)
+        return [after[stream][1] for stream in streams]
+
+    def _hear(self, streams: Sequence[Stream]) -> list[tuple[Progress, list[Result]]]:
+        """What each stream is after the chunk that is ready."""
+        if not streams:
+            return []
+        encoded = encode_batch(self.model, [s.window for s in streams], [s.progress.encoder for s in streams])
+        beams = self._search([frames for frames, _ in encoded], [s.progress.row for s in streams])
+        chunks = [Chunk(*step, beam) for step, beam in zip(encoded, beams, strict=True)]
+        return [stream.after(chunk) for stream, chunk in zip(streams, chunks, strict=True)]
+
+    def _conclude(self, streams: Sequence[Stream]) -> list[tuple[Progress, list[Result]]]:
+        """What each stream is after the result that is due."""
+        heard = [stream.heard for stream in streams]
+        new = iter(self._results([h for h in heard if h.known is None]))
+        plain = [h.known or next(new) for h in heard]
+        results = self._with_contexts(plain, [h.context for h in heard], [h.nbest for h in heard])
+        return [stream.concluded(result) for stream, result in zip(streams, results, strict=True)]
+
+    def _results(self, heard: Sequence[Heard]) -> list[Result]:
+        """Final results without the readings of a context."""
+        whole = {i: self.encode_whole(h.features) for i, h in enumerate(heard) if h.features is not None}
+        rows = [Row(self.search.start(1), heard[i].row.graph) for i in whole]
+        found = dict(zip(whole, self._search(list(whole.values()), rows), strict=True))
+        results = []
+        for i, h in enumerate(heard):
+            frames, beam = whole.get(i, h.frames), found.get(i, h.row.beam)
+            nbest = self.hypotheses(beam, frames, h.start_s, h.nbest)
+            encoded = None if frames is None else Encoded(frames, h.start_s)
+            results.append(Result(nbest, True, 1.0, h.start_s, h.start_s, encoded=encoded))
+        return results
+
+    def _search(self, encoded: Sequence[Tensor], rows: Sequence[Row]) -> list[BeamState]:
+        """The next hypotheses of each row, those with phrases in a batch and those without. encoded: (T, J) each."""
         beams: dict[int, BeamState] = {}
         for led in (False, True):
             group = [i for i, row in enumerate(rows) if (row.graph is not None) == led]
-            found = self._search([encoded[i][0] for i in group], [rows[i] for i in group])
+            found = self._search_batch([encoded[i] for i in group], [rows[i] for i in group])
             beams |= zip(group, found, strict=True)
-        chunks = [Chunk(*step, beams[i]) for i, step in enumerate(encoded)]
-        after = [stream.after(chunk) for stream, chunk in zip(streams, chunks, strict=True)]
-        for stream, (progress, _) in zip(streams, after, strict=True):
-            stream.commit(progress)
-        return [results for _, results in after]
+        return [beams[i] for i in range(len(rows))]
 
-    def _search(self, encoded: Sequence[Tensor], rows: Sequence[Row]) -> list[BeamState]:
-        """The next hypotheses of each row, in one batch. encoded: (T, J) each."""
+    def _search_batch(self, encoded: Sequence[Tensor], rows: Sequence[Row]) -> list[BeamState]:
         if not rows:
             return []
         missing = batch_shape(len(rows)) - len(rows)
-        silent = [torch.zeros_like(encoded[0])] * missing
-        beams = [row.beam for row in rows]
+        beams, graphs = [row.beam for row in rows], [row.graph for row in rows]
         beams += [self.search.start(1, beams[0].acoustic.shape[1]) for _ in range(missing)]
-        graphs = [row.graph for row in rows]
         led = [*graphs, *[None] * missing] if any(graphs) else []
-        state = self.search.step(torch.stack([*encoded, *silent]), stack_states(beams), led)
-        return unstack_states(state)[: len(rows)]
+        batch = pad_sequence([*encoded, *[encoded[0][:0]] * missing], batch_first=True)
+        lengths = [*map(len, encoded), *[0] * missing]
+        return unstack_states(self.search.step(batch, stack_states(beams), led, lengths))[: len(rows)]
 
     def token_chances(self, encoded: Tensor, beam: BeamState) -> Tensor:
         """(T,) probability that a token follows a stream's leading hypothesis in each of (T, J) frames, not the blank.
@@ -219,19 +249,26 @@ class Recognizer:
         return torch.cat(pieces)
 
     @torch.inference_mode()
-    def search_whole(self, frames: Tensor, graph: PhraseGraph | None = None, beam: int | None = None) -> BeamState:
-        """All of an utterance's (T, J) encoded frames, searched at once. beam: hypotheses, unless the search's."""
-        return self._search([frames], [Row(self.search.start(1, beam), graph)])[0]
-
-    @torch.inference_mode()
     def with_context(self, result: Result, graph: PhraseGraph | None, nbest: int = 8) -> Result:
         """A final result as a stream with `set_context(graph)` would have given it: `biased` is added."""
-        if result.encoded is None or not graph or not graph.accepted:
-            return result
-        beam = self.search_whole(result.encoded.frames, graph, LED_BEAM)
-        known = {hypothesis.text for hypothesis in result.nbest}
-        found = self.hypotheses(beam, result.encoded.frames, result.encoded.start_s, nbest)
-        return replace(result, biased=tuple(h for h in found if h.text not in known))
+        return self._with_contexts([result], [graph], [nbest])[0]
+
+    def _with_contexts(
+        self, results: Sequence[Result], graphs: Sequence[PhraseGraph | None], nbest: Sequence[int]
+    ) -> list[Result]:
+        out = list(results)
+        led = [
+            (i, result.encoded, graph)
+            for i, (result, graph) in enumerate(zip(results, graphs, strict=True))
+            if result.encoded is not None and graph and graph.accepted
+        ]
+        rows = [Row(self.search.start(1, LED_BEAM), graph) for *_, graph in led]
+        beams = self._search([encoded.frames for _, encoded, _ in led], rows)
+        for (i, encoded, _), beam in zip(led, beams, strict=True):
+            known = {hypothesis.text for hypothesis in out[i].nbest}
+            found = self.hypotheses(beam, encoded.frames, encoded.start_s, nbest[i])
+            out[i] = replace(out[i], biased=tuple(h for h in found if h.text not in known))
+        return out
 
     def unspellable(self, texts: Sequence[str]) -> list[str]:
         """Those of the texts that the model's tokens cannot spell."""

@@ -13,7 +13,7 @@ from torch import Tensor
 from asr.audio import SAMPLE_RATE, Resampler, Samples, check_samples
 from asr.endpoint import EndpointRule
 from asr.features import MELS, FeatureStream
-from asr.hypothesis import Encoded, Hypothesis, Result
+from asr.hypothesis import Hypothesis, Result
 from asr.search import BeamState, BoostedPhrase, PhraseGraph, Reading
 
 if TYPE_CHECKING:
@@ -62,27 +62,48 @@ class Chunk:
 
 
 @dataclass(frozen=True)
-class Progress:
-    """How far a stream is. A value: a chunk makes a new one, and an error on the way leaves the old one.
+class Heard:
+    """What the final result of an utterance is made from.
 
-    encoder: the model's state. row: the search. heard: of this utterance so far what the final result is made from, its
-    features where there is a second pass, else its encoded frames. start, frames: encoded frames before this utterance,
-    and with it.
+    row: the search as it stands, of (T, J) encoded frames, None: there are none. features: (lookback + F + lookahead,
+    80) of the utterance, where it is to be heard once more. known: the plain result, where it is settled already.
+    context: phrases of a context that are yet to be searched for. start_s: seconds into the stream.
+    """
+
+    row: Row
+    frames: Tensor | None
+    features: Tensor | None
+    known: Result | None
+    context: PhraseGraph | None
+    start_s: float
+    nbest: int
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a stream is. A value: a step makes a new one, and an error on the way leaves the old one.
+
+    encoder: the model's state. row: the search. features, encoded: this utterance's so far, chunk by chunk. start,
+    frames: encoded frames before this utterance, and with it.
     doubted: the last of this utterance's frames in which a token was likelier than the endpoint's rule takes for none.
     likely: its chunks when its end became likely, else 0: what follows is silence, and no part of the second pass.
-    sounded: seconds into it of the last sound before that. settled: the plain final result, where that is known by now.
-    told: the leading text of the last likely final, while the end is likely. shown: that of the last interim result.
+    sounded: seconds into it of the last sound before that. due: the result that has to be made before the stream goes
+    on, "likely" or "final", else "". settled: the final result with the phrases that it was searched for, where it is
+    known by now. told: the leading text of the last likely final, while the end is likely. shown: that of the last
+    interim result.
     """
 
     encoder: Any
     row: Row
-    heard: tuple[Tensor, ...] = ()
+    features: tuple[Tensor, ...] = ()
+    encoded: tuple[Tensor, ...] = ()
     start: int = 0
     frames: int = 0
     doubted: int | None = None
     likely: int = 0
     sounded: float = 0.0
-    settled: Result | None = None
+    due: str = ""
+    settled: tuple[Result, PhraseGraph | None] | None = None
     told: str | None = None
     finals: int = 0
     shown: str = ""
@@ -93,7 +114,7 @@ class Stream:
     """One stream of audio, of `Recognizer.open`. Use it from one thread at a time.
 
     `accept` and `finish` do everything at once. A server that recognises many streams takes the audio in (`take`,
-    `end`), has `Recognizer.advance` work on those that are `ready` as one batch, and asks for what is left (`rest`).
+    `end`) and has `Recognizer.advance` work on those that are `ready`, as one batch, until none is.
     """
 
     def __init__(self, recognizer: Recognizer, options: StreamOptions) -> None:
@@ -109,6 +130,7 @@ class Stream:
         self._ended = False
         self._phrases = recognizer.compile(options.phrases) if options.phrases else None
         self._context: PhraseGraph | None = None
+        self._hurried = False
         self.progress = self._begun(Progress(recognizer.model.initial_state(1), Row(recognizer.search.start(1), None)))
 
     @property
@@ -123,8 +145,27 @@ class Stream:
 
     @property
     def ready(self) -> bool:
-        """A chunk waits for `Recognizer.advance`."""
-        return len(self._pending) >= self._recognizer.window_frames and not self.progress.done
+        """A chunk, or a result that is due, waits for `Recognizer.advance`."""
+        return not self.progress.done and (len(self._pending) >= self._recognizer.window_frames or bool(self.due))
+
+    @property
+    def due(self) -> str:
+        """The result that is to be made next: "likely", "final", after `end` and the last chunk "last"; else ""."""
+        if self.progress.due or self.progress.done or not self._ended:
+            return self.progress.due
+        return "" if len(self._pending) >= self._recognizer.window_frames else "last"
+
+    @property
+    def again(self) -> bool:
+        """The result that is due takes a second pass."""
+        progress = self.progress  # which has features only where there is a second pass
+        return bool(self.due and progress.features) and progress.settled is None and not self._hurried
+
+    def hurry(self) -> bool:
+        """The result that is due is made without a second pass; returns whether it would have taken one."""
+        would = self.again
+        self._hurried = self._hurried or would
+        return would
 
     def set_phrases(self, phrases: Sequence[BoostedPhrase]) -> None:
         """Replaces the phrases to expect; counts from the next utterance that has not begun."""
@@ -182,7 +223,7 @@ class Stream:
         if self.done:
             return []
         self.end()
-        return [*self._run(), *self.rest()]
+        return self._run()
 
     def _read(self, samples: Samples) -> None:
         self._heard += len(samples)
@@ -204,13 +245,14 @@ class Stream:
         return self._pending[: self._recognizer.window_frames]
 
     def after(self, chunk: Chunk) -> tuple[Progress, list[Result]]:
-        """What the stream is after a chunk, and the result that this makes due, if any; changes nothing yet."""
+        """What the stream is after a chunk, and the interim result that it brings, if any; changes nothing yet."""
         old = self.progress
         progress = replace(
             old,
             encoder=chunk.encoder,
             row=Row(chunk.beam, old.row.graph),
-            heard=(*old.heard, self._kept(chunk)),
+            features=(*old.features, self._new_features()) if self._recognizer.second_pass else (),
+            encoded=(*old.encoded, chunk.encoded),
             frames=old.frames + len(chunk.encoded),
         )
         options = self.options
@@ -224,19 +266,15 @@ class Stream:
             if not options.endpoint.likely(heard_s, *sounds_s):
                 progress = replace(progress, likely=0, settled=None, told=None)
             elif not progress.likely or sounded > progress.sounded:
-                progress = replace(progress, likely=len(progress.heard), sounded=sounded, settled=None)
+                progress = replace(progress, likely=len(progress.encoded), sounded=sounded, settled=None)
             if options.endpoint.ended(heard_s, *sounds_s):
-                final = self._final(progress, progress.frames * self._recognizer.model.frame_s)
-                counted = replace(progress, finals=progress.finals + 1, done=options.single_utterance)
-                return self._begun(counted), [final]
+                return replace(progress, due="final"), []
         return self._interim(progress, readings) if options.interim_results else (progress, [])
 
-    def _kept(self, chunk: Chunk) -> Tensor:
-        """`Progress.heard` of a new chunk."""
+    def _new_features(self) -> Tensor:
+        """Of the chunk that is ready, what the utterance's features do not hold yet."""
         model = self._recognizer.model
-        if not self._recognizer.second_pass:
-            return chunk.encoded
-        return self.window[model.lookback + model.lookahead :] if self.progress.heard else self.window
+        return self.window[model.lookback + model.lookahead :] if self.progress.features else self.window
 
     def _doubted(self, progress: Progress, chunk: Chunk) -> int | None:
         """`Progress.doubted` with a new chunk, by what may follow the hypothesis that leads after it."""
@@ -252,18 +290,41 @@ class Stream:
         doubted_s = None if progress.doubted is None else progress.doubted * frame_s
         return (progress.frames - progress.start) * frame_s, last_s, doubted_s
 
-    def commit(self, progress: Progress) -> None:
-        """The ready chunk is done with."""
-        self.progress = progress
-        self._pending = self._pending[self._recognizer.chunk_frames :]
+    @property
+    def heard(self) -> Heard:
+        """What the result that is due is made from."""
+        progress, recognizer = self.progress, self._recognizer
+        known, searched = progress.settled or (None, None)
+        return Heard(
+            row=progress.row,
+            frames=torch.cat(progress.encoded) if progress.encoded else None,
+            features=torch.cat(progress.features[: progress.likely or None]) if self.again else None,
+            known=known if known is None or searched is self._context else replace(known, biased=()),
+            context=None if known is not None and searched is self._context else self._context,
+            start_s=progress.start * recognizer.model.frame_s,
+            nbest=self.options.nbest,
+        )
 
-    def rest(self) -> list[Result]:
-        """After `end` and the last chunk: the last utterance; silence only where nothing else was said."""
-        if self.progress.done:
-            return []
-        final = self._final(self.progress, None)
-        self.progress = replace(self.progress, done=True)
-        return [final] if final.nbest[0].text or not self.progress.finals else []
+    def concluded(self, result: Result) -> tuple[Progress, list[Result]]:
+        """What the stream is after the result that was due, as it goes out, if it does; changes nothing yet."""
+        progress, due = self.progress, self.due
+        result = replace(result, end_s=self._end_s(progress))
+        text = result.nbest[0].text
+        if due == "likely":
+            settled = (result, self._context) if self.again else None
+            likely = replace(result, is_final=False, likely_final=True)
+            return replace(progress, due="", told=text, settled=settled), [] if text == progress.told else [likely]
+        if due == "final":
+            result = replace(result, endpoint_s=progress.frames * self._recognizer.model.frame_s)
+            counted = replace(progress, finals=progress.finals + 1, done=self.options.single_utterance)
+            return self._begun(counted), [result]
+        return replace(progress, done=True), [result] if text or not progress.finals else []
+
+    def commit(self, progress: Progress) -> None:
+        """The ready chunk, or the result that was due, is done with."""
+        if not self.due:
+            self._pending = self._pending[self._recognizer.chunk_frames :]
+        self.progress, self._hurried = progress, False
 
     def _interim(self, progress: Progress, readings: Sequence[Reading]) -> tuple[Progress, list[Result]]:
         """The interim result that is due, if any."""
@@ -273,42 +334,13 @@ class Stream:
             return progress, []
         progress = replace(progress, shown=text)
         if progress.likely:
-            result = self._final(progress, None)
-            settled = replace(result, biased=()) if self._recognizer.second_pass else None
-            progress = replace(progress, told=result.nbest[0].text, settled=settled)
-            likely = replace(result, is_final=False, likely_final=True)
-            return progress, [] if progress.told == known else [likely]
+            return replace(progress, due="likely"), []
         frame_s = self._recognizer.model.frame_s
         start_s = progress.start * frame_s
         times = tuple(start_s + f * frame_s for f in best.frames)
         shown = Hypothesis(text, best.acoustic, best.language, best.bias, tokens=best.tokens, token_times=times)
         stability = _share(readings, [f"{decode(r.tokens)} ".startswith(f"{text} ") for r in readings]) if text else 0.0
         return progress, [Result((shown,), False, stability, start_s, self._end_s(progress))]
-
-    def _final(self, progress: Progress, endpoint_s: float | None) -> Result:
-        result = replace(self._plain(progress), end_s=self._end_s(progress), endpoint_s=endpoint_s)
-        return self._recognizer.with_context(result, self._context, self.options.nbest)
-
-    def _plain(self, progress: Progress) -> Result:
-        """The final result without a context's readings."""
-        if progress.settled is not None:
-            return progress.settled
-        recognizer, beam, heard = self._recognizer, progress.row.beam, progress.heard
-        start_s = progress.start * recognizer.model.frame_s
-        frames: Tensor | None
-        if heard and recognizer.second_pass:
-            frames = recognizer.encode_whole(torch.cat(heard[: progress.likely or None]))
-            beam = recognizer.search_whole(frames, progress.row.graph)
-        else:
-            frames = torch.cat(heard) if heard else None
-        return Result(
-            nbest=recognizer.hypotheses(beam, frames, start_s, self.options.nbest),
-            is_final=True,
-            stability=1.0,
-            start_s=start_s,
-            end_s=start_s,
-            encoded=None if frames is None else Encoded(frames, start_s),
-        )
 
     def _end_s(self, progress: Progress) -> float:
         return min(progress.frames * self._recognizer.model.frame_s, self._heard / SAMPLE_RATE)

@@ -4,16 +4,18 @@ A stream whose chunk is ready waits here, in the event loop, until a worker is f
 as one batch. Nobody waits for company that is not there: only while other streams' audio is being taken in, which is a
 matter of milliseconds, a batch waits for them, and never longer than its bound. Chunks of streams whose audio has ended
 go first, in batches without others, which are done sooner: their callers wait for the final result, the others' are
-still speaking.
+still speaking. Then second passes, which take long: where there are several workers, one is always left for the rest.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from enum import IntEnum
 from typing import Any
 
 from asr.batch import worthwhile
@@ -25,11 +27,21 @@ Advance = Callable[[Sequence[Any]], list[list[Result]]]
 Run = Callable[[Advance, Sequence[Any]], Coroutine[Any, Any, list[list[Result]]]]
 
 
+class Step(IntEnum):
+    """What a stream waits for; the first first. So that nobody starves, streams have few steps of the first kinds."""
+
+    LAST = 0
+    """A chunk of a stream whose audio has ended, or a result that takes no second pass."""
+    SECOND_PASS = 1
+    CHUNK = 2
+
+
 @dataclass(frozen=True)
 class _Waiting:
     stream: Any
     since_s: float
     answer: asyncio.Future[list[Result]]
+    late: Callable[[], None]
     span: Any = field(default_factory=tracing.current)
 
 
@@ -37,22 +49,31 @@ class Batcher:
     """Belongs to one event loop.
 
     Args:
-        advance: recognises one chunk of each of several streams; where it raises, no stream has changed.
+        advance: recognises one step of each of several streams; where it raises, no stream has changed.
         run: does that in one of the workers' threads.
         workers: batches at once. max_batch: streams in one. wait_s: the longest that a chunk waits for others.
+        late_s: seconds since its audio was there from which on a second pass is late, and has to give way to others.
     """
 
     def __init__(
-        self, advance: Advance, run: Run, *, workers: int, max_batch: int, wait_s: float, metrics: Metrics
+        self,
+        advance: Advance,
+        run: Run,
+        *,
+        workers: int,
+        max_batch: int,
+        wait_s: float,
+        late_s: float,
+        metrics: Metrics,
     ) -> None:
         self._advance = advance
         self._run = run
-        self._idle = workers
+        self._workers = self._idle = workers
         self._max_batch = max_batch
-        self._wait_s = wait_s
+        self._wait_s, self._late_s = wait_s, late_s
+        self._second_passes, self._most_second_passes = 0, max(1, workers - 1)
         self._metrics = metrics
-        self._waiting: deque[_Waiting] = deque()
-        self._urgent: deque[_Waiting] = deque()
+        self._queues: dict[Step, deque[_Waiting]] = {step: deque() for step in Step}
         self._coming = 0
         self._timer: asyncio.TimerHandle | None = None
         self._batches: set[asyncio.Task[None]] = set()
@@ -67,56 +88,81 @@ class Batcher:
             self._coming -= 1
             asyncio.get_running_loop().call_soon(self._dispatch)  # after the caller, who may have a chunk now
 
-    async def advance(self, stream: Any, *, urgent: bool = False) -> list[Result]:
-        """The results of the stream's chunk that is ready. Raises what recognising this stream raises.
+    async def advance(
+        self,
+        stream: Any,
+        *,
+        step: Step = Step.CHUNK,
+        since_s: float | None = None,
+        late: Callable[[], None] = lambda: None,
+    ) -> list[Result]:
+        """The results of the stream's next step. Raises what recognising this stream raises.
 
-        urgent: before all that are not. So that nobody starves, only for streams with few chunks to come.
+        since_s: when the audio was there, by the loop's clock; None: now. late: called before a second pass that comes
+        too late: it has to make the step short.
 
-        A caller that is cancelled only stops waiting: a chunk that is being recognised then is finished, unheard.
+        A caller that is cancelled only stops waiting: a step that is being made then is finished, unheard.
         """
         loop = asyncio.get_running_loop()
-        waiting = _Waiting(stream, loop.time(), loop.create_future())
-        (self._urgent if urgent else self._waiting).append(waiting)
+        waiting = _Waiting(stream, loop.time() if since_s is None else since_s, loop.create_future(), late)
+        self._queues[step].append(waiting)
         self._dispatch()
         return await waiting.answer
 
     def _dispatch(self) -> None:
-        """Starts the batches for which there are workers and chunks."""
-        for queue in (self._urgent, self._waiting):
-            while queue and queue[0].answer.done():
-                queue.popleft()
-        while self._idle and (queue := self._urgent or self._waiting):
-            loop = asyncio.get_running_loop()
-            left_s = queue[0].since_s + self._wait_s - loop.time()
-            if queue is self._waiting and self._coming and left_s > 0 and len(queue) < self._max_batch:
-                self._again_in(left_s)
-                return
-            batch = self._oldest(queue)
-            if batch:
-                self._idle -= 1
-                task = loop.create_task(self._recognise(batch))
-                self._batches.add(task)
-                task.add_done_callback(self._batches.discard)
+        """Starts the batches for which there are workers and streams."""
+        while self._idle and any(self._start(step) for step in Step):
+            pass
 
-    def _oldest(self, queue: deque[_Waiting]) -> list[_Waiting]:
-        """The chunks of one batch: an even share for each idle worker."""
+    def _start(self, step: Step) -> bool:
+        """Starts a batch of those that wait for such a step; False: nobody does, or they are to wait on."""
+        queue, now = self._queues[step], asyncio.get_running_loop().time()
         waiting = [one for one in queue if not one.answer.done()]
-        share = -(-len(waiting) // self._idle)
-        batch = waiting[: min(self._max_batch, worthwhile(share))] if waiting else []
         queue.clear()
-        queue.extend(waiting[len(batch) :])
-        return batch
+        queue.extend(waiting)
+        if not waiting:
+            return False
+        waited_s, most, long = now - waiting[0].since_s, self._max_batch, False
+        if step is Step.CHUNK and self._coming and waited_s < self._wait_s and len(waiting) < most:
+            self._again_in(self._wait_s - waited_s)
+            return False
+        others = self._idle < self._workers or sum(map(len, self._queues.values())) > 1
+        late = [one for one in waiting if others and step is Step.SECOND_PASS and now - one.since_s > self._late_s]
+        for one in late:
+            one.late()
+        if late:
+            waiting = late
+        elif step is Step.SECOND_PASS:
+            if self._second_passes >= self._most_second_passes:
+                self._again_in(min(one.since_s for one in waiting) + self._late_s - now)
+                return False
+            most, long = 1, True  # together they would take less time, but each as long as all
+        batch = waiting[: min(most, worthwhile(-(-len(waiting) // self._idle)))]
+        for one in batch:
+            queue.remove(one)
+        self._idle -= 1
+        self._second_passes += long
+        task = asyncio.get_running_loop().create_task(self._recognise(batch, long))
+        self._batches.add(task)
+        task.add_done_callback(self._batches.discard)
+        return True
 
     def _again_in(self, seconds: float) -> None:
-        if self._timer is None or self._timer.cancelled():
+        """Dispatches anew then, if not before."""
+        loop = asyncio.get_running_loop()
+        if math.isinf(seconds) or (self._timer and self._timer.when() <= loop.time() + seconds):
+            return
+        if self._timer:
+            self._timer.cancel()
 
-            def again() -> None:
-                self._timer = None
-                self._dispatch()
+        def again() -> None:
+            self._timer = None
+            self._dispatch()
 
-            self._timer = asyncio.get_running_loop().call_later(seconds, again)
+        self._timer = loop.call_later(seconds, again)
 
-    async def _recognise(self, batch: list[_Waiting]) -> None:
+    async def _recognise(self, batch: list[_Waiting], long: bool) -> None:
+        """long: they are second passes."""
         self._metrics.batch_streams.observe(len(batch))
         try:
             with tracing.shared_span("batch", [one.span for one in batch]):
@@ -134,6 +180,7 @@ class Batcher:
             for one in batch:
                 one.answer.cancel()  # those without an answer: the server is closing
             self._idle += 1
+            self._second_passes -= long
             asyncio.get_running_loop().call_soon(self._dispatch)  # after these streams, which may have a chunk more
 
     async def _alone(self, one: _Waiting) -> None:

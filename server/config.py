@@ -54,6 +54,9 @@ class ModelSettings(_Section):
     nbest: int = Field(default=8, ge=1, le=64, description="Hypotheses of an utterance that rescoring sees.")
     chunk_ms: int = Field(default=320, ge=160, le=640, description="Audio that the encoder takes at a time.")
     second_pass: bool = Field(default=True, description="Hear an utterance that has ended once more, as a whole.")
+    second_pass_wait_ms: float = Field(
+        default=60, ge=0, description="Later than this after its audio, a result goes without it where others wait."
+    )
     workers: int = Field(
         default_factory=lambda: max(1, os.cpu_count() or 1), ge=1, le=256, description="Threads that recognise."
     )

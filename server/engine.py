@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
 from asr.hypothesis import Hypothesis, Result
 from server import logs, tracing
-from server.batcher import Batcher
+from server.batcher import Batcher, Step
 from server.metrics import Metrics
 from server.places import Places
 
@@ -65,7 +67,21 @@ class Stream(Protocol):
 
     @property
     def ready(self) -> bool:
-        """A chunk waits to be recognised."""
+        """A chunk, or a result that is due, waits for the recogniser."""
+        ...
+
+    @property
+    def due(self) -> str:
+        """Which result is due; none: the empty string."""
+        ...
+
+    @property
+    def again(self) -> bool:
+        """The result that is due takes a second pass."""
+        ...
+
+    def hurry(self) -> bool:
+        """Has the result that is due made without a second pass; returns whether there would have been one."""
         ...
 
     def take(self, samples: Samples) -> None:
@@ -74,10 +90,6 @@ class Stream(Protocol):
 
     def end(self) -> None:
         """The audio ends."""
-        ...
-
-    def rest(self) -> list[Result]:
-        """The last results, after `end` and the last chunk."""
         ...
 
     def set_context(self, graph: Any) -> None:
@@ -102,7 +114,7 @@ class Recognizer(Protocol):
         ...
 
     def advance(self, streams: Any) -> list[list[Result]]:
-        """One chunk of each stream that is ready; where it raises, no stream has changed."""
+        """One chunk, or result, of each stream that is ready; where it raises, no stream has changed."""
         ...
 
     def compile(self, phrases: Any, *, cached: bool = True) -> Any:
@@ -136,28 +148,35 @@ class RunningStream:
 
     async def accept(self, samples: Samples) -> list[Result]:
         """Recognise float32 mono samples. Raises what the recogniser raises (AudioError)."""
+        there_s = asyncio.get_running_loop().time()
         await self.engine.take_in(self.stream.take, samples)
-        return await self._chunks()
+        return await self._steps(there_s)
 
     async def finish(self) -> list[Result]:
         """End the stream."""
         if self.stream.done:
             return []
+        there_s = asyncio.get_running_loop().time()
         await self.engine.take_in(self.stream.end)
-        return [*await self._chunks(), *await self._or_without_context(self._rest)]
+        return await self._steps(there_s)
 
-    async def _chunks(self) -> list[Result]:
+    async def _steps(self, there_s: float) -> list[Result]:
         results: list[Result] = []
         while self.stream.ready:
-            results += await self._or_without_context(self._chunk)
+            results += await self._or_without_context(partial(self._step, there_s))
         return results
 
-    async def _chunk(self) -> list[Result]:
+    async def _step(self, there_s: float) -> list[Result]:
+        stream = self.stream
+        step = Step.SECOND_PASS if stream.again else Step.LAST if stream.ending or stream.due else Step.CHUNK
         with self.engine.waiting():
-            return await self.engine.batcher.advance(self.stream, urgent=self.stream.ending)
+            return await self.engine.batcher.advance(
+                stream, step=step, since_s=there_s if stream.again else None, late=self._late
+            )
 
-    async def _rest(self) -> list[Result]:
-        return await self.engine.run(self.stream.rest)
+    def _late(self) -> None:
+        if self.stream.hurry():
+            self.engine.metrics.second_passes_left_out.inc()
 
     async def _or_without_context(self, work: Callable[[], Awaitable[list[Result]]]) -> list[Result]:
         """What the work brings; where it fails, once more without a context's phrases."""
@@ -175,8 +194,9 @@ class Engine:
 
     workers: threads that recognise and rescore. max_streams, max_tenant_streams (None: the same): streams at once, over
     which `admitted` raises LimitError. shed_s: a mean wait for a chunk from which on the server is `strained`.
-    max_batch, batch_wait_s: see `Batcher`. A stream's error or cancellation concerns no other: a batch that fails is
-    done again stream by stream, and a cancelled caller only stops waiting.
+    max_batch, batch_wait_s: see `Batcher`. second_pass_wait_s: later than this after its audio, a result goes without a
+    second pass where others wait. A stream's error or cancellation concerns no other: a batch that fails is done again
+    stream by stream, and a cancelled caller only stops waiting.
     """
 
     def __init__(
@@ -190,18 +210,20 @@ class Engine:
         shed_s: float = 0.6,
         max_batch: int = 8,
         batch_wait_s: float = 0.005,
+        second_pass_wait_s: float = math.inf,
     ) -> None:
         self.recognizer = recognizer
         self.load = AudioLoad()
         self._places = Places("streams", "streams are being recognised", max_streams, max_tenant_streams or max_streams)
         self._shed_s = shed_s
-        self._metrics = metrics
+        self.metrics = metrics
         self._wait_s = 0.0
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="recognise")
         self._intake = ThreadPoolExecutor(1, thread_name_prefix="take-in")  # short work, never behind a batch
         self.batcher = Batcher(
-            recognizer.advance, self.run, workers=workers, max_batch=max_batch, wait_s=batch_wait_s, metrics=metrics
-        )
+            recognizer.advance, self.run, workers=workers, max_batch=max_batch, wait_s=batch_wait_s,
+            late_s=second_pass_wait_s, metrics=metrics,
+        )  # fmt: skip
 
     @property
     def streams(self) -> int:
@@ -217,21 +239,21 @@ class Engine:
     def waiting(self) -> Iterator[None]:
         """While inside, a chunk waits for its recognition."""
         started = time.monotonic()
-        with tracing.span("chunk"), self._metrics.chunks.track_inprogress():
+        with tracing.span("chunk"), self.metrics.chunks.track_inprogress():
             yield
         self.waited(time.monotonic() - started)
 
     def waited(self, seconds: float) -> None:
         """A chunk was recognised so long after it was there; takes it into the running mean."""
         self._wait_s += _WAIT_WEIGHT * (seconds - self._wait_s)
-        self._metrics.chunk_seconds.observe(seconds)
+        self.metrics.chunk_seconds.observe(seconds)
 
     @contextmanager
     def admitted(self, tenant: str) -> Iterator[None]:
         """While inside, a stream counts against the limits. Raises LimitError, before any work is done for it."""
         with self._places.one(tenant):
-            of_tenant = self._metrics.tenant_streams.labels(self._metrics.tenant(tenant))
-            with self._metrics.streams.track_inprogress(), of_tenant.track_inprogress():
+            of_tenant = self.metrics.tenant_streams.labels(self.metrics.tenant(tenant))
+            with self.metrics.streams.track_inprogress(), of_tenant.track_inprogress():
                 yield
 
     def start(self, options: Any) -> RunningStream:
@@ -253,7 +275,7 @@ class Engine:
             try:
                 return work(*arguments)
             finally:
-                self._metrics.work_seconds.inc(time.monotonic() - started)
+                self.metrics.work_seconds.inc(time.monotonic() - started)
 
     def close(self) -> None:
         """End the threads. Work that has not begun is dropped."""

@@ -136,6 +136,7 @@ class Server:
             metrics=self.metrics,
             max_batch=settings.model.max_batch,
             batch_wait_s=settings.model.batch_wait_ms / 1000,
+            second_pass_wait_s=settings.model.second_pass_wait_ms / 1000,
         )
         self.calls = Places("calls", "calls are being answered", None, limits.tenant_calls)
         self.store = StoreThreads(parts.store, settings.store.threads, settings.store.deadline_s, self.metrics)

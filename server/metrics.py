@@ -45,6 +45,9 @@ class Metrics:
         self.work_seconds = self._counter("work_seconds", "Seconds of threads at work on audio.")
         self.chunks = self._gauge("chunks", "Chunks of audio that wait for recognition or are being recognised.")
         self.chunk_seconds = self._histogram("chunk_seconds", "From a chunk being there to its result.", waits)
+        self.second_passes_left_out = self._counter(
+            "second_passes_left_out", "Results without the second pass, because they had waited too long."
+        )
         self.first_partial_seconds = self._histogram(
             "first_partial_seconds", "From a stream's first audio to its first interim result with words.", waits
         )

@@ -93,11 +93,18 @@ class BeamSearch:
             followed=self._follower.start(shape, ()),
         )
 
-    def step(self, encoded: Tensor, state: BeamState, graphs: Sequence[PhraseGraph | None] = ()) -> BeamState:
+    def step(
+        self,
+        encoded: Tensor,
+        state: BeamState,
+        graphs: Sequence[PhraseGraph | None] = (),
+        lengths: Sequence[int] | None = None,
+    ) -> BeamState:
         """Reads (B, T, J) encoded frames of each stream.
 
         Args:
             graphs: each stream's phrases or None, the same from its first frame to its last; empty: as before.
+            lengths: frames of each stream, behind which the others are not looked at; None: T each.
 
         However the frames are cut the result is the same; bit for bit where all cuts are at multiples of 8 frames.
 
@@ -108,11 +115,14 @@ class BeamSearch:
         if given and given != (state.graphs or (None,) * len(state.time)):
             state = self._with_graphs(state, given)
         at, block = 0, _BLOCK if len(encoded) == 1 else _BLOCK // 2
+        begun, ends = state.time, np.array([encoded.shape[1]] * len(encoded) if lengths is None else lengths)
         while at < encoded.shape[1]:
-            size = block - int(state.time[0]) % block
+            size = block - int(begun[0] + at) % block
             part = encoded[:, at : at + size]
             heard = (self.model.blank_chances(part) <= self._silence).cpu().numpy()
-            at, time, some = at + size, state.time + part.shape[1], np.flatnonzero(heard.any(0))
+            heard &= np.arange(at, at + part.shape[1]) < ends[:, None]
+            at, some = at + size, np.flatnonzero(heard.any(0))
+            time = begun + ends.clip(max=at)
             if len(some):
                 part = part.index_select(1, torch.from_numpy(some).to(part.device))
                 before = state.context, state.predicted, state.predictor

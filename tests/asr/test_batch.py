@@ -59,8 +59,8 @@ def test_a_stream_says_in_a_batch_what_it_says_alone(
         batch = data.draw(st.lists(st.sampled_from(waiting), min_size=1, unique=True))
         for i, results in zip(batch, tiny_recognizer.advance([streams[i] for i in batch]), strict=True):
             found[i] += results
-    for i, stream in enumerate(streams):
-        assert_alike(found[i] + stream.rest(), alone(tiny_recognizer, speech, i))
+    for i in range(count):
+        assert_alike(found[i], alone(tiny_recognizer, speech, i))
 
 
 def test_what_fails_changes_no_stream(tiny_recognizer: Recognizer, speech: Samples) -> None:
@@ -76,7 +76,7 @@ def test_what_fails_changes_no_stream(tiny_recognizer: Recognizer, speech: Sampl
     found = []
     while good.ready:
         found += tiny_recognizer.advance([good])[0]
-    assert_alike(found + good.rest(), alone(tiny_recognizer, speech, 0))
+    assert_alike(found, alone(tiny_recognizer, speech, 0))
 
 
 def broken(chunk: Any) -> Any:

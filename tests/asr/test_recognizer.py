@@ -94,7 +94,7 @@ def test_utterances_are_heard_as_a_whole_one_by_one(tiny_recognizer: Recognizer,
     results = endpoints(tiny_recognizer, speech, single=False)
     stream = tiny_recognizer.open(StreamOptions(endpointing=False))
     stream.accept(speech)
-    features = torch.cat(stream.progress.heard)
+    features = torch.cat(stream.progress.features)
     for result in results[:-1]:
         assert result.encoded is not None
         start, end = (
@@ -102,6 +102,19 @@ def test_utterances_are_heard_as_a_whole_one_by_one(tiny_recognizer: Recognizer,
         )
         again = tiny_recognizer.encode_whole(features[start : end + 3])
         assert torch.equal(again, result.encoded.frames)
+
+
+def test_a_result_in_a_hurry_is_that_of_the_first_pass(tiny_recognizer: Recognizer, speech: Samples) -> None:
+    model, tokenizer = tiny_recognizer.model, tiny_recognizer.tokenizer
+    first = Recognizer(model, tokenizer, beam=tiny_recognizer.search.beam, second_pass=False)
+    stream = tiny_recognizer.open(StreamOptions(endpointing=False))
+    assert not stream.hurry() and not stream.accept(speech)
+    stream.end()
+    while not stream.due:
+        tiny_recognizer.advance([stream])
+    assert stream.hurry()
+    (result,) = tiny_recognizer.advance([stream])[0]
+    assert result.nbest == first.recognize(speech).nbest != tiny_recognizer.recognize(speech).nbest
 
 
 @torch.inference_mode()
@@ -174,5 +187,5 @@ def test_memory_of_a_long_silence_is_bounded(tiny_recognizer: Recognizer) -> Non
     stream = tiny_recognizer.open(StreamOptions(endpoint=EndpointRule(silence_s=0.5, start_s=1.0, longest_s=2.0)))
     for _ in range(20):
         stream.accept(np.zeros(16_000, np.float32))
-        assert sum(len(f) for f in stream.progress.heard) <= 2.4 / 0.01 + 3
+        assert sum(len(f) for f in stream.progress.features) <= 2.4 / 0.01 + 3
         assert len(stream.window) <= tiny_recognizer.window_frames and not stream.ready

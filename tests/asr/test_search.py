@@ -114,6 +114,19 @@ def test_a_stream_does_not_depend_on_its_batch(tiny_model: Transducer) -> None:
 
 
 @torch.inference_mode()
+def test_streams_of_a_batch_may_be_of_different_length(tiny_model: Transducer) -> None:
+    search, lengths = BeamSearch(tiny_model, beam=5), (3, 40, 0, 17)
+    encoded = 3 * torch.randn(4, 40, tiny_model.join_width, generator=torch.Generator().manual_seed(0))
+    together = search.step(encoded, search.start(4), lengths=lengths)
+    assert tuple(together.time) == lengths
+    for i, length in enumerate(lengths):
+        alone = search.nbest(search.step(encoded[i : i + 1, :length], search.start(1)), 0)
+        shared = search.nbest(together, i)
+        assert [(r.tokens, r.frames) for r in alone] == [(r.tokens, r.frames) for r in shared]
+        assert [r.acoustic for r in alone] == pytest.approx([r.acoustic for r in shared], abs=1e-3)
+
+
+@torch.inference_mode()
 def test_a_state_may_have_a_beam_of_its_own(tiny_model: Transducer) -> None:
     encoded = torch.randn(2, 12, tiny_model.join_width)
     narrow, wide = BeamSearch(tiny_model, 3), BeamSearch(tiny_model, 9)

@@ -222,6 +222,7 @@ class Workshop:
         config = config or self.config
         names = {
             "port": 0, "model.workers": 2, "store.ttl_s": config.ttl_s, "drain_s": 30,
+            "model.second_pass_wait_ms": DEADLINE_S * 1000,
             "context.yield_ms": 1, "context.deadline_s": DEADLINE_S, "context.shed_ms": DEADLINE_S * 1000,
         }  # fmt: skip
         settings = load_settings(None, names | {k.replace("__", "."): v for k, v in flags.items()}, {})

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Coroutine, Sequence
+from functools import partial
 from typing import Any
 
 import pytest
 
-from server.batcher import Batcher
+from server.batcher import Batcher, Step
 from server.metrics import Metrics
 
 PATIENCE_S = 30.0
@@ -37,7 +38,7 @@ def batcher(recogniser: Recogniser, **changed: Any) -> Batcher:
     async def run(work: Callable[..., Any], streams: Any) -> Any:
         return await asyncio.to_thread(work, streams)
 
-    settings = {"workers": 1, "max_batch": 4, "wait_s": 0.0, "metrics": Metrics(), **changed}
+    settings = {"workers": 1, "max_batch": 4, "wait_s": 0.0, "late_s": PATIENCE_S, "metrics": Metrics(), **changed}
     return Batcher(recogniser.advance, run, **settings)
 
 
@@ -125,11 +126,12 @@ def test_who_is_cancelled_leaves_the_queue_and_holds_up_nobody() -> None:
     assert recogniser.batches == [["a"], ["c"]]
 
 
-def test_who_has_ended_goes_first() -> None:
+def test_who_has_ended_goes_first_then_second_passes() -> None:
     async def run(recogniser: Recogniser) -> None:
         batches = batcher(recogniser, max_batch=2)
         recogniser.go_on.clear()
-        calls = [batches.advance(name, urgent=name.isupper()) for name in "abcDEFg"]
+        kinds = {"D": Step.LAST, "E": Step.LAST, "F": Step.LAST, "f": Step.SECOND_PASS, "c": Step.SECOND_PASS}
+        calls = [batches.advance(name, step=kinds.get(name, Step.CHUNK)) for name in "abcDEfFg"]
         tasks = await begun(recogniser, calls)
         tasks[4].cancel()  # E
         recogniser.go_on.set()
@@ -137,7 +139,54 @@ def test_who_has_ended_goes_first() -> None:
 
     recogniser = Recogniser()
     asyncio.run(run(recogniser))
-    assert recogniser.batches == [["a"], ["D", "F"], ["b", "c"], ["g"]]
+    assert recogniser.batches == [["a"], ["D", "F"], ["c"], ["f"], ["b", "g"]]
+
+
+@pytest.mark.parametrize("late_s", [0.0, PATIENCE_S])
+def test_who_has_waited_too_long_is_told(late_s: float) -> None:
+    told: list[str] = []
+
+    async def run(recogniser: Recogniser) -> None:
+        batches = batcher(recogniser, late_s=late_s)
+        recogniser.go_on.clear()
+        calls = [batches.advance(name, step=Step.SECOND_PASS, late=partial(told.append, name)) for name in "abc"]
+        tasks = await begun(recogniser, calls)
+        await asyncio.sleep(0.02)
+        recogniser.go_on.set()
+        await asyncio.gather(*tasks)
+
+    asyncio.run(run(Recogniser()))
+    assert set(told) >= {"b", "c"} if not late_s else not told
+
+
+def test_second_passes_leave_a_worker_to_others_until_they_are_late() -> None:
+    told: list[str] = []
+
+    async def run(recogniser: Recogniser) -> None:
+        batches = batcher(recogniser, workers=2, late_s=0.05)
+        recogniser.go_on.clear()
+        first = batches.advance("first", step=Step.SECOND_PASS)
+        calls = [batches.advance(name, step=Step.SECOND_PASS, late=partial(told.append, name)) for name in "ab"]
+        tasks = await begun(recogniser, [first, *calls, batches.advance("chunk")])
+        await asyncio.sleep(0.02)
+        assert not told and batches._idle == 0  # one has a second pass, one the chunk
+        await asyncio.sleep(0.1)
+        recogniser.go_on.set()
+        await asyncio.gather(*tasks)
+
+    recogniser = Recogniser()
+    asyncio.run(run(recogniser))
+    assert set(told) == {"a", "b"} and ["first"] in recogniser.batches
+
+
+def test_a_second_pass_is_never_late_where_nobody_else_waits() -> None:
+    told: list[str] = []
+
+    async def run() -> None:
+        await batcher(Recogniser(), late_s=-1.0).advance("a", step=Step.SECOND_PASS, late=partial(told.append, "a"))
+
+    asyncio.run(run())
+    assert not told
 
 
 def test_a_long_queue_is_fair() -> None:
@@ -169,7 +218,7 @@ def test_the_last_chunks_of_a_stream_follow_each_other() -> None:
 
         async def end(name: str) -> None:
             for chunk in "12":
-                await batches.advance(name + chunk, urgent=True)
+                await batches.advance(name + chunk, step=Step.LAST)
 
         recogniser.go_on.clear()
         tasks = await begun(recogniser, [batches.advance(name) for name in "abc"])

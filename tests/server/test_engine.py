@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from asr.audio import Samples
 from asr.errors import AudioError
+from asr.hypothesis import Hypothesis
 from asr.recognizer import Recognizer, StreamOptions
 from asr.search import BoostedPhrase
 from server.encoder_thread import EncoderThread
@@ -46,6 +48,30 @@ def test_many_streams_at_once_are_each_what_they_are_alone(tiny_recognizer: Reco
     for found, expected in zip(asyncio.run(together()), alone, strict=True):
         assert [h.text for h in found] == [h.text for h in expected]
         assert [h.score for h in found] == pytest.approx([h.score for h in expected], abs=1e-3)
+
+
+def test_a_result_that_waited_too_long_goes_without_its_second_pass(
+    tiny_recognizer: Recognizer, speech: Samples
+) -> None:
+    async def run(metrics: Metrics) -> list[Hypothesis]:
+        engine = Engine(tiny_recognizer, workers=1, max_streams=2, metrics=metrics, second_pass_wait_s=-1.0)
+
+        async def one() -> Hypothesis:
+            stream = engine.start(StreamOptions(endpointing=False))
+            await stream.accept(speech)
+            return (await stream.finish())[-1].nbest[0]
+
+        found = await asyncio.gather(one(), one())
+        engine.close()
+        return found
+
+    metrics, beam = Metrics(), tiny_recognizer.search.beam
+    once = Recognizer(tiny_recognizer.model, tiny_recognizer.tokenizer, beam=beam, second_pass=False)
+    first, second = (r.recognize(speech).nbest[0].acoustic for r in (once, tiny_recognizer))
+    found = [hypothesis.acoustic for hypothesis in asyncio.run(run(metrics))]
+    left_out = [score for score in found if abs(score - first) < 1e-2]
+    assert all(abs(score - second) < 1e-2 for score in found if score not in left_out) and abs(first - second) > 0.1
+    assert len(left_out) == metrics.registry.get_sample_value("carryover_second_passes_left_out_total") > 0
 
 
 def test_the_bound_on_streams(tiny_recognizer: Recognizer) -> None:
