@@ -52,7 +52,9 @@ def parse_shares(given: list[str], cache: SpeechCache) -> dict[str, float]:
 def main(
     data: Annotated[Path, typer.Option(help="Folder with speech/, followups/ and text/.")],
     out: Annotated[Path, typer.Option(help="Folder for cache, checkpoint, log and model; outside the repository.")],
-    pretrained: Annotated[Path | None, typer.Option(help="Whisper tiny.en's encoder as safetensors.")] = None,
+    pretrained: Annotated[
+        Path | None, typer.Option(help="Start the encoder from Whisper tiny.en's (safetensors), or from this model's.")
+    ] = None,
     start: Annotated[Path | None, typer.Option(help="Start from the weights of this model folder.")] = None,
     extra: Annotated[list[Path] | None, typer.Option(help="More manifests, NAME-train.jsonl.gz.")] = None,
     hours: Annotated[float, typer.Option(help="Hours of training in all.")] = 1.5,

@@ -2,7 +2,7 @@
 
 from asr.model.emformer import EmformerTransducer, is_emformer, load_bundle, load_emformer, save_emformer
 from asr.model.encoder import Encoder
-from asr.model.files import load_model, load_whisper_encoder, save_model
+from asr.model.files import load_encoder, load_model, save_model
 from asr.model.presets import PRESETS, ModelConfig
 from asr.model.streaming import EncoderState
 from asr.model.transducer import Transducer
@@ -17,8 +17,8 @@ __all__ = [
     "is_emformer",
     "load_bundle",
     "load_emformer",
+    "load_encoder",
     "load_model",
-    "load_whisper_encoder",
     "save_emformer",
     "save_model",
 ]

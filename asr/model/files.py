@@ -81,11 +81,23 @@ def load_model(folder: Path | None = None, device: str = "cpu") -> tuple[Transdu
     return model.to(device).eval(), tokenizer, config["version"]
 
 
-def load_whisper_encoder(encoder: Encoder, path: Path) -> None:
-    """Starts an encoder from Whisper tiny.en's (MIT), names as in openai/whisper."""
-    weights = {k: v.float() for k, v in load_file(path).items() if k != "positional_embedding"}
-    for name in [k for k in weights if k.endswith("attn.key.bias")]:
+def load_encoder(encoder: Encoder, path: Path) -> None:
+    """Starts an encoder, all but its last layer, from another's.
+
+    Args:
+        path: Whisper tiny.en's (MIT) as safetensors, names as in openai/whisper; or a model folder.
+    Raises:
+        ModelError: there is something else, or of another shape.
+    """
+    if path.is_dir():
+        weights = load_model(path)[0].encoder.state_dict()
+    else:
+        weights = {k: v.float() for k, v in load_file(path).items() if k != "positional_embedding"}
+    for name in [k for k in weights if k.endswith("attn.key.bias") or k.startswith("stack.")]:
         del weights[name]  # Whisper's keys have no bias; some converted files carry zeros
-    missing, unexpected = encoder.load_state_dict(weights, strict=False)
+    try:
+        missing, unexpected = encoder.load_state_dict(weights, strict=False)
+    except RuntimeError as error:
+        raise ModelError(f"{path}: its shape is not that of the preset: {error}") from error
     if unexpected or set(missing) != {"stack.weight", "stack.bias"}:
         raise ModelError(f"{path}: not Whisper tiny.en's encoder ({len(missing)} missing, {len(unexpected)} unknown)")

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from asr.errors import ModelError
 from asr.features import log_mel
-from asr.model import PRESETS, Transducer, load_model, load_whisper_encoder, save_model
+from asr.model import PRESETS, Transducer, load_encoder, load_model, save_model
 from asr.tokens import Tokenizer
 from asr.training.augment import collate, mask_features
 from asr.training.distill import Distiller
@@ -90,7 +90,7 @@ def start_state(recipe: Recipe, tokenizer: Tokenizer, pretrained: Path | None, d
     torch.nn.init.zeros_(model.join_out.weight)  # RNN-T begins as CTC
     torch.nn.init.zeros_(model.join_out.bias)
     if pretrained is not None:
-        load_whisper_encoder(model.encoder, pretrained)
+        load_encoder(model.encoder, pretrained)
     average = Transducer(config)
     average.load_state_dict(model.state_dict())
     model, average = model.to(device), average.to(device)

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from asr.model import ModelConfig, load_whisper_encoder
+from asr.model import ModelConfig, load_encoder
 from asr.model.encoder import Encoder
 
 
@@ -29,7 +29,7 @@ class Distiller(nn.Module):
     def __init__(self, config: ModelConfig, pretrained: Path) -> None:
         super().__init__()
         self.teacher = Encoder(config).requires_grad_(False)
-        load_whisper_encoder(self.teacher, pretrained)
+        load_encoder(self.teacher, pretrained)
         self.map = nn.Linear(config.width, config.width)
         nn.init.eye_(self.map.weight)
         nn.init.zeros_(self.map.bias)

@@ -142,6 +142,19 @@ def test_training_goes_on_from_a_models_weights(
     assert set(seen[0]["loss"]) == {"ctc", "rnnt"}  # type: ignore[call-overload]  # both from the first step
 
 
+def test_an_encoder_of_a_model_starts_one_for_other_tokens(tmp_path: Path, tiny_tokenizer: Tokenizer) -> None:
+    old = start_state(Recipe(preset="tiny"), tiny_tokenizer, None, "cpu").model
+    save_model(tmp_path / "model", old, tiny_tokenizer, "tiny-0")
+    fewer = Tokenizer.train(["yes no maybe so", "call meg bauer now"], 31)
+    new = start_state(Recipe(preset="tiny", seed=2), fewer, tmp_path / "model", "cpu").model
+    assert new.config.vocab_size == 31
+    kept = load_model(tmp_path / "model")[0].encoder.state_dict()
+    for name, weight in new.encoder.state_dict().items():
+        assert torch.equal(weight, kept[name]) != name.startswith("stack."), name
+    with pytest.raises(ModelError, match="shape"):
+        start_state(Recipe(preset="base"), tiny_tokenizer, tmp_path / "model", "cpu")
+
+
 def test_training_ends_in_time_and_resumes(corpus: Path, tmp_path: Path, tiny_tokenizer: Tokenizer) -> None:
     cache = SpeechCache([corpus], tmp_path / "cache")
     recipe, dev = Recipe(preset="tiny", hours=1.0, batch_s=4.0, shares={}), (cache, cache.utterances[:2])
