@@ -6,7 +6,7 @@ import hashlib
 import json
 import logging
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
@@ -42,7 +42,7 @@ from asr.training.context_fit import RIGHT_WEIGHT, STARTS, Example, choose, cros
 from asr.training.context_lists import ContextList, Tools, conditions_of, make_lists, ranked_list, share_out
 from asr.training.context_names import PARTS, Call, ContactLists, name_lists, read_calls, read_contacts
 from asr.training.context_people import read_people
-from asr.training.context_pretrain import evaluate, pretrain
+from asr.training.context_pretrain import TASKS, evaluate, pretrain
 from asr.training.context_report import as_json, as_markdown, report
 from asr.training.context_tables import add_names, count_tables
 from asr.training.speech import for_acoustic
@@ -82,9 +82,10 @@ def read_text(data: Path) -> _Text:
     return _Text(dialogues, [followup_sample(r) for r in rows], stock)
 
 
-def learn_text(data: Path, out: Path, tokenizer: Tokenizer, steps: int, bar: Progress) -> None:
+def learn_text(data: Path, out: Path, tokenizer: Tokenizer, steps: int, tasks: set[str], bar: Progress) -> None:
     """The stage `text`: the network and the tables of answers, into OUT; goes on where it stopped."""
-    known = {"steps": steps, "tokens": hashlib.sha256(tokenizer.proto).hexdigest()[:12]}
+    digest = hashlib.sha256(tokenizer.proto).hexdigest()[:12]
+    known = {"steps": steps, "tokens": digest, "tasks": sorted(tasks)}
     report_file = out / "network.json"
     if report_file.exists() and known.items() <= json.loads(report_file.read_text()).items():
         return
@@ -100,7 +101,10 @@ def learn_text(data: Path, out: Path, tokenizer: Tokenizer, steps: int, bar: Pro
         bar.update(task, completed=step)
         log.info("network %s", json.dumps({"step": step} | losses))
 
-    pretrain(model, tokenizer, text.draw, steps=steps, batch=_BATCH, checkpoint=out / "network.pt", progress=progress)
+    pretrain(
+        model, tokenizer, text.draw, steps=steps, batch=_BATCH, checkpoint=out / "network.pt", progress=progress,
+        tasks=tasks,
+    )  # fmt: skip
     save_file({k: v.half() for k, v in model.state_dict().items()}, out / "network.safetensors")
     model = read_network(out, tokenizer)
     held_out = [followup_sample(r) for r in read_followups(data, "dev") if r.context]
@@ -196,6 +200,13 @@ def _save(out: Path, encoder: ContextEncoder, scorers: dict[str, ListScorer], ma
     return version
 
 
+def _some(given: str, known: Collection[str], option: str) -> set[str]:
+    chosen = {s.strip() for s in given.split(",")}
+    if not chosen <= set(known):
+        raise typer.BadParameter(f"{given!r}: give some of {', '.join(known)}", param_hint=option)
+    return chosen
+
+
 app = typer.Typer(add_completion=False)
 
 
@@ -208,6 +219,9 @@ def main(
         str, typer.Option(help="Comma-separated: text (needs the acoustic model's tokens only), lists, fit.")
     ] = ",".join(STAGES),
     steps: Annotated[int, typer.Option(min=1, help="Steps of training the network on text.")] = 6000,
+    tasks: Annotated[
+        str, typer.Option(help="Comma-separated: what the network learns; fewer show what one is worth.")
+    ] = ",".join(TASKS),
     workers: Annotated[int, typer.Option(min=1, help="Processes that make lists.")] = 1,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads of the other stages.")] = 1,
     beam: Annotated[int, typer.Option(help="Beam of the recogniser.")] = BEAM,
@@ -222,16 +236,14 @@ def main(
     limit: Annotated[int, typer.Option(help="Utterances of each split at most; 0: all.")] = 0,
 ) -> None:
     """Leaves OUT/model as it would be shipped, OUT/report.json and OUT/report.md, and prints the table."""
-    chosen = {s.strip() for s in stages.split(",")}
-    if not chosen <= set(STAGES):
-        raise typer.BadParameter(f"stages are {', '.join(STAGES)}", param_hint="--stages")
+    chosen, learned = _some(stages, STAGES, "--stages"), _some(tasks, TASKS, "--tasks")
     torch.set_num_threads(threads)
     out.mkdir(parents=True, exist_ok=True)
     logging.basicConfig(filename=out / "log.txt", level=logging.INFO, format="%(asctime)s %(message)s")
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console) as bar:
         if "text" in chosen:
-            learn_text(data, out, Tokenizer.load(acoustic / "tokens.model"), steps, bar)
+            learn_text(data, out, Tokenizer.load(acoustic / "tokens.model"), steps, learned, bar)
         if chosen == {"text"}:
             return
         add_names(out / "tables.json", data)

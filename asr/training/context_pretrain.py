@@ -1,7 +1,7 @@
 """Pre-training of the context network on text: next words, next entry, does the turn belong.
 
-Loss = words (cross-entropy of the next turn's tokens, read with its own, another's or no context) + entry (pointer,
-"none" where no entry is named) + belongs (InfoNCE between context summaries and turns of the batch).
+Loss = words (cross-entropy of the next turn's tokens, read with its own, another's or no context) + 0.5 entry (pointer,
+"none" where no entry is named) + 0.3 belongs (InfoNCE between context summaries and turns of the batch).
 
 What comes out is the average of the weights (exponential, of the last thousand steps or so) at a learning rate that
 stays: a run of n steps is the beginning of any longer one, and one that was interrupted goes on as if it had not been.
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,6 +30,8 @@ from asr.text import normalize
 from asr.tokens import Tokenizer
 from asr.training.context_data import Sample
 
+TASKS = {"words": 1.0, "entry": 0.5, "belongs": 0.3}
+"""What the network learns, and what each counts."""
 _MAX_ENTRIES = 64
 _HIDDEN, _EXCHANGED = 0.2, 0.1
 """Shares of the answers that are read without any context and with another's."""
@@ -44,9 +46,9 @@ class Losses:
     entry: Tensor
     belongs: Tensor
 
-    @property
-    def total(self) -> Tensor:
-        return self.words + 0.5 * self.entry + 0.3 * self.belongs
+    def total(self, tasks: Collection[str]) -> Tensor:
+        """Of those tasks, weighted."""
+        return torch.stack([TASKS[name] * getattr(self, name) for name in TASKS if name in tasks]).sum()
 
 
 @dataclass(frozen=True)
@@ -146,10 +148,12 @@ def pretrain(
     checkpoint: Path,
     progress: Callable[[int, dict[str, float]], None],
     seed: int = 1,
+    tasks: Collection[str] = tuple(TASKS),
 ) -> None:
     """Trains for so many steps, from where `checkpoint` is; leaves the averaged weights in the model.
 
-    draw: gives a training sample. progress: called with the steps done and the mean losses of the last ones.
+    draw: gives a training sample. progress: called with the steps done and the mean losses of the last ones. tasks: of
+    `TASKS`, at least one; the others are measured and not learned.
     """
     optimiser = torch.optim.AdamW(model.parameters(), lr=_LEARNING_RATE, weight_decay=0.01)
     average = {k: v.detach().clone() for k, v in model.state_dict().items()}
@@ -168,13 +172,13 @@ def pretrain(
             group["lr"] = _LEARNING_RATE * min(1.0, (step + 1) / _WARM_UP)
         loss = losses(model, tokenizer, [draw(rng) for _ in range(batch)], rng)
         optimiser.zero_grad()
-        torch.autograd.backward(loss.total)
+        torch.autograd.backward(loss.total(tasks))
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimiser.step()
         decay = min(0.999, (step + 1) / (step + 10))
         for name, value in model.state_dict().items():
             average[name].lerp_(value, 1 - decay)
-        for name in ("words", "entry", "belongs"):
+        for name in TASKS:
             sums[name] = sums.get(name, 0.0) + getattr(loss, name).item()
         if (step + 1) % _KEPT_EVERY == 0 or step + 1 == steps:
             _keep(checkpoint, {"model": model.state_dict(), "optimiser": optimiser.state_dict(), "average": average,

@@ -169,6 +169,20 @@ def test_a_little_training_lowers_the_losses(tiny_tokenizer: Tokenizer, network:
     assert after["entry"] < before["entry"]
 
 
+@pytest.mark.parametrize("tasks", [("words",), ("words", "belongs")])
+def test_what_is_no_task_is_not_learned(
+    tiny_tokenizer: Tokenizer, network: ContextModel, tmp_path: Path, tasks: tuple[str, ...]
+) -> None:
+    model = ContextModel(network.config)
+    before = model.turn_head.weight.detach().clone()
+    samples = [followup_sample(ROW), Sample(MEG, "yes", None)]
+    pretrain(
+        model, tiny_tokenizer, lambda rng: rng.choice(samples), steps=3, batch=4, checkpoint=tmp_path / "x.pt",
+        progress=lambda *_: None, tasks=tasks,
+    )  # fmt: skip
+    assert torch.equal(model.turn_head.weight, before) == ("belongs" not in tasks)
+
+
 def test_the_most_frequent_names_are_added_once(tmp_path: Path) -> None:
     folder = tmp_path / "text" / "names"
     folder.mkdir(parents=True)
