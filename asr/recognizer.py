@@ -111,8 +111,13 @@ class Recognizer:
         of 0 goes without.
 
         Raises:
-            ModelError: a file is missing or the files do not belong together.
+            ModelError: a file is missing or the files do not belong together, or there is no such device.
         """
+        try:
+            torch.empty(0, device=device)
+        except (RuntimeError, AssertionError) as error:
+            why = str(error).split(". ")[0]
+            raise ModelError(f"device {device!r} cannot be used ({why}): use cpu, or cuda where a GPU is") from error
         opened: tuple[AcousticModel, Tokenizer, str]
         if folder is not None and is_emformer(folder):
             opened = load_emformer(folder, device)

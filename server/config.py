@@ -50,6 +50,7 @@ class ModelSettings(_Section):
     """The recogniser."""
 
     weights: Path | None = Field(default=None, description="Folder of the acoustic model; unset: the shipped one.")
+    device: str = Field(default="cpu", min_length=1, description="Where it computes: cpu, cuda, or cuda:1 and so on.")
     beam: int = Field(default=32, ge=1, le=64, description="Hypotheses that the search keeps.")
     nbest: int = Field(default=8, ge=1, le=64, description="Hypotheses of an utterance that rescoring sees.")
     chunk_ms: int = Field(default=320, ge=160, le=640, description="Audio that the encoder takes at a time.")

@@ -75,7 +75,11 @@ def load_parts(settings: Settings, store: ContextStore) -> Parts:
     model, context = settings.model, settings.context
     return Parts(
         recognizer=StreamingRecognizer.load(
-            model.weights, beam=model.beam, chunk_ms=model.chunk_ms, second_pass=model.second_pass
+            model.weights,
+            device=model.device,
+            beam=model.beam,
+            chunk_ms=model.chunk_ms,
+            second_pass=model.second_pass,
         ),
         encoder=ContextEncoder.load(context.weights),
         rescorer=ContextRescorer.load(context.weights),

@@ -57,9 +57,11 @@ def server_process(
     ports = {"CARRYOVER_METRICS_PORT": "0", "CARRYOVER_HEALTH_PORT": ""}
     environment = {**os.environ, **(PRIVATE if private else {}), **ports, **settings}
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
+    assert process.stderr is not None
+    passing_on = threading.Thread(target=_pass_on, args=(process, say), daemon=True)
     try:
         running = _until_listening(process)
-        threading.Thread(target=_pass_on, args=(process, say), daemon=True).start()
+        passing_on.start()
         yield running
     finally:
         process.terminate()
@@ -68,6 +70,10 @@ def server_process(
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+        if passing_on.ident is None:
+            process.stderr.close()
+        else:
+            passing_on.join(_STOP_S)
 
 
 def _until_listening(process: subprocess.Popen[str]) -> ServerProcess:
@@ -85,5 +91,6 @@ def _until_listening(process: subprocess.Popen[str]) -> ServerProcess:
 
 def _pass_on(process: subprocess.Popen[str], say: Callable[[str], None]) -> None:
     assert process.stderr is not None
-    for line in process.stderr:
-        say(line.rstrip("\n"))
+    with process.stderr as lines:
+        for line in lines:
+            say(line.rstrip("\n"))

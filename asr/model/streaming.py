@@ -127,14 +127,15 @@ class StreamingEncoder:
         """One chunk of each stream.
 
         Args:
-            features: (B, 2 + 2 C + 1, 80): the chunk's 2 C feature frames, two before and one after it. What stands
-                before a stream's first frame is ignored.
+            features: (B, 2 + 2 C + 1, 80): the chunk's 2 C feature frames, two before and one after it, on any device.
+                What stands before a stream's first frame is ignored.
             state: of the B streams; it stays as it is.
         Returns:
             (B, C / 2, outputs of the layers) and the new state.
         """
         if (features.shape[1] - LOOKBACK - LOOKAHEAD) % 4:
             raise ModelError(f"encoder: {features.shape[1]} feature frames; a chunk is 3 + a multiple of 4 of them")
+        features = features.to(self._positions.device)
         x = self._convolve(features, [i for i, past in enumerate(state.streams) if past.position == 0])
         frames, past = x.shape[1], self.config.past
         at = torch.tensor([stream.position for stream in state.streams], device=x.device)[:, None]

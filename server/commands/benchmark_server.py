@@ -41,6 +41,9 @@ app = typer.Typer(add_completion=False)
 _err = Console(stderr=True, highlight=False)
 _AIM_MS = 300
 """p95 of the final result that the plot marks."""
+_GPU_AIM_MS = 150
+_MOST = 4096
+"""Streams; past them no more are tried."""
 _QUIET = {"CARRYOVER_LOG_LEVEL": "ERROR"}
 _SHIPPED = ("call Meg", "Bauer", "call Meg", "Bauer")
 
@@ -59,20 +62,32 @@ def main(
     phrases: Annotated[
         int, typer.Option(min=0, help="Made-up names, up to 5000, that every caller lists as phrases to expect.")
     ] = 0,
+    device: Annotated[str, typer.Option(help="Where the server computes: cpu or cuda.")] = "cpu",
+    until_ms: Annotated[
+        float | None,
+        typer.Option(
+            min=1,
+            help="After --streams ever twice as many, until the p95 of final results is above this. "
+            f"[default: {_GPU_AIM_MS} on a GPU, else not]",
+            show_default=False,
+        ),
+    ] = None,
     plot_file: Annotated[Path | None, typer.Option("--plot", metavar="FILE.svg", help="Draw it here.")] = None,
 ) -> None:
     """Start a server and let callers speak to it in real time over a socket.
 
     first_partial_ms is from the start of speech to the first interim result with words, final_ms from the end of the
     audio to the final result. With --dead-store, of utterances without a dialogue; those in one follow, and how the
-    p99 of their final results compares. Settings of the server come from CARRYOVER_* variables, but its host, ports,
-    TLS and keys.
+    p99 of their final results compares. Settings of the server come from CARRYOVER_* variables, but its device, host,
+    ports, TLS and keys.
     """
     try:
         check_writable(json_file, plot_file)
         numbers = _numbers(streams)
         clips = [Clip.of(*read_container(path)) for path in audio] if audio else [_shipped_clip()]
-        measured = _run(numbers, clips, seconds, dead_store, names(phrases))
+        if until_ms is None and device != "cpu":
+            until_ms = _GPU_AIM_MS
+        measured = _run(numbers, until_ms, clips, seconds, dead_store, names(phrases), device)
         if json_file:
             json_file.write_text(json.dumps(measured, indent=1) + "\n", encoding="utf-8")
         if plot_file:
@@ -105,34 +120,54 @@ def _usual_store() -> Iterator[tuple[dict[str, str], Callable[[], None]]]:
     yield {}, lambda: None
 
 
-def _run(numbers: list[int], clips: list[Clip], seconds: float, dead_store: bool, phrases: list[str]) -> dict[str, Any]:
+def _run(
+    numbers: list[int], until_ms: float | None, clips: list[Clip], seconds: float, dead_store: bool,
+    phrases: list[str], device: str,
+) -> dict[str, Any]:  # fmt: skip
     load = os.getloadavg()[0]
     found: dict[str, Any] = {}
+    left = list(numbers)
     columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
     with Progress(*columns, console=_err, transient=True, disable=not _err.is_terminal) as progress:
         spoken_s = sum(len(clip.samples) / clip.rate for clip in clips) / len(clips)
-        task = progress.add_task("starting", total=sum(numbers) * seconds / spoken_s)
+        said_at_once = seconds / spoken_s
+        task = progress.add_task("starting", total=sum(numbers) * said_at_once)
+        settings = {
+            **_QUIET,
+            "CARRYOVER_LIMITS__STREAMS": str(_MOST if until_ms else max(numbers)),
+            "CARRYOVER_MODEL__DEVICE": device,
+        }
         with (
             mortal_store() if dead_store else _usual_store() as (store, die),
-            server_process({**_QUIET, **store, "CARRYOVER_LIMITS__STREAMS": str(max(numbers))}) as server,
+            server_process({**settings, **store}) as server,
         ):
             asyncio.run(warm_up(server.port, clips, phrases))
             die()
-            for number in numbers:
+            while left:
+                number = left.pop(0)
                 progress.update(task, description=f"{number} streams")
                 dead = Waits() if dead_store else None
                 said = partial(progress.advance, task)
                 waits = asyncio.run(measure(server.port, clips, number, seconds, said, dead, phrases))
-                found[str(number)] = waits.summary()
+                row = found[str(number)] = waits.summary()
                 if dead is not None:
                     ratio = ratio_of_p99(dead.final, waits.final)
-                    found[str(number)]["dead_store"] = {**dead.summary(), "final_p99_ratio": ratio}
+                    row["dead_store"] = {**dead.summary(), "final_p99_ratio": ratio}
+                if not left and (more := _more(number, row["final_ms"]["p95"], until_ms)):
+                    left.append(more)
+                    progress.update(task, total=(sum(map(int, found)) + more) * said_at_once)
     return {
+        "device": device,
         "streams": found,
         "phrases": len(phrases),
         "peak_memory_mb": peak_memory_mb(),
         "load_average_before": round(load, 2),
     }
+
+
+def _more(streams: int, p95_ms: float, until_ms: float | None) -> int | None:
+    """The next number of streams behind those that were asked for; None: it is enough."""
+    return 2 * streams if until_ms and p95_ms <= until_ms and 2 * streams <= _MOST else None
 
 
 def _show(measured: dict[str, Any]) -> None:

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
+import soundfile
+from typer.testing import CliRunner
 
 from context_store import ContextStore, DialogueId, Event, Speak, StoreUnavailableError, local_wrapping_key
 from context_store.local_server import local_config
 from server.benchmark import BenchmarkError, Clip, Waits, measure, mortal_store
+from server.commands import benchmark_server
 
 
 def test_each_utterance_of_each_caller_is_measured(shared: Any, speech: Any) -> None:
@@ -45,3 +50,24 @@ def test_a_store_that_dies() -> None:
 def test_no_server_is_an_error_in_words(speech: Any) -> None:
     with pytest.raises(BenchmarkError, match="UNAVAILABLE"):
         asyncio.run(measure(1, [Clip.of(speech[:1600], 16_000)], 1, 0.1, lambda: None))
+
+
+@pytest.fixture
+def short(speech: Any, tmp_path: Path) -> str:
+    soundfile.write(tmp_path / "short.wav", speech[:9_600], 16_000)
+    return str(tmp_path / "short.wav")
+
+
+def test_ever_more_streams_until_they_wait_too_long(short: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert benchmark_server._more(8, 149.0, 150.0) == 16
+    assert benchmark_server._more(8, 151.0, 150.0) is None and benchmark_server._more(8, 1.0, None) is None
+    monkeypatch.setattr(benchmark_server, "_MOST", 2)
+    command = ["--streams", "1", "--seconds", "1", "--audio", short, "--until-ms", "60000"]
+    result = CliRunner().invoke(benchmark_server.app, command)
+    assert result.exit_code == 0, result.output
+    assert list(json.loads(result.stdout)["streams"]) == ["1", "2"]
+
+
+def test_a_device_that_is_not_there(short: str) -> None:
+    result = CliRunner().invoke(benchmark_server.app, ["--device", "banana", "--audio", short])
+    assert result.exit_code == 1 and "device 'banana' cannot be used" in result.stderr
