@@ -109,17 +109,18 @@ def vouched_for(pool: Pool, embedding: ContextEmbedding) -> Pool:
     at least as likely as this, less `_PER_UNLIKE` nats for each unit of phonetic distance. For the decision only: a
     scorer that is fitted to such scores learns to distrust them (docs/results.md).
     """
-    named = [i for i, text in enumerate(pool.texts) if match(text, embedding)]
-    heard = [i for i, rank in enumerate(pool.ranks) if 0 <= rank < _VOUCHING]
-    if not named or not heard:
+    named = np.array([i for i, text in enumerate(pool.texts) if match(text, embedding)], np.int64)
+    heard = np.array([i for i, rank in enumerate(pool.ranks) if 0 <= rank < _VOUCHING], np.int64)
+    if not len(named) or not len(heard):
         return pool
     acoustic = np.array(pool.acoustic)
     sounds, lengths = phonetics.encode([phonetics.phones(pool.texts[i]) for i in named])
     others, of = phonetics.encode([phonetics.phones(pool.texts[i]) for i in heard])
-    own, other = np.tile(np.arange(len(named)), len(heard)), np.repeat(np.arange(len(heard)), len(named))
-    unlike = phonetics.distances(sounds[own], lengths[own], others, of, to=other).reshape(len(heard), -1)
-    least = (acoustic[heard][:, None] - _PER_UNLIKE * unlike).max(0)
-    acoustic[named] = np.maximum(acoustic[named], least)
+    apart = _PER_UNLIKE * phonetics.LEAST_GAP * np.abs(of - lengths[:, None])
+    own, other = np.nonzero(acoustic[heard] - apart > acoustic[named][:, None])  # of most pairs one is longer
+    if len(own):
+        unlike = phonetics.distances(sounds[own], lengths[own], others, of, to=other)
+        np.maximum.at(acoustic, named[own], acoustic[heard[other]] - _PER_UNLIKE * unlike)
     return replace(pool, acoustic=tuple(acoustic.tolist()))
 
 

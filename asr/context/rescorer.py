@@ -184,7 +184,9 @@ class Rescorer:
         kept = [i for i in order if i < len(head) or total[i] > total[0] + margin]
         chances = torch.tensor([total[i] / _TEMPERATURE for i in kept], dtype=torch.float64).softmax(0).tolist()
         ranked = [
-            _with_confidence(replace(readings[i], context=scores[i]), chance, nbest[0].text)
+            _with_confidence(
+                replace(readings[i], context=scores[i], from_context=i >= len(head)), chance, nbest[0].text
+            )
             for i, chance in zip(kept, chances, strict=True)
         ]
         rest = [readings[i] for i in range(len(head)) if i not in scores]
@@ -204,7 +206,7 @@ class Rescorer:
         if more:
             scored |= zip(more, force_score(more), strict=True)
         own = [replace(h, acoustic=scored[h.text].acoustic, language=scored[h.text].language) for h in nbest]
-        return own + [replace(h, from_context=True) for t, h in scored.items() if t not in texts]
+        return own + [h for t, h in scored.items() if t not in texts]
 
     def _ranked(self, nbest: Sequence[Hypothesis], embedding: ContextEmbedding) -> list[Hypothesis]:
         texts = [normalize(h.text) for h in nbest]
@@ -212,7 +214,7 @@ class Rescorer:
         own = [replace(h, acoustic=v, language=0.0) for h, v in zip(nbest, values, strict=True)]
         found = sounding_alike(texts, embedding, self.tables)
         scores = candidate_acoustics(found, texts, values)
-        return own + [Hypothesis(t, acoustic=s, from_context=True) for t, s in zip(found, scores, strict=True)]
+        return own + [Hypothesis(t, acoustic=s) for t, s in zip(found, scores, strict=True)]
 
     def _scores(self, pool: Pool, embedding: ContextEmbedding, exact: bool) -> list[float]:
         """What the context says for each reading, over the first, nats."""
