@@ -34,6 +34,8 @@ KINDS = (".flac", ".wav", ".ogg", ".opus")
 SIZES = (0, 100, 1000, 10000)
 THEIRS = "RNNTBeamSearch"
 BATCH = 16
+LED = "language "
+"""In front of a number of phrases: the search as a recogniser has it, with the language model."""
 
 app = typer.Typer(add_completion=False)
 
@@ -212,18 +214,18 @@ def results(
 ) -> dict[str, Any]:
     """The JSON: what was measured, and with what."""
     theirs, ours = found[THEIRS], found["0"]
-    phrases: dict[str, Any] = {}
-    for size in SIZES:
-        phrases[str(size)] = {"rtf": found[str(size)].rtf(audio_s), "wer": found[str(size)].wer}
-        if size:
-            phrases[str(size)]["compile_ms"] = compile_ms[size]
+    rows = {name: {"rtf": one.rtf(audio_s), "wer": one.wer} for name, one in found.items()}
+    phrases: dict[str, Any] = {str(size): rows[str(size)] for size in SIZES}
+    for size, took in compile_ms.items():
+        phrases[str(size)]["compile_ms"] = took
     return {
         **settings,
         "audio_s": round(audio_s, 1),
-        "rnnt_beam_search": {"rtf": theirs.rtf(audio_s), "wer": theirs.wer},
-        "ours": {"rtf": ours.rtf(audio_s), "wer": ours.wer},
+        "rnnt_beam_search": rows[THEIRS],
+        "ours": {"rtf": rows["0"]["rtf"], "wer": rows["0"]["wer"]},
         "speedup": round(sum(theirs.seconds) / sum(ours.seconds), 2),
         "phrases": phrases,
+        "with_language": {str(size): rows[f"{LED}{size}"] for size in SIZES},
     }
 
 
@@ -231,6 +233,8 @@ def _table(values: dict[str, Any]) -> Table:
     table = Table("search", "real-time factor", "WER", "compiling")
     rows = [(THEIRS, values["rnnt_beam_search"]), ("ours", values["ours"])]
     rows += [(f"ours, {size} phrases", values["phrases"][str(size)]) for size in SIZES[1:]]
+    for size, row in values["with_language"].items():
+        rows.append((f"ours, language model{f', {size} phrases' if int(size) else ''}", row))
     for name, row in rows:
         wer = "" if row["wer"] is None else f"{100 * row['wer']:.1f}%"
         compiling = f"{row['compile_ms']:.0f} ms" if "compile_ms" in row else ""
@@ -293,10 +297,10 @@ def main(
 ) -> None:
     """Search the same encoder output with torchaudio's RNNTBeamSearch and with ours, on one thread.
 
-    Phrases are made-up names that nobody says: what they cost, and what they spoil. Then the rare words of each
-    utterance (four tokens or more) are listed among other utterances': what phrases mend. Times are the process's own
-    on the processor, without the encoder, the least of --rounds; the whole recogniser is timed once. Prints tables, and
-    JSON where no --json is given.
+    Phrases are made-up names that nobody says: what they cost, and what they spoil, beside a plain search and beside
+    one with the language model, as a recogniser has it. Then the rare words of each utterance (four tokens or more)
+    are listed among other utterances': what phrases mend. Times are the process's own on the processor, without the
+    encoder, the least of --rounds; the whole recogniser is timed once. Prints tables, and JSON where no --json is given.
     """
     try:
         check_writable(json_file, plot_file)
@@ -312,12 +316,14 @@ def main(
     searches: dict[str, Search] = {
         THEIRS: TorchaudioSearch(recognizer.model, beam, search.symbols).best,
         "0": with_graph(search, None),
+        f"{LED}0": with_graph(recognizer.search, None),
     }
     compile_ms: dict[int, float] = {}
     graphs: dict[str, PhraseGraph | None] = {"0": None}
     for size in track(SIZES[1:], len(SIZES) - 1, "compiling"):
         graphs[str(size)], compile_ms[size] = compile_timed(recognizer, size, weight)
         searches[str(size)] = with_graph(search, graphs[str(size)])
+        searches[f"{LED}{size}"] = with_graph(recognizer.search, graphs[str(size)])
     found = measure(searches, heard, recognizer, rounds)
     batch_rtf = batched(search, heard, graphs, BATCH, rounds)
     settings = {

@@ -67,6 +67,8 @@ def test_the_json_has_the_contracts_fields(
         assert side["rtf"] > 0 and side["wer"] > 0
     assert values["phrases"]["0"]["rtf"] == values["ours"]["rtf"]
     assert all(values["phrases"][n]["rtf"] > 0 and values["phrases"][n]["compile_ms"] > 0 for n in ("100", "1000"))
+    assert set(values["with_language"]) == {"0", "100", "1000"}
+    assert all(row["rtf"] > 0 and row["wer"] > 0 for row in values["with_language"].values())
     batched = values["batched"]
     assert batched["streams"] == 16 and batched["rtf"] == batched["phrases"]["0"]["rtf"]
     assert set(batched["phrases"]) == {"0", "100", "1000"} and all(x["rtf"] > 0 for x in batched["phrases"].values())
