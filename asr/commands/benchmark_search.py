@@ -300,7 +300,8 @@ def main(
     Phrases are made-up names that nobody says: what they cost, and what they spoil, beside a plain search and beside
     one with the language model, as a recogniser has it. Then the rare words of each utterance (four tokens or more)
     are listed among other utterances': what phrases mend. Times are the process's own on the processor, without the
-    encoder, the least of --rounds; the whole recogniser is timed once. Prints tables, and JSON where no --json is given.
+    encoder, the least of --rounds; the whole recogniser is timed once. Prints tables, and JSON where no --json is
+    given.
     """
     try:
         check_writable(json_file, plot_file)

@@ -47,6 +47,7 @@ def main(
     second_pass: Annotated[
         bool, typer.Option(help="Hear an utterance that has ended once more as a whole for its final result.")
     ] = True,
+    chunk_ms: Annotated[int, typer.Option(help="Audio that the encoder takes at a time, a multiple of 40.")] = 320,
     seed: Annotated[int, typer.Option(help="Of the other dialogues' contexts and of the intervals.")] = 0,
     endpoints: Annotated[
         bool, typer.Option("--endpoints", help="Also endpoint delay and early cuts; recognises everything twice.")
@@ -63,7 +64,9 @@ def main(
         utterances, problems = read_manifest(manifest, filter(None, map(str.strip, sets.split(","))), limit)
         failed = report(manifest, problems)
         named += signal_conditions(utterances) if signals else ()
-        recognizer = Recognizer.load(model, beam=beam, ctc_weight=ctc_weight, second_pass=second_pass)
+        recognizer = Recognizer.load(
+            model, beam=beam, chunk_ms=chunk_ms, ctc_weight=ctc_weight, second_pass=second_pass
+        )
         models = (ContextEncoder.load(), Rescorer.load()) if need_context(named) else None
         check_writable(json_file, html_file)
     except (AsrError, OSError) as error:
@@ -79,7 +82,8 @@ def main(
     settings = {
         "manifest": manifest.name, "model": recognizer.version,
         "context model": models[1].model_version if models else "none",
-        "beam": beam, "nbest": nbest, "ctc_weight": ctc_weight, "second_pass": second_pass, "seed": seed,
+        "beam": beam, "nbest": nbest, "ctc_weight": ctc_weight, "second_pass": second_pass,
+        "chunk_ms": chunk_ms, "seed": seed,
     }  # fmt: skip
     if outcomes:
         _write(outcomes, named, settings, json_file, html_file)
