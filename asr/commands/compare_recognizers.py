@@ -31,7 +31,7 @@ from asr.search import BEAM
 
 app = typer.Typer(add_completion=False)
 OURS = "carryover"
-NAMES = (OURS, "carryover-context", "pocketsphinx", "whisper", "whisper-hotwords", "moonshine", "vosk")
+NAMES = (OURS, "carryover-context", "pocketsphinx", "whisper", "whisper-hotwords", "moonshine", "vosk", "sherpa")
 WITH_CONTEXT = ("carryover-context", "whisper-hotwords")
 """Those that read the utterances' contexts."""
 _NBEST = 8
@@ -108,7 +108,7 @@ def read_sets(
 
 
 def _makers(
-    model: Path | None, beam: int, whisper_model: Path | None, vosk_model: Path | None
+    model: Path | None, beam: int, whisper_model: Path | None, vosk_model: Path | None, sherpa_model: Path | None
 ) -> dict[str, Callable[[], Transcribe]]:
     """What loads each recogniser, by its name."""
     makers: tuple[Callable[[], Transcribe], ...] = (
@@ -119,6 +119,7 @@ def _makers(
         partial(peers.whisper, whisper_model, hotwords=True),
         peers.moonshine,
         partial(peers.vosk, vosk_model),
+        partial(peers.sherpa, sherpa_model),
     )
     return dict(zip(NAMES, makers, strict=True))
 
@@ -135,6 +136,9 @@ def main(
     beam: Annotated[int, typer.Option(min=1, help="Hypotheses that our search keeps.")] = BEAM,
     whisper_model: Annotated[Path | None, typer.Option(help="CTranslate2 folder; default: the packaged one.")] = None,
     vosk_model: Annotated[Path | None, typer.Option(help="Folder of an unpacked Vosk model.")] = None,
+    sherpa_model: Annotated[
+        Path | None, typer.Option(help="Folder of an unpacked streaming transducer of sherpa-onnx.")
+    ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many utterances of each file.")] = None,
     sample: Annotated[
         int | None, typer.Option(min=1, help="So many utterances of each file, drawn by --seed: more speakers.")
@@ -153,7 +157,7 @@ def main(
     try:
         utterances, failed = read_sets(manifests, limit, sample, seed)
         contexts = any(u.context for u in utterances)
-        loaded = load_recognizers(_makers(model, beam, whisper_model, vosk_model), recognizers, contexts)
+        loaded = load_recognizers(_makers(model, beam, whisper_model, vosk_model, sherpa_model), recognizers, contexts)
         check_writable(json_file, html_file)
     except (AsrError, OSError) as error:
         give_up(error)

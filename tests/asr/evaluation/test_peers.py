@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -40,3 +41,12 @@ def test_vosk_asks_for_a_model() -> None:
     pytest.importorskip("vosk")
     with pytest.raises(ModelError, match="needs a model"):
         peers.vosk()
+
+
+def test_sherpa_asks_for_a_model(tmp_path: Path) -> None:
+    pytest.importorskip("sherpa_onnx")
+    with pytest.raises(ModelError, match="needs a model"):
+        peers.sherpa()
+    (tmp_path / "encoder-epoch-99.int8.onnx").touch()
+    with pytest.raises(ModelError, match=r"no tokens\.txt, decoder\.onnx, joiner\.onnx"):
+        peers.sherpa(tmp_path)
