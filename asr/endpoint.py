@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class EndpointRule:
-    """All but `doubt` in seconds of audio. What the defaults do on dev stands in docs/results.md."""
+    """All but `doubt` and `quiet_db` in seconds of audio. What the defaults do on dev stands in docs/results.md."""
 
     silence_s: float = 0.7
     """After speech: this long in which the model is sure that nothing is said ends the utterance."""
@@ -16,6 +16,8 @@ class EndpointRule:
     doubt: float = 0.01
     """A frame in which a token is likelier than this is not sure: an unclear sound keeps the utterance open. 1: only
     tokens that are put out count."""
+    quiet_db: float = 30.0
+    """A frame so far below the utterance's loudest is sure: nothing sounds there. In dB."""
     wait_s: float = 1.6
     """This long without a new token ends the utterance, sure or not; never before `silence_s`."""
     start_s: float = 4.0

@@ -50,6 +50,11 @@ def log_mel(padded: torch.Tensor) -> torch.Tensor:
     return (power @ bank).clamp(min=FLOOR).log10().add(4.0).div(4.0)
 
 
+def loudness(features: torch.Tensor) -> torch.Tensor:
+    """(..., 80) of `log_mel` → (...), the loudest band's power in dB; -20 at the floor."""
+    return 40.0 * features.amax(-1)
+
+
 class FeatureStream:
     """Turns samples into feature blocks as they arrive.
 

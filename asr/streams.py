@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -86,6 +87,7 @@ class Progress:
     encoder: the model's state. row: the search. features, encoded: this utterance's so far, chunk by chunk. start,
     frames: encoded frames before this utterance, and with it.
     doubted: the last of this utterance's frames in which a token was likelier than the endpoint's rule takes for none.
+    loudest: of its frames, dB.
     likely: its chunks when its end became likely, else 0: what follows is silence, and no part of the second pass.
     sounded: seconds into it of the last sound before that. due: the result that has to be made before the stream goes
     on, "likely" or "final", else "". settled: the final result with the phrases that it was searched for, where it is
@@ -100,6 +102,7 @@ class Progress:
     start: int = 0
     frames: int = 0
     doubted: int | None = None
+    loudest: float = -math.inf
     likely: int = 0
     sounded: float = 0.0
     due: str = ""
@@ -258,7 +261,7 @@ class Stream:
         options = self.options
         readings = self._recognizer.search.nbest(progress.row.beam, 0)
         if options.endpointing:
-            progress = replace(progress, doubted=self._doubted(progress, chunk))
+            progress = self._judged(progress, chunk)
             heard_s, *sounds_s = self._sounds(progress, readings[0])
             if options.endpoint.unspoken(heard_s, sounds_s[0]):
                 return self._begun(progress), []
@@ -276,12 +279,17 @@ class Stream:
         model = self._recognizer.model
         return self.window[model.lookback + model.lookahead :] if self.progress.features else self.window
 
-    def _doubted(self, progress: Progress, chunk: Chunk) -> int | None:
-        """`Progress.doubted` with a new chunk, by what may follow the hypothesis that leads after it."""
-        chances = self._recognizer.token_chances(chunk.encoded, chunk.beam)
-        doubtful = (chances > self.options.endpoint.doubt).nonzero()
-        first = progress.frames - progress.start - len(chunk.encoded)
-        return first + int(doubtful[-1]) if len(doubtful) else progress.doubted
+    def _judged(self, progress: Progress, chunk: Chunk) -> Progress:
+        """`Progress.doubted` and `loudest` with a new chunk: by what may follow the hypothesis that leads after it."""
+        recognizer, rule, frames = self._recognizer, self.options.endpoint, len(chunk.encoded)
+        chances = recognizer.token_chances(chunk.encoded, chunk.beam).cpu()
+        own = self.window[recognizer.model.lookback :][: recognizer.chunk_frames]
+        loudness = recognizer.model.loudness(own).unflatten(0, (frames, -1)).amax(-1)
+        loudest = max(progress.loudest, float(loudness.max()))
+        doubtful = ((chances > rule.doubt) & (loudness > loudest - rule.quiet_db)).nonzero()
+        first = progress.frames - progress.start - frames
+        doubted = first + int(doubtful[-1]) if len(doubtful) else progress.doubted
+        return replace(progress, doubted=doubted, loudest=loudest)
 
     def _sounds(self, progress: Progress, best: Reading) -> tuple[float, float | None, float | None]:
         """Seconds since the utterance's start: now, its last token, its last frame in doubt."""

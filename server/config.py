@@ -68,7 +68,7 @@ class ModelSettings(_Section):
 
 
 class EndpointSettings(_Section):
-    """When an utterance ends; seconds of audio. Each is a field of `asr.endpoint.EndpointRule`, with its default."""
+    """When an utterance ends; seconds of audio, mostly. Fields of `asr.endpoint.EndpointRule`, with its defaults."""
 
     likely_s: float = Field(
         default=EndpointRule.likely_s, gt=0, description="Sure silence after which a likely final is told."
@@ -76,6 +76,9 @@ class EndpointSettings(_Section):
     silence_s: float = Field(default=EndpointRule.silence_s, gt=0, description="Sure silence that ends an utterance.")
     doubt: float = Field(
         default=EndpointRule.doubt, ge=0, le=1, description="A token likelier than this makes a frame not sure."
+    )
+    quiet_db: float = Field(
+        default=EndpointRule.quiet_db, gt=0, description="A frame so far below the utterance's loudest is sure."
     )
     wait_s: float = Field(default=EndpointRule.wait_s, gt=0, description="Time without a new token that ends it.")
     start_s: float = Field(default=EndpointRule.start_s, gt=0, description="Time without any speech that is dropped.")

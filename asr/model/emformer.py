@@ -101,6 +101,10 @@ class EmformerTransducer(nn.Module):
         log = torch.where(power > math.e, power.log(), power / math.e)
         return ((log - mean) * invstddev).to(padded.device)
 
+    def loudness(self, features: Tensor) -> Tensor:
+        log = features / self.get_buffer("invstddev").to(features.device) + self.get_buffer("mean").to(features.device)
+        return 10 / math.log(10) * log.amax(-1)
+
     def chunk_frames(self, chunk_ms: int) -> int:
         if chunk_ms != 10 * self.segment:
             raise ModelError(f"chunk_ms is {chunk_ms}; use {10 * self.segment}, the segment this Emformer was made for")

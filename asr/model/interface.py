@@ -36,6 +36,10 @@ class AcousticModel(Protocol):
         """Samples padded by 200 on both sides, (..., 240 + 160 F) → (..., F, 80)."""
         ...
 
+    def loudness(self, features: Tensor) -> Tensor:
+        """(..., 80) features → (...), the loudest band's power, in dB over some fixed level."""
+        ...
+
     def chunk_frames(self, chunk_ms: int) -> int:
         """Feature frames in a chunk of about that length; raises ModelError where the model cannot do it."""
         ...

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from asr.errors import ModelError
-from asr.features import log_mel
+from asr.features import log_mel, loudness
 from asr.model.encoder import LOOKAHEAD, LOOKBACK, Encoder
 from asr.model.interface import PredictorState
 from asr.model.presets import ModelConfig
@@ -93,6 +93,9 @@ class Transducer(nn.Module):
 
     def features(self, padded: Tensor) -> Tensor:
         return log_mel(padded)
+
+    def loudness(self, features: Tensor) -> Tensor:
+        return loudness(features)
 
     def chunk_frames(self, chunk_ms: int) -> int:
         frames = chunk_ms // 10

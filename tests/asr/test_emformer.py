@@ -123,6 +123,11 @@ def test_features_are_the_bundles(
     assert ours.std() > 0.1
 
 
+def test_loudness_is_in_decibels(model: EmformerTransducer, speech: Samples) -> None:
+    loud, quiet = (model.loudness(stream_features(model, gain * speech)).max() for gain in (1.0, 0.1))
+    torch.testing.assert_close(loud - quiet, torch.tensor(20.0), atol=0.01, rtol=0)
+
+
 @torch.inference_mode()
 def test_segments_are_encoded_as_the_whole(model: EmformerTransducer, speech: Samples) -> None:
     features = stream_features(model, speech)[: 16 * 16 + 4]

@@ -1,6 +1,7 @@
 """The end of an utterance: when the rule ends it, and what the recogniser tells the rule."""
 
 import itertools
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -100,7 +101,7 @@ def test_doubt_only_ever_delays_the_end(tiny_recognizer: Recognizer, long_speech
     """A rule that doubts more never ends an utterance earlier; one that never doubts hears tokens alone."""
     ends = []
     for doubt in (1.0, 0.5, 0.1, 0.0):
-        rule = EndpointRule(silence_s=0.3, doubt=doubt, wait_s=1.0, longest_s=4.5)
+        rule = EndpointRule(silence_s=0.3, doubt=doubt, quiet_db=math.inf, wait_s=1.0, longest_s=4.5)
         end = first_endpoint(tiny_recognizer, long_speech, rule)
         ends.append(9.0 if end is None else end)
     assert ends == sorted(ends)
@@ -108,6 +109,15 @@ def test_doubt_only_ever_delays_the_end(tiny_recognizer: Recognizer, long_speech
     waiting = EndpointRule(silence_s=1.0, doubt=1.0, wait_s=1.0, longest_s=4.5)
     assert ends[-1] == (first_endpoint(tiny_recognizer, long_speech, waiting) or 9.0)
     assert ends[0] < ends[-1]
+
+
+def test_a_quiet_frame_is_not_in_doubt(tiny_recognizer: Recognizer, long_speech: Samples) -> None:
+    """Not even where every frame is; a tail that is not quiet stays in doubt."""
+    noisy = long_speech + 0.05 * np.random.default_rng(0).standard_normal(len(long_speech)).astype(np.float32)
+    rule = EndpointRule(silence_s=0.3, doubt=0.0, wait_s=9, longest_s=9)
+    assert first_endpoint(tiny_recognizer, long_speech, rule) is not None
+    assert first_endpoint(tiny_recognizer, noisy, rule) is None
+    assert first_endpoint(tiny_recognizer, long_speech, replace(rule, quiet_db=math.inf)) is None
 
 
 @torch.inference_mode()

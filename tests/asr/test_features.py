@@ -3,7 +3,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from asr.features import FLOOR, FeatureStream, features, log_mel
+from asr.features import FLOOR, FeatureStream, features, log_mel, loudness
 
 
 @settings(max_examples=25, deadline=None)
@@ -41,6 +41,12 @@ def test_silence_is_the_floor_and_a_tone_is_its_band() -> None:
     tone = np.sin(2 * np.pi * 1000 * np.arange(16_000) / 16_000).astype(np.float32)
     bands = features(tone)[50]
     assert 20 < int(bands.argmax()) < 32  # 1 kHz is in the lower third of 80 mel bands
+
+
+def test_loudness_is_in_decibels() -> None:
+    tone = np.sin(np.arange(1600) / 3).astype(np.float32)
+    louder = loudness(features(tone)) - loudness(features(0.1 * tone))
+    torch.testing.assert_close(louder, torch.full_like(louder, 20.0), atol=0.01, rtol=0)
 
 
 def test_same_as_whispers_up_to_the_floor() -> None:
