@@ -18,6 +18,11 @@ from asr.model.presets import ModelConfig
 from asr.model.streaming import EncoderState, StreamingEncoder
 
 
+LONGEST = 1200
+"""Feature frames, 12 s, that are heard as one chunk at most: training's utterances are no longer than 16 s, and in longer
+chunks more is misheard (docs/results.md, *Long streams*)."""
+
+
 class Predictor(nn.Module):
     """A function of the last few tokens only, so that hypotheses with equal recent history share it."""
 
@@ -89,7 +94,7 @@ class Transducer(nn.Module):
 
     @property
     def longest(self) -> int:
-        return 2 * self.config.positions
+        return min(LONGEST, 2 * self.config.positions)
 
     def features(self, padded: Tensor) -> Tensor:
         return log_mel(padded)
