@@ -101,15 +101,15 @@ def match(text: str, embedding: ContextEmbedding) -> Match | None:
     return Match(part, (" ".join(words[:start]), " ".join(words[end:])))
 
 
-def vouched_for(pool: Pool, embedding: ContextEmbedding) -> Pool:
-    """The pool, with what a phrase is spelled like left out of its acoustic score.
+def vouched_for(pool: Pool, matches: Sequence[Match | None]) -> Pool:
+    """The pool, whose readings name such phrases, with what a phrase is spelled like left out of its acoustic score.
 
     An acoustic model of letters takes a rare spelling for unlikely however surely its sounds were heard: "bauer" where
     it puts out "bower". A reading of the n-best that sounds like a reading that names a phrase vouches for it: that is
     at least as likely as this, less `_PER_UNLIKE` nats for each unit of phonetic distance. For the decision only: a
     scorer that is fitted to such scores learns to distrust them (docs/results.md).
     """
-    named = np.array([i for i, text in enumerate(pool.texts) if match(text, embedding)], np.int64)
+    named = np.array([i for i, found in enumerate(matches) if found], np.int64)
     heard = np.array([i for i, rank in enumerate(pool.ranks) if 0 <= rank < _VOUCHING], np.int64)
     if not len(named) or not len(heard):
         return pool
@@ -171,9 +171,15 @@ class _Seen:
 
 
 def pool_features(
-    pool: Pool, embedding: ContextEmbedding, model: ContextModel, tokenizer: Tokenizer, tables: AnswerTables
+    pool: Pool,
+    embedding: ContextEmbedding,
+    model: ContextModel,
+    tokenizer: Tokenizer,
+    tables: AnswerTables,
+    matches: Sequence[Match | None] | None = None,
 ) -> ListInput:
-    matches = [match(t, embedding) for t in pool.texts]
+    """matches: of the pool's readings, where they are known."""
+    matches = [match(t, embedding) for t in pool.texts] if matches is None else matches
     weights = [embedding.index.weight(m.part) if m else 0.0 for m in matches]
     language = language_scores(pool.texts, embedding, model, tokenizer)
     heard = HeardPhrases.of(pool.heard, embedding.index) if pool.heard and embedding.phrases else None

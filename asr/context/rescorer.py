@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from asr.context import phonetics
 from asr.context.candidates import AnswerTables, candidates, expand
 from asr.context.encoder import WEIGHTS, load_model
-from asr.context.features import FEATURES, LIST_FEATURES, Pool, match, pool_features, vouched_for
+from asr.context.features import FEATURES, LIST_FEATURES, Match, Pool, match, pool_features, vouched_for
 from asr.context.model import ContextModel
 from asr.context.types import BiasedWord, ContextEmbedding, Rescored
 from asr.errors import ContextError, ModelError
@@ -171,9 +171,11 @@ class Rescorer:
             tuple(i if i < len(head) else -1 for i in range(len(readings))),
             () if force_score else heard_texts([h.text for h in head]),
         )
-        vouched = vouched_for(pool, embedding) if force_score else pool
+        matches = [match(text, embedding) for text in pool.texts]
+        vouched = vouched_for(pool, matches) if force_score else pool
         weighed, base, raised = most_likely(vouched), pool.base, vouched.base
-        own = self._scores(vouched.only(weighed), embedding, force_score is not None)
+        named = [matches[i] for i in weighed]
+        own = self._scores(vouched.only(weighed), named, embedding, force_score is not None)
         scores = {i: score + raised[i] - base[i] for i, score in zip(weighed, own, strict=True)}
         total = [b + scores.get(i, -math.inf) for i, b in enumerate(base)]
         order = sorted(weighed, key=lambda i: -total[i])
@@ -216,9 +218,11 @@ class Rescorer:
         scores = candidate_acoustics(found, texts, values)
         return own + [Hypothesis(t, acoustic=s) for t, s in zip(found, scores, strict=True)]
 
-    def _scores(self, pool: Pool, embedding: ContextEmbedding, exact: bool) -> list[float]:
-        """What the context says for each reading, over the first, nats."""
-        known = pool_features(pool, embedding, self.model, self.tokenizer, self.tables)
+    def _scores(
+        self, pool: Pool, named: Sequence[Match | None], embedding: ContextEmbedding, exact: bool
+    ) -> list[float]:
+        """What the context says for each reading, over the first, nats. named: the phrase in each."""
+        known = pool_features(pool, embedding, self.model, self.tokenizer, self.tables, named)
         with torch.inference_mode():
             scores: list[float] = (self.forced if exact else self.ranked)(
                 known.rows, known.of_list, known.limits
@@ -263,10 +267,10 @@ def _new_words(words: Sequence[str], before: Sequence[str]) -> list[int]:
 def _with_confidence(reading: Hypothesis, chance: float, plain: str) -> Hypothesis:
     """The reading, right with a probability of `chance`; as it is where its words are not known (a foreign list's)."""
     words = list(reading.words)
-    for place in _new_words([word.text for word in words], plain.split()):
-        words[place] = replace(words[place], confidence=chance)
     if not words:
         return reading
+    for place in _new_words([word.text for word in words], plain.split()):
+        words[place] = replace(words[place], confidence=chance)
     return replace(reading, words=tuple(words), confidence=sum(w.confidence for w in words) / len(words))
 
 

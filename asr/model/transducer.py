@@ -17,10 +17,9 @@ from asr.model.interface import PredictorState
 from asr.model.presets import ModelConfig
 from asr.model.streaming import EncoderState, StreamingEncoder
 
-
 LONGEST = 1200
-"""Feature frames, 12 s, that are heard as one chunk at most: training's utterances are no longer than 16 s, and in longer
-chunks more is misheard (docs/results.md, *Long streams*)."""
+"""Feature frames, 12 s, that are heard as one chunk at most: training's utterances are no longer than 16 s, and in
+longer chunks more is misheard (docs/results.md, *Long streams*)."""
 
 
 class Predictor(nn.Module):

@@ -8,7 +8,7 @@ import numpy as np
 
 from asr.context import ContextEncoder
 from asr.context.candidates import AnswerTables
-from asr.context.features import FEATURES, LIST_FEATURES, HeardPhrases, Pool, pool_features, vouched_for
+from asr.context.features import FEATURES, LIST_FEATURES, HeardPhrases, Pool, match, pool_features, vouched_for
 from asr.context.index import PhraseIndex
 from asr.context.types import Context, Entry, Phrase
 
@@ -60,10 +60,11 @@ def test_a_reading_that_sounds_the_same_vouches_for_a_phrase(encoder: ContextEnc
     embedding = encoder.encode(Context(entries=(Entry("contacts", "Meg Bauer"), Entry("contacts", "Tom Tower"))))
     texts, ranks = ("bower", "bow or", "bauer", "tower", "flower"), (0, 1, -1, -1, -1)
     pool = Pool(texts, (-2.0, -9.0, -14.0, -16.0, -15.0), (-3.0, -4.0, -6.0, -5.0, -5.0), ranks)
-    vouched = vouched_for(pool, embedding)
+    matches = [match(text, embedding) for text in texts]
+    vouched = vouched_for(pool, matches)
     assert vouched.acoustic[2] == -2.0 and vouched.acoustic[:2] == pool.acoustic[:2]
     assert vouched.acoustic[3] == -16.0 and vouched.acoustic[4] == -15.0
     assert (vouched.language, vouched.texts) == (pool.language, pool.texts)
     likelier = replace(pool, acoustic=(-2.0, -9.0, -1.0, -16.0, -15.0))
-    assert vouched_for(likelier, embedding).acoustic[2] == -1.0
-    assert vouched_for(pool, encoder.encode(Context())) is pool
+    assert vouched_for(likelier, matches).acoustic[2] == -1.0
+    assert vouched_for(pool, [None] * len(texts)) is pool
