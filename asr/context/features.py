@@ -102,7 +102,7 @@ def match(text: str, embedding: ContextEmbedding) -> Match | None:
 
 
 def vouched_for(pool: Pool, matches: Sequence[Match | None]) -> Pool:
-    """The pool, whose readings name such phrases, with what a phrase is spelled like left out of its acoustic score.
+    """The pool, with what a phrase is spelled like left out of its acoustic score. matches: the phrase in each reading.
 
     An acoustic model of letters takes a rare spelling for unlikely however surely its sounds were heard: "bauer" where
     it puts out "bower". A reading of the n-best that sounds like a reading that names a phrase vouches for it: that is
