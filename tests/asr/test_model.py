@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch._subclasses.fake_tensor import FakeTensorMode
 
 from asr.errors import ModelError
 from asr.model import PRESETS, ModelConfig, Transducer, load_model, save_model
@@ -51,21 +50,6 @@ def test_an_encoder_state_is_a_value(tiny_model: Transducer) -> None:
         tiny_model.encode(first, other)
     assert torch.equal(tiny_model.encode(first, state)[0], alone)
     assert torch.equal(tiny_model.encode(second, after)[0], behind)
-
-
-@torch.no_grad()
-def test_features_come_to_the_models_device_and_nothing_else_has_to(tiny_model: Transducer) -> None:
-    """Without a GPU: tensors that have a shape and a device, and operations that refuse two of them."""
-    with FakeTensorMode():
-        with torch.device("cuda"):
-            model = Transducer(tiny_model.config).eval()
-        features, state = torch.zeros(2, 19, 80, device="cpu"), model.initial_state(2)
-        for _ in range(2):
-            encoded, state = model.encode(features, state)
-        predicted, predictor = model.start(3)
-        predicted, _ = model.predict(torch.zeros(3, dtype=torch.int64, device="cuda"), predictor)
-        found = encoded, model.join(encoded[:1, :3], predicted), model.blank_chances(encoded)
-        assert [x.device.type for x in found] == ["cuda"] * 3
 
 
 @torch.inference_mode()
