@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import IO
 
 from server.config import PRIVATE
 
@@ -58,7 +59,7 @@ def server_process(
     environment = {**os.environ, **(PRIVATE if private else {}), **ports, **settings}
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
     assert process.stderr is not None
-    passing_on = threading.Thread(target=_pass_on, args=(process, say), daemon=True)
+    passing_on = threading.Thread(target=_pass_on, args=(process.stderr, say), daemon=True)
     try:
         running = _until_listening(process)
         passing_on.start()
@@ -89,8 +90,8 @@ def _until_listening(process: subprocess.Popen[str]) -> ServerProcess:
     raise ProcessError(f"a server did not start: {said[-1] if said else 'it said nothing'}")
 
 
-def _pass_on(process: subprocess.Popen[str], say: Callable[[str], None]) -> None:
-    assert process.stderr is not None
-    with process.stderr as lines:
+def _pass_on(lines: IO[str], say: Callable[[str], None]) -> None:
+    """All that is still said; closes the pipe behind it."""
+    with lines:
         for line in lines:
             say(line.rstrip("\n"))

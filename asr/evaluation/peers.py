@@ -119,7 +119,7 @@ def sherpa(model: Path | None = None) -> Transcribe:
     Raises:
         ModelError: no folder was given, or it does not hold one encoder, decoder and joiner, and tokens.txt.
     """
-    from sherpa_onnx import OnlineRecognizer
+    from sherpa_onnx import OnlineRecognizer, OnlineStream
 
     if model is None:
         raise ModelError("sherpa-onnx needs a model: unpack a streaming transducer of its releases and give its folder")
@@ -133,17 +133,19 @@ def sherpa(model: Path | None = None) -> Transcribe:
         **{part: str(file) for part, file in files.items()}, num_threads=1, decoding_method="modified_beam_search"
     )
 
+    def decode(stream: OnlineStream) -> None:
+        while network.is_ready(stream):
+            network.decode_stream(stream)
+
     def transcribe(samples: Samples, _: Context) -> Answer:
         stream, piece = network.create_stream(), SAMPLE_RATE // 10
         for at in range(0, len(samples), piece):
             stream.accept_waveform(SAMPLE_RATE, samples[at : at + piece])
-            while network.is_ready(stream):
-                network.decode_stream(stream)
+            decode(stream)
         ended = time.process_time()
         stream.accept_waveform(SAMPLE_RATE, np.zeros(SAMPLE_RATE // 2, np.float32))  # what its encoder looks ahead
         stream.input_finished()
-        while network.is_ready(stream):
-            network.decode_stream(stream)
+        decode(stream)
         return Answer(str(network.get_result(stream)), time.process_time() - ended)
 
     return transcribe
