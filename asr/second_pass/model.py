@@ -1,0 +1,229 @@
+"""Whisper's network: an audio encoder and an attention decoder (Radford et al. 2022, arXiv:2212.04356).
+
+Legend: B utterances, F feature frames of 10 ms, T = F / 2 encoded frames of 20 ms, U text tokens, D width, V vocabulary.
+Modules are named as in the Hugging Face form of the weights, so that a folder in that form loads as it is.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from asr.errors import ModelError
+
+Cache = list[tuple[Tensor, Tensor]]
+"""Keys and values of each decoder layer, each (B, heads, length, D / heads)."""
+
+
+@dataclass(frozen=True)
+class AttentionModelConfig:
+    """Sizes of the network, by the names of Whisper's config.json."""
+
+    vocab_size: int
+    num_mel_bins: int
+    d_model: int
+    encoder_layers: int
+    decoder_layers: int
+    encoder_attention_heads: int
+    decoder_attention_heads: int
+    encoder_ffn_dim: int
+    decoder_ffn_dim: int
+    max_source_positions: int
+    """Most encoded frames, 20 ms each."""
+    max_target_positions: int
+    """Most text tokens, the prompt included."""
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> AttentionModelConfig:
+        """Raises ModelError: a size is missing."""
+        try:
+            return cls(**{name: int(values[name]) for name in cls.__dataclass_fields__})
+        except (KeyError, TypeError, ValueError) as error:
+            raise ModelError(f"config.json is not of a Whisper model: {error} is missing or no number") from error
+
+
+class Attention(nn.Module):
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.q_proj = nn.Linear(width, width)
+        self.k_proj = nn.Linear(width, width, bias=False)
+        self.v_proj = nn.Linear(width, width)
+        self.out_proj = nn.Linear(width, width)
+
+    def _split(self, x: Tensor) -> Tensor:
+        """(B, T, D) → (B, heads, T, D / heads)."""
+        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+
+    def keys_values(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys and values of (B, T, D), each (B, heads, T, D / heads)."""
+        return self._split(self.k_proj(x)), self._split(self.v_proj(x))
+
+    def forward(self, x: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> Tensor:
+        """x: (B, U, D) queries. mask: what may be attended to, True, broadcast to (B, heads, U, T); None: everything.
+        Returns (B, U, D)."""
+        out = F.scaled_dot_product_attention(self._split(self.q_proj(x)), keys, values, attn_mask=mask)
+        return self.out_proj(out.transpose(1, 2).flatten(2))
+
+
+class EncoderLayer(nn.Module):
+    def __init__(self, width: int, heads: int, ffn: int) -> None:
+        super().__init__()
+        self.self_attn = Attention(width, heads)
+        self.self_attn_layer_norm = nn.LayerNorm(width)
+        self.fc1 = nn.Linear(width, ffn)
+        self.fc2 = nn.Linear(ffn, width)
+        self.final_layer_norm = nn.LayerNorm(width)
+
+    def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        normed = self.self_attn_layer_norm(x)
+        x = x + self.self_attn(normed, *self.self_attn.keys_values(normed), mask)
+        return x + self.fc2(F.gelu(self.fc1(self.final_layer_norm(x))))
+
+
+class Encoder(nn.Module):
+    def __init__(self, config: AttentionModelConfig) -> None:
+        super().__init__()
+        width = config.d_model
+        self.conv1 = nn.Conv1d(config.num_mel_bins, width, 3, padding=1)
+        self.conv2 = nn.Conv1d(width, width, 3, stride=2, padding=1)
+        self.embed_positions = nn.Embedding(config.max_source_positions, width)
+        self.layers = nn.ModuleList(
+            EncoderLayer(width, config.encoder_attention_heads, config.encoder_ffn_dim)
+            for _ in range(config.encoder_layers)
+        )
+        self.layer_norm = nn.LayerNorm(width)
+
+    def forward(self, features: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """(B, F, mels) features, F even → (B, F / 2, D) encoded frames.
+
+        lengths: (B,) frames of each utterance; what is behind them changes nothing of it. None: all are F long.
+        """
+        x = features.mT
+        mask = None
+        if lengths is not None:
+            heard = torch.arange(x.shape[-1], device=x.device) < lengths[:, None]
+            x = F.gelu(self.conv1(x * heard[:, None])) * heard[:, None]
+            mask = heard[:, None, None, ::2]
+        else:
+            x = F.gelu(self.conv1(x))
+        x = F.gelu(self.conv2(x)).mT
+        x = x + self.embed_positions.weight[: x.shape[1]]
+        for layer in self.layers:
+            x = layer(x, mask)
+        return self.layer_norm(x)
+
+
+class DecoderLayer(nn.Module):
+    def __init__(self, width: int, heads: int, ffn: int) -> None:
+        super().__init__()
+        self.self_attn = Attention(width, heads)
+        self.self_attn_layer_norm = nn.LayerNorm(width)
+        self.encoder_attn = Attention(width, heads)
+        self.encoder_attn_layer_norm = nn.LayerNorm(width)
+        self.fc1 = nn.Linear(width, ffn)
+        self.fc2 = nn.Linear(ffn, width)
+        self.final_layer_norm = nn.LayerNorm(width)
+
+    def forward(
+        self,
+        x: Tensor,
+        past: tuple[Tensor, Tensor] | None,
+        audio: tuple[Tensor, Tensor],
+        seen: Tensor | None,
+        heard: Tensor | None,
+    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        """past: keys and values of the tokens before. audio: those of the encoded frames. seen, heard: masks."""
+        normed = self.self_attn_layer_norm(x)
+        keys, values = self.self_attn.keys_values(normed)
+        if past is not None:
+            keys, values = torch.cat([past[0], keys], 2), torch.cat([past[1], values], 2)
+        x = x + self.self_attn(normed, keys, values, seen)
+        x = x + self.encoder_attn(self.encoder_attn_layer_norm(x), *audio, heard)
+        return x + self.fc2(F.gelu(self.fc1(self.final_layer_norm(x)))), (keys, values)
+
+
+class Decoder(nn.Module):
+    def __init__(self, config: AttentionModelConfig) -> None:
+        super().__init__()
+        width = config.d_model
+        self.embed_tokens = nn.Embedding(config.vocab_size, width)
+        self.embed_positions = nn.Embedding(config.max_target_positions, width)
+        self.layers = nn.ModuleList(
+            DecoderLayer(width, config.decoder_attention_heads, config.decoder_ffn_dim)
+            for _ in range(config.decoder_layers)
+        )
+        self.layer_norm = nn.LayerNorm(width)
+
+    def audio(self, encoded: Tensor) -> Cache:
+        """(B, T, D) encoded frames → what each layer reads of them, computed once for all tokens."""
+        return [layer.encoder_attn.keys_values(encoded) for layer in self.layers]
+
+    def forward(
+        self, tokens: Tensor, audio: Cache, heard: Tensor | None = None, past: Cache | None = None
+    ) -> tuple[Tensor, Cache]:
+        """The states after each token, from which `logits` tells the next one.
+
+        Args:
+            tokens: (B, U) int64, those that follow what `past` holds.
+            audio: of `audio`.
+            heard: (B, T) bool, which encoded frames are of the utterance; None: all.
+            past: of an earlier call; None: the tokens are the first.
+        Returns:
+            (B, U, D) states, and the keys and values with these tokens.
+        """
+        start = past[0][0].shape[2] if past else 0
+        count = tokens.shape[1]
+        x = self.embed_tokens(tokens) + self.embed_positions.weight[start : start + count]
+        seen = None
+        if count > 1:
+            at = torch.arange(start + count, device=x.device)
+            seen = at[None] <= at[start:, None]
+        frames = None if heard is None else heard[:, None, None]
+        new: Cache = []
+        for i, layer in enumerate(self.layers):
+            x, kept = layer(x, past[i] if past else None, audio[i], seen, frames)
+            new.append(kept)
+        return self.layer_norm(x), new
+
+    def logits(self, states: Tensor) -> Tensor:
+        """(..., D) states → (..., V) scores of the next token before the softmax."""
+        return F.linear(states, self.embed_tokens.weight)
+
+
+class AttentionModel(nn.Module):
+    """Encoder and decoder; the output projection is the token embedding."""
+
+    def __init__(self, config: AttentionModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.encoder = Encoder(config)
+        self.decoder = Decoder(config)
+
+
+def load_hugging_face(folder: Path) -> AttentionModel:
+    """A Whisper model of any size from a folder in the Hugging Face form (config.json, model.safetensors), float32.
+
+    Raises:
+        ModelError: a file is missing, or is not of a Whisper model.
+    """
+    try:
+        config = AttentionModelConfig.from_dict(json.loads((folder / "config.json").read_text()))
+        weights = load_file(folder / "model.safetensors")
+    except (OSError, json.JSONDecodeError, SafetensorError) as error:
+        raise ModelError(f"second pass in {folder}: {error}") from error
+    model = AttentionModel(config)
+    named = {name.removeprefix("model."): value.float() for name, value in weights.items() if name != "proj_out.weight"}
+    try:
+        model.load_state_dict(named)
+    except RuntimeError as error:
+        raise ModelError(f"second pass in {folder}: {error}") from error
+    return model.eval()
