@@ -1,7 +1,8 @@
 """Whisper's network: an audio encoder and an attention decoder (Radford et al. 2022, arXiv:2212.04356).
 
-Legend: B utterances, F feature frames of 10 ms, T = F / 2 encoded frames of 20 ms, U text tokens, D width, V vocabulary.
-Modules are named as in the Hugging Face form of the weights, so that a folder in that form loads as it is.
+Legend: B utterances, K hypotheses of each, F feature frames of 10 ms, T = F / 2 encoded frames of 20 ms, U text tokens,
+D width, V vocabulary. Modules are named as in the Hugging Face form of the weights, so that a folder in that form loads
+as it is.
 """
 
 from __future__ import annotations
@@ -141,13 +142,15 @@ class DecoderLayer(nn.Module):
         seen: Tensor | None,
         heard: Tensor | None,
     ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        """past: keys and values of the tokens before. audio: those of the encoded frames. seen, heard: masks."""
+        """x: (B·K, U, D). past: keys and values of the tokens before. audio: those of the encoded frames, (B, ...),
+        which the K hypotheses of an utterance share. seen, heard: masks of the two attentions."""
         normed = self.self_attn_layer_norm(x)
         keys, values = self.self_attn.keys_values(normed)
         if past is not None:
             keys, values = torch.cat([past[0], keys], 2), torch.cat([past[1], values], 2)
         x = x + self.self_attn(normed, keys, values, seen)
-        x = x + self.encoder_attn(self.encoder_attn_layer_norm(x), *audio, heard)
+        queries = self.encoder_attn_layer_norm(x).reshape(len(audio[0]), -1, x.shape[-1])
+        x = x + self.encoder_attn(queries, *audio, heard).view_as(x)
         return x + self.fc2(F.gelu(self.fc1(self.final_layer_norm(x)))), (keys, values)
 
 
@@ -173,12 +176,12 @@ class Decoder(nn.Module):
         """The states after each token, from which `logits` tells the next one.
 
         Args:
-            tokens: (B, U) int64, those that follow what `past` holds.
-            audio: of `audio`.
+            tokens: (B·K, U) int64, those that follow what `past` holds; the hypotheses of an utterance stand together.
+            audio: of `audio`, of B utterances.
             heard: (B, T) bool, which encoded frames are of the utterance; None: all.
             past: of an earlier call; None: the tokens are the first.
         Returns:
-            (B, U, D) states, and the keys and values with these tokens.
+            (B·K, U, D) states, and the keys and values with these tokens.
         """
         start = past[0][0].shape[2] if past else 0
         count = tokens.shape[1]

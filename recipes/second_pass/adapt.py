@@ -6,8 +6,8 @@ WHISPER: the original in the Hugging Face form. CACHE: of `teacher`, which may s
 every few minutes, from which the same command goes on; `adapted.safetensors` (the average of the latest weights), and
 `log.jsonl`.
 
-Self-distillation, after the "audio context fine-tuning" that users of whisper.cpp came to: the student hears the clip and
-a tail of 0.2 to 1.2 s of silence drawn at random; the loss is the Kullback-Leibler divergence of its token
+Self-distillation, after the "audio context fine-tuning" that users of whisper.cpp came to: the student hears the clip
+and a tail of 0.2 to 1.2 s of silence drawn at random; the loss is the Kullback-Leibler divergence of its token
 distributions from the original's along the original's greedy text, the end included, and the distance of its encoded
 frames from the original's. Embeddings and positions stay as they are.
 """
@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from rich.console import Console
 from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional as F
@@ -31,6 +32,8 @@ from torch.nn.utils.rnn import pad_sequence
 from asr.second_pass.features import log_mel
 from asr.second_pass.model import AttentionModel, load_hugging_face
 from recipes.second_pass.teacher import PROMPT
+
+console = Console(stderr=True, highlight=False)
 
 SECONDS = 40.0
 """Audio in a batch, padding included."""
@@ -168,7 +171,7 @@ def main() -> None:
             if run.step % 20 == 0:
                 means = [round(float(x), 4) for x in np.mean(sums, 0)]
                 line = {"step": run.step, "divergence": means[0], "frames": means[1], "parts": len(parts)}
-                print(json.dumps(line), flush=True)
+                console.print(line)
                 with (args.out / "log.jsonl").open("a") as log:
                     log.write(json.dumps(line) + "\n")
                 sums.clear()

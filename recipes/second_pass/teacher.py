@@ -2,9 +2,9 @@
 
     python -m recipes.second_pass.teacher WHISPER DATA CACHE [--hours 3]
 
-WHISPER: a folder in the Hugging Face form. DATA: the folder with speech/ and followups/. CACHE: files of 32 clips each,
-`part-00000.pt` and so on; what is there is kept, so the command can be stopped and called again. `adapt` reads the parts
-that are there, and may run beside it.
+WHISPER: a folder in the Hugging Face form. DATA: the folder with speech/ and followups/. CACHE: files of 32 clips
+each, `part-00000.pt` and so on; what is there is kept, so the command can be stopped and called again. `adapt` reads
+the parts that are there, and may run beside it.
 """
 
 from __future__ import annotations

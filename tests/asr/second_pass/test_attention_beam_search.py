@@ -1,0 +1,78 @@
+"""The attention decoder's beam search against every text that there is."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+import pytest
+import torch
+
+from asr.second_pass.beam_search import beam_search
+from asr.second_pass.model import AttentionModel, load_hugging_face
+
+END, PROMPT, ALLOWED = 0, (1, 2), (0, 5, 9, 17)
+
+
+@pytest.fixture(scope="module")
+def model(folder: Path) -> AttentionModel:
+    return load_hugging_face(folder)
+
+
+@pytest.fixture(scope="module")
+def banned() -> torch.Tensor:
+    mask = torch.ones(40, dtype=torch.bool)
+    mask[list(ALLOWED)] = False
+    return mask
+
+
+def features(seed: int, frames: int = 80) -> torch.Tensor:
+    return torch.randn(1, frames, 80, generator=torch.Generator().manual_seed(seed))
+
+
+@torch.inference_mode()
+def every_text(model: AttentionModel, feature: torch.Tensor, longest: int) -> dict[tuple[int, ...], float]:
+    """log P of each text of at most so many tokens, by teacher forcing; END is the only way to end."""
+    audio = model.decoder.audio(model.encoder(feature))
+    out = {}
+    for length in range(longest + 1):
+        for text in itertools.product(ALLOWED[1:], repeat=length):
+            states, _ = model.decoder(torch.tensor([[*PROMPT, *text]]), audio)
+            logits = model.decoder.logits(states)[0, len(PROMPT) - 1 :]
+            log_p = logits[:, list(ALLOWED)].log_softmax(-1)
+            wanted = torch.tensor([ALLOWED.index(t) for t in (*text, END)])
+            out[text] = float(log_p.gather(1, wanted[:, None]).sum())
+    return out
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_wide_beam_finds_the_likeliest_texts(model: AttentionModel, banned: torch.Tensor, seed: int) -> None:
+    wanted = sorted(every_text(model, features(seed), 3).items(), key=lambda item: -item[1])
+    audio = model.decoder.audio(model.encoder(features(seed)).detach())
+    (found,) = beam_search(model.decoder, audio, None, prompt=PROMPT, end=END, banned=banned, beam=40, longest=[3])
+    assert [h.tokens for h in found] == [text for text, _ in wanted]
+    assert [h.log_p for h in found] == pytest.approx([p for _, p in wanted], abs=1e-3)
+
+
+@pytest.mark.parametrize("beam", [1, 2, 4])
+def test_utterances_of_a_batch_are_as_alone(model: AttentionModel, banned: torch.Tensor, beam: int) -> None:
+    with torch.inference_mode():
+        long, short = features(1, 100), features(2, 60)
+        padded = torch.cat([long, torch.nn.functional.pad(short, (0, 0, 0, 40))])
+        together = model.decoder.audio(model.encoder(padded, torch.tensor([100, 60])))
+        heard = torch.arange(50) < torch.tensor([[50], [30]])
+        alone = [model.decoder.audio(model.encoder(f)) for f in (long, short)]
+    options = {"prompt": PROMPT, "end": END, "banned": banned, "beam": beam}
+    both = beam_search(model.decoder, together, heard, longest=[6, 4], **options)
+    for found, audio, longest in zip(both, alone, (6, 4), strict=True):
+        (own,) = beam_search(model.decoder, audio, None, longest=[longest], **options)
+        assert [h.tokens for h in found] == [h.tokens for h in own]
+        assert [h.log_p for h in found] == pytest.approx([h.log_p for h in own], abs=1e-3)
+        assert all(len(h.tokens) <= longest for h in found)
+        assert len(found) <= beam
+
+
+def test_a_bound_of_nothing_gives_the_empty_text(model: AttentionModel, banned: torch.Tensor) -> None:
+    audio = model.decoder.audio(model.encoder(features(3)).detach())
+    (found,) = beam_search(model.decoder, audio, None, prompt=PROMPT, end=END, banned=banned, beam=3, longest=[0])
+    assert [h.tokens for h in found] == [()]
