@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import torch
 
 from asr.confidence import Evidence
+from asr.second_pass.second_pass import Attended
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,8 @@ class Hypothesis:
     """log P(y|x): the search's estimate, or exact where it was forced; in final results with the CTC head's share."""
     language: float = 0.0
     """The language model's share, weighted, with the bonus for each token."""
+    attention: float = 0.0
+    """log P(text | audio) of the attention decoder's, weighted; 0 where it did not hear the utterance."""
     bias: float = 0.0
     """The bonus for phrases that were expected."""
     context: float = 0.0
@@ -48,18 +51,20 @@ class Hypothesis:
 
     @property
     def score(self) -> float:
-        return self.acoustic + self.language + self.bias + self.context
+        return self.acoustic + self.language + self.attention + self.bias + self.context
 
 
 @dataclass(frozen=True)
 class Encoded:
     """An utterance's encoder output, kept for forced scoring.
 
-    frames: (T, D) float32; start_s: time of the first frame's start, seconds from the start of the stream.
+    frames: (T, D) float32; start_s: time of the first frame's start, seconds from the start of the stream. attention:
+    what the attention decoder reads of the utterance, and the texts that it wrote itself; None: it did not hear it.
     """
 
     frames: torch.Tensor
     start_s: float
+    attention: Attended | None = None
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 
 import torch
@@ -15,6 +16,7 @@ from asr.audio import SAMPLE_RATE, Samples
 from asr.batch import batch_shape, encode_batch
 from asr.confidence import Calibration, Evidence, load_calibration
 from asr.errors import ModelError, UnspellableError
+from asr.features import FRAME_S
 from asr.hypothesis import Encoded, Hypothesis, Result, Word
 from asr.model import is_emformer, load_emformer, load_model
 from asr.model.files import SHIPPED
@@ -34,13 +36,19 @@ from asr.search import (
     unstack_states,
 )
 from asr.search.ngram import NGram
+from asr.second_pass.second_pass import SecondPass
+from asr.second_pass.written import written_forms
 from asr.streams import LED_BEAM, Chunk, Heard, Progress, Row, Stream, StreamOptions
+from asr.text import normalize
 from asr.tokens import Tokenizer
 
 __all__ = ["Recognizer", "Stream", "StreamOptions"]
 
 CTC_WEIGHT = 0.3
 """What log P of the CTC head counts beside the transducer's in a final result; chosen on dev (docs/results.md)."""
+ATTENTION_WEIGHT = 2.0
+"""What log P of the attention decoder counts beside the transducer's; chosen on dev (docs/results.md)."""
+_LONGEST_ATTENDED_S = 30.0
 
 
 class Recognizer:
@@ -54,6 +62,8 @@ class Recognizer:
         calibration: of the words' confidences, fitted to this model with this language model.
         ctc_weight: by which log P(y|x) of the model's CTC head, if it has one, is added to the transducer's where final
             readings are ranked and texts are scored (hybrid CTC, Watanabe et al. 2017, on the n-best list).
+        attention: hears utterances that have ended, beside the second pass: its own texts join the n-best, and its
+            score of every text is added, times `attention_weight` (two passes: Sainath et al. 2019, arXiv:1908.10992).
         second_pass: final results are of the utterance encoded and searched once more, as a whole, so that each frame
             has heard what comes behind it (Zhang et al. 2020, arXiv:2012.05481), with a model that can do that.
     """
@@ -72,6 +82,8 @@ class Recognizer:
         calibration: Calibration | None = None,
         ctc_weight: float = CTC_WEIGHT,
         second_pass: bool = True,
+        attention: SecondPass | None = None,
+        attention_weight: float = ATTENTION_WEIGHT,
     ) -> None:
         if model.vocab_size != tokenizer.vocab_size:
             raise ModelError(f"model has {model.vocab_size} outputs, its tokens are {tokenizer.vocab_size}")
@@ -80,6 +92,7 @@ class Recognizer:
         self.model, self.tokenizer, self.version, self.language = model, tokenizer, version, language
         self.calibration, self._ctc_weight = calibration, ctc_weight
         self.second_pass = second_pass and model.longest > 0
+        self.attention, self._attention_weight = attention if self.second_pass else None, attention_weight
         self._weight = _given(language_weight, language.weight if language else 0.0)
         self._bonus = _given(token_bonus, language.token_bonus if language else 0.0)
         self.search = BeamSearch(
@@ -210,7 +223,44 @@ class Recognizer:
             nbest = self.hypotheses(beam, frames, h.start_s, h.nbest)
             encoded = None if frames is None else Encoded(frames, h.start_s)
             results.append(Result(nbest, True, 1.0, h.start_s, h.start_s, encoded=encoded))
-        return results
+        return self._attended(results, heard)
+
+    def _attended(self, results: Sequence[Result], heard: Sequence[Heard]) -> list[Result]:
+        """The results with what the attention decoder makes of those utterances that are heard once more."""
+        out = list(results)
+        most = round(_LONGEST_ATTENDED_S / FRAME_S)
+        ears = [i for i, (r, h) in enumerate(zip(results, heard, strict=True))
+                if h.features is not None and len(h.features) <= most and r.nbest[0].text]  # fmt: skip
+        if self.attention is None or not ears:
+            return out
+        features = [heard[i].features[self.model.lookback :] for i in ears]
+        longest = [_most_tokens(results[i].nbest[0].text) for i in ears]
+        for i, attended in zip(ears, self.attention.hear(features, longest), strict=True):
+            result, graph = results[i], heard[i].row.graph
+            encoded = replace(result.encoded, attention=attended)
+            known = {h.text for h in result.nbest}
+            texts = dict.fromkeys(normalize(w.text) for w in attended.written)
+            own = self._forced([t for t in texts if t and t not in known and not self.unspellable([t])], encoded, graph)
+            ranked = sorted(self._with_attention([*result.nbest, *own], encoded), key=lambda h: -h.score)
+            out[i] = replace(result, nbest=tuple(ranked[: heard[i].nbest]), encoded=encoded)
+        return out
+
+    def _with_attention(self, hypotheses: Sequence[Hypothesis], encoded: Encoded) -> list[Hypothesis]:
+        """With the attention decoder's scores, where it has heard the utterance: of each text's likeliest form."""
+        if self.attention is None or encoded.attention is None:
+            return list(hypotheses)
+        forms = [written_forms(h.text) for h in hypotheses]
+        scores = iter(self.attention.scores(encoded.attention, [form for row in forms for form in row]))
+        best = [max(islice(scores, len(row))) for row in forms]
+        own: dict[str, float] = {}
+        for w in encoded.attention.written:
+            text = normalize(w.text)
+            own[text] = max(w.log_p, own.get(text, -math.inf))
+        weight = self._attention_weight
+        return [
+            replace(h, attention=weight * max(score, own.get(h.text, -math.inf)))
+            for h, score in zip(hypotheses, best, strict=True)
+        ]
 
     def _search(self, encoded: Sequence[Tensor], rows: Sequence[Row]) -> list[BeamState]:
         """The next hypotheses of each row, those with phrases in a batch and those without. encoded: (T, J) each."""
@@ -290,6 +340,10 @@ class Recognizer:
         """
         if self.unspellable(texts):
             raise UnspellableError("a text to score has characters outside a-z and the apostrophe: normalise it first")
+        return self._with_attention(self._forced(texts, encoded, graph), encoded)
+
+    def _forced(self, texts: Sequence[str], encoded: Encoded, graph: PhraseGraph | None) -> list[Hypothesis]:
+        """Each text with the transducer's, the CTC head's and the language model's scores."""
         readings = force_score(self.model, encoded.frames, [self.tokenizer.encode(t) for t in texts], SILENCE)
         readings = self.with_ctc(readings, encoded.frames)
         scores = self._token_scores(readings)
@@ -362,6 +416,11 @@ class Recognizer:
                 evidence = Evidence.of(text, certainty, reading.certainty, [scores[i] for i in group], len(groups))
                 sure = self.calibration.confidence(evidence) if self.calibration else sure
             yield Word(text, times[group[0]], times[group[-1]] + self.model.frame_s, sure, evidence)
+
+
+def _most_tokens(text: str) -> int:
+    """More of the attention decoder's tokens than a text that sounds like this one can have."""
+    return 12 + 2 * len(text.split()) + len(text) // 3
 
 
 def _given(value: float | None, default: float) -> float:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from asr.second_pass.model import Cache, Decoder
+from asr.second_pass.packing import Projection
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,7 @@ class TokenHypothesis:
 @torch.inference_mode()
 def beam_search(
     decoder: Decoder,
+    project: Projection,
     audio: Cache,
     heard: Tensor | None,
     *,
@@ -37,6 +39,7 @@ def beam_search(
     the beam can overtake, because log-probabilities only fall. A hypothesis at its bound is made to end.
 
     Args:
+        project: the decoder's output projection, `Decoder.logits` or a packed one.
         audio: of `Decoder.audio` for B utterances.
         heard: (B, T) bool, which encoded frames are of the utterance; None: all.
         banned: (V,) bool, tokens that are never put out; not `end`.
@@ -46,7 +49,7 @@ def beam_search(
     count, device = len(longest), banned.device
     tokens = torch.tensor([prompt] * count, device=device)
     states, cache = decoder(tokens, audio, heard)
-    log_p = _next(decoder, states[:, -1], banned)
+    log_p = _next(project, states[:, -1], banned)
     cache = [(k.repeat_interleave(beam, 0), v.repeat_interleave(beam, 0)) for k, v in cache]
     score = torch.full((count, beam), -torch.inf, device=device)
     score[:, 0] = 0.0
@@ -73,10 +76,10 @@ def beam_search(
         rows = (parent + torch.arange(count, device=device)[:, None] * beam).flatten()
         cache = [(k[rows], v[rows]) for k, v in cache]
         states, cache = decoder(token.reshape(-1, 1), audio, heard, cache)
-        log_p = _next(decoder, states[:, -1], banned)
+        log_p = _next(project, states[:, -1], banned)
     return ended
 
 
-def _next(decoder: Decoder, states: Tensor, banned: Tensor) -> Tensor:
+def _next(project: Projection, states: Tensor, banned: Tensor) -> Tensor:
     """(N, D) → (N, V) log-probabilities of the next token."""
-    return decoder.logits(states).masked_fill(banned, -torch.inf).log_softmax(-1)
+    return project(states).masked_fill(banned, -torch.inf).log_softmax(-1)

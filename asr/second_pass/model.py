@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from asr.errors import ModelError
+from asr.model.files import unpack
 
 Cache = list[tuple[Tensor, Tensor]]
 """Keys and values of each decoder layer, each (B, heads, length, D / heads)."""
@@ -41,10 +42,13 @@ class AttentionModelConfig:
     """Most encoded frames, 20 ms each."""
     max_target_positions: int
     """Most text tokens, the prompt included."""
+    window_s: int = 30
+    """Seconds that the weights want an utterance padded to; 0: they are adapted to the bare utterance."""
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> AttentionModelConfig:
         """Raises ModelError: a size is missing."""
+        values = {"window_s": 30, **values}
         try:
             return cls(**{name: int(values[name]) for name in cls.__dataclass_fields__})
         except (KeyError, TypeError, ValueError) as error:
@@ -212,21 +216,24 @@ class AttentionModel(nn.Module):
         self.decoder = Decoder(config)
 
 
-def load_hugging_face(folder: Path) -> AttentionModel:
-    """A Whisper model of any size from a folder in the Hugging Face form (config.json, model.safetensors), float32.
+def load_attention_model(folder: Path) -> AttentionModel:
+    """A Whisper model of any size in float32.
 
+    Args:
+        folder: in the Hugging Face form (config.json, model.safetensors); weights as int8 with a scale for each row
+            (`asr.model.files.pack`), fp16 or float32.
     Raises:
         ModelError: a file is missing, or is not of a Whisper model.
     """
     try:
         config = AttentionModelConfig.from_dict(json.loads((folder / "config.json").read_text()))
-        weights = load_file(folder / "model.safetensors")
-    except (OSError, json.JSONDecodeError, SafetensorError) as error:
+        stored = load_file(folder / "model.safetensors")
+    except (OSError, ValueError, SafetensorError) as error:
         raise ModelError(f"second pass in {folder}: {error}") from error
     model = AttentionModel(config)
-    named = {name.removeprefix("model."): value.float() for name, value in weights.items() if name != "proj_out.weight"}
+    weights = {name.removeprefix("model."): value for name, value in stored.items() if name != "proj_out.weight"}
     try:
-        model.load_state_dict(named)
-    except RuntimeError as error:
+        model.load_state_dict(unpack(weights))
+    except (KeyError, RuntimeError) as error:
         raise ModelError(f"second pass in {folder}: {error}") from error
     return model.eval()

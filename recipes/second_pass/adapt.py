@@ -30,7 +30,7 @@ from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 
 from asr.second_pass.features import log_mel
-from asr.second_pass.model import AttentionModel, load_hugging_face
+from asr.second_pass.model import AttentionModel, load_attention_model
 from recipes.second_pass.teacher import PROMPT
 
 console = Console(stderr=True, highlight=False)
@@ -148,7 +148,7 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(1)
     args.out.mkdir(parents=True, exist_ok=True)
-    run = Adaptation(load_hugging_face(args.whisper).train(), args.rate)
+    run = Adaptation(load_attention_model(args.whisper).train(), args.rate)
     if (args.out / "checkpoint.pt").exists():
         run.load(args.out)
     rng = np.random.default_rng(run.step)

@@ -22,7 +22,7 @@ from torch.nn import functional as F
 
 from asr.audio import SAMPLE_RATE
 from asr.second_pass.features import log_mel
-from asr.second_pass.model import AttentionModel, load_hugging_face
+from asr.second_pass.model import AttentionModel, load_attention_model
 from recipes.second_pass.corpora import Clip, draw_clips
 
 END, PROMPT = 50256, (50257, 50362)
@@ -118,7 +118,7 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(1)
     args.cache.mkdir(parents=True, exist_ok=True)
-    model, banned = load_hugging_face(args.whisper), banned_tokens(args.whisper)
+    model, banned = load_attention_model(args.whisper), banned_tokens(args.whisper)
     clips, until = draw_clips(args.data), time.monotonic() + 3600 * args.hours
     for number in track(itertools.count(), "listening", total=None):
         part = list(itertools.islice(clips, PART))

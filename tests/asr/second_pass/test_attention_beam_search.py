@@ -9,14 +9,14 @@ import pytest
 import torch
 
 from asr.second_pass.beam_search import beam_search
-from asr.second_pass.model import AttentionModel, load_hugging_face
+from asr.second_pass.model import AttentionModel, load_attention_model
 
 END, PROMPT, ALLOWED = 0, (1, 2), (0, 5, 9, 17)
 
 
 @pytest.fixture(scope="module")
 def model(folder: Path) -> AttentionModel:
-    return load_hugging_face(folder)
+    return load_attention_model(folder)
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +49,9 @@ def every_text(model: AttentionModel, feature: torch.Tensor, longest: int) -> di
 def test_a_wide_beam_finds_the_likeliest_texts(model: AttentionModel, banned: torch.Tensor, seed: int) -> None:
     wanted = sorted(every_text(model, features(seed), 3).items(), key=lambda item: -item[1])
     audio = model.decoder.audio(model.encoder(features(seed)).detach())
-    (found,) = beam_search(model.decoder, audio, None, prompt=PROMPT, end=END, banned=banned, beam=40, longest=[3])
+    (found,) = beam_search(
+        model.decoder, model.decoder.logits, audio, None, prompt=PROMPT, end=END, banned=banned, beam=40, longest=[3]
+    )
     assert [h.tokens for h in found] == [text for text, _ in wanted]
     assert [h.log_p for h in found] == pytest.approx([p for _, p in wanted], abs=1e-3)
 
@@ -63,9 +65,9 @@ def test_utterances_of_a_batch_are_as_alone(model: AttentionModel, banned: torch
         heard = torch.arange(50) < torch.tensor([[50], [30]])
         alone = [model.decoder.audio(model.encoder(f)) for f in (long, short)]
     options = {"prompt": PROMPT, "end": END, "banned": banned, "beam": beam}
-    both = beam_search(model.decoder, together, heard, longest=[6, 4], **options)
+    both = beam_search(model.decoder, model.decoder.logits, together, heard, longest=[6, 4], **options)
     for found, audio, longest in zip(both, alone, (6, 4), strict=True):
-        (own,) = beam_search(model.decoder, audio, None, longest=[longest], **options)
+        (own,) = beam_search(model.decoder, model.decoder.logits, audio, None, longest=[longest], **options)
         assert [h.tokens for h in found] == [h.tokens for h in own]
         assert [h.log_p for h in found] == pytest.approx([h.log_p for h in own], abs=1e-3)
         assert all(len(h.tokens) <= longest for h in found)
@@ -74,5 +76,7 @@ def test_utterances_of_a_batch_are_as_alone(model: AttentionModel, banned: torch
 
 def test_a_bound_of_nothing_gives_the_empty_text(model: AttentionModel, banned: torch.Tensor) -> None:
     audio = model.decoder.audio(model.encoder(features(3)).detach())
-    (found,) = beam_search(model.decoder, audio, None, prompt=PROMPT, end=END, banned=banned, beam=3, longest=[0])
+    (found,) = beam_search(
+        model.decoder, model.decoder.logits, audio, None, prompt=PROMPT, end=END, banned=banned, beam=3, longest=[0]
+    )
     assert [h.tokens for h in found] == [()]

@@ -11,12 +11,12 @@ import torch
 
 from asr.errors import ModelError
 from asr.second_pass.features import log_mel
-from asr.second_pass.model import AttentionModel, load_hugging_face
+from asr.second_pass.model import AttentionModel, load_attention_model
 
 
 @pytest.fixture(scope="module")
 def model(folder: Path) -> AttentionModel:
-    return load_hugging_face(folder)
+    return load_attention_model(folder)
 
 
 @pytest.fixture(scope="module")
@@ -84,4 +84,4 @@ def test_a_folder_that_is_none_is_refused(folder: Path, tmp_path: Path, damage: 
         (tmp_path / "config.json").write_text(json.dumps(config))
     (tmp_path / "model.safetensors").write_bytes(b"{}" if damage == "garbage weights" else weights)
     with pytest.raises(ModelError):
-        load_hugging_face(tmp_path / "missing" if damage == "no folder" else tmp_path)
+        load_attention_model(tmp_path / "missing" if damage == "no folder" else tmp_path)
