@@ -16,6 +16,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from asr.cpus import available_cpus
 from asr.endpoint import EndpointRule
 
 ENV_PREFIX = "CARRYOVER_"
@@ -59,7 +60,7 @@ class ModelSettings(_Section):
         default=60, ge=0, description="Later than this after its audio, a result goes without it where others wait."
     )
     workers: int = Field(
-        default_factory=lambda: max(1, os.cpu_count() or 1), ge=1, le=256, description="Threads that recognise."
+        default_factory=lambda: min(256, available_cpus()), ge=1, le=256, description="Threads that recognise."
     )
     max_batch: int = Field(default=8, ge=1, le=1024, description="Streams whose chunks are recognised together.")
     batch_wait_ms: float = Field(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -15,6 +14,7 @@ import torch
 import typer
 
 from asr.commands.terminal import Bars, console, give_up
+from asr.cpus import available_cpus
 from asr.errors import AsrError, ManifestError, ModelError
 from asr.model import PRESETS, load_model
 from asr.model.files import SHIPPED
@@ -81,7 +81,7 @@ def main(
     ema: Annotated[float, typer.Option(help="Of the averaged weights: what a step keeps.")] = 0.998,
     device: Annotated[str, typer.Option(help="cuda (in bf16) or cpu.")] = "cuda",
     workers: Annotated[int, typer.Option(min=0, help="Processes that make batches, threads that decode.")] =
-        max(1, (os.cpu_count() or 1) - 2),
+        max(1, available_cpus() - 2),
     every_s: Annotated[float, typer.Option(help="Seconds between checkpoints in WORK.")] = 150.0,
 ) -> None:  # fmt: skip
     """Decodes the shards, trains, evaluates on dev, and leaves PARTS/checkpoint* (files below 16 MB, 64 MB together),

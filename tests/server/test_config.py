@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
 from asr.search import BEAM
-from server.config import PRIVATE, AccessSettings, ConfigError, StoreSettings, TlsSettings, load_settings
+from server.config import PRIVATE, AccessSettings, ConfigError, ModelSettings, StoreSettings, TlsSettings, load_settings
 
 
 @pytest.fixture
@@ -65,3 +66,13 @@ def test_files_that_cannot_be_used(tmp_path: Path) -> None:
         path.write_text(text)
         with pytest.raises(ConfigError, match=named):
             load_settings(path, {}, {})
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system has no affinity")
+def test_there_are_as_many_workers_as_cpus_that_the_server_may_use() -> None:
+    before = os.sched_getaffinity(0)
+    try:
+        os.sched_setaffinity(0, {min(before)})
+        assert ModelSettings().workers == 1
+    finally:
+        os.sched_setaffinity(0, before)
