@@ -3,11 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from enum import Enum
 
 import torch
 
 from asr.confidence import Evidence
 from asr.second_pass.second_pass import Attended
+
+
+class Pass(Enum):
+    """A way in which an utterance was heard."""
+
+    STREAMING = "streaming"
+    """Chunk by chunk, as it came in."""
+    WHOLE_UTTERANCE = "whole utterance"
+    """Encoded and searched once more, as a whole, when it had ended."""
+    ATTENTION = "attention"
+    """Heard as a whole by the attention decoder, which adds texts and scores."""
+    CONTEXT_PHRASES = "context phrases"
+    """Searched once more, led by the phrases of a context."""
 
 
 @dataclass(frozen=True)
@@ -86,3 +100,7 @@ class Result:
     encoded: Encoded | None = field(default=None, repr=False)
     biased: tuple[Hypothesis, ...] = ()
     """Finals: readings that only the search led by the context's phrases has, in its order. `nbest` is as without."""
+    passes: tuple[Pass, ...] = ()
+    """Finals, also those that are only likely: the passes that the result is of."""
+    skipped: tuple[Pass, ...] = ()
+    """Passes that it would also be of, had there been time."""

@@ -17,7 +17,7 @@ from asr.batch import batch_shape, encode_batch
 from asr.confidence import Calibration, Evidence, load_calibration
 from asr.errors import ModelError, UnspellableError
 from asr.features import FRAME_S
-from asr.hypothesis import Encoded, Hypothesis, Result, Word
+from asr.hypothesis import Encoded, Hypothesis, Pass, Result, Word
 from asr.model import is_emformer, load_emformer, load_model
 from asr.model.files import SHIPPED
 from asr.model.interface import AcousticModel
@@ -222,7 +222,8 @@ class Recognizer:
             frames, beam = whole.get(i, h.frames), found.get(i, h.row.beam)
             nbest = self.hypotheses(beam, frames, h.start_s, h.nbest)
             encoded = None if frames is None else Encoded(frames, h.start_s)
-            results.append(Result(nbest, True, 1.0, h.start_s, h.start_s, encoded=encoded))
+            passes = (Pass.STREAMING, Pass.WHOLE_UTTERANCE) if i in whole else (Pass.STREAMING,)
+            results.append(Result(nbest, True, 1.0, h.start_s, h.start_s, encoded=encoded, passes=passes))
         return self._attended(results, heard)
 
     def _attended(self, results: Sequence[Result], heard: Sequence[Heard]) -> list[Result]:
@@ -242,7 +243,8 @@ class Recognizer:
             texts = dict.fromkeys(normalize(w.text) for w in attended.written)
             own = self._forced([t for t in texts if t and t not in known and not self.unspellable([t])], encoded, graph)
             ranked = sorted(self._with_attention([*result.nbest, *own], encoded), key=lambda h: -h.score)
-            out[i] = replace(result, nbest=tuple(ranked[: heard[i].nbest]), encoded=encoded)
+            passes = (*result.passes, Pass.ATTENTION)
+            out[i] = replace(result, nbest=tuple(ranked[: heard[i].nbest]), encoded=encoded, passes=passes)
         return out
 
     def _with_attention(self, hypotheses: Sequence[Hypothesis], encoded: Encoded) -> list[Hypothesis]:
@@ -322,7 +324,8 @@ class Recognizer:
         for (i, encoded, _), beam in zip(led, beams, strict=True):
             known = {hypothesis.text for hypothesis in out[i].nbest}
             found = self.hypotheses(beam, encoded.frames, encoded.start_s, nbest[i])
-            out[i] = replace(out[i], biased=tuple(h for h in found if h.text not in known))
+            biased = tuple(h for h in found if h.text not in known)
+            out[i] = replace(out[i], biased=biased, passes=(*out[i].passes, Pass.CONTEXT_PHRASES))
         return out
 
     def unspellable(self, texts: Sequence[str]) -> list[str]:

@@ -14,7 +14,7 @@ from torch import Tensor
 from asr.audio import SAMPLE_RATE, Resampler, Samples, check_samples
 from asr.endpoint import EndpointRule
 from asr.features import MELS, FeatureStream
-from asr.hypothesis import Hypothesis, Result
+from asr.hypothesis import Hypothesis, Pass, Result
 from asr.search import BeamState, BoostedPhrase, PhraseGraph, Reading
 
 if TYPE_CHECKING:
@@ -303,11 +303,13 @@ class Stream:
         """What the result that is due is made from."""
         progress, recognizer = self.progress, self._recognizer
         known, searched = progress.settled or (None, None)
+        if known is not None and searched is not self._context:
+            known = replace(known, biased=(), passes=tuple(p for p in known.passes if p is not Pass.CONTEXT_PHRASES))
         return Heard(
             row=progress.row,
             frames=torch.cat(progress.encoded) if progress.encoded else None,
             features=torch.cat(progress.features[: progress.likely or None]) if self.again else None,
-            known=known if known is None or searched is self._context else replace(known, biased=()),
+            known=known,
             context=None if known is not None and searched is self._context else self._context,
             start_s=progress.start * recognizer.model.frame_s,
             nbest=self.options.nbest,
@@ -316,7 +318,8 @@ class Stream:
     def concluded(self, result: Result) -> tuple[Progress, list[Result]]:
         """What the stream is after the result that was due, as it goes out, if it does; changes nothing yet."""
         progress, due = self.progress, self.due
-        result = replace(result, end_s=self._end_s(progress))
+        skipped = (Pass.WHOLE_UTTERANCE,) if self._hurried else ()
+        result = replace(result, end_s=self._end_s(progress), skipped=skipped)
         text = result.nbest[0].text
         if due == "likely":
             settled = (result, self._context) if self.again else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import suppress
 from typing import Any
 
@@ -91,6 +91,11 @@ def context_summary(info: pb.ContextInfo) -> dict[str, Any]:
         "timings": timings,
         "reason": info.reason,
     }
+
+
+def pass_names(passes: Iterable[pb.StreamingRecognitionResult.Pass]) -> list[str]:
+    """Passes by their names in the interface."""
+    return [pb.StreamingRecognitionResult.Pass.Name(one) for one in passes]
 
 
 def _biased_word(word: pb.BiasedWord) -> dict[str, Any]:

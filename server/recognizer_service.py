@@ -14,7 +14,7 @@ import numpy as np
 from asr.audio import decode_pcm, read_container
 from asr.context.phrases import supported_words
 from asr.endpoint import EndpointRule
-from asr.hypothesis import Result
+from asr.hypothesis import Pass, Result
 from carryover.v1 import recognizer_pb2 as pb
 from server import logs, results, tracing
 from server.access import Caller
@@ -232,16 +232,20 @@ class _Turn:
     async def accept(self, samples: Samples) -> list[Result]:
         """The results that samples bring; an utterance that ends with them is searched with the context's phrases too,
         unless audio is late already."""
-        self._set_context()
-        return await self.stream.accept(samples)
+        skipped = self._set_context()
+        return _with_skipped(await self.stream.accept(samples), skipped)
 
     async def finish(self) -> list[Result]:
         """The results that are left when the audio has ended."""
-        self._set_context()
-        return await self.stream.finish()
+        skipped = self._set_context()
+        return _with_skipped(await self.stream.finish(), skipped)
 
-    def _set_context(self) -> None:
-        self.stream.set_context(None if self.stream.engine.strained else self._context.graph())
+    def _set_context(self) -> tuple[Pass, ...]:
+        """Has the context's phrases, where they are there, take part in the search; the pass that is to be left out."""
+        graph = self._context.graph()
+        skip = graph is not None and self.stream.engine.strained
+        self.stream.set_context(None if skip else graph)
+        return (Pass.CONTEXT_PHRASES,) if skip else ()
 
     async def results(self, found: list[Result]) -> list[pb.StreamingRecognitionResult]:
         """The recogniser's results as messages."""
@@ -272,6 +276,11 @@ class _Turn:
             used = await self._context.apply(result.nbest, result.biased, force_score)
             tracing.note(context=pb.ContextInfo.Status.Name(used.status), changed=used.changed)
         return used
+
+
+def _with_skipped(results: list[Result], skipped: tuple[Pass, ...]) -> list[Result]:
+    """Results with more passes that were left out; interim ones have none."""
+    return [replace(r, skipped=(*r.skipped, *skipped)) if r.passes else r for r in results]
 
 
 def _too_long(limits: Limits) -> LimitError:

@@ -19,7 +19,7 @@ from asr.errors import AudioError
 from carryover.v1 import recognizer_pb2 as pb
 from carryover.v1.recognizer_pb2_grpc import RecognizerStub
 from server import microphone
-from server.client import context_summary, pieces, recognise
+from server.client import context_summary, pass_names, pieces, recognise
 from server.connect import ConnectError, Credentials, open_channel
 
 app = typer.Typer(add_completion=False)
@@ -126,6 +126,8 @@ def _as_json(result: pb.StreamingRecognitionResult) -> str:
             "words": [{"word": w.word, "start": w.start, "end": w.end, "confidence": w.confidence} for w in best.words],
             "alternatives": [{"transcript": a.transcript, "score": round(a.score, 4)} for a in result.alternatives],
             "context": context_summary(result.context),
+            "passes": pass_names(result.passes),
+            "skipped_passes": pass_names(result.skipped_passes),
         }
     )
 
@@ -136,6 +138,8 @@ def _as_text(result: pb.StreamingRecognitionResult) -> str:
     note = f"  (context: {status}{', ' + info.reason if info.reason else ''})"
     if info.changed:
         note = f"  (context: {status}, without it: {info.plain_transcript!r})"
+    if result.skipped_passes:
+        note += f"  (the server was busy and left out: {', '.join(pass_names(result.skipped_passes))})"
     lines = [f"{result.start:7.2f} s  {result.alternatives[0].transcript or '(nothing said)'}{note}"]
     lines += [f"           {a.score:9.2f}  {a.transcript}" for a in result.alternatives[1:]]
     return "\n".join(lines)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from asr.audio import Samples
 from asr.endpoint import EndpointRule
 from asr.errors import AudioError, ModelError, UnspellableError
-from asr.hypothesis import Result
+from asr.hypothesis import Pass, Result
 from asr.model import PRESETS, Transducer
 from asr.recognizer import Recognizer, StreamOptions
 from asr.search import force_score
@@ -114,7 +114,11 @@ def test_a_result_in_a_hurry_is_that_of_the_first_pass(tiny_recognizer: Recogniz
         tiny_recognizer.advance([stream])
     assert stream.hurry()
     (result,) = tiny_recognizer.advance([stream])[0]
-    assert result.nbest == first.recognize(speech).nbest != tiny_recognizer.recognize(speech).nbest
+    quiet, once = tiny_recognizer.recognize(speech), first.recognize(speech)
+    assert result.nbest == once.nbest != quiet.nbest
+    assert (result.passes, result.skipped) == ((Pass.STREAMING,), (Pass.WHOLE_UTTERANCE,))
+    assert (quiet.passes, quiet.skipped) == ((Pass.STREAMING, Pass.WHOLE_UTTERANCE), ())
+    assert (once.passes, once.skipped) == ((Pass.STREAMING,), ())  # nothing is missing where nobody asked for it
 
 
 @torch.inference_mode()

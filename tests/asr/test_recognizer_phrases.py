@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from asr.audio import Samples
 from asr.endpoint import EndpointRule
 from asr.errors import ModelError
-from asr.hypothesis import Result
+from asr.hypothesis import Pass, Result
 from asr.model import Transducer
 from asr.recognizer import Recognizer, StreamOptions
 from asr.search import BoostedPhrase
@@ -78,6 +80,24 @@ def test_a_context_may_come_while_the_utterance_is_spoken(tiny_recognizer: Recog
     plain = tiny_recognizer.recognize(speech)
     assert found.biased and found.biased == tiny_recognizer.with_context(plain, graph).biased
     assert everything(found) == everything(plain)
+    assert found.passes == (*plain.passes, Pass.CONTEXT_PHRASES)
+
+
+def test_a_result_names_the_context_that_led_it_and_no_other(tiny_recognizer: Recognizer, speech: Samples) -> None:
+    """A likely final that was searched for a context's phrases becomes a final result without them, or with others'."""
+    graphs = [tiny_recognizer.compile([BoostedPhrase(phrase, 15.0)], cached=False) for phrase in (PHRASE, "meg")]
+    rule = EndpointRule(likely_s=0.0, silence_s=9, doubt=1.0, wait_s=9, longest_s=9)
+    for context in (None, *graphs):
+        stream = tiny_recognizer.open(StreamOptions(interim_results=True, endpoint=rule))
+        stream.set_context(graphs[0])
+        *_, likely = stream.accept(speech[:24_000])
+        assert likely.likely_final and stream.progress.settled is not None
+        stream.set_context(context)
+        stream.progress = replace(stream.progress, due="final")
+        ((final,),) = tiny_recognizer.advance([stream])
+        assert likely.passes == (Pass.STREAMING, Pass.WHOLE_UTTERANCE, Pass.CONTEXT_PHRASES)
+        assert final.passes == likely.passes[: 2 if context is None else 3]
+        assert (final.nbest, final.skipped) == (likely.nbest, ())
 
 
 def test_phrases_count_from_the_next_utterance(tiny_recognizer: Recognizer, speech: Samples) -> None:

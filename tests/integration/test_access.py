@@ -268,7 +268,9 @@ def test_tls_with_keys(workshop: Any, authority: Authority, keys: Any, wav: Path
     ca, key = ["--ca", str(authority.ca)], ["--key-file", str(tmp_path / "key")]
     good = client(wav, replica.port, *ca, *key)
     assert good.exit_code == 0, good.output
-    assert json.loads(good.stdout.splitlines()[0])["context"]["status"] == "NOT_REQUESTED"
+    first = json.loads(good.stdout.splitlines()[0])
+    assert first["context"]["status"] == "NOT_REQUESTED"
+    assert (first["passes"], first["skipped_passes"]) == (["STREAMING", "WHOLE_UTTERANCE"], [])
     keyless = client(wav, replica.port, *ca)
     assert keyless.exit_code == 1 and "UNAUTHENTICATED" in keyless.stderr
     plain = client(wav, replica.port, *key)

@@ -17,6 +17,8 @@ from carryover.v1 import recognizer_pb2 as pb
 from context_store import ContextStore, DialogueId
 from server.access import DEFAULT_TENANT
 
+WHOLE_UTTERANCE = pb.StreamingRecognitionResult.WHOLE_UTTERANCE
+CONTEXT_PHRASES = pb.StreamingRecognitionResult.CONTEXT_PHRASES
 STATES = ["RECORDED", "TRIGGERED", "READING", "ENCODING", "READY"]
 
 
@@ -48,6 +50,8 @@ def test_a_follow_up_is_rescored_with_its_context(workshop: Any, pcm: bytes, dia
             ("meg", "meg bauer", "contacts", 2.5, 3), ("bauer", "meg bauer", "contacts", 2.5, 3)
         ]  # fmt: skip
         assert info.context_turn_id == "1"
+        assert list(without.passes) == [pb.StreamingRecognitionResult.STREAMING, WHOLE_UTTERANCE]
+        assert list(final.passes) == [*without.passes, CONTEXT_PHRASES] and not final.skipped_passes
         assert info.timings.HasField("trigger_to_ready_ms")
         assert info.timings.HasField("rescore_ms")
         assert not info.reason

@@ -181,6 +181,10 @@ def test_context_makes_room_for_audio(workshop: Any, dialogue: str, pcm: bytes) 
     answer = replica.finals(pcm, dialogue_id=dialogue, turn_id="2")
     assert [f.alternatives[0] for f in answer] == [f.alternatives[0] for f in plain]
     assert answer[-1].context.status == pb.ContextInfo.NOT_READY
+    led = replica.finals(pcm, dialogue_id=known, turn_id="2")
+    assert {f.context.status for f in led} == {pb.ContextInfo.APPLIED}
+    phrases = pb.StreamingRecognitionResult.CONTEXT_PHRASES
+    assert all(list(f.passes) == list(plain[0].passes) and list(f.skipped_passes) == [phrases] for f in led)
     for _ in range(300):
         replica.server.engine.waited(0.0)
     assert not replica.server.engine.strained

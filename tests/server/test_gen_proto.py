@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from asr.context.mining import TURN_SIGNAL
+from context_store.names import MAX_EVENTS_PER_CALL
 from server.commands import gen_proto
 
 
@@ -31,3 +33,12 @@ def test_check_finds_what_differs(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert "gone_pb2.py" in result.output
     assert CliRunner().invoke(gen_proto.app, []).exit_code == 0
     assert not (proto / "a" / "gone_pb2.py").exists()
+
+
+def test_the_comments_name_the_values_that_the_code_has() -> None:
+    recognizer, context = (
+        (gen_proto.PROTO_ROOT / "carryover" / "v1" / f"{name}.proto").read_text() for name in ("recognizer", "context")
+    )
+    assert f'"{TURN_SIGNAL}" for what was said before' in recognizer
+    assert f'"{TURN_SIGNAL}" for what was said before' in context
+    assert f"1 to {MAX_EVENTS_PER_CALL}." in context

@@ -159,7 +159,17 @@ class SpeechRecognitionAlternative(_message.Message):
     def __init__(self, transcript: _Optional[str] = ..., confidence: _Optional[float] = ..., words: _Optional[_Iterable[_Union[WordInfo, _Mapping]]] = ..., score: _Optional[float] = ..., from_context: _Optional[bool] = ...) -> None: ...
 
 class StreamingRecognitionResult(_message.Message):
-    __slots__ = ("alternatives", "is_final", "stability", "start", "end", "context", "likely_final")
+    __slots__ = ("alternatives", "is_final", "stability", "start", "end", "context", "likely_final", "passes", "skipped_passes")
+    class Pass(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        PASS_UNSPECIFIED: _ClassVar[StreamingRecognitionResult.Pass]
+        STREAMING: _ClassVar[StreamingRecognitionResult.Pass]
+        WHOLE_UTTERANCE: _ClassVar[StreamingRecognitionResult.Pass]
+        CONTEXT_PHRASES: _ClassVar[StreamingRecognitionResult.Pass]
+    PASS_UNSPECIFIED: StreamingRecognitionResult.Pass
+    STREAMING: StreamingRecognitionResult.Pass
+    WHOLE_UTTERANCE: StreamingRecognitionResult.Pass
+    CONTEXT_PHRASES: StreamingRecognitionResult.Pass
     ALTERNATIVES_FIELD_NUMBER: _ClassVar[int]
     IS_FINAL_FIELD_NUMBER: _ClassVar[int]
     STABILITY_FIELD_NUMBER: _ClassVar[int]
@@ -167,6 +177,8 @@ class StreamingRecognitionResult(_message.Message):
     END_FIELD_NUMBER: _ClassVar[int]
     CONTEXT_FIELD_NUMBER: _ClassVar[int]
     LIKELY_FINAL_FIELD_NUMBER: _ClassVar[int]
+    PASSES_FIELD_NUMBER: _ClassVar[int]
+    SKIPPED_PASSES_FIELD_NUMBER: _ClassVar[int]
     alternatives: _containers.RepeatedCompositeFieldContainer[SpeechRecognitionAlternative]
     is_final: bool
     stability: float
@@ -174,7 +186,9 @@ class StreamingRecognitionResult(_message.Message):
     end: float
     context: ContextInfo
     likely_final: bool
-    def __init__(self, alternatives: _Optional[_Iterable[_Union[SpeechRecognitionAlternative, _Mapping]]] = ..., is_final: _Optional[bool] = ..., stability: _Optional[float] = ..., start: _Optional[float] = ..., end: _Optional[float] = ..., context: _Optional[_Union[ContextInfo, _Mapping]] = ..., likely_final: _Optional[bool] = ...) -> None: ...
+    passes: _containers.RepeatedScalarFieldContainer[StreamingRecognitionResult.Pass]
+    skipped_passes: _containers.RepeatedScalarFieldContainer[StreamingRecognitionResult.Pass]
+    def __init__(self, alternatives: _Optional[_Iterable[_Union[SpeechRecognitionAlternative, _Mapping]]] = ..., is_final: _Optional[bool] = ..., stability: _Optional[float] = ..., start: _Optional[float] = ..., end: _Optional[float] = ..., context: _Optional[_Union[ContextInfo, _Mapping]] = ..., likely_final: _Optional[bool] = ..., passes: _Optional[_Iterable[_Union[StreamingRecognitionResult.Pass, str]]] = ..., skipped_passes: _Optional[_Iterable[_Union[StreamingRecognitionResult.Pass, str]]] = ...) -> None: ...
 
 class StreamingRecognizeResponse(_message.Message):
     __slots__ = ("results", "speech_context_report")
