@@ -20,15 +20,19 @@ _ACCEPTED_S = 1.0
 """How long audio waits for the server's word that it takes the configuration; some proxies keep it back."""
 
 
+def linear16(samples: Samples) -> bytes:
+    """LINEAR16 audio of float32 samples, -1 to 1."""
+    return (np.clip(samples, -1.0, 1.0) * 32767).astype("<i2").tobytes()
+
+
 async def pieces(samples: Samples, rate: int, *, real_time: bool) -> AsyncIterator[bytes]:
     """LINEAR16 audio of float32 samples in pieces of 0.1 s, each sent when it would have been spoken."""
-    data = (np.clip(samples, -1.0, 1.0) * 32767).astype("<i2")
     step, began = int(rate * PIECE_S), time.monotonic()
-    for start in range(0, len(data), step):
-        piece = data[start : start + step]
+    for start in range(0, len(samples), step):
+        piece = samples[start : start + step]
         if real_time:
             await asyncio.sleep(max(0.0, began + (start + len(piece)) / rate - time.monotonic()))
-        yield piece.tobytes()
+        yield linear16(piece)
 
 
 async def recognise(

@@ -45,6 +45,12 @@ def store_environment(endpoint: str, key_file: str) -> dict[str, str]:
     }
 
 
+def server_environment(settings: Mapping[str, str], *, private: bool = True) -> dict[str, str]:
+    """The environment that `server_process` gives a server, for the same arguments."""
+    ports = {"CARRYOVER_METRICS_PORT": "0", "CARRYOVER_HEALTH_PORT": ""}
+    return {**os.environ, **(PRIVATE if private else {}), **ports, **settings}
+
+
 @contextmanager
 def server_process(
     settings: Mapping[str, str], say: Callable[[str], None] = lambda line: None, *, private: bool = True
@@ -55,8 +61,7 @@ def server_process(
     private: on loopback without TLS and keys, whatever this process's environment says. Raises ProcessError.
     """
     command = [sys.executable, "-P", "-m", "server.commands.serve", "--port", "0"]
-    ports = {"CARRYOVER_METRICS_PORT": "0", "CARRYOVER_HEALTH_PORT": ""}
-    environment = {**os.environ, **(PRIVATE if private else {}), **ports, **settings}
+    environment = server_environment(settings, private=private)
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
     assert process.stderr is not None
     passing_on = threading.Thread(target=_pass_on, args=(process.stderr, say), daemon=True)

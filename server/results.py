@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from asr.context.types import BiasedWord
-from asr.hypothesis import Hypothesis, Pass, Result
+from asr.hypothesis import Hypothesis, Result
 from carryover.v1 import recognizer_pb2 as pb
 from server.context_use import Used
 
@@ -35,8 +35,8 @@ def final(
         end=result.end_s,
         context=context_info(used, plain, phrase_words) if result.is_final else None,
         likely_final=result.likely_final,
-        passes=_passes(result.passes),
-        skipped_passes=_passes(result.skipped),
+        passes=[one.name for one in result.passes],
+        skipped_passes=[one.name for one in result.skipped],
     )
 
 
@@ -78,7 +78,3 @@ def _timings(used: Used) -> pb.ContextTimings:
         lookup_ms=used.lookup_ms,
         rescore_ms=used.rescore_ms,
     )
-
-
-def _passes(passes: Iterable[Pass]) -> list[pb.StreamingRecognitionResult.Pass]:
-    return [pb.StreamingRecognitionResult.Pass.Value(one.name) for one in passes]

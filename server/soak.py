@@ -1,8 +1,8 @@
 """Many dialogues against one server while its store fails: what every stream, result and event came to.
 
-The server's answers are held against its own from before, when nothing failed: the plain transcript must be the same
-for the same audio, one with context must be what the dialogue's own context gives, and a phrase that is named must be
-one of the dialogue's own.
+The server's answers are held against those of a quiet recogniser in this process, like against like: a result must be
+what that makes of the same audio in the same passes, and with the dialogue's own context where a context was applied;
+and a phrase that is named must be one of the dialogue's own. Passes that the server left out are counted, not wrong.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import itertools
 import random
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,7 +25,8 @@ from carryover.v1.recognizer_pb2_grpc import RecognizerStub
 from context_store import ContextStore, DialogueId, StoreError
 from server.access import DEFAULT_TENANT
 from server.benchmark import Clip
-from server.client import pieces, recognise
+from server.client import pass_names, pieces, recognise
+from server.quiet_recognizer import Kind, QuietRecognizer, Texts, plain_kind
 
 QUESTION_S = 0.5
 _DEADLINE_S = 60.0
@@ -46,11 +47,10 @@ class Scene:
 
 @dataclass(frozen=True)
 class Expected:
-    """A quiet server's transcripts of a scene: of both clips without context, of the answer with it."""
+    """A quiet recogniser's transcripts of a scene's clips; with context of the answer alone."""
 
-    request: tuple[str, ...]
-    answer: tuple[str, ...]
-    with_context: tuple[str, ...]
+    request: Texts
+    answer: Texts
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,8 @@ class Ended:
 class Tally:
     """What was seen so far.
 
-    ended: since the last `take`. broken_off: streams that the client itself left half-way.
+    ended: since the last `take`. broken_off: streams that the client itself left half-way. wrong: what was wrong with
+    each wrong result. skipped: passes that the server left out.
     """
 
     dialogues: int = 0
@@ -73,6 +74,8 @@ class Tally:
     broken_off: int = 0
     without_status: int = 0
     wrong_results: int = 0
+    wrong: list[dict[str, Any]] = field(default_factory=list)
+    skipped: Counter[str] = field(default_factory=Counter)
     statuses: Counter[str] = field(default_factory=Counter)
     contexts: Counter[str] = field(default_factory=Counter)
     ended: Ended = field(default_factory=Ended)
@@ -102,24 +105,21 @@ class Caller:
         self._break_off = break_off
         self._rng = random.Random(seed)
 
-    async def expected(self, scene: Scene, dialogue: str) -> Expected:
-        """Plays a scene to a quiet server. Raises grpc.aio.AioRpcError, TimeoutError."""
-        request = _transcripts(await self._hear(scene.request, "", ""))
-        answer = _transcripts(await self._hear(scene.answer, "", ""))
+    async def ask(self, scene: Scene, dialogue: str) -> None:
+        """Records a scene's question and waits until its context is there. Raises AioRpcError, TimeoutError."""
         await self._context.RecordEvents(_question(scene, dialogue), timeout=_DEADLINE_S)
         status = ctx.GetContextStatusRequest(dialogue_id=dialogue)
         async with asyncio.timeout(_DEADLINE_S):
             while (await self._context.GetContextStatus(status)).state != ctx.READY:
                 await asyncio.sleep(0.05)
-        return Expected(request, answer, _transcripts(await self._hear(scene.answer, dialogue, "2")))
 
     async def play(self, scene: Scene, expected: Expected, dialogue: str) -> None:
         """Plays a scene once, whatever fails, and tallies it."""
-        await self._stream(scene.request, expected.request, (), scene, dialogue, "1")
+        await self._stream(scene.request, expected.request, scene, dialogue, "1")
         events = _question(scene, dialogue)
         recorded = await self._acknowledged(lambda: self._context.RecordEvents(events, timeout=_DEADLINE_S))
         await asyncio.sleep(QUESTION_S * self._rng.random())
-        await self._stream(scene.answer, expected.answer, expected.with_context, scene, dialogue, "2")
+        await self._stream(scene.answer, expected.answer, scene, dialogue, "2")
         if self._rng.random() < 0.1:
             request = ctx.DeleteDialogueRequest(dialogue_id=dialogue)
             if await self._acknowledged(lambda: self._context.DeleteDialogue(request, timeout=_DEADLINE_S)):
@@ -128,9 +128,7 @@ class Caller:
             self._tally.ended.recorded[dialogue] = {event.event_id for event in events.events}
         self._tally.dialogues += 1
 
-    async def _stream(
-        self, clip: Clip, plain: tuple[str, ...], biased: tuple[str, ...], scene: Scene, dialogue: str, turn: str
-    ) -> None:
+    async def _stream(self, clip: Clip, expected: Texts, scene: Scene, dialogue: str, turn: str) -> None:
         self._tally.streams += 1
         if self._rng.random() < self._break_off:
             self._tally.broken_off += 1
@@ -144,13 +142,13 @@ class Caller:
             return
         self._tally.statuses["OK"] += 1
         self._tally.contexts.update(pb.ContextInfo.Status.Name(final.context.status) for final in finals)
-        self._tally.wrong_results += not _right(finals, plain, biased, scene.names)
+        self._tally.skipped.update(name for final in finals for name in pass_names(final.skipped_passes))
+        wrong = list(_wrong(finals, expected, scene.names))
+        self._tally.wrong_results += bool(wrong)
+        self._tally.wrong += [{"dialogue": dialogue, "turn": turn, **what} for what in wrong]
 
     async def _hear(self, clip: Clip, dialogue: str, turn: str) -> list[pb.StreamingRecognitionResult]:
-        config = pb.StreamingConfig(
-            encoding=pb.LINEAR16, sample_rate_hertz=clip.rate, dialogue_id=dialogue, turn_id=turn
-        )
-        closed_s = 0.0
+        config, closed_s = _config(clip, dialogue, turn), 0.0
 
         async def audio() -> AsyncIterator[bytes]:
             nonlocal closed_s
@@ -163,9 +161,7 @@ class Caller:
         return finals
 
     async def _leave_half_way(self, clip: Clip, dialogue: str, turn: str) -> None:
-        config = pb.StreamingConfig(
-            encoding=pb.LINEAR16, sample_rate_hertz=clip.rate, dialogue_id=dialogue, turn_id=turn
-        )
+        config = _config(clip, dialogue, turn)
         call = self._recognizer.StreamingRecognize(timeout=_DEADLINE_S)
         try:
             await call.write(pb.StreamingRecognizeRequest(config=config))
@@ -187,6 +183,15 @@ class Caller:
                     return False
             await asyncio.sleep(_RETRY_S * (attempt + 1))
         return False
+
+
+async def expected(quiet: QuietRecognizer, scene: Scene, dialogue: str) -> Expected:
+    """A scene's transcripts. dialogue: where its question is recorded. Raises StoreError."""
+    embedding = await quiet.embedding(dialogue, "1")
+    return Expected(
+        await quiet.texts(scene.request.samples, _config(scene.request), None),
+        await quiet.texts(scene.answer.samples, _config(scene.answer), embedding),
+    )
 
 
 async def play_for(
@@ -231,27 +236,37 @@ async def read_back(store: ContextStore, tally: Tally) -> None:
         await asyncio.to_thread(store.delete_dialogue, DialogueId(DEFAULT_TENANT, dialogue))
 
 
-def _right(
-    finals: Sequence[pb.StreamingRecognitionResult],
-    plain: tuple[str, ...],
-    biased: tuple[str, ...],
-    names: tuple[str, ...],
-) -> bool:
-    """Is a stream's result one that a quiet server gives, and nobody else's?"""
+def _wrong(
+    finals: Sequence[pb.StreamingRecognitionResult], expected: Texts, names: Sequence[str]
+) -> Iterator[dict[str, Any]]:
+    """What of a stream's results is not what a quiet recogniser gives in the same passes, or is somebody else's."""
     own = {part for name in names for part in (name.lower(), *name.lower().split())}
-    foreign = [word.phrase for final in finals for word in final.context.biased_words if word.phrase.lower() not in own]
-    if tuple(final.context.plain_transcript for final in finals) != plain or foreign:
-        return False
-    expected = itertools.zip_longest(_transcripts(finals), plain, biased)
-    applied = [final.context.status == pb.ContextInfo.APPLIED for final in finals]  # it may come between two utterances
-    return all(
-        heard == without or (used and heard == led)
-        for used, (heard, without, led) in zip(applied, expected, strict=True)
-    )
+    nothing: Mapping[Kind, str] = {}
+    for number, (final, texts) in enumerate(itertools.zip_longest(finals, expected, fillvalue=None)):
+        if final is None:
+            yield {"utterance": number, "what": "is missing"}
+            continue
+        passes, applied = frozenset(pass_names(final.passes)), final.context.status == pb.ContextInfo.APPLIED
+        plain = (texts or nothing).get(plain_kind(passes))
+        told = {
+            "utterance": number,
+            "passes": sorted(passes),
+            "context": pb.ContextInfo.Status.Name(final.context.status),
+        }
+        foreign = [word.phrase for word in final.context.biased_words if word.phrase.lower() not in own]
+        if foreign:
+            yield {**told, "what": "a phrase of another dialogue", "is": foreign}
+        best = (texts or nothing).get((passes, True)) if applied else plain
+        for what, text, should_be in (
+            ("plain transcript", final.context.plain_transcript, plain),
+            ("transcript", final.alternatives[0].transcript, best),
+        ):
+            if text != should_be:
+                yield {**told, "what": what, "is": text, "should_be": should_be}
 
 
-def _transcripts(finals: Sequence[pb.StreamingRecognitionResult]) -> tuple[str, ...]:
-    return tuple(final.alternatives[0].transcript for final in finals)
+def _config(clip: Clip, dialogue: str = "", turn: str = "") -> pb.StreamingConfig:
+    return pb.StreamingConfig(encoding=pb.LINEAR16, sample_rate_hertz=clip.rate, dialogue_id=dialogue, turn_id=turn)
 
 
 def _question(scene: Scene, dialogue: str) -> ctx.RecordEventsRequest:

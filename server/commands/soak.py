@@ -18,18 +18,23 @@ from typing import Annotated, Any
 
 import grpc
 import numpy as np
+import torch
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from asr.audio import read_container
 from asr.commands.terminal import check_writable
+from asr.errors import AsrError
 from context_store import ContextStore, StoreError, create_tables, load_or_create_key_file, local_wrapping_key
 from context_store.fault_proxy import FaultProxy, fault_proxy, no_faults, random_faults
 from context_store.local_server import local_config, local_server
 from server.benchmark import Clip
-from server.processes import ProcessError, ServerProcess, server_process, store_environment
-from server.soak import Caller, Scene, Tally, play_for, read_back
+from server.config import ConfigError, Settings, load_settings
+from server.lifecycle import load_parts
+from server.processes import ProcessError, ServerProcess, server_environment, server_process, store_environment
+from server.quiet_recognizer import QuietRecognizer
+from server.soak import Caller, Expected, Scene, Tally, expected, play_for, read_back
 
 app = typer.Typer(add_completion=False)
 _NAMES = (("Meg Jones", "Meg Bauer"), ("Anna Bauer", "Anna Bower", "Anna Power"), ("Tom Reed", "Tim Reed"))
@@ -39,6 +44,7 @@ _QUIET = {"CARRYOVER_LOG_LEVEL": "ERROR", "CARRYOVER_CONTEXT__CACHED_DIALOGUES":
 _SAMPLE_S = 1.0
 _READ_BACK_S = 5.0
 _SETTLE_S = 30.0
+_MOST_TOLD = 100
 _GAUGES = {
     "memory": "process_resident_memory_bytes", "handles": "process_open_fds", "threads": "carryover_threads",
     "tasks": "carryover_tasks", "streams": "carryover_streams", "queue": "carryover_window_queue",
@@ -59,14 +65,15 @@ def main(
 ) -> None:
     """Play dialogues of two turns to a server of its own, over a store that is slow, throttles, fails, loses answers.
 
-    Some callers leave half-way, some dialogues are erased. Prints a JSON report; exits with 1 when a stream had no
-    status, a result was wrong or an acknowledged event was lost. CARRYOVER_* variables set the server.
+    Some callers leave half-way, some dialogues are erased. Each result is held against what the recogniser says in the
+    same passes when nothing else is asked of it; wrong ones are told. Prints a JSON report; exits with 1 when a stream
+    had no status, a result was wrong or an acknowledged event was lost. CARRYOVER_* variables set the server.
     """
     console = Console(stderr=True, highlight=False)
     try:
         check_writable(json_file)
         report = _soak(minutes * 60, fault_rate, streams, not fast, seed, console)
-    except (ProcessError, StoreError, OSError, grpc.aio.AioRpcError) as error:
+    except (ProcessError, ConfigError, AsrError, StoreError, OSError, grpc.aio.AioRpcError) as error:
         text = error.details() if isinstance(error, grpc.aio.AioRpcError) else error
         console.print(f"soak: {text}", markup=False)
         raise typer.Exit(1) from None
@@ -87,11 +94,13 @@ def _soak(seconds: float, rate: float, streams: int, real_time: bool, seed: int,
         key_file = Path(folder) / "wrapping.key"
         create_tables(local_config(endpoint))
         quiet = {name: value for name, value in _QUIET.items() if name not in os.environ}
+        environment = {**quiet, **store_environment(proxy.url, str(key_file))}
+        settings = load_settings(None, {}, server_environment(environment))
         console.print("soak: starting a server")
-        with server_process({**quiet, **store_environment(proxy.url, str(key_file))}) as server:
+        with server_process(environment) as server:
             store = ContextStore(local_config(endpoint), local_wrapping_key(load_or_create_key_file(key_file)))
             with closing(store):
-                playing = _play(server, proxy, store, seconds, rate, streams, real_time, seed, console)
+                playing = _play(server, settings, proxy, store, seconds, rate, streams, real_time, seed, console)
                 tally, watch = asyncio.run(playing)
     p50, p95, p99 = np.percentile(tally.final_ms, (50, 95, 99)) if tally.final_ms else (0.0, 0.0, 0.0)
     return {
@@ -104,6 +113,8 @@ def _soak(seconds: float, rate: float, streams: int, real_time: bool, seed: int,
         "minutes": round(seconds / 60, 2),
         "callers": streams,
         "fault_rate": rate,
+        "wrong": tally.wrong[:_MOST_TOLD],
+        "skipped_passes": dict(tally.skipped.most_common()),
         "statuses": dict(tally.statuses.most_common()),
         "contexts": dict(tally.contexts.most_common()),
         "faults": {fault.value if fault else "none": count for fault, count in proxy.counts.most_common()},
@@ -145,15 +156,14 @@ class _Watch:
 
 
 async def _play(
-    server: ServerProcess, proxy: FaultProxy, store: ContextStore, seconds: float, rate: float, streams: int,
-    real_time: bool, seed: int, console: Console,
+    server: ServerProcess, settings: Settings, proxy: FaultProxy, store: ContextStore, seconds: float, rate: float,
+    streams: int, real_time: bool, seed: int, console: Console,
 ) -> tuple[Tally, _Watch]:  # fmt: skip
     prefix, watch, tally = secrets.token_hex(4), _Watch(), Tally()
     async with grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel:
-        quiet = Caller(channel, Tally(), real_time=False, break_off=0.0, seed=0)
-        scenes = _scenes()
-        expected = [await quiet.expected(scene, f"{prefix}-quiet-{i}") for i, scene in enumerate(scenes)]
-        both = list(zip(scenes, expected, strict=True))
+        console.print("soak: asking a quiet recogniser")
+        asking = Caller(channel, Tally(), real_time=False, break_off=0.0, seed=0)
+        both = await _expected(asking, settings, store, prefix)
 
         def callers(into: Tally) -> list[Caller]:
             share = 0.05 if rate else 0.0
@@ -182,6 +192,21 @@ async def _play(
     return tally, watch
 
 
+async def _expected(
+    caller: Caller, settings: Settings, store: ContextStore, prefix: str
+) -> list[tuple[Scene, Expected]]:
+    """The scenes with what is to be expected; the recogniser that says so is loaded only here, and let go again."""
+    scenes, found = _scenes(), []
+    torch.set_num_threads(1)  # as the server does
+    parts = await asyncio.to_thread(load_parts, settings, store)
+    with QuietRecognizer.open(parts, settings) as quiet:
+        for number, scene in enumerate(scenes):
+            dialogue = f"{prefix}-quiet-{number}"
+            await caller.ask(scene, dialogue)
+            found.append((scene, await expected(quiet, scene, dialogue)))
+    return found
+
+
 async def _read_back_until(over: asyncio.Event, store: ContextStore, tally: Tally) -> None:
     while not over.is_set():
         with suppress(TimeoutError):
@@ -191,13 +216,16 @@ async def _read_back_until(over: asyncio.Event, store: ContextStore, tally: Tall
 
 async def _sample(server: ServerProcess, watch: _Watch, seconds: float, tally: Tally, console: Console) -> None:
     columns = (TextColumn("soak"), BarColumn(), TimeRemainingColumn(), TextColumn("{task.description}"))
-    began = time.monotonic()
+    began, told = time.monotonic(), 0
     with Progress(*columns, console=console, transient=True) as progress:
         bar = progress.add_task("", total=seconds)
         while True:
             await asyncio.sleep(_SAMPLE_S)
             now = time.monotonic() - began
             watch.samples.append({"at": now, **await _gauges(server)})
+            for what in tally.wrong[told:_MOST_TOLD]:
+                progress.console.print(f"soak: wrong: {json.dumps(what)}", markup=False, soft_wrap=True)
+            told = len(tally.wrong)
             bad = tally.without_status + tally.wrong_results
             progress.update(bar, completed=now, description=f"{tally.dialogues} dialogues, {bad} streams gone wrong")
 
