@@ -160,7 +160,7 @@ def test_training_ends_in_time_and_resumes(corpus: Path, tmp_path: Path, tiny_to
     recipe, dev = Recipe(preset="tiny", hours=1.0, batch_s=4.0, shares={}), (cache, cache.utterances[:2])
     arguments = {"pretrained": None, "limit_s": 0.5}
     first = train(recipe, cache, dev, tiny_tokenizer, tmp_path, **arguments)  # type: ignore[arg-type]
-    assert first.seconds < 10
+    assert first.seconds < 60  # of the hour that it would take
     last = train(recipe, cache, dev, tiny_tokenizer, tmp_path, **arguments)  # type: ignore[arg-type]
     assert last.step > first.step > 0 and (tmp_path / "model/config.json").exists()
 

@@ -6,7 +6,7 @@ import asyncio
 import datetime
 import ipaddress
 import json
-import time
+import threading
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from typer.testing import CliRunner
 
 from carryover.v1 import context_pb2, context_pb2_grpc, recognizer_pb2, recognizer_pb2_grpc
 from context_store import ContextStore, DialogueId, Entities, Event, ExpectSpeech
+from server import interceptor
 from server.access import make_key
 from server.commands import stream_client
 from server.config import ConfigError
@@ -122,13 +123,23 @@ def test_without_a_key_nothing_but_health_and_reflection_answers(
     assert health_pb2_grpc.HealthStub(replica.channel).Check(request, timeout=30).status == 1
 
 
-def test_a_busy_client_without_a_key_learns_why_its_stream_is_refused(workshop: Any, keys: Any) -> None:
+def test_a_busy_client_without_a_key_learns_why_its_stream_is_refused(
+    workshop: Any, keys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """gRPC's asyncio client says INTERNAL where the refusal is there before it has sent its first message."""
+    monkeypatch.setattr(interceptor, "_FIRST_S", 60.0)
     replica = workshop.start(access__keys_file=str(keys[0]))
+    refused, told = threading.Event(), replica.server.access.caller
+
+    def caller(*arguments: Any) -> Any:
+        refused.set()
+        return told(*arguments)
+
+    monkeypatch.setattr(replica.server.access, "caller", caller)
     config = recognizer_pb2.StreamingConfig(encoding=recognizer_pb2.LINEAR16, sample_rate_hertz=16_000)
 
     async def late() -> AsyncIterator[recognizer_pb2.StreamingRecognizeRequest]:
-        time.sleep(0.2)  # the call is on its way, and the event loop busy with something else
+        assert refused.wait(60)  # the event loop is busy with something else until the call was refused
         yield recognizer_pb2.StreamingRecognizeRequest(config=config)
 
     async def code() -> grpc.StatusCode:

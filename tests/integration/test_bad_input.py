@@ -324,7 +324,7 @@ def test_a_client_that_says_nothing_more_keeps_what_it_said(workshop: Any, pcm: 
 
 def test_a_client_that_dribbles_does_not_keep_its_place(workshop: Any) -> None:
     """Each message comes in time, and the audio would not be over for hours."""
-    replica = workshop.start(limits__idle_seconds=1, limits__stream_seconds=0.5)
+    replica = workshop.start(limits__idle_seconds=4, limits__stream_seconds=0.1)
     answered = threading.Event()
 
     def dribble() -> Iterator[pb.StreamingRecognizeRequest]:
@@ -332,7 +332,7 @@ def test_a_client_that_dribbles_does_not_keep_its_place(workshop: Any) -> None:
         while not answered.wait(0.2):
             yield audio(bytes(20))
 
-    heard = ends_idle(replica, dribble(), "too slowly for 1.5 s")
+    heard = ends_idle(replica, dribble(), "too slowly for 4.1 s")
     answered.set()
     assert heard[-1].is_final
 

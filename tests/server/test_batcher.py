@@ -8,7 +8,9 @@ from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 from typing import Any
 
+import manual_clock
 import pytest
+from manual_clock import clock
 
 from server.batcher import Batcher, Step
 from server.metrics import Metrics
@@ -78,16 +80,21 @@ def test_a_chunk_waits_for_audio_that_is_coming_in_but_not_for_long() -> None:
     async def run(recogniser: Recogniser) -> None:
         patient, hasty = batcher(recogniser, wait_s=PATIENCE_S), batcher(recogniser, wait_s=0.01)
         with hasty.coming():
-            await hasty.advance("hasty")
+            (waiting,) = await begun(recogniser, [hasty.advance("hasty")])
+            await clock().advance(0.009)
+            assert hasty._idle == 1
+            await clock().advance(0.002)
+            assert hasty._idle == 0
+            await waiting
         with patient.coming():
-            first = (await begun(recogniser, [patient.advance("first")]))[0]
-            await asyncio.sleep(0.02)
-            assert not first.done()
-            second = (await begun(recogniser, [patient.advance("second")]))[0]
+            (first,) = await begun(recogniser, [patient.advance("first")])
+            await clock().advance(PATIENCE_S - 1)
+            assert patient._idle == 1
+            (second,) = await begun(recogniser, [patient.advance("second")])
         await asyncio.gather(first, second)
 
     recogniser = Recogniser()
-    asyncio.run(run(recogniser))
+    manual_clock.run(run(recogniser))
     assert recogniser.batches == [["hasty"], ["first", "second"]]
 
 
@@ -151,32 +158,33 @@ def test_who_has_waited_too_long_is_told(late_s: float) -> None:
         recogniser.go_on.clear()
         calls = [batches.advance(name, step=Step.SECOND_PASS, late=partial(told.append, name)) for name in "abc"]
         tasks = await begun(recogniser, calls)
-        await asyncio.sleep(0.02)
+        await clock().advance(0.02)
         recogniser.go_on.set()
         await asyncio.gather(*tasks)
 
-    asyncio.run(run(Recogniser()))
-    assert set(told) >= {"b", "c"} if not late_s else not told
+    manual_clock.run(run(Recogniser()))
+    assert told == (["b", "c"] if not late_s else [])
 
 
 def test_second_passes_leave_a_worker_to_others_until_they_are_late() -> None:
     told: list[str] = []
 
     async def run(recogniser: Recogniser) -> None:
-        batches = batcher(recogniser, workers=2, late_s=0.05)
+        batches = batcher(recogniser, workers=3, late_s=0.05)
         recogniser.go_on.clear()
-        first = batches.advance("first", step=Step.SECOND_PASS)
+        first = [batches.advance(name, step=Step.SECOND_PASS) for name in ("first", "second")]
         calls = [batches.advance(name, step=Step.SECOND_PASS, late=partial(told.append, name)) for name in "ab"]
-        tasks = await begun(recogniser, [first, *calls, batches.advance("chunk")])
-        await asyncio.sleep(0.02)
-        assert not told and batches._idle == 0  # one has a second pass, one the chunk
-        await asyncio.sleep(0.1)
+        tasks = await begun(recogniser, [*first, *calls])
+        await clock().advance(0.049)
+        assert not told and batches._idle == 1  # which is for the rest
+        await clock().advance(0.002)
+        assert told == ["a", "b"] and batches._idle == 0
         recogniser.go_on.set()
         await asyncio.gather(*tasks)
 
     recogniser = Recogniser()
-    asyncio.run(run(recogniser))
-    assert set(told) == {"a", "b"} and ["first"] in recogniser.batches
+    manual_clock.run(run(recogniser))
+    assert sorted(recogniser.batches) == [["a", "b"], ["first"], ["second"]]
 
 
 def test_a_second_pass_is_never_late_where_nobody_else_waits() -> None:
