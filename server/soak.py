@@ -115,11 +115,11 @@ class Caller:
 
     async def play(self, scene: Scene, expected: Expected, dialogue: str) -> None:
         """Plays a scene once, whatever fails, and tallies it."""
-        await self._stream(scene.request, expected.request, scene, dialogue, "1")
+        await self.say(scene.request, expected.request, scene.names, dialogue, "1")
         events = _question(scene, dialogue)
         recorded = await self._acknowledged(lambda: self._context.RecordEvents(events, timeout=_DEADLINE_S))
         await asyncio.sleep(QUESTION_S * self._rng.random())
-        await self._stream(scene.answer, expected.answer, scene, dialogue, "2")
+        await self.say(scene.answer, expected.answer, scene.names, dialogue, "2")
         if self._rng.random() < 0.1:
             request = ctx.DeleteDialogueRequest(dialogue_id=dialogue)
             if await self._acknowledged(lambda: self._context.DeleteDialogue(request, timeout=_DEADLINE_S)):
@@ -128,7 +128,10 @@ class Caller:
             self._tally.ended.recorded[dialogue] = {event.event_id for event in events.events}
         self._tally.dialogues += 1
 
-    async def _stream(self, clip: Clip, expected: Texts, scene: Scene, dialogue: str, turn: str) -> None:
+    async def say(
+        self, clip: Clip, expected: Texts, names: Sequence[str] = (), dialogue: str = "", turn: str = ""
+    ) -> None:
+        """Says a clip once, of a dialogue or of none, and tallies what comes of it. names: the dialogue's own."""
         self._tally.streams += 1
         if self._rng.random() < self._break_off:
             self._tally.broken_off += 1
@@ -143,12 +146,12 @@ class Caller:
         self._tally.statuses["OK"] += 1
         self._tally.contexts.update(pb.ContextInfo.Status.Name(final.context.status) for final in finals)
         self._tally.skipped.update(name for final in finals for name in pass_names(final.skipped_passes))
-        wrong = list(_wrong(finals, expected, scene.names))
+        wrong = list(_wrong(finals, expected, names))
         self._tally.wrong_results += bool(wrong)
         self._tally.wrong += [{"dialogue": dialogue, "turn": turn, **what} for what in wrong]
 
     async def _hear(self, clip: Clip, dialogue: str, turn: str) -> list[pb.StreamingRecognitionResult]:
-        config, closed_s = _config(clip, dialogue, turn), 0.0
+        config, closed_s = stream_config(clip, dialogue, turn), 0.0
 
         async def audio() -> AsyncIterator[bytes]:
             nonlocal closed_s
@@ -161,7 +164,7 @@ class Caller:
         return finals
 
     async def _leave_half_way(self, clip: Clip, dialogue: str, turn: str) -> None:
-        config = _config(clip, dialogue, turn)
+        config = stream_config(clip, dialogue, turn)
         call = self._recognizer.StreamingRecognize(timeout=_DEADLINE_S)
         try:
             await call.write(pb.StreamingRecognizeRequest(config=config))
@@ -189,8 +192,8 @@ async def expected(quiet: QuietRecognizer, scene: Scene, dialogue: str) -> Expec
     """A scene's transcripts. dialogue: where its question is recorded. Raises StoreError."""
     embedding = await quiet.embedding(dialogue, "1")
     return Expected(
-        await quiet.texts(scene.request.samples, _config(scene.request), None),
-        await quiet.texts(scene.answer.samples, _config(scene.answer), embedding),
+        await quiet.texts(scene.request.samples, stream_config(scene.request), None),
+        await quiet.texts(scene.answer.samples, stream_config(scene.answer), embedding),
     )
 
 
@@ -265,7 +268,8 @@ def _wrong(
                 yield {**told, "what": what, "is": text, "should_be": should_be}
 
 
-def _config(clip: Clip, dialogue: str = "", turn: str = "") -> pb.StreamingConfig:
+def stream_config(clip: Clip, dialogue: str = "", turn: str = "") -> pb.StreamingConfig:
+    """What the first message of a caller's stream says."""
     return pb.StreamingConfig(encoding=pb.LINEAR16, sample_rate_hertz=clip.rate, dialogue_id=dialogue, turn_id=turn)
 
 

@@ -30,7 +30,9 @@ from context_store import ContextStore, StoreError, create_tables, load_or_creat
 from context_store.fault_proxy import FaultProxy, fault_proxy, no_faults, random_faults
 from context_store.local_server import local_config, local_server
 from server.benchmark import Clip
+from server.commands.hostile_soak import show, soak_hostile
 from server.config import ConfigError, Settings, load_settings
+from server.hostile import FLOODS, Flood
 from server.lifecycle import load_parts
 from server.processes import ProcessError, ServerProcess, server_environment, server_process, store_environment
 from server.quiet_recognizer import QuietRecognizer
@@ -62,17 +64,32 @@ def main(
     ] = False,
     seed: Annotated[int, typer.Option(help="Of the faults and of what callers do.")] = 1,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the report there too.")] = None,
+    hostile: Annotated[
+        bool, typer.Option("--hostile", help="Floods in place of dialogues: what they cost another client.")
+    ] = False,
+    floods: Annotated[
+        str, typer.Option(help="With --hostile: names with commas between them.", show_default="all")
+    ] = ",".join(flood.name for flood in FLOODS),
 ) -> None:
     """Play dialogues of two turns to a server of its own, over a store that is slow, throttles, fails, loses answers.
 
     Some callers leave half-way, some dialogues are erased. Each result is held against what the recogniser says in the
     same passes when nothing else is asked of it; wrong ones are told. Prints a JSON report; exits with 1 when a stream
     had no status, a result was wrong or an acknowledged event was lost. CARRYOVER_* variables set the server.
+
+    With --hostile: one flood of messages after another, each for its share of the minutes, beside a client of another
+    tenant who speaks in real time. Exits with 1 when one of the client's streams did not end with OK and the right
+    text, when the p95 of its waits for final results was above 1.5 times that without a flood and above 250 ms, when
+    the server's memory stayed a tenth above what it was, or when the flood was answered otherwise than by a refusal.
     """
     console = Console(stderr=True, highlight=False)
     try:
         check_writable(json_file)
-        report = _soak(minutes * 60, fault_rate, streams, not fast, seed, console)
+        if hostile:
+            report = soak_hostile(minutes, _chosen(floods), _clip("bauer"), console)
+            show(report, console)
+        else:
+            report = _soak(minutes * 60, fault_rate, streams, not fast, seed, console)
     except (ProcessError, ConfigError, AsrError, StoreError, OSError, grpc.aio.AioRpcError) as error:
         text = error.details() if isinstance(error, grpc.aio.AioRpcError) else error
         console.print(f"soak: {text}", markup=False)
@@ -81,8 +98,16 @@ def main(
     if json_file:
         json_file.write_text(text + "\n")
     typer.echo(text)
-    if report["without_status"] or report["wrong_results"] or report["lost_events"]:
+    if any(report.get(name) for name in ("without_status", "wrong_results", "lost_events", "problems")):
         raise typer.Exit(1)
+
+
+def _chosen(names: str) -> list[Flood]:
+    known = {flood.name: flood for flood in FLOODS}
+    try:
+        return [known[name] for name in names.split(",")]
+    except KeyError as error:
+        raise typer.BadParameter(f"{error.args[0]!r} is none of {', '.join(known)}", param_hint="--floods") from None
 
 
 def _soak(seconds: float, rate: float, streams: int, real_time: bool, seed: int, console: Console) -> dict[str, Any]:
@@ -256,11 +281,13 @@ async def _gauges(server: ServerProcess) -> dict[str, float]:
 
 
 def _scenes() -> list[Scene]:
-    clips = {}
-    for name in ("call_meg", "bauer"):
-        with resources.as_file(resources.files("server") / "demo_audio" / f"{name}.flac") as file:
-            clips[name] = Clip.of(*read_container(file))
-    return [Scene(clips["call_meg"], clips["bauer"], names) for names in _NAMES]
+    request, answer = _clip("call_meg"), _clip("bauer")
+    return [Scene(request, answer, names) for names in _NAMES]
+
+
+def _clip(name: str) -> Clip:
+    with resources.as_file(resources.files("server") / "demo_audio" / f"{name}.flac") as file:
+        return Clip.of(*read_container(file))
 
 
 if __name__ == "__main__":
