@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+
+KEPT_S = 2.0
+"""Of what was heard without speech so much is kept: longer than any word lasts before its first token comes."""
+_AROUND = 2
+"""Frames before and behind a place that have to be quiet."""
+_ALIKE_DB = 3.0
 
 
 @dataclass(frozen=True)
@@ -21,7 +28,8 @@ class EndpointRule:
     wait_s: float = 1.6
     """This long without a new token ends the utterance, sure or not; never before `silence_s`."""
     start_s: float = 4.0
-    """Without any speech: what was heard so long is dropped, and the utterance begins anew."""
+    """Without any speech: after so long, and no sooner than twice `KEPT_S`, the utterance begins anew; of what was
+    heard the last `KEPT_S` are kept, since a word may have begun in them."""
     longest_s: float = 30.0
     """An utterance is ended after this, whatever is said."""
 
@@ -43,8 +51,24 @@ class EndpointRule:
         return last_token_s is not None and heard_s - _sounded(last_token_s, doubted_s) >= self.likely_s
 
     def unspoken(self, heard_s: float, last_token_s: float | None) -> bool:
-        return last_token_s is None and heard_s >= self.start_s
+        """Has nothing been said for so long that all but the last `kept_s` is to be forgotten?"""
+        return last_token_s is None and heard_s >= min(max(self.start_s, 2 * KEPT_S), self.longest_s)
+
+    def kept_s(self, heard_s: float) -> float:
+        """How much is kept of what was heard where nothing has been said."""
+        return min(KEPT_S, heard_s / 2)
 
 
 def _sounded(last_token_s: float, doubted_s: float | None) -> float:
     return last_token_s if doubted_s is None else max(last_token_s, doubted_s)
+
+
+def quietest(loudness: Sequence[float], places: Sequence[int]) -> int:
+    """The place, a number of frames, with the least loud surroundings; the last of those that are about as quiet.
+
+    Args:
+        loudness: of each frame, dB. places: in order, at least one.
+    """
+    around = [max(loudness[max(0, place - _AROUND) : place + _AROUND], default=0.0) for place in places]
+    limit = min(around) + _ALIKE_DB
+    return max(place for place, loud in zip(places, around, strict=True) if loud <= limit)

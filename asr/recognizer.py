@@ -214,15 +214,21 @@ class Recognizer:
 
     def _results(self, heard: Sequence[Heard]) -> list[Result]:
         """Final results without the readings of a context."""
-        whole = {i: self.encode_whole(h.features) for i, h in enumerate(heard) if h.features is not None}
-        rows = [Row(self.search.start(1), heard[i].row.graph) for i in whole]
-        found = dict(zip(whole, self._search(list(whole.values()), rows), strict=True))
+        anew, rows = {}, []
+        for i, h in enumerate(heard):
+            if h.features is not None:
+                anew[i] = self.encode_whole(h.features)
+                rows.append(Row(self.search.start(1), h.row.graph))
+            elif h.frames is not None and not h.searched:
+                anew[i] = h.frames
+                rows.append(Row(self.search.start(1, _width(h.row)), h.row.graph))
+        found = dict(zip(anew, self._search(list(anew.values()), rows), strict=True))
         results = []
         for i, h in enumerate(heard):
-            frames, beam = whole.get(i, h.frames), found.get(i, h.row.beam)
+            frames, beam = anew.get(i, h.frames), found.get(i, h.row.beam)
             nbest = self.hypotheses(beam, frames, h.start_s, h.nbest)
             encoded = None if frames is None else Encoded(frames, h.start_s)
-            passes = (Pass.STREAMING, Pass.WHOLE_UTTERANCE) if i in whole else (Pass.STREAMING,)
+            passes = (Pass.STREAMING,) if h.features is None else (Pass.STREAMING, Pass.WHOLE_UTTERANCE)
             results.append(Result(nbest, True, 1.0, h.start_s, h.start_s, encoded=encoded, passes=passes))
         return self._attended(results, heard)
 
@@ -264,21 +270,24 @@ class Recognizer:
             for h, score in zip(hypotheses, best, strict=True)
         ]
 
+    def searched(self, row: Row, encoded: Tensor) -> Row:
+        """A search after (T, J) encoded frames more."""
+        return replace(row, beam=self._search([encoded], [row])[0])
+
     def _search(self, encoded: Sequence[Tensor], rows: Sequence[Row]) -> list[BeamState]:
         """The next hypotheses of each row, those with phrases in a batch and those without. encoded: (T, J) each."""
         beams: dict[int, BeamState] = {}
-        for led in (False, True):
-            group = [i for i, row in enumerate(rows) if (row.graph is not None) == led]
+        kinds = [(row.graph is not None, _width(row)) for row in rows]
+        for kind in dict.fromkeys(kinds):
+            group = [i for i in range(len(rows)) if kinds[i] == kind]
             found = self._search_batch([encoded[i] for i in group], [rows[i] for i in group])
             beams |= zip(group, found, strict=True)
         return [beams[i] for i in range(len(rows))]
 
     def _search_batch(self, encoded: Sequence[Tensor], rows: Sequence[Row]) -> list[BeamState]:
-        if not rows:
-            return []
         missing = batch_shape(len(rows)) - len(rows)
         beams, graphs = [row.beam for row in rows], [row.graph for row in rows]
-        beams += [self.search.start(1, beams[0].acoustic.shape[1]) for _ in range(missing)]
+        beams += [self.search.start(1, _width(rows[0])) for _ in range(missing)]
         led = [*graphs, *[None] * missing] if any(graphs) else []
         batch = pad_sequence([*encoded, *[encoded[0][:0]] * missing], batch_first=True)
         lengths = [*map(len, encoded), *[0] * missing]
@@ -424,6 +433,11 @@ class Recognizer:
 def _most_tokens(text: str) -> int:
     """More of the attention decoder's tokens than a text that sounds like this one can have."""
     return 12 + 2 * len(text.split()) + len(text) // 3
+
+
+def _width(row: Row) -> int:
+    """The hypotheses that a search keeps."""
+    return row.beam.acoustic.shape[1]
 
 
 def _given(value: float | None, default: float) -> float:

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from asr.audio import SAMPLE_RATE, Resampler, Samples, check_samples
-from asr.endpoint import EndpointRule
-from asr.features import MELS, FeatureStream
+from asr.endpoint import EndpointRule, quietest
+from asr.features import FRAME_S, MELS, FeatureStream
 from asr.hypothesis import Hypothesis, Pass, Result
 from asr.search import BeamState, BoostedPhrase, PhraseGraph, Reading
 
@@ -25,6 +25,8 @@ _TAIL_S = 0.2
 
 FIRST_BEAM = 8
 """Hypotheses kept while audio comes in, where the final result is of a second pass."""
+_SPLIT_S = 5.0
+"""An utterance that grew too long is cut between words of the last so many seconds."""
 LED_BEAM = 16
 """Hypotheses that the search led by a context's phrases keeps: fewer lose names that the phrases bring."""
 
@@ -66,12 +68,14 @@ class Chunk:
 class Heard:
     """What the final result of an utterance is made from.
 
-    row: the search as it stands, of (T, J) encoded frames, None: there are none. features: (lookback + F + lookahead,
-    80) of the utterance, where it is to be heard once more. known: the plain result, where it is settled already.
-    context: phrases of a context that are yet to be searched for. start_s: seconds into the stream.
+    row: the search as it stands, of (T, J) encoded frames, None: there are none. searched: it has read those frames and
+    no others; else they are to be searched anew. features: (lookback + F + lookahead, 80) of the utterance, where it is
+    to be heard once more. known: the plain result, where it is settled already. context: phrases of a context that are
+    yet to be searched for. start_s: seconds into the stream.
     """
 
     row: Row
+    searched: bool
     frames: Tensor | None
     features: Tensor | None
     known: Result | None
@@ -84,28 +88,29 @@ class Heard:
 class Progress:
     """How far a stream is. A value: a step makes a new one, and an error on the way leaves the old one.
 
-    encoder: the model's state. row: the search. features, encoded: this utterance's so far, chunk by chunk. start,
-    frames: encoded frames before this utterance, and with it.
+    encoder: the model's state. row: the search. features, encoded, loudness: this utterance's so far, chunk by chunk;
+    loudness is that of its encoded frames, dB, with endpointing. start, frames: encoded frames before this utterance,
+    and with it.
     doubted: the last of this utterance's frames in which a token was likelier than the endpoint's rule takes for none.
-    loudest: of its frames, dB.
-    likely: its chunks when its end became likely, else 0: what follows is silence, and no part of the second pass.
-    sounded: seconds into it of the last sound before that. due: the result that has to be made before the stream goes
-    on, "likely" or "final", else "". settled: the final result with the phrases that it was searched for, where it is
-    known by now. told: the leading text of the last likely final, while the end is likely. shown: that of the last
-    interim result.
+    paused: the search when the utterance's end became likely, else None. sounded: seconds into it of the last sound
+    before that. due: the result that has to be made before the stream goes on, "likely" or "final", else "".
+    cut: of how many of its frames that result is, 0: of all; the next utterance begins with those behind. settled: the
+    final result with the phrases that it was searched for, where it is known by now. told: the leading text of the last
+    likely final, while the end is likely. shown: that of the last interim result.
     """
 
     encoder: Any
     row: Row
     features: tuple[Tensor, ...] = ()
     encoded: tuple[Tensor, ...] = ()
+    loudness: tuple[Tensor, ...] = ()
     start: int = 0
     frames: int = 0
     doubted: int | None = None
-    loudest: float = -math.inf
-    likely: int = 0
+    paused: Row | None = None
     sounded: float = 0.0
     due: str = ""
+    cut: int = 0
     settled: tuple[Result, PhraseGraph | None] | None = None
     told: str | None = None
     finals: int = 0
@@ -134,7 +139,7 @@ class Stream:
         self._phrases = recognizer.compile(options.phrases) if options.phrases else None
         self._context: PhraseGraph | None = None
         self._hurried = False
-        self.progress = self._begun(Progress(recognizer.model.initial_state(1), Row(recognizer.search.start(1), None)))
+        self.progress = self._begun(Progress(model.initial_state(1), Row(recognizer.search.start(1), None)), 0)
 
     @property
     def done(self) -> bool:
@@ -170,11 +175,13 @@ class Stream:
         self._hurried = self._hurried or would
         return would
 
+    @torch.inference_mode()
     def set_phrases(self, phrases: Sequence[BoostedPhrase]) -> None:
-        """Replaces the phrases to expect; counts from the next utterance that has not begun."""
+        """Replaces the phrases to expect; counts from the next utterance of which no word has been recognised."""
         self._phrases = self._recognizer.compile(phrases) if phrases else None
-        if self.progress.frames == self.progress.start:
-            self.progress = self._begun(self.progress)
+        progress = self.progress
+        if not progress.due and not self._recognizer.search.nbest(progress.row.beam, 0)[0].tokens:
+            self.progress = self._begun(progress, 0)
 
     def set_context(self, graph: PhraseGraph | None) -> None:
         """Also searches with the context's phrases when an utterance has ended, from now on: its readings are in
@@ -186,13 +193,29 @@ class Stream:
         had, self._context = self._context is not None, None
         return had
 
-    def _begun(self, progress: Progress) -> Progress:
-        """A new utterance."""
+    def _begun(self, progress: Progress, at: int) -> Progress:
+        """A new utterance, which begins with what follows the first `at` frames of this one."""
         search, graph = self._recognizer.search, self._phrases
         beam = min(FIRST_BEAM, search.beam) if self._recognizer.second_pass else search.beam
         row = Row(search.start(1, beam), graph if graph and graph.accepted else None)
-        return Progress(progress.encoder, row, start=progress.frames, frames=progress.frames, finals=progress.finals,
-                        done=progress.done)  # fmt: skip
+        begun = Progress(progress.encoder, row, start=progress.start + at, frames=progress.frames,
+                         finals=progress.finals, done=progress.done)  # fmt: skip
+        if begun.start == begun.frames:
+            return begun
+        encoded = torch.cat(progress.encoded)[at:].clone()
+        begun = replace(
+            begun,
+            row=self._recognizer.searched(row, encoded),
+            features=(torch.cat(progress.features)[at * self._ratio :].clone(),) if progress.features else (),
+            encoded=(encoded,),
+            loudness=(torch.cat(progress.loudness)[at:].clone(),),
+        )
+        return self._judged(begun) if self.options.endpointing else begun
+
+    @property
+    def _ratio(self) -> int:
+        """Feature frames for each encoded frame."""
+        return round(self._recognizer.model.frame_s / FRAME_S)
 
     # Audio in
 
@@ -256,22 +279,25 @@ class Stream:
             row=Row(chunk.beam, old.row.graph),
             features=(*old.features, self._new_features()) if self._recognizer.second_pass else (),
             encoded=(*old.encoded, chunk.encoded),
+            loudness=(*old.loudness, self._loudness(len(chunk.encoded))),
             frames=old.frames + len(chunk.encoded),
         )
         options = self.options
         readings = self._recognizer.search.nbest(progress.row.beam, 0)
         if options.endpointing:
-            progress = self._judged(progress, chunk)
+            progress = self._judged(progress)
             heard_s, *sounds_s = self._sounds(progress, readings[0])
             if options.endpoint.unspoken(heard_s, sounds_s[0]):
-                return self._begun(progress), []
+                kept = math.ceil(options.endpoint.kept_s(heard_s) / self._recognizer.model.frame_s)
+                whole = math.ceil(kept / len(chunk.encoded)) * len(chunk.encoded)
+                return self._begun(progress, max(0, _length(progress) - whole)), []
             sounded = max(s or 0.0 for s in sounds_s)
             if not options.endpoint.likely(heard_s, *sounds_s):
-                progress = replace(progress, likely=0, settled=None, told=None)
-            elif not progress.likely or sounded > progress.sounded:
-                progress = replace(progress, likely=len(progress.encoded), sounded=sounded, settled=None)
+                progress = replace(progress, paused=None, settled=None, told=None)
+            elif not progress.paused or sounded > progress.sounded:
+                progress = replace(progress, paused=progress.row, sounded=sounded, settled=None)
             if options.endpoint.ended(heard_s, *sounds_s):
-                return replace(progress, due="final"), []
+                return replace(progress, due="final", cut=self._cut(progress, readings[0])), []
         return self._interim(progress, readings) if options.interim_results else (progress, [])
 
     def _new_features(self) -> Tensor:
@@ -279,39 +305,64 @@ class Stream:
         model = self._recognizer.model
         return self.window[model.lookback + model.lookahead :] if self.progress.features else self.window
 
-    def _judged(self, progress: Progress, chunk: Chunk) -> Progress:
-        """`Progress.doubted` and `loudest` with a new chunk: by what may follow the hypothesis that leads after it."""
-        recognizer, rule, frames = self._recognizer, self.options.endpoint, len(chunk.encoded)
-        chances = recognizer.token_chances(chunk.encoded, chunk.beam).cpu()
-        own = self.window[recognizer.model.lookback :][: recognizer.chunk_frames]
-        loudness = recognizer.model.loudness(own).unflatten(0, (frames, -1)).amax(-1)
-        loudest = max(progress.loudest, float(loudness.max()))
-        doubtful = ((chances > rule.doubt) & (loudness > loudest - rule.quiet_db)).nonzero()
-        first = progress.frames - progress.start - frames
-        doubted = first + int(doubtful[-1]) if len(doubtful) else progress.doubted
-        return replace(progress, doubted=doubted, loudest=loudest)
+    def _loudness(self, frames: int) -> Tensor:
+        """(T,) dB of the so many encoded frames of the chunk that is ready."""
+        model = self._recognizer.model
+        own = self.window[model.lookback :][: self._recognizer.chunk_frames]
+        return model.loudness(own).unflatten(0, (frames, -1)).amax(-1)
+
+    def _judged(self, progress: Progress) -> Progress:
+        """`Progress.doubted` with its newest piece: by what may follow the hypothesis that leads after it."""
+        recognizer, rule, encoded = self._recognizer, self.options.endpoint, progress.encoded[-1]
+        chances = recognizer.token_chances(encoded, progress.row.beam).cpu()
+        loudest = max(float(piece.max()) for piece in progress.loudness)
+        doubtful = ((chances > rule.doubt) & (progress.loudness[-1] > loudest - rule.quiet_db)).nonzero()
+        first = _length(progress) - len(encoded)
+        return replace(progress, doubted=first + int(doubtful[-1])) if len(doubtful) else progress
+
+    def _cut(self, progress: Progress, best: Reading) -> int:
+        """Where an utterance that has ended is cut from the next, in its frames: nothing is of both or of none.
+
+        It is where its end became likely, if a chunk has passed since; else the quietest place behind its last token,
+        or, where speech goes on, between words.
+        """
+        length, margin = _length(progress), len(progress.encoded[-1])
+        if progress.paused and _searched(progress.paused) < length:
+            return _searched(progress.paused)
+        last = best.frames[-1] + margin
+        places = list(range(last, length - margin + 1))
+        if not places:
+            first = max(length // 2, length - round(_SPLIT_S / self._recognizer.model.frame_s))
+            steps = zip(best.frames, best.frames[1:], best.tokens[1:], strict=False)
+            gaps = [range(max(a + 1, first), b) for a, b, t in steps if self._recognizer.tokenizer.starts_word(t)]
+            places = [place for gap in gaps for place in gap]
+        return quietest(torch.cat(progress.loudness).tolist(), places) if places else length
 
     def _sounds(self, progress: Progress, best: Reading) -> tuple[float, float | None, float | None]:
         """Seconds since the utterance's start: now, its last token, its last frame in doubt."""
         frame_s = self._recognizer.model.frame_s
         last_s = best.frames[-1] * frame_s if best.frames else None
         doubted_s = None if progress.doubted is None else progress.doubted * frame_s
-        return (progress.frames - progress.start) * frame_s, last_s, doubted_s
+        return _length(progress) * frame_s, last_s, doubted_s
 
     @property
     def heard(self) -> Heard:
         """What the result that is due is made from."""
-        progress, recognizer = self.progress, self._recognizer
+        progress, model = self.progress, self._recognizer.model
         known, searched = progress.settled or (None, None)
         if known is not None and searched is not self._context:
             known = replace(known, biased=(), passes=tuple(p for p in known.passes if p is not Pass.CONTEXT_PHRASES))
+        row = progress.paused or progress.row
+        frames = progress.cut or _searched(row)
+        features = model.lookback + frames * self._ratio + model.lookahead
         return Heard(
-            row=progress.row,
-            frames=torch.cat(progress.encoded) if progress.encoded else None,
-            features=torch.cat(progress.features[: progress.likely or None]) if self.again else None,
+            row=row,
+            searched=frames == _searched(row),
+            frames=torch.cat(progress.encoded)[:frames] if progress.encoded else None,
+            features=torch.cat(progress.features)[:features] if self.again else None,
             known=known,
             context=None if known is not None and searched is self._context else self._context,
-            start_s=progress.start * recognizer.model.frame_s,
+            start_s=progress.start * model.frame_s,
             nbest=self.options.nbest,
         )
 
@@ -326,9 +377,11 @@ class Stream:
             likely = replace(result, is_final=False, likely_final=True)
             return replace(progress, due="", told=text, settled=settled), [] if text == progress.told else [likely]
         if due == "final":
-            result = replace(result, endpoint_s=progress.frames * self._recognizer.model.frame_s)
+            frame_s = self._recognizer.model.frame_s
+            end_s, now_s = (progress.start + progress.cut) * frame_s, progress.frames * frame_s
             counted = replace(progress, finals=progress.finals + 1, done=self.options.single_utterance)
-            return self._begun(counted), [result]
+            begun = self._begun(counted, _length(counted) if counted.done else progress.cut)
+            return begun, [replace(result, end_s=min(end_s, result.end_s), endpoint_s=now_s)]
         return replace(progress, done=True), [result] if text or not progress.finals else []
 
     def commit(self, progress: Progress) -> None:
@@ -341,10 +394,10 @@ class Stream:
         """The interim result that is due, if any."""
         best, decode = readings[0], self._recognizer.tokenizer.decode
         text, known = decode(best.tokens), progress.told
-        if progress.settled is not None or (text == progress.shown and (known is not None or not progress.likely)):
+        if progress.settled is not None or (text == progress.shown and (known is not None or not progress.paused)):
             return progress, []
         progress = replace(progress, shown=text)
-        if progress.likely:
+        if progress.paused:
             return replace(progress, due="likely"), []
         frame_s = self._recognizer.model.frame_s
         start_s = progress.start * frame_s
@@ -355,6 +408,16 @@ class Stream:
 
     def _end_s(self, progress: Progress) -> float:
         return min(progress.frames * self._recognizer.model.frame_s, self._heard / SAMPLE_RATE)
+
+
+def _length(progress: Progress) -> int:
+    """The utterance's encoded frames so far."""
+    return progress.frames - progress.start
+
+
+def _searched(row: Row) -> int:
+    """The frames that a search has read."""
+    return int(row.beam.time[0])
 
 
 def _share(readings: Sequence[Reading], chosen: Sequence[bool]) -> float:
