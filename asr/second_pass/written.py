@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 _NAME_WORDS = 4
 """Texts of up to so many words may be a name or a title, in which each word has a capital."""
 
