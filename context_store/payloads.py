@@ -110,13 +110,14 @@ class Payloads:
                 texts[place.sort_key] = plaintext
         return texts
 
-    def latest(self, dialogue: DialogueId, prefix: str) -> Item | None:
-        """The item with the highest sort key that begins with ``prefix``, sealed as it is."""
+    def latest(self, dialogue: DialogueId, prefix: str, now: float) -> Item | None:
+        """The live item with the highest sort key that begins with ``prefix``, sealed as it is."""
         found = self._access.query(
             self._table,
             _KEY_CONDITION,
-            {":d": {"S": partition_key(dialogue)}, ":prefix": {"S": prefix}},
-            ExpressionAttributeNames={"#d": "dialogue", "#i": "item"},
+            {":d": {"S": partition_key(dialogue)}, ":prefix": {"S": prefix}, ":now": {"N": repr(now)}},
+            FilterExpression="#x > :now",
+            ExpressionAttributeNames={"#d": "dialogue", "#i": "item", **_NAMES},
             ScanIndexForward=False,
             Limit=1,
         )

@@ -91,7 +91,7 @@ class ContextStore:
         for _ in range(_ATTEMPTS):
             if not contents:
                 signals = self._turns.add(dialogue, turn, events, references, expires_at, now)
-                return Recorded(signals.version, signals.trigger)
+                return Recorded(signals.version, signals.trigger, signals.start_s, signals.expires_at)
             secret = self._keys.for_writing(dialogue, now)
             try:
                 for event in events:
@@ -103,7 +103,7 @@ class ContextStore:
                 continue
             record = self._turns.add(dialogue, turn, events, references, expires_at, now)
             if self._keys.renew(dialogue, secret, now):
-                return Recorded(record.version, record.trigger, secret.key_id)
+                return Recorded(record.version, record.trigger, record.start_s, record.expires_at, secret.key_id)
         raise StoreUnavailableError("the dialogue is being deleted and written at once; repeat the call")
 
     def read_turns(self, dialogue: DialogueId, limit: int = 8) -> list[StoredTurn]:
@@ -132,7 +132,7 @@ class ContextStore:
                 for event in turn.events
             ]
             kept = tuple(Event(event.event_id, event.time_s, body) for event, body in bodies if body is not None)
-            stored.append(StoredTurn(turn.turn, turn.version, kept, generation))
+            stored.append(StoredTurn(turn.turn, turn.version, kept, turn.expires_at, generation))
         return stored
 
     def dialogue_status(self, dialogue: DialogueId) -> DialogueStatus:
@@ -144,6 +144,7 @@ class ContextStore:
 
     def put_embedding(self, dialogue: DialogueId, turn: StoredTurn, model_version: str, data: bytes) -> bool:
         """Store, encrypted, the context embedding computed when ``turn`` was the last turn read; up to 380,000 bytes.
+        It expires with the turn.
 
         False, and nothing stored, when there is one of the same turn, version and model already (the first stays:
         replicas may differ in the last bits), or when the dialogue was deleted since ``turn`` was read.
@@ -156,7 +157,7 @@ class ContextStore:
             return False
         place = Place(dialogue, check_turn(turn.turn), _EMBEDDING, item)
         try:
-            written = self._payloads.put_once(secret, place, data, ceil(now) + self._config.ttl_s, now)
+            written = self._payloads.put_once(secret, place, data, turn.expires_at, now)
         except (PayloadClashError, StaleKeyError):
             return False
         if written and not self._keys.renew(dialogue, secret, now):
@@ -164,12 +165,17 @@ class ContextStore:
             return False
         return written
 
-    def get_embedding(self, dialogue: DialogueId, turn: str, model_version: str) -> bytes | None:
-        """The embedding of the turn's highest version; None without one or past its expiry. Raises TamperedError."""
-        prefix = embedding_item(model_version, 0).rsplit("#", 1)[0]
+    def get_embedding(
+        self, dialogue: DialogueId, turn: str, model_version: str, least_version: int = 0
+    ) -> bytes | None:
+        """The embedding of the turn's highest version, from `least_version` on; None without one that is live.
+
+        Raises TamperedError.
+        """
+        prefix, least = embedding_item(model_version, least_version).rsplit("#", 1)
         now = self._clock()
-        item = self._payloads.latest(dialogue, payload_sort_key(check_turn(turn), _EMBEDDING, prefix) + "#")
-        if item is None:
+        item = self._payloads.latest(dialogue, payload_sort_key(check_turn(turn), _EMBEDDING, prefix) + "#", now)
+        if item is None or item["item"]["S"].rsplit("#", 1)[1] < least:
             return None
         secret = self._keys.read(dialogue, now)
         if secret is None:

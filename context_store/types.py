@@ -98,11 +98,15 @@ class Recorded:
     version: number of distinct events in the turn. It only grows, does not depend on their order, and does not
         change when an event is repeated: a job for (turn, version) need not be started twice.
     trigger: an expect_speech event is among them (from this call or from an earlier one).
+    start_s: time of the turn's earliest event, which orders the turns of a dialogue.
+    expires_at: seconds since 1970 by the store's clock; a turn id used again after that names another turn.
     generation: which life of the dialogue the call's texts belong to; "" when it had none. See `StoredTurn`.
     """
 
     version: int
     trigger: bool
+    start_s: float
+    expires_at: int
     generation: str = ""
 
 
@@ -111,13 +115,14 @@ class StoredTurn:
     """A turn with its texts.
 
     events: by time, then event id. An event whose payload has expired is left out.
-    version: number of events in the turn, as in `Recorded`.
+    version: number of events in the turn, as in `Recorded`. expires_at: as in `Recorded`.
     generation: which life of the dialogue it was read in; a new one begins after every deletion. "" without texts.
     """
 
     turn: str
     version: int
     events: tuple[Event, ...]
+    expires_at: int
     generation: str
 
 

@@ -53,12 +53,11 @@ class ContextService:
         now = self._clock()
         events = [event_of(event, f"events[{i}]", now, self._limits) for i, event in enumerate(request.events)]
         recorded = await self._store.run(self._store.store.record, dialogue, turn, events)
-        triggered = recorded.trigger and self._window is not None
+        triggered = False
         if self._window is not None:
             if recorded.generation:
                 self._window.begin_anew(dialogue, recorded.generation)
-            if recorded.trigger:
-                self._window.trigger(dialogue, turn, recorded.version, self._clock())
+            triggered = recorded.trigger and self._window.trigger(dialogue, turn, recorded)
         logs.note(dialogue=logs.short_hash(dialogue.id), events=len(events), triggered=triggered)
         return pb.RecordEventsResponse(triggered=triggered)
 
@@ -197,7 +196,7 @@ def _check_length(text: str, field: str, limits: Limits) -> None:
 def _advice(context: TurnContext) -> str:
     """What there is to do about a context that is not ready."""
     if context.reason:
-        return f" ({context.reason}); record another event of a turn that expects speech to have one made"
+        return f" ({context.reason}); send the turn's events again, or open the next turn's stream, to have it made"
     if context.state is State.RECORDED:
         return ": no event of the turn expects speech; record one that does"
     if context.state is State.EXPIRED:

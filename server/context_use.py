@@ -149,9 +149,9 @@ class ContextUse:
             return Used(nbest, *_without(follow))
         if window.expired(context):
             return Used(nbest, ContextInfo.EXPIRED, reason="the context is too old to be used", context=context)
-        if context.state is State.FAILED:
-            return Used(nbest, ContextInfo.FAILED, reason=context.reason, context=context)
         ready_s = context.entered(State.READY)
+        if ready_s is None and context.failure:  # it may be being made again
+            return Used(nbest, ContextInfo.FAILED, reason=context.failure, context=context)
         if ready_s is None:
             return Used(nbest, ContextInfo.NOT_READY, reason=context.reason or _waiting(context, now), context=context)
         return Used(nbest, ContextInfo.APPLIED, context=context, age_ms=max(0.0, now - ready_s) * 1000)

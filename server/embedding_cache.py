@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import TypeAlias
 
 from asr.context.types import ContextEmbedding
 from asr.search import PhraseGraph
 from context_store import DialogueId
 
 TURNS_PER_DIALOGUE = 4
+
+Order: TypeAlias = tuple[float, str]
+"""Where a turn stands in its dialogue: the time of its earliest event, then its id."""
 
 
 class State(Enum):
@@ -31,20 +35,25 @@ class TurnContext:
     """The context that one turn's expect-speech started.
 
     version: of the stored turn that it is made from. generation: of which life of the dialogue that is; "" while it is
-    not known, or where it has no texts. order: contexts of a dialogue apply in this order.
+    not known, or where it has no texts. order: contexts of a dialogue apply in this order. stored_until: seconds since
+    1970 at which the stored turn expires; a turn of the same id with another expiry is another turn. tick: grows from
+    one context to the next.
     timeline: (state, seconds since 1970), in the order of entering. reason: why it failed or was dropped, no user text.
-    expires_s: seconds since 1970 from which the embedding must not be used. graph: its phrases, for the search; None
-    where there are none.
+    failure: why it failed, now or in an earlier attempt. expires_s: seconds since 1970 from which the embedding must
+    not be used. graph: its phrases, for the search; None where there are none.
     """
 
     dialogue: DialogueId
     turn: str
     version: int
-    order: int
+    order: Order
     expires_s: float
+    stored_until: int
+    tick: int
     generation: str = ""
     timeline: list[tuple[State, float]] = field(default_factory=list)
     reason: str = ""
+    failure: str = ""
     embedding: ContextEmbedding | None = field(default=None, repr=False)
     graph: PhraseGraph | None = field(default=None, repr=False)
 
@@ -114,9 +123,17 @@ class EmbeddingCache:
         while len(self._dialogues) > self._max:
             self._dialogues.popitem(last=False)
 
-    def forget(self, dialogue: DialogueId, before: int | None = None) -> None:
-        """Forget a dialogue, or only its contexts with an order below `before`."""
-        self._keep(dialogue, lambda context: before is not None and context.order >= before)
+    def of(self, dialogue: DialogueId) -> list[TurnContext]:
+        """The contexts of a dialogue."""
+        return list(self._dialogues.get(dialogue, {}).values())
+
+    def forget(self, dialogue: DialogueId) -> None:
+        """Forget a dialogue."""
+        self._dialogues.pop(dialogue, None)
+
+    def forget_turns(self, dialogue: DialogueId, besides: Container[str], before: int) -> None:
+        """Forget a dialogue's contexts with a tick below `before`, but for those of some turns."""
+        self._keep(dialogue, lambda context: context.turn in besides or context.tick >= before)
 
     def forget_other_lives(self, dialogue: DialogueId, generation: str) -> None:
         """Forget what was made of a dialogue before it was erased, here or elsewhere, and begun anew."""

@@ -3,8 +3,10 @@
     recorded → triggered → reading → encoding → ready | failed | expired
 
 A trigger puts a job into a bounded queue; a full queue drops it, and its turn stays *triggered*, with a reason. A newer
-trigger of the same dialogue supersedes an older one. A job that is not done by its deadline fails. Looking a context up
-is a dictionary look-up. What another replica made is fetched from the store in the background (`follow`).
+turn's job supersedes an older one's of the same dialogue; an older turn, or a job that is dropped, changes nothing of
+another's. A job that is not done by its deadline fails. What was dropped, superseded or failed is made again when it is
+asked for: by its events being recorded again, or by the stream that would use it. Looking a context up is a dictionary
+look-up. What another replica made is fetched from the store in the background (`follow`).
 """
 
 from __future__ import annotations
@@ -12,14 +14,14 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections import OrderedDict, defaultdict
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from asr.context.types import ContextEmbedding
 from asr.search import PhraseGraph
-from context_store import DialogueId, StoredTurn, StoreError, TurnSummary
+from context_store import DialogueId, DialogueStatus, Recorded, StoredTurn, StoreError, TurnSummary
 from server import logs, tracing
 from server.config import ContextSettings
 from server.context_reader import context_of
@@ -91,8 +93,8 @@ class ReplyWindow:
         self._store_ttl_s = store_ttl_s
         self._strained = strained
         self._metrics = metrics
-        self._orders = itertools.count()
-        self._waiting: OrderedDict[DialogueId, _Job] = OrderedDict()
+        self._ticks = itertools.count()
+        self._waiting: OrderedDict[tuple[DialogueId, str], _Job] = OrderedDict()
         self._wake = asyncio.Condition()
         self._active: defaultdict[DialogueId, set[_Work]] = defaultdict(set)
         self._tasks: set[asyncio.Task[None]] = set()
@@ -116,51 +118,93 @@ class ReplyWindow:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    def trigger(self, dialogue: DialogueId, turn: str, version: int, recorded_s: float) -> None:
-        """Start to make the context of a turn that expects speech. Never waits.
+    def trigger(self, dialogue: DialogueId, turn: str, recorded: Recorded) -> bool:
+        """Start to make the context of a turn that expects speech, unless it is there already. Never waits.
 
-        version: the stored turn's; the same one again changes nothing unless its job failed. recorded_s: when it was
-        recorded, seconds since 1970.
+        recorded: the stored turn as it is now. Returns whether the context is being made, or is there; otherwise it was
+        dropped, or a newer turn's counts, and `status` says so.
         """
         held = self.cache.get(dialogue, turn)
-        if held is not None and held.version >= version and held.state is not State.FAILED:
-            return
-        order = held.order if held is not None else next(self._orders)
-        self._enqueue(dialogue, turn, version, order, recorded_s)
+        if held is not None and self._serves(held, recorded.version, recorded.expires_at):
+            return True
+        context = self._new(dialogue, turn, recorded, recorded.generation, self.clock())
+        self._enter(context, State.TRIGGERED)
+        if any(other.order > context.order for other in self.cache.of(dialogue) if other.turn != turn):
+            return self._leave(context, SUPERSEDED)
+        return self._enqueue(context)
 
     def begin_anew(self, dialogue: DialogueId, generation: str) -> None:
         """Texts of a life of the dialogue were recorded: what is in memory of earlier ones, erased since, goes."""
         self.cache.forget_other_lives(dialogue, generation)
 
-    def _enqueue(self, dialogue: DialogueId, turn: str, version: int, order: int, recorded_s: float) -> None:
-        now = self.clock()
-        context = TurnContext(dialogue, turn, version, order, expires_s=now + self._settings.ttl_s)
-        context.enter(State.RECORDED, recorded_s)
-        self._enter(context, State.TRIGGERED)
-        self.cache.put(context)
-        waiting = self._waiting.get(dialogue)
-        if waiting is not None and waiting.context.order > order:
-            context.reason = SUPERSEDED
-            return
-        self._waiting.pop(dialogue, None)
-        under_way = [work for work in self._active.get(dialogue, ()) if isinstance(work, _Job)]
-        for job in [*under_way, *([waiting] if waiting else [])]:
+    def _serves(self, held: TurnContext, version: int, stored_until: int) -> bool:
+        """Is a context of this turn and of at least these events there, or being made?"""
+        if held.version < version or held.stored_until != stored_until:
+            return False
+        return held.state in (State.READY, State.EXPIRED) or self._is_being_made(held)
+
+    def _is_being_made(self, context: TurnContext) -> bool:
+        return any(job.context is context for job in self._jobs(context.dialogue))
+
+    def _jobs(self, dialogue: DialogueId) -> list[_Job]:
+        """What is being made for a dialogue, or waits to be."""
+        works = [*self._active.get(dialogue, ()), *(job for (of, _), job in self._waiting.items() if of == dialogue)]
+        return [work for work in works if isinstance(work, _Job) and not work.cancelled]
+
+    def _new(
+        self, dialogue: DialogueId, turn: str, stored: Recorded | TurnSummary, generation: str, recorded_s: float
+    ) -> TurnContext:
+        """The context of a stored turn, as it is recorded."""
+        return TurnContext(
+            dialogue,
+            turn,
+            stored.version,
+            order=(stored.start_s, turn),
+            expires_s=recorded_s + self._settings.ttl_s,
+            stored_until=stored.expires_at,
+            tick=next(self._ticks),
+            generation=generation,
+            timeline=[(State.RECORDED, recorded_s)],
+        )
+
+    def _enqueue(self, context: TurnContext) -> bool:
+        """Queue the job that makes a context, in place of those of older turns; returns whether there was room."""
+        replaced = [
+            job for job in self._jobs(context.dialogue)
+            if job.context.turn == context.turn or job.context.order < context.order
+        ]  # fmt: skip
+        if reason := self._refusal(context.dialogue.tenant, replaced):
+            self._leave(context, reason)
+            return False
+        for job in replaced:
             job.cancelled = True
             job.context.reason = SUPERSEDED
-        context.reason = self._refusal(dialogue.tenant)
-        if context.reason:
-            return
+            self._waiting.pop((context.dialogue, job.context.turn), None)
+        before = self.cache.get(context.dialogue, context.turn)
+        context.failure = before.failure if before is not None else ""
+        self.cache.put(context)
         deadline_s = asyncio.get_running_loop().time() + self._settings.deadline_s
-        self._waiting[dialogue] = _Job(dialogue, context=context, deadline_s=deadline_s)
+        self._waiting[context.dialogue, context.turn] = _Job(context.dialogue, context=context, deadline_s=deadline_s)
         self._spawn(self._notify())
+        return True
 
-    def _refusal(self, tenant: str) -> str:
-        """Why a new job is dropped, or ""."""
+    def _leave(self, context: TurnContext, reason: str) -> bool:
+        """Do not make a context now. What there is of fewer events of its turn stays; returns whether there is such."""
+        held = self.cache.get(context.dialogue, context.turn)
+        if held is not None and self._serves(held, 0, context.stored_until):
+            return True
+        context.reason = reason
+        self.cache.put(context)
+        return False
+
+    def _refusal(self, tenant: str, replaced: Sequence[_Job]) -> str:
+        """Why a new job is dropped, or "". replaced: the jobs whose place it would take."""
         if self._strained():
             return "dropped: the server is busy with audio"
-        if len(self._waiting) >= self._settings.queue:
-            return f"dropped: {len(self._waiting)} contexts were waiting already"
-        own = sum(dialogue.tenant == tenant for dialogue in self._waiting)
+        waiting = [job for job in self._waiting.values() if job not in replaced]
+        if len(waiting) >= self._settings.queue:
+            return f"dropped: {len(waiting)} contexts were waiting already"
+        own = sum(job.dialogue.tenant == tenant for job in waiting)
         most = self._settings.tenant_queue or max(1, self._settings.queue // 2)
         return f"dropped: {own} of your contexts were waiting already" if own >= most else ""
 
@@ -175,12 +219,14 @@ class ReplyWindow:
         """A turn's context ("": the one that would apply now), asking the store where need be.
 
         certain: ask the store in any case; the dialogue may have been erased at another replica.
-        None: nothing of the turn, or of the dialogue, is recorded. Raises StoreError.
+        None: nothing of the turn, or of the dialogue, is recorded. Raises StoreError. Nothing is made of a turn that is
+        named, and nothing that has failed is made again: whoever waits for an end is told of it.
         """
         held = self.cache.get(dialogue, turn) if turn and not certain else None
-        if held is None:
+        if held is None or self.expired(held):  # the turn's id may have been used again since
             with self._under_way(Follow(dialogue, turn="")) as asking:
-                held = await self._ask_store(asking) if not turn else await self._read_context(dialogue, turn)
+                asked = self._read_context(dialogue, turn) if turn else self._ask_store(asking, retry=False)
+                held = await asked
         if held is not None:
             self.expired(held)
         return held
@@ -211,7 +257,7 @@ class ReplyWindow:
 
     def forget_tenant(self, tenant: str) -> None:
         """Forget all of a tenant's dialogues, here and nowhere else; jobs under way leave no trace."""
-        known = {*self._waiting, *self._active, *(context.dialogue for context in self.cache)}
+        known = {dialogue for dialogue, _ in self._waiting} | {*self._active, *(held.dialogue for held in self.cache)}
         for dialogue in known:
             if dialogue.tenant == tenant:
                 self._disown(dialogue)
@@ -219,7 +265,8 @@ class ReplyWindow:
 
     def _disown(self, dialogue: DialogueId) -> list[_Work]:
         """Forgets a dialogue; what is under way for it leaves no trace any more."""
-        self._waiting.pop(dialogue, None)
+        for key in [key for key in self._waiting if key[0] == dialogue]:
+            del self._waiting[key]
         under_way = list(self._active.get(dialogue, ()))
         for work in under_way:
             work.cancelled = True
@@ -289,6 +336,7 @@ class ReplyWindow:
     def _fail(self, job: _Job, reason: str) -> None:
         if not job.cancelled:
             self._enter(job.context, State.FAILED, reason)
+            job.context.failure = reason
 
     # What the store knows
 
@@ -302,66 +350,78 @@ class ReplyWindow:
             finally:
                 follow.answered = True
 
-    async def _ask_store(self, follow: Follow) -> TurnContext | None:
-        """Brings the cache up to what the store knows of a dialogue.
+    async def _ask_store(self, follow: Follow, *, retry: bool = True) -> TurnContext | None:
+        """Brings the cache up to what the store knows of a dialogue, and has the context made that is missing.
 
-        Returns the context that applies to `follow.turn`; when no other turn expects speech, the last turn's; or None.
+        retry: make one again that failed here. Returns the context that applies to `follow.turn`; when no other turn
+        expects speech, the last turn's; or None.
         """
-        dialogue, order = follow.dialogue, next(self._orders)
+        dialogue, tick = follow.dialogue, next(self._ticks)
         status = await self._store.run(self._store.store.dialogue_status, dialogue)
         follow.known = bool(status.turns)
         follow.expired = status.expired_turns > 0
+        self._reconcile(dialogue, status, tick)
         if not status.turns:  # erased, or past its time
-            self.cache.forget(dialogue, before=order)
             return None
-        self.cache.forget_other_lives(dialogue, status.generation)
         expecting = [summary for summary in status.turns if summary.trigger and summary.turn != follow.turn]
         if not expecting:
-            return self._described(dialogue, status.turns[-1], order, status.generation)
+            return self._described(dialogue, status.turns[-1], status.generation)
         newest = expecting[-1]
         held = self.cache.get(dialogue, newest.turn)
-        if held is not None and held.version >= newest.version:
-            held.order = max(held.order, order)
+        if held is not None and self._serves(held, newest.version, newest.expires_at):
             return held
-        context = await self._fetch(dialogue, newest, order, status.generation)
+        if held is not None and held.state is State.FAILED and held.version >= newest.version and not retry:
+            return held
+        context = await self._fetch(dialogue, newest, status.generation)
         if follow.cancelled or self.cache.get(dialogue, newest.turn) is not held:
             return context
         if context.state is State.TRIGGERED:  # nobody has made it yet
-            self._enqueue(dialogue, newest.turn, newest.version, order, self._recorded_s(newest))
+            missing = self._new(dialogue, newest.turn, newest, status.generation, self._recorded_s(newest))
+            self._enter(missing, State.TRIGGERED)
+            self._enqueue(missing)
         else:
             self.cache.put(context)
             self.cache.bound_graphs()
         return self.cache.get(dialogue, newest.turn)
 
+    def _reconcile(self, dialogue: DialogueId, status: DialogueStatus, tick: int) -> None:
+        """What the store does not know any more, unless it was recorded since `tick`, or of this life, is forgotten."""
+        orders = {summary.turn: (summary.start_s, summary.turn) for summary in status.turns}
+        self.cache.forget_turns(dialogue, besides=orders, before=tick)
+        self.cache.forget_other_lives(dialogue, status.generation)
+        for context in self.cache.of(dialogue):
+            context.order = orders.get(context.turn, context.order)
+
     async def _read_context(self, dialogue: DialogueId, turn: str) -> TurnContext | None:
         """A named turn's context as the store has it, or as it is made here; what was erased elsewhere is forgotten."""
-        order = next(self._orders)
+        tick = next(self._ticks)
         status = await self._store.run(self._store.store.dialogue_status, dialogue)
+        self._reconcile(dialogue, status, tick)
         summary = next((summary for summary in status.turns if summary.turn == turn), None)
-        if not status.turns:
-            self.cache.forget(dialogue, before=order)
-        self.cache.forget_other_lives(dialogue, status.generation)
         if summary is None:
             return None
-        return self.cache.get(dialogue, turn) or await self._fetch(dialogue, summary, -1, status.generation)
+        held = self.cache.get(dialogue, turn)
+        if held is not None and held.stored_until == summary.expires_at:
+            return held
+        return await self._fetch(dialogue, summary, status.generation)
 
-    async def _fetch(self, dialogue: DialogueId, summary: TurnSummary, order: int, generation: str) -> TurnContext:
-        context = self._described(dialogue, summary, order, generation)
+    async def _fetch(self, dialogue: DialogueId, summary: TurnSummary, generation: str) -> TurnContext:
+        context = self._described(dialogue, summary, generation)
         if context.state is State.TRIGGERED:
             get = self._store.store.get_embedding
-            data = await self._store.run(get, dialogue, summary.turn, self.model_version)
+            data = await self._store.run(get, dialogue, summary.turn, self.model_version, summary.version)
             if data is not None:
                 context.embedding = await asyncio.to_thread(ContextEmbedding.from_bytes, data)
                 context.graph = await self._encoder.compile(context.embedding)
                 self._enter(context, State.READY)
         return context
 
-    def _described(self, dialogue: DialogueId, summary: TurnSummary, order: int, generation: str) -> TurnContext:
+    def _described(self, dialogue: DialogueId, summary: TurnSummary, generation: str) -> TurnContext:
         """A stored turn as recorded, triggered, or triggered and expired."""
         recorded_s = self._recorded_s(summary)
-        expires_s = recorded_s + self._settings.ttl_s
-        context = TurnContext(dialogue, summary.turn, summary.version, order, expires_s, generation)
-        context.enter(State.TRIGGERED if summary.trigger else State.RECORDED, recorded_s)
+        context = self._new(dialogue, summary.turn, summary, generation, recorded_s)
+        if summary.trigger:
+            context.timeline = [(State.TRIGGERED, recorded_s)]  # when it was, another replica knows
         if summary.trigger and self.clock() >= context.expires_s:
             context.enter(State.EXPIRED, self.clock())
         return context

@@ -191,6 +191,54 @@ def test_a_newer_turn_supersedes_what_is_under_way(workshop: Any, dialogue: str,
     assert (info.status, info.context_turn_id) == (pb.ContextInfo.APPLIED, "2")
 
 
+def test_a_late_event_of_an_older_turn_leaves_the_newer_ones_job_alone(
+    workshop: Any, dialogue: str, pcm: bytes
+) -> None:
+    replica = workshop.start()
+    replica.ask(dialogue, "1", "old")
+    replica.wait_for("READY", dialogue, "1")
+    replica.clock.now += 5
+    replica.encoder.go_on.clear()
+    replica.ask(dialogue, "2", "new")
+    replica.wait_for("ENCODING", dialogue, "2")
+    replica.record(dialogue, "1", context_pb2.Event(event_id="late", speak=context_pb2.Speak()))
+    replica.encoder.go_on.set()
+    replica.wait_for("READY", dialogue, "2")
+    info = replica.finals(pcm, dialogue_id=dialogue, turn_id="3")[0].context
+    assert (info.status, info.context_turn_id) == (pb.ContextInfo.APPLIED, "2")
+
+
+@pytest.mark.parametrize("asked", ["events", "stream"])
+def test_what_was_dropped_under_load_is_made_when_it_is_asked_for(
+    workshop: Any, dialogue: str, pcm: bytes, monkeypatch: pytest.MonkeyPatch, asked: str
+) -> None:
+    replica = workshop.start()
+    monkeypatch.setattr(replica.server.window, "_strained", lambda: True)
+    assert not replica.ask(dialogue, "1").triggered
+    assert "dropped" in replica.status(dialogue, "1").reason
+    info = replica.finals(pcm, dialogue_id=dialogue, turn_id="2")[0].context
+    assert info.status == pb.ContextInfo.NOT_READY and "dropped" in info.reason
+    monkeypatch.undo()
+    if asked == "events":
+        assert replica.ask(dialogue, "1").triggered
+    else:
+        replica.finals(pcm[:6400], dialogue_id=dialogue, turn_id="2")
+    replica.wait_for("READY", dialogue, "1")
+    assert replica.finals(pcm, dialogue_id=dialogue, turn_id="2")[0].context.status == pb.ContextInfo.APPLIED
+
+
+def test_a_turn_id_that_is_used_again_after_its_expiry(workshop: Any, dialogue: str, pcm: bytes) -> None:
+    replica = workshop.start()
+    replica.ask(dialogue, "1", "old")
+    replica.wait_for("READY", dialogue, "1")
+    replica.clock.now += workshop.config.ttl_s + 1
+    assert replica.finals(pcm, dialogue_id=dialogue, turn_id="2")[0].context.status == pb.ContextInfo.EXPIRED
+    assert replica.ask(dialogue, "1", "new").triggered
+    replica.wait_for("READY", dialogue, "1")
+    final = replica.finals(pcm, dialogue_id=dialogue, turn_id="2")[0]
+    assert (final.context.status, final.alternatives[0].transcript) == (pb.ContextInfo.APPLIED, "new")
+
+
 def test_dialogues_at_once_keep_their_own_contexts(workshop: Any, dialogue: str, pcm: bytes) -> None:
     replica = workshop.start()
     ids = [f"{dialogue}-{i}" for i in range(4)]

@@ -9,7 +9,9 @@ from server.embedding_cache import TURNS_PER_DIALOGUE, EmbeddingCache, State, Tu
 
 
 def context(dialogue: str, turn: str, order: int, tenant: str = "a", state: State = State.READY) -> TurnContext:
-    made = TurnContext(DialogueId(tenant, dialogue), turn, 1, order, expires_s=100.0)
+    made = TurnContext(
+        DialogueId(tenant, dialogue), turn, 1, (float(order), turn), expires_s=100.0, stored_until=200, tick=order
+    )
     made.enter(State.TRIGGERED, 1.0)
     made.enter(state, 2.0)
     return made
@@ -47,8 +49,9 @@ def test_forget() -> None:
     cache.put(context("d", "1", 1))
     cache.put(context("d", "2", 5))
     cache.put(context("e", "1", 1))
-    cache.forget(dialogue, before=3)
-    assert [c.turn for c in cache if c.dialogue == dialogue] == ["2"]
+    cache.put(context("d", "3", 2))
+    cache.forget_turns(dialogue, besides={"3"}, before=3)
+    assert [c.turn for c in cache if c.dialogue == dialogue] == ["2", "3"]
     cache.forget(dialogue)
     assert [c.dialogue.id for c in cache] == ["e"]
 
