@@ -13,16 +13,18 @@ from typing import TYPE_CHECKING, Any
 import boto3
 from botocore.exceptions import BotoCoreError, ClientError
 
-from context_store.aws import client_options, error_code, unavailable
+from context_store.aws import CONFLICTS, client_options, error_code, unavailable
 from context_store.config import StoreConfig
-from context_store.errors import ThrottledError, TooLargeError
+from context_store.errors import StoreConfigError, ThrottledError, TooLargeError
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
 Item = dict[str, Any]
 _LEFT_OVER_ATTEMPTS = 6
+_CONFLICT_ATTEMPTS = 3
 _FIRST_PAUSE_S = 0.02
+_LONGEST_PAUSES_S = 5.0
 _BATCH_WRITE = 25
 _BATCH_GET = 100
 
@@ -36,10 +38,18 @@ class ConditionFailedError(Exception):
 
 
 class TableAccess:
-    """One boto3 client, shared by all threads (boto3 clients are thread-safe; resources are not)."""
+    """One boto3 client, shared by all threads (boto3 clients are thread-safe; resources are not).
+
+    Raises StoreConfigError where the endpoint or the profile that the environment names cannot be used.
+    """
 
     def __init__(self, config: StoreConfig, sleep: Callable[[float], None] = time.sleep) -> None:
-        self.client: DynamoDBClient = boto3.session.Session().client("dynamodb", **client_options(config))
+        try:
+            self.client: DynamoDBClient = boto3.session.Session().client("dynamodb", **client_options(config))
+        except BotoCoreError as error:
+            raise unavailable("DynamoDB", error) from None
+        except ValueError:
+            raise StoreConfigError("the endpoint is no URL; give one such as http://127.0.0.1:8000") from None
         self._sleep = sleep
 
     def put(self, table: str, item: Item, condition: str, names: Mapping[str, str], values: Item) -> None:
@@ -125,41 +135,39 @@ class TableAccess:
             arguments["ExclusiveStartKey"] = answer["LastEvaluatedKey"]
 
     def batch_get(self, table: str, keys: Sequence[Item]) -> list[Item]:
-        """The items of those keys that exist, read consistently, in any order. Raises ThrottledError."""
+        """The items of those keys that exist, read consistently, in any order. Raises ThrottledError.
+
+        An answer holds 16 MB at most, and less where DynamoDB likes: what it leaves is asked for again.
+        """
         items: list[Item] = []
         for chunk in chunks(keys, _BATCH_GET):
             left: Any = {table: {"Keys": chunk, "ConsistentRead": True}}
-            for pause in self._pauses():
+            patience = _Patience(self._sleep)
+            while True:
                 answer = self._call(self.client.batch_get_item, RequestItems=left)
                 items += answer["Responses"].get(table, [])
                 left = answer.get("UnprocessedKeys")
                 if not left:
                     break
-                pause()
-            else:
-                raise ThrottledError("DynamoDB leaves part of a batch unread; repeat later")
+                if not patience.goes_on(len(left[table]["Keys"])):
+                    raise ThrottledError("DynamoDB leaves part of a batch unread; repeat later")
         return items
 
     def batch_delete(self, table: str, keys: Sequence[Item]) -> None:
         """Delete the items of those keys. Raises ThrottledError."""
         for chunk in chunks(keys, _BATCH_WRITE):
             left: Any = {table: [{"DeleteRequest": {"Key": key}} for key in chunk]}
-            for pause in self._pauses():
+            patience = _Patience(self._sleep)
+            while True:
                 left = self._call(self.client.batch_write_item, RequestItems=left).get("UnprocessedItems")
                 if not left:
                     break
-                pause()
-            else:
-                raise ThrottledError("DynamoDB leaves part of a deletion undone; repeat the call")
-
-    def _pauses(self) -> Iterator[Callable[[], None]]:
-        """One exponentially longer pause for each attempt at what a batch left over."""
-        for attempt in range(_LEFT_OVER_ATTEMPTS):
-            yield lambda attempt=attempt: self._sleep(_FIRST_PAUSE_S * 2**attempt)  # type: ignore[misc]
+                if not patience.goes_on(len(left[table])):
+                    raise ThrottledError("DynamoDB leaves part of a deletion undone; repeat the call")
 
     def _call(self, method: Callable[..., Any], **arguments: Any) -> Any:
         try:
-            return method(**arguments)
+            return self._past_conflicts(method, **arguments)
         except ClientError as error:
             code = error_code(error)
             if code == "ConditionalCheckFailedException":
@@ -169,6 +177,37 @@ class TableAccess:
             raise unavailable("DynamoDB", error) from None
         except BotoCoreError as error:
             raise unavailable("DynamoDB", error) from None
+
+    def _past_conflicts(self, method: Callable[..., Any], **arguments: Any) -> Any:
+        for attempt in range(_CONFLICT_ATTEMPTS - 1):
+            try:
+                return method(**arguments)
+            except ClientError as error:
+                if error_code(error) not in CONFLICTS:
+                    raise
+            self._sleep(_FIRST_PAUSE_S * 2**attempt)
+        return method(**arguments)
+
+
+class _Patience:
+    """Pauses between attempts at what a batch has left over: ever longer ones without progress, and a few s in all."""
+
+    def __init__(self, sleep: Callable[[float], None]) -> None:
+        self._sleep = sleep
+        self._left: int | None = None
+        self._attempts = 0
+        self._paused_s = 0.0
+
+    def goes_on(self, left: int) -> bool:
+        """Pauses before the next attempt; False when there should be none. left: keys that are not done."""
+        progress = self._left is None or left < self._left
+        self._left, self._attempts = left, 1 if progress else self._attempts + 1
+        pause_s = _FIRST_PAUSE_S * 2 ** (self._attempts - 1)
+        self._paused_s += pause_s
+        if self._attempts >= _LEFT_OVER_ATTEMPTS or self._paused_s > _LONGEST_PAUSES_S:
+            return False
+        self._sleep(pause_s)
+        return True
 
 
 def _expressions(names: Mapping[str, str], values: Item) -> dict[str, Any]:

@@ -264,6 +264,41 @@ def test_left_over_parts_of_batches_are_tried_again(
         bench.store.delete_dialogue(dialogue)
 
 
+def test_a_batch_that_is_answered_bit_by_bit(
+    bench: Bench, dialogue: DialogueId, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """DynamoDB may answer with as little as it likes of a batch: while there is progress, it is asked on."""
+    said = [Event(f"a{i}", START_S + i, Utterance(f"text {i}")) for i in range(20)]
+    bench.store.record(dialogue, "t1", said)
+    client, sleeps = bench.store._access.client, []
+    monkeypatch.setattr(bench.store._access, "_sleep", sleeps.append)
+    real_get, real_write = client.batch_get_item, client.batch_write_item
+    table = bench.config.payload_table
+    empty = iter([False, True, True] * 100)  # after each answer two that bring nothing
+
+    def one_get(RequestItems: Any) -> Any:
+        keys = RequestItems[table]["Keys"]
+        if next(empty):
+            return {"Responses": {}, "UnprocessedKeys": RequestItems}
+        answer = real_get(RequestItems={table: {"Keys": keys[:1], "ConsistentRead": True}})
+        left = {table: {"Keys": keys[1:], "ConsistentRead": True}}
+        return {**answer, "UnprocessedKeys": left if keys[1:] else {}}
+
+    def one_write(RequestItems: Any) -> Any:
+        ((table, requests),) = RequestItems.items()
+        real_write(RequestItems={table: requests[:1]})
+        return {"UnprocessedItems": {table: requests[1:]} if requests[1:] else {}}
+
+    monkeypatch.setattr(client, "batch_get_item", one_get)
+    monkeypatch.setattr(client, "batch_write_item", one_write)
+    assert bench.store.read_turns(dialogue)[0].events == tuple(said)
+    assert sum(sleeps) < 5
+    sleeps.clear()
+    assert bench.store.delete_dialogue(dialogue) == 22
+    assert sum(sleeps) < 5
+    assert bench.dialogue_items(dialogue) == []
+
+
 def test_a_store_that_is_down_says_so(bench: Bench, dialogue: DialogueId) -> None:
     with socket.socket() as held:
         held.bind(("127.0.0.1", 0))
