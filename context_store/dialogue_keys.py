@@ -17,6 +17,7 @@ from math import ceil
 from context_store.config import StoreConfig
 from context_store.errors import StoreUnavailableError, TamperedError
 from context_store.names import KEY_SORT_KEY, partition_key
+from context_store.newest import surplus
 from context_store.table_access import ConditionFailedError, Item, TableAccess
 from context_store.types import DialogueId
 from context_store.wrapping import KEY_BYTES, WrappingKey
@@ -40,6 +41,11 @@ def generation_of(item: Item | None, now: float) -> str:
     if item is None or int(item.get("expires_at", {}).get("N", "0")) <= now:
         return ""
     return str(item.get("key_id", {}).get("S", ""))
+
+
+def pointers_of(item: Item | None) -> list[str]:
+    """Pointers to the newest turns in a key item just read; see `newest`."""
+    return list(item.get("turns", {}).get("SS", ())) if item else []
 
 
 class DialogueKeys:
@@ -74,10 +80,18 @@ class DialogueKeys:
                 return found
         raise StoreUnavailableError("the dialogue is being deleted and written at once; repeat the call")
 
-    def renew(self, dialogue: DialogueId, secret: DialogueSecret, now: float) -> bool:
-        """Extend the key's life past that of payloads written now; False when it is no longer the dialogue's key."""
+    def renew(self, dialogue: DialogueId, secret: DialogueSecret, pointer: str, now: float) -> bool:
+        """Extend the key's life past that of payloads written now; False when it is no longer the dialogue's key.
+
+        pointer: of the turn that they belong to, which is kept with the key (see `newest`).
+        """
+        key, own = {":k": {"S": secret.key_id}}, "#k = :k"
         try:
-            self._touch(dialogue, now, "#x > :now AND #k = :k", {":k": {"S": secret.key_id}})
+            item = self._touch(dialogue, now, f"#x > :now AND {own}", {**key, ":t": {"SS": [pointer]}})
+            if old := surplus(pointers_of(item)):
+                table, names = self._config.events_table, {"#t": "turns", "#k": "key_id"}
+                values: Item = {**key, ":old": {"SS": old}}
+                self._access.update(table, self._item_key(dialogue), "DELETE #t :old", own, names, values)
         except ConditionFailedError:
             self.forget(dialogue)
             return False
@@ -150,11 +164,11 @@ class DialogueKeys:
         return made
 
     def _touch(self, dialogue: DialogueId, now: float, condition: str, values: Item) -> Item:
-        names = {**_NAMES, "#k": "key_id"} if ":k" in values else _NAMES
+        names = {**_NAMES, "#k": "key_id", "#t": "turns"} if ":k" in values else _NAMES
         return self._access.update(
             self._config.events_table,
             self._item_key(dialogue),
-            "SET #x = :x",
+            "SET #x = :x ADD #t :t" if ":t" in values else "SET #x = :x",
             condition,
             names,
             {":now": {"N": repr(now)}, ":x": {"N": str(self._expiry(now))}, **values},

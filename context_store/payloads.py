@@ -26,6 +26,10 @@ _NAMES = {"#x": "expires_at"}
 _KEY_CONDITION = "#d = :d AND begins_with(#i, :prefix)"
 
 
+MOST_BYTES = 32 << 20
+"""Of the texts that are read at once. No context uses a tenth of it."""
+
+
 class StaleKeyError(Exception):
     """The dialogue was deleted since its key was taken; take the key again. Never leaves the package."""
 
@@ -99,9 +103,12 @@ class Payloads:
         return True
 
     def read(self, secret: DialogueSecret, places: Iterable[Place], now: float) -> dict[str, bytes]:
-        """Plaintexts by sort key, of those payloads that are there, live and of this key. Raises TamperedError."""
+        """Plaintexts by sort key, of those payloads that are there, live and of this key. Raises TamperedError.
+
+        Of more than MOST_BYTES the first are read.
+        """
         wanted = {place.sort_key: place for place in places}
-        items = self._access.batch_get(self._table, [place.key for place in wanted.values()])
+        items = self._access.batch_get(self._table, [place.key for place in wanted.values()], MOST_BYTES)
         texts: dict[str, bytes] = {}
         for item in items:
             place = wanted[item["item"]["S"]]
@@ -116,8 +123,8 @@ class Payloads:
             self._table,
             _KEY_CONDITION,
             {":d": {"S": partition_key(dialogue)}, ":prefix": {"S": prefix}, ":now": {"N": repr(now)}},
+            {"#d": "dialogue", "#i": "item", **_NAMES},
             FilterExpression="#x > :now",
-            ExpressionAttributeNames={"#d": "dialogue", "#i": "item", **_NAMES},
             ScanIndexForward=False,
             Limit=1,
         )
@@ -140,7 +147,7 @@ class Payloads:
                 self._table,
                 "#d = :d",
                 {":d": {"S": partition_key(dialogue)}},
-                ExpressionAttributeNames=names,
+                names,
                 ProjectionExpression="#d, #i",
             )
         )

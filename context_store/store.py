@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from math import ceil
 
 from context_store.config import StoreConfig
@@ -25,6 +25,7 @@ from context_store.names import (
     partition_key,
     payload_sort_key,
 )
+from context_store.newest import pointer
 from context_store.payloads import Payloads, Place, StaleKeyError
 from context_store.table_access import TableAccess, chunks
 from context_store.tables import check_tables, point_in_time_recovery
@@ -48,6 +49,7 @@ from context_store.wrapping import WrappingKey
 _EMBEDDING = "embedding"
 _ATTEMPTS = 3
 _ERASED_AT_ONCE = 100
+STATUS_TURNS = 16
 
 
 class ContextStore:
@@ -102,23 +104,24 @@ class ContextStore:
                 self._keys.forget(dialogue)
                 continue
             record = self._turns.add(dialogue, turn, events, references, expires_at, now)
-            if self._keys.renew(dialogue, secret, now):
+            if self._keys.renew(dialogue, secret, pointer(record.start_s, turn), now):
                 return Recorded(record.version, record.trigger, record.start_s, record.expires_at, secret.key_id)
         raise StoreUnavailableError("the dialogue is being deleted and written at once; repeat the call")
 
     def read_turns(self, dialogue: DialogueId, limit: int = 8) -> list[StoredTurn]:
         """The last ``limit`` turns with their texts, oldest first (by their earliest event's time, then turn id).
 
-        Two round trips. Raises TamperedError when anything of them does not decrypt in its place.
+        Two round trips, or three in a long dialogue. Of more than 32 MB of texts the newest turns' are read. Raises
+        TamperedError when anything of them does not decrypt in its place.
         """
         if limit < 1:
             raise InvalidEventError("limit", "give at least 1")
         now = self._clock()
-        key_item, turns = self._turns.read(dialogue)
+        key_item, turns = self._turns.read(dialogue, limit)
         last = [turn for turn in turns if turn.expires_at > now][-limit:]
         places = {
             (turn.turn, event.event_id): Place(dialogue, turn.turn, event.kind, event.event_id)
-            for turn in last
+            for turn in reversed(last)
             for event in turn.events
             if event.payload is not None
         }
@@ -132,13 +135,16 @@ class ContextStore:
                 for event in turn.events
             ]
             kept = tuple(Event(event.event_id, event.time_s, body) for event, body in bodies if body is not None)
-            stored.append(StoredTurn(turn.turn, turn.version, kept, turn.expires_at, generation))
+            stored.append(StoredTurn(turn.turn, turn.version, kept, turn.start_s, turn.expires_at, generation))
         return stored
 
-    def dialogue_status(self, dialogue: DialogueId) -> DialogueStatus:
-        """What is known of a dialogue, in one round trip, without reading or decrypting a payload."""
+    def dialogue_status(self, dialogue: DialogueId, also: Collection[str] = ()) -> DialogueStatus:
+        """What is known of a dialogue, in one round trip, or two of a long one; no payload is read or decrypted.
+
+        Of many turns at least the last 16 are told, and those that `also` names.
+        """
         now = self._clock()
-        key_item, turns = self._turns.read(dialogue)
+        key_item, turns = self._turns.read(dialogue, STATUS_TURNS, also)
         live = tuple(turn.summary() for turn in turns if turn.expires_at > now)
         return DialogueStatus(live, len(turns) - len(live), generation_of(key_item, now))
 
@@ -160,7 +166,7 @@ class ContextStore:
             written = self._payloads.put_once(secret, place, data, turn.expires_at, now)
         except (PayloadClashError, StaleKeyError):
             return False
-        if written and not self._keys.renew(dialogue, secret, now):
+        if written and not self._keys.renew(dialogue, secret, pointer(turn.start_s, turn.turn), now):
             self._payloads.delete_if_sealed_under(secret, place)
             return False
         return written

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import islice
+from itertools import count, islice
 from typing import TYPE_CHECKING, Any
 
 import boto3
@@ -101,21 +101,37 @@ class TableAccess:
             **_expressions(names, values),
         )
 
-    def query(self, table: str, condition: str, values: Item, **options: Any) -> Iterator[Item]:
-        """All items that match, read consistently, however many pages (of at most 1 MB) they fill."""
-        arguments: dict[str, Any] = {
-            "TableName": table,
-            "KeyConditionExpression": condition,
-            "ExpressionAttributeValues": values,
-            "ConsistentRead": True,
+    def page(
+        self, table: str, condition: str, values: Item, names: Mapping[str, str], **options: Any
+    ) -> tuple[list[Item], Item | None]:
+        """Items that match, read consistently, of at most 1 MB; and where the next page begins, None at the end."""
+        answer = self._call(
+            self.client.query,
+            TableName=table,
+            KeyConditionExpression=condition,
+            ConsistentRead=True,
+            **_expressions(names, values),
             **options,
-        }
-        while True:
-            answer = self._call(self.client.query, **arguments)
-            yield from answer["Items"]
-            if "LastEvaluatedKey" not in answer:
+        )
+        return answer["Items"], answer.get("LastEvaluatedKey")
+
+    def query(
+        self,
+        table: str,
+        condition: str,
+        values: Item,
+        names: Mapping[str, str],
+        *,
+        pages: int | None = None,
+        **options: Any,
+    ) -> Iterator[Item]:
+        """All items that match, read consistently, however many pages they fill, or those of so many pages."""
+        for number in count(1):
+            items, after = self.page(table, condition, values, names, **options)
+            yield from items
+            if not after or number == pages:
                 return
-            arguments["ExclusiveStartKey"] = answer["LastEvaluatedKey"]
+            options["ExclusiveStartKey"] = after
 
     def scan_keys(self, table: str, sort_key: str, prefix: str) -> Iterator[Item]:
         """Primary keys of all items whose partition key begins with ``prefix``; reads the whole table."""
@@ -134,10 +150,11 @@ class TableAccess:
                 return
             arguments["ExclusiveStartKey"] = answer["LastEvaluatedKey"]
 
-    def batch_get(self, table: str, keys: Sequence[Item]) -> list[Item]:
+    def batch_get(self, table: str, keys: Sequence[Item], most_bytes: int | None = None) -> list[Item]:
         """The items of those keys that exist, read consistently, in any order. Raises ThrottledError.
 
-        An answer holds 16 MB at most, and less where DynamoDB likes: what it leaves is asked for again.
+        An answer holds 16 MB at most, and less where DynamoDB likes: what it leaves is asked for again, until there are
+        `most_bytes` of binary values; then the rest is left out.
         """
         items: list[Item] = []
         for chunk in chunks(keys, _BATCH_GET):
@@ -146,6 +163,8 @@ class TableAccess:
             while True:
                 answer = self._call(self.client.batch_get_item, RequestItems=left)
                 items += answer["Responses"].get(table, [])
+                if most_bytes is not None and sum(map(_binary_bytes, items)) >= most_bytes:
+                    return items
                 left = answer.get("UnprocessedKeys")
                 if not left:
                     break
@@ -208,6 +227,10 @@ class _Patience:
             return False
         self._sleep(pause_s)
         return True
+
+
+def _binary_bytes(item: Item) -> int:
+    return sum(len(value["B"]) for value in item.values() if "B" in value)
 
 
 def _expressions(names: Mapping[str, str], values: Item) -> dict[str, Any]:

@@ -6,23 +6,30 @@
     p#EVENT_ID                sort key of the event's payload, for kinds that have one
     expires_at                seconds since 1970
     at_limit                  present once the turn has as many events as it may
+    turns                     in ``#key`` only: pointers to the newest turns (see `newest`)
 
 Every attribute is set with if_not_exists, so events may come in any order and any number of times.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
+from context_store.dialogue_keys import pointers_of
 from context_store.errors import EventClashError, StoreUnavailableError, TamperedError, TooLargeError
 from context_store.names import KEY_SORT_KEY, partition_key
+from context_store.newest import newest
 from context_store.table_access import ConditionFailedError, Item, TableAccess
 from context_store.types import DialogueId, Event, ExpectSpeech, TurnSummary
 
 _ATTEMPTS = 3
 _FULL = "at_limit"
+_AT_ONCE = 16
+"""Turns up to which a dialogue is read in one round trip."""
+_PAGES_WITHOUT_POINTERS = 4
+"""Of 1 MB: some 10,000 turns."""
 
 
 @dataclass(frozen=True)
@@ -125,26 +132,37 @@ class Turns:
             return parse_turn(item)
         raise TooLargeError("events", f"the turn has its {self._max_events} events; start a new turn")
 
-    def read(self, dialogue: DialogueId) -> tuple[Item | None, list[TurnRecord]]:
-        """The dialogue's key item and all its turns, oldest first, expired ones included.
+    def read(self, dialogue: DialogueId, most: int, also: Collection[str] = ()) -> tuple[Item | None, list[TurnRecord]]:
+        """The dialogue's key item and its turns, oldest first, expired ones included; of more than a few, at least the
+        `most` newest and those that `also` names.
 
         Turns are ordered by their earliest event's time, then by id: a function of the set of events alone, so the
         order in which events arrived does not matter. Raises TamperedError on an item that this package never wrote.
         """
-        items = self._access.query(
-            self._table,
-            "#d = :d",
-            {":d": {"S": partition_key(dialogue)}},
-            ExpressionAttributeNames={"#d": "dialogue"},
-        )
-        key_item: Item | None = None
-        turns: list[TurnRecord] = []
-        for item in items:
-            if item["turn"]["S"] == KEY_SORT_KEY:
-                key_item = item
-            else:
-                turns.append(parse_turn(item))
+        some, more = self._access.page(self._table, *self._all(dialogue), Limit=max(most, _AT_ONCE) + 2)
+        items = {item["turn"]["S"]: item for item in some}
+        if more:
+            items |= {item["turn"]["S"]: item for item in self._newest(dialogue, items, most, also)}
+        key_item = items.pop(KEY_SORT_KEY, None)
+        turns = map(parse_turn, items.values())
         return key_item, sorted(turns, key=lambda turn: (turn.start_s, turn.turn))
+
+    def _newest(self, dialogue: DialogueId, known: Mapping[str, Item], most: int, also: Iterable[str]) -> list[Item]:
+        """What a long dialogue's newest turns, and others that are named, take beyond the items that are known."""
+        key = {KEY_SORT_KEY: known[KEY_SORT_KEY]} if KEY_SORT_KEY in known else self._get(dialogue, [KEY_SORT_KEY])
+        pointers = pointers_of(key.get(KEY_SORT_KEY))
+        if not pointers:  # written before there were any, or without a text: nothing tells which turns are the newest
+            every = self._access.query(self._table, *self._all(dialogue), pages=_PAGES_WITHOUT_POINTERS)
+            return list(every)
+        wanted = {*newest(pointers, most), *also} - known.keys()
+        return [*key.values(), *self._get(dialogue, wanted).values()]
+
+    def _get(self, dialogue: DialogueId, turns: Iterable[str]) -> dict[str, Item]:
+        keys: list[Item] = [{"dialogue": {"S": partition_key(dialogue)}, "turn": {"S": turn}} for turn in turns]
+        return {item["turn"]["S"]: item for item in self._access.batch_get(self._table, keys)}
+
+    def _all(self, dialogue: DialogueId) -> tuple[str, Item, dict[str, str]]:
+        return "#d = :d", {":d": {"S": partition_key(dialogue)}}, {"#d": "dialogue"}
 
     def delete_all(self, dialogue: DialogueId) -> int:
         """Delete every item of a dialogue in the events table; returns how many there were."""
@@ -153,7 +171,7 @@ class Turns:
                 self._table,
                 "#d = :d",
                 {":d": {"S": partition_key(dialogue)}},
-                ExpressionAttributeNames={"#d": "dialogue", "#t": "turn"},
+                {"#d": "dialogue", "#t": "turn"},
                 ProjectionExpression="#d, #t",
             )
         )

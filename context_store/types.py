@@ -115,13 +115,14 @@ class StoredTurn:
     """A turn with its texts.
 
     events: by time, then event id. An event whose payload has expired is left out.
-    version: number of events in the turn, as in `Recorded`. expires_at: as in `Recorded`.
+    version: number of events in the turn, as in `Recorded`. start_s, expires_at: as in `Recorded`.
     generation: which life of the dialogue it was read in; a new one begins after every deletion. "" without texts.
     """
 
     turn: str
     version: int
     events: tuple[Event, ...]
+    start_s: float
     expires_at: int
     generation: str
 
@@ -146,8 +147,9 @@ class TurnSummary:
 class DialogueStatus:
     """What is known of a dialogue without decrypting anything.
 
-    turns: live turns, oldest first. expired_turns: turns past their expiry that the table still holds; they are
-    never used, but tell EXPIRED from NOT_FOUND. generation: which life of the dialogue this is, as in `StoredTurn`.
+    turns: live turns, oldest first; of very many the newest. expired_turns: turns past their expiry that the table
+    still holds; they are never used, but tell EXPIRED from NOT_FOUND. generation: which life of the dialogue this is,
+    as in `StoredTurn`.
     """
 
     turns: tuple[TurnSummary, ...]

@@ -356,11 +356,10 @@ class ReplyWindow:
         retry: make one again that failed here. Returns the context that applies to `follow.turn`; when no other turn
         expects speech, the last turn's; or None.
         """
-        dialogue, tick = follow.dialogue, next(self._ticks)
-        status = await self._store.run(self._store.store.dialogue_status, dialogue)
+        dialogue = follow.dialogue
+        status = await self._reconciled(dialogue)
         follow.known = bool(status.turns)
         follow.expired = status.expired_turns > 0
-        self._reconcile(dialogue, status, tick)
         if not status.turns:  # erased, or past its time
             return None
         expecting = [summary for summary in status.turns if summary.trigger and summary.turn != follow.turn]
@@ -384,19 +383,21 @@ class ReplyWindow:
             self.cache.bound_graphs()
         return self.cache.get(dialogue, newest.turn)
 
-    def _reconcile(self, dialogue: DialogueId, status: DialogueStatus, tick: int) -> None:
-        """What the store does not know any more, unless it was recorded since `tick`, or of this life, is forgotten."""
+    async def _reconciled(self, dialogue: DialogueId, turn: str = "") -> DialogueStatus:
+        """What the store knows of a dialogue, of one of its turns too; what it does not know any more is forgotten."""
+        tick = next(self._ticks)  # what is recorded from now on stays
+        also = [turn] * bool(turn) + [context.turn for context in self.cache.of(dialogue)]
+        status = await self._store.run(self._store.store.dialogue_status, dialogue, also)
         orders = {summary.turn: (summary.start_s, summary.turn) for summary in status.turns}
         self.cache.forget_turns(dialogue, besides=orders, before=tick)
         self.cache.forget_other_lives(dialogue, status.generation)
         for context in self.cache.of(dialogue):
             context.order = orders.get(context.turn, context.order)
+        return status
 
     async def _read_context(self, dialogue: DialogueId, turn: str) -> TurnContext | None:
         """A named turn's context as the store has it, or as it is made here; what was erased elsewhere is forgotten."""
-        tick = next(self._ticks)
-        status = await self._store.run(self._store.store.dialogue_status, dialogue)
-        self._reconcile(dialogue, status, tick)
+        status = await self._reconciled(dialogue, turn)
         summary = next((summary for summary in status.turns if summary.turn == turn), None)
         if summary is None:
             return None

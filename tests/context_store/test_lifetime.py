@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import socket
 import subprocess
@@ -15,6 +16,7 @@ import pytest
 from store_bench import START_S, TTL_S, Bench, Clock, open_bench
 
 from context_store import (
+    ContextStore,
     DialogueId,
     Entities,
     Event,
@@ -227,6 +229,91 @@ def test_more_than_a_page_is_read_and_deleted(bench: Bench, dialogue: DialogueId
     assert bench.store.delete_dialogue(dialogue) == 1 + 5 + 10
     assert bench.requests["Query"] >= 3, "2.7 MB do not fit a page"
     assert bench.dialogue_items(dialogue) == []
+
+
+def _asked(store: ContextStore, dialogue: DialogueId, also: list[str]) -> tuple[list[str], list[str], int, int]:
+    """Turns by `dialogue_status` and by `read_turns`, and the requests and items that both took."""
+    requests: list[str] = []
+    items: list[int] = []
+
+    def after_call(parsed: Any, model: Any, **_: Any) -> None:
+        requests.append(model.name)
+        items.append(len(parsed.get("Items", ())) + sum(map(len, parsed.get("Responses", {}).values())))
+
+    events = store._access.client.meta.events
+    events.register("after-call.dynamodb.*", after_call)
+    status, turns = store.dialogue_status(dialogue, also), store.read_turns(dialogue)
+    events.unregister("after-call.dynamodb.*", after_call)
+    assert all(text.body.text == f"of {turn.turn}" for turn in turns for text in turn.events if text.event_id == "a")
+    return [turn.turn for turn in status.turns], [turn.turn for turn in turns], len(requests), sum(items)
+
+
+def test_the_newest_turns_cost_the_same_in_a_long_dialogue(bench: Bench, new_dialogue: Any) -> None:
+    """Ids say nothing of time: the newest turn sorts first, in the middle and last."""
+
+    def record(dialogue: DialogueId, number: int) -> str:
+        turn = hashlib.sha256(str(number).encode()).hexdigest()[:8]
+        at = START_S + number
+        bench.store.record(dialogue, turn, [Event("a", at, Utterance(f"of {turn}")), Event("x", at, ExpectSpeech())])
+        return turn
+
+    short, long = new_dialogue(), new_dialogue()
+    few = [record(short, number) for number in range(5)]
+    many = [record(long, number) for number in range(3)]
+    client = bench.store._access.client
+    old = next(item for item in bench.dialogue_items(long) if item.get("turn", {}).get("S") == many[0])
+    for at in range(0, 500, 25):  # turns that lie in the table, as many as a dialogue of hours has
+        names = [f"{'09afz'[number % 5]}-{number}" for number in range(at, at + 25)]
+        requests: Any = [{"PutRequest": {"Item": {**old, "turn": {"S": name}}}} for name in names]
+        client.batch_write_item(RequestItems={bench.config.events_table: requests})
+    many += [record(long, number) for number in range(3, 24)]
+    status, turns, requests_short, _ = _asked(bench.store, short, [])
+    assert (status, turns) == (few, few)
+    status, turns, requests_long, items_long = _asked(bench.store, long, [many[1]])
+    assert status[-16:] == many[-16:] and many[1] in status
+    assert turns == many[-8:]
+    assert requests_short == 3
+    assert requests_long <= 5
+    assert items_long <= 80
+    assert bench.store.delete_dialogue(long) == 1 + 524 + 24
+
+
+def test_pointers_are_bounded(bench: Bench, dialogue: DialogueId, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("context_store.newest.KEPT", 17)
+    monkeypatch.setattr("context_store.newest._MOST", 20)
+    for number in range(30):
+        bench.store.record(dialogue, f"t{number}", [Event("a", START_S + number, Utterance("x"))])
+    (key,) = (item for item in bench.dialogue_items(dialogue) if "wrapped" in item)
+    assert 17 <= len(key["turns"]["SS"]) <= 20
+    assert [turn.turn for turn in bench.store.read_turns(dialogue)] == [f"t{n}" for n in range(22, 30)]
+
+
+def test_a_dialogue_from_before_there_were_pointers(bench: Bench, dialogue: DialogueId) -> None:
+    for number in range(20):
+        bench.store.record(dialogue, f"t{number}", [Event("a", START_S + number, Utterance("x"))])
+    (key,) = (item for item in bench.dialogue_items(dialogue) if "wrapped" in item)
+    del key["turns"]
+    bench.rewrite(bench.config.events_table, key)
+    assert [turn.turn for turn in bench.store.read_turns(dialogue)] == [f"t{n}" for n in range(12, 20)]
+    assert len(bench.store.dialogue_status(dialogue).turns) == 20
+
+
+def test_a_long_dialogue_without_any_text(bench: Bench, dialogue: DialogueId) -> None:
+    for number in range(20):
+        bench.store.record(dialogue, f"t{number}", [Event("x", START_S + number, ExpectSpeech())])
+    assert bench.store.dialogue_status(dialogue).turns[-1].turn == "t19"
+    assert bench.requests == {"UpdateItem": 20, "Query": 2, "BatchGetItem": 1}
+
+
+def test_of_too_much_text_the_newest_turns_is_read(
+    bench: Bench, dialogue: DialogueId, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(4):
+        bench.store.record(
+            dialogue, f"t{number}", [Event(f"a{i}", START_S + number, Utterance("x")) for i in range(32)]
+        )
+    monkeypatch.setattr("context_store.payloads.MOST_BYTES", 1)
+    assert [len(turn.events) for turn in bench.store.read_turns(dialogue)] == [4, 32, 32, 32]
 
 
 def test_left_over_parts_of_batches_are_tried_again(

@@ -11,7 +11,7 @@ from server.context_reader import context_of
 
 def turn(name: str, *bodies: Any) -> StoredTurn:
     events = tuple(Event(f"e{i}", float(i), body) for i, body in enumerate(bodies))
-    return StoredTurn(name, len(events), events, 100, "g")
+    return StoredTurn(name, len(events), events, 1.0, 100, "g")
 
 
 TURNS = [
@@ -32,7 +32,7 @@ def test_turns_up_to_the_one_that_asks_newest_entries_first() -> None:
 def test_a_reply_of_the_same_moment_follows_the_utterance() -> None:
     bodies = (Reply("which"), Utterance("call meg"))
     events = tuple(Event(f"e{i}", 1.0, body) for i, body in enumerate(bodies))
-    context = context_of([StoredTurn("1", 2, events, 100, "g")], "1", 10)
+    context = context_of([StoredTurn("1", 2, events, 1.0, 100, "g")], "1", 10)
     assert context.turns == (Turn("user", "call meg"), Turn("system", "which"))
 
 

@@ -4,7 +4,7 @@ dropped, superseded or failed is made again when it is asked for."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -72,14 +72,16 @@ class MemoryStore:
         kinds, start_s = tuple(event.kind for event in events), min(event.time_s for event in events)
         return TurnSummary(turn, len(kinds), "expect_speech" in kinds, start_s, self.until[turn], kinds)
 
-    def dialogue_status(self, dialogue: DialogueId) -> DialogueStatus:
+    def dialogue_status(self, dialogue: DialogueId, also: Sequence[str] = ()) -> DialogueStatus:
         found = sorted(map(self._summary, self.turns), key=lambda turn: (turn.start_s, turn.turn))
         return DialogueStatus(tuple(found), 0, "g")
 
     def read_turns(self, dialogue: DialogueId, limit: int) -> list[StoredTurn]:
         found = self.dialogue_status(dialogue).turns[-limit:]
         return [
-            StoredTurn(turn.turn, turn.version, tuple(self.turns[turn.turn].values()), turn.expires_at, "g")
+            StoredTurn(
+                turn.turn, turn.version, tuple(self.turns[turn.turn].values()), turn.start_s, turn.expires_at, "g"
+            )
             for turn in found
         ]
 
