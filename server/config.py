@@ -152,16 +152,26 @@ class Limits(_Section):
         default=30, gt=0, description="Seconds without a message, or without a result being read, that end a stream."
     )
     audio_bytes: int = Field(default=1 << 20, ge=1024, description="Bytes of audio in one message of a stream.")
-    message_bytes: int = Field(default=32 << 20, ge=1 << 16, description="Bytes of any message.")
+    message_bytes: int = Field(
+        default=32 << 20, ge=1 << 16, description="Bytes of any message, of a Recognize call's recording that is."
+    )
+    request_bytes: int = Field(default=4 << 20, ge=1 << 12, description="Bytes of a message that holds no recording.")
+    recording_megabytes: int = Field(
+        default=512, ge=1, description="Memory of all recordings of Recognize calls; more of them wait for it."
+    )
     phrases: int = Field(default=5000, ge=0, description="Phrases in all speech_contexts of a request.")
     phrase_characters: int = Field(default=100, ge=1, description="Characters of one phrase or entity entry.")
     entries: int = Field(default=1000, ge=1, description="Entries of one entities event.")
     events: int = Field(default=256, ge=1, description="Events of one turn.")
     text_characters: int = Field(default=4000, ge=1, description="Characters of one utterance, reply or n-best text.")
     nbest: int = Field(default=64, ge=1, description="Entries of an n-best list to rescore.")
+    turns: int = Field(default=64, ge=1, description="Turns of a context that comes with the request.")
     rescores: int = Field(default=16, ge=1, description="Rescore calls at once.")
     tenant_rescores: int = Field(default=8, ge=1, description="Of one tenant at once.")
     tenant_calls: int = Field(default=32, ge=1, description="Calls of the Context service of one tenant at once.")
+    public_calls: int = Field(default=64, ge=1, description="Calls of health and reflection at once; they take no key.")
+    calls: int = Field(default=1024, ge=1, description="Calls of everybody at once, those without a key included.")
+    connection_calls: int = Field(default=128, ge=1, description="Calls of one connection at once; more of them wait.")
 
 
 class TlsSettings(_Section):

@@ -8,6 +8,7 @@ from asr.context.types import Context, ContextEmbedding, Entry, Turn
 from asr.hypothesis import Hypothesis
 from carryover.v1 import context_pb2 as pb
 from carryover.v1.recognizer_pb2 import ContextInfo
+from context_store.names import MAX_EVENTS_PER_CALL
 from server import logs, results
 from server.access import Caller
 from server.config import Limits
@@ -18,7 +19,7 @@ from server.errors import InvalidRequestError, LimitError, NotFoundError
 from server.events import check_signal, event_of
 from server.places import Places
 from server.reply_window import ReplyWindow
-from server.requests import check_id, dialogue_and_turn, required_dialogue
+from server.requests import check_id, dialogue_and_turn, required_dialogue, too_many_events
 from server.store_threads import StoreThreads
 
 _SPEAKERS = {pb.ContextTurn.USER: "user", pb.ContextTurn.SYSTEM: "system"}
@@ -50,6 +51,8 @@ class ContextService:
         turn = check_id("turn_id", request.turn_id)
         if not request.events:
             raise InvalidRequestError("events", "is empty; send at least one event")
+        if len(request.events) > MAX_EVENTS_PER_CALL:
+            raise too_many_events()
         now = self._clock()
         events = [event_of(event, f"events[{i}]", now, self._limits) for i, event in enumerate(request.events)]
         recorded = await self._store.run(self._store.store.record, dialogue, turn, events)
@@ -169,6 +172,12 @@ class ContextService:
         )
 
     def _inline_context(self, inline: pb.InlineContext) -> Context:
+        for name, found, most in (
+            ("turns", len(inline.turns), self._limits.turns),
+            ("entries", len(inline.entities), self._limits.entries),
+        ):
+            if found > most:
+                raise LimitError(name, f"context: {found} {name}; send at most {most}")
         turns = []
         for i, turn in enumerate(inline.turns):
             if turn.speaker not in _SPEAKERS:

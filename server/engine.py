@@ -18,6 +18,7 @@ import numpy as np
 from asr.hypothesis import Hypothesis, Result
 from server import logs, tracing
 from server.batcher import Batcher, Step
+from server.fair_threads import FairThreads
 from server.metrics import Metrics
 from server.places import Places
 
@@ -219,6 +220,7 @@ class Engine:
         self.metrics = metrics
         self._wait_s = 0.0
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="recognise")
+        self._beside = FairThreads(1, "beside")
         self._intake = ThreadPoolExecutor(1, thread_name_prefix="take-in")  # short work, never behind a batch
         self.batcher = Batcher(
             recognizer.advance, self.run, workers=workers, max_batch=max_batch, wait_s=batch_wait_s,
@@ -269,6 +271,10 @@ class Engine:
         with self.batcher.coming():
             return await asyncio.get_running_loop().run_in_executor(self._intake, self._as_audio, work, arguments)
 
+    async def run_beside(self, tenant: str, work: Callable[..., T], *arguments: Any) -> T:
+        """Result of `work(*arguments)`, which may take long: audio does not wait for it, nor one tenant for another."""
+        return await self._beside.run(tenant, work, *arguments)
+
     def _as_audio(self, work: Callable[..., T], arguments: tuple[Any, ...]) -> T:
         started = time.monotonic()
         with self.load.working():
@@ -279,6 +285,7 @@ class Engine:
 
     def close(self) -> None:
         """End the threads. Work that has not begun is dropped."""
+        self._beside.close()
         self._intake.shutdown(wait=True, cancel_futures=True)
         self._pool.shutdown(wait=True, cancel_futures=True)
 

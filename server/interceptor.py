@@ -6,8 +6,9 @@ import asyncio
 import re
 import secrets
 import time
+import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractContextManager, aclosing, asynccontextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, aclosing, asynccontextmanager, suppress
 from typing import Any
 
 import grpc
@@ -15,33 +16,62 @@ from google.protobuf import descriptor_pool
 
 from server import logs, tracing
 from server.access import Access, Caller, certificate_names
-from server.errors import DrainingError, IdleError, InvalidRequestError, retry_hint, status_of
+from server.config import Limits
+from server.errors import DrainingError, IdleError, InvalidRequestError, RequestError, retry_hint, status_of
+from server.fair_threads import FairThreads
 from server.metrics import Metrics
 from server.places import Places
-from server.wire import Malformed, reader
+from server.requests import bounds, largest_recording
+from server.room import Room
+from server.wire import SMALL_BYTES, Bounds, Reader, is_compressed
 
 PACKAGE = "carryover.v1."
-_AUDIO = f"/{PACKAGE}Recognizer/"
-_FIRST_S = 1.0
+_RECOGNIZE = f"/{PACKAGE}Recognizer/Recognize"
+_AUDIO = (_RECOGNIZE, f"/{PACKAGE}Recognizer/StreamingRecognize")
+_PUBLIC = Bounds("public_bytes", 4096)
+_FIRST_S, _MOST_LEAVING = 1.0, 8
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
 class CallGuard(grpc.aio.ServerInterceptor):
-    """Wraps the handlers of the `carryover.v1` services; health and reflection pass untouched.
+    """Wraps the handlers of all services. Before a call's first message is taken off the wire, those of `carryover.v1`
+    have told the caller and taken a place; their messages are read within the method's bounds.
 
-    The handlers are given a `Caller` where gRPC would give its context. draining: asked at the start of each call; True
-    refuses it with UNAVAILABLE. access: tells the caller. idle_s: seconds after which a client that does not read its
-    results loses its stream. calls: places of calls that are not about audio (those are counted as streams).
+    The handlers are given a `Caller` where gRPC would give its context. Health and reflection are for everybody: they
+    get gRPC's context, small messages, and places of their own.
+
+    Args:
+        draining: asked at the start of each call; True refuses it with UNAVAILABLE.
+        access: tells the caller.
+        limits: the bounds of messages, and how long a client may be idle.
+        calls: places of calls that are not about audio. streams: takes a place for one that is, given the tenant.
+        recordings: the memory of `Recognize` calls.
+        threads: read messages that are not small.
     """
 
     def __init__(
-        self, draining: Callable[[], bool], access: Access, metrics: Metrics, idle_s: float, calls: Places
+        self,
+        draining: Callable[[], bool],
+        access: Access,
+        metrics: Metrics,
+        limits: Limits,
+        calls: Places,
+        streams: Callable[[str], AbstractContextManager[None]],
+        recordings: Room,
+        threads: FairThreads,
     ) -> None:
         self._draining = draining
         self._access = access
         self._metrics = metrics
-        self._idle_s = idle_s
+        self._idle_s = limits.idle_seconds
+        self._limits = limits
         self._calls = calls
+        self._streams = streams
+        self._recordings = recordings
+        self._threads = threads
+        most = limits.public_calls
+        self._public = Places("public_calls", "calls of health and reflection are being answered", most, most)
+        self._leaving = 0
 
     async def intercept_service(
         self,
@@ -49,37 +79,48 @@ class CallGuard(grpc.aio.ServerInterceptor):
         handler_call_details: grpc.HandlerCallDetails,
     ) -> Any:
         handler: Any = await continuation(handler_call_details)
+        if handler is None:  # gRPC says UNIMPLEMENTED
+            return None
         method = handler_call_details.method
         _, service, name = method.split("/")
-        if handler is None or not service.startswith(PACKAGE):
-            return handler
         descriptor = descriptor_pool.Default().FindServiceByName(service).methods_by_name[name].input_type
-        deserializer = reader(handler.request_deserializer, descriptor)
-        if handler.stream_stream is not None:
-            return grpc.stream_stream_rpc_method_handler(
-                self._stream(handler.stream_stream, method), deserializer, handler.response_serializer
-            )
-        return grpc.unary_unary_rpc_method_handler(
-            self._unary(handler.unary_unary, method), deserializer, handler.response_serializer
-        )
+        if not service.startswith(PACKAGE):
+            call = self._for_everybody(handler, Reader(descriptor, _PUBLIC))
+        elif handler.stream_stream is not None:
+            call = self._stream(handler.stream_stream, method, Reader(descriptor, bounds(name, self._limits)))
+        else:
+            call = self._unary(handler.unary_unary, method, Reader(descriptor, bounds(name, self._limits)))
+        # gRPC would take the message of a unary method off the wire, whoever sends it, before it asks the handler
+        return grpc.stream_stream_rpc_method_handler(call, None, handler.response_serializer)
 
     def _unary(
-        self, serve: Callable[[Any, Caller], Awaitable[Any]], method: str
-    ) -> Callable[[Any, Any], Awaitable[Any]]:
-        async def call(request: Any, context: Any) -> Any:
-            async with self._guard(context, method, None) as caller:
-                with self._place(method, caller):
-                    return await serve(_checked(request), caller)
+        self, serve: Callable[[Any, Caller], Awaitable[Any]], method: str, reader: Reader
+    ) -> Callable[[Any, Any], Awaitable[None]]:
+        async def call(_: AsyncIterator[bytes], context: Any) -> None:
+            async with self._guard(context, method, stream=False) as caller, self._place(method, caller):
+                # no name here for the request: it may be large, and the handler is to let go of it
+                response = await serve(await self._only(context, reader, caller.tenant), caller)
+                await self._write(context, response)
 
         return call
 
-    def _place(self, method: str, caller: Caller) -> AbstractContextManager[None]:
-        return nullcontext() if method.startswith(_AUDIO) else self._calls.one(caller.tenant)
+    @asynccontextmanager
+    async def _place(self, method: str, caller: Caller) -> AsyncIterator[None]:
+        if method in _AUDIO:
+            with self._streams(caller.tenant):
+                if method == _RECOGNIZE:
+                    async with self._recordings.reserved(caller.tenant, largest_recording(self._limits)):
+                        yield
+                else:
+                    yield
+        else:
+            with self._calls.one(caller.tenant):
+                yield
 
     def _stream(
-        self, serve: Callable[[Any, Caller], AsyncIterator[Any]], method: str
+        self, serve: Callable[[Any, Caller], AsyncIterator[Any]], method: str, reader: Reader
     ) -> Callable[[Any, Any], Awaitable[None]]:
-        async def call(requests: AsyncIterator[Any], context: Any) -> None:
+        async def call(_: AsyncIterator[bytes], context: Any) -> None:
             accepted = False
 
             async def accept() -> None:
@@ -89,20 +130,76 @@ class CallGuard(grpc.aio.ServerInterceptor):
                     accepted = True
                     await context.send_initial_metadata((("x-request-id", logs.REQUEST_ID.get()),))
 
-            async def checked() -> AsyncIterator[Any]:
-                async for request in requests:
-                    yield _checked(request)
+            async def read(tenant: str) -> AsyncIterator[Any]:
+                pace = Pace()
+                while (data := await _message(context)) is not None:
+                    self._caller(context)  # whose key may have been taken back since
+                    await asyncio.sleep(pace.pause_s(len(data)))  # 0: others come in between
+                    yield await self._read(reader, data, tenant)
                     await accept()  # who asks for the second message has accepted the first
 
             async with (
-                self._guard(context, method, requests) as caller,
-                aclosing(serve(checked(), caller)) as responses,  # type: ignore[type-var]
+                self._guard(context, method, stream=True) as caller,
+                self._place(method, caller),
+                aclosing(serve(read(caller.tenant), caller)) as responses,  # type: ignore[type-var]
             ):
                 async for response in responses:
                     await accept()
                     await self._write(context, response)
 
         return call
+
+    def _for_everybody(self, handler: Any, reader: Reader) -> Callable[[Any, Any], Awaitable[None]]:
+        """A call that needs no key."""
+
+        async def read(context: Any) -> AsyncIterator[Any]:
+            pace = Pace()
+            while (data := await self._next(context)) is not None:
+                await asyncio.sleep(pace.pause_s(0))
+                yield await self._read(reader, data, "")
+
+        async def call(_: AsyncIterator[bytes], context: Any) -> None:
+            try:
+                with self._public.one(""):
+                    if handler.stream_stream is not None:
+                        async for response in handler.stream_stream(read(context), context):
+                            await self._write(context, response)
+                        return
+                    request = await self._only(context, reader, "")
+                    if handler.unary_stream is not None:
+                        await handler.unary_stream(request, context)
+                    else:
+                        await self._write(context, await handler.unary_unary(request, context))
+            except RequestError as error:
+                code, refusal = status_of(error)
+                context.set_trailing_metadata(retry_hint(error))
+                await context.abort(code, refusal)
+
+        return call
+
+    async def _only(self, context: Any, reader: Reader, tenant: str) -> Any:
+        """The one message of a call that has one. Raises IdleError, InvalidRequestError, LimitError."""
+        data = await self._next(context)
+        if data is None:
+            raise InvalidRequestError("request", "is missing; send one message")
+        return await self._read(reader, data, tenant)
+
+    async def _next(self, context: Any) -> bytes | None:
+        try:
+            async with asyncio.timeout(self._idle_s):
+                return await _message(context)
+        except TimeoutError:
+            advice = f"no message for {self._idle_s:g} s; send it with the call"
+            raise IdleError(f"{advice} (the server's setting is limits.idle_seconds)") from None
+
+    async def _read(self, reader: Reader, data: bytes, tenant: str) -> Any:
+        """The message in `data`. What is not small is not read on the event loop."""
+        if len(data) <= SMALL_BYTES and not is_compressed(data):
+            return reader.read(data)
+        return await self._threads.run(tenant, reader.read, data)
+
+    def _caller(self, context: Any) -> Caller:
+        return self._access.caller(context.invocation_metadata() or (), certificate_names(context.auth_context()))
 
     async def _write(self, context: Any, response: Any) -> None:
         try:
@@ -113,8 +210,8 @@ class CallGuard(grpc.aio.ServerInterceptor):
             raise IdleError(f"{advice} (the server's setting is limits.idle_seconds)") from None
 
     @asynccontextmanager
-    async def _guard(self, context: Any, method: str, requests: AsyncIterator[Any] | None) -> AsyncIterator[Caller]:
-        """Around a call. requests: a stream's messages."""
+    async def _guard(self, context: Any, method: str, *, stream: bool) -> AsyncIterator[Caller]:
+        """Around a call. stream: of many messages."""
         request_id, name = _request_id(context), method.rpartition("/")[2]
         notes = logs.begin_call(request_id)
         span = tracing.begin_call(method, context.invocation_metadata() or (), request_id)
@@ -126,8 +223,7 @@ class CallGuard(grpc.aio.ServerInterceptor):
         try:
             if self._draining():
                 raise DrainingError("the server is shutting down; retry on another replica")
-            names = certificate_names(context.auth_context())
-            caller = self._access.caller(context.invocation_metadata() or (), names)
+            caller = self._caller(context)
             logs.note(tenant=caller.tenant)
             yield caller
             code = grpc.StatusCode.OK
@@ -138,6 +234,7 @@ class CallGuard(grpc.aio.ServerInterceptor):
             trailing += retry_hint(error)
             if code is grpc.StatusCode.INTERNAL:
                 logs.failure("call_failed", error, method=name)
+            traceback.clear_frames(error.__traceback__)  # gRPC keeps the error for a while: not with a recording in it
         finally:
             seconds = time.monotonic() - started
             self._metrics.calls.labels(name, code.name).inc()
@@ -148,23 +245,47 @@ class CallGuard(grpc.aio.ServerInterceptor):
             tracing.end_call(span, code, notes)
         if code is not grpc.StatusCode.OK:  # last: who reads nothing does not take its status either
             context.set_trailing_metadata(trailing)
-            if caller is None and requests is not None:
-                await _take_first(requests)
+            if caller is None and stream:
+                await self._take_first(context)
             await context.abort(code, refusal)
 
+    async def _take_first(self, context: Any) -> None:
+        """Waits for the message that a client sends as it calls, or not for long: gRPC's asyncio client loses the
+        status of a call that is refused while its message is on its way. Only for a few at once: they are strangers."""
+        if self._leaving < _MOST_LEAVING:
+            self._leaving += 1
+            try:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(_FIRST_S):
+                        await _message(context)
+            finally:
+                self._leaving -= 1
 
-async def _take_first(requests: AsyncIterator[Any]) -> None:
-    """Waits for the message that a client sends as it calls, or not for long: gRPC's asyncio client loses the status of
-    a call that is refused while its message is on its way."""
-    with suppress(TimeoutError):
-        async with asyncio.timeout(_FIRST_S):
-            await anext(requests, None)
+
+class Pace:
+    """How fast tiny messages of one stream are taken: a burst of them at once, then so many a second. What is as large
+    as a few milliseconds of audio is never slowed. clock: seconds of any clock that does not jump."""
+
+    BURST, PER_S, TINY_BYTES = 200, 100, 80
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._left, self._seen_s = float(self.BURST), clock()
+
+    def pause_s(self, size: int) -> float:
+        """Seconds to wait before a message of so many bytes is used."""
+        if size >= self.TINY_BYTES:
+            return 0.0
+        now = self._clock()
+        self._left = min(self.BURST, self._left + (now - self._seen_s) * self.PER_S) - 1
+        self._seen_s = now
+        return max(0.0, -self._left / self.PER_S)
 
 
-def _checked(request: Any) -> Any:
-    if isinstance(request, Malformed):
-        raise InvalidRequestError(request.field, request.advice)
-    return request
+async def _message(context: Any) -> bytes | None:
+    """The next message as it came over the wire; None after the last. (The iterator that gRPC gives would keep it.)"""
+    data = await context.read()
+    return None if data is grpc.aio.EOF else data
 
 
 def _request_id(context: Any) -> str:

@@ -35,11 +35,13 @@ from server.context_service import ContextService
 from server.context_use import ContextSource, Rescorer
 from server.encoder_thread import Encoder, EncoderThread
 from server.engine import Engine, Recognizer
+from server.fair_threads import FairThreads
 from server.interceptor import CallGuard
 from server.metrics import Metrics
 from server.places import Places
 from server.recognizer_service import RecognizerService
 from server.reply_window import ReplyWindow
+from server.room import Room
 from server.store_threads import StoreThreads
 from server.tls import server_credentials
 
@@ -143,6 +145,8 @@ class Server:
             second_pass_wait_s=settings.model.second_pass_wait_ms / 1000,
         )
         self.calls = Places("calls", "calls are being answered", None, limits.tenant_calls)
+        self.recordings = Room(limits.recording_megabytes << 20)
+        self._readers = FairThreads(1, "read")
         self.store = StoreThreads(parts.store, settings.store.threads, settings.store.deadline_s, self.metrics)
         self.encoder = EncoderThread(
             parts.encoder, partial(context_graph, parts.recognizer), self.engine.load, context.yield_ms / 1000
@@ -172,16 +176,29 @@ class Server:
         limits = self.settings.limits
         server = grpc.aio.server(
             interceptors=(
-                CallGuard(lambda: self.draining, self.access, self.metrics, limits.idle_seconds, self.calls),
+                CallGuard(
+                    lambda: self.draining,
+                    self.access,
+                    self.metrics,
+                    limits,
+                    calls=self.calls,
+                    streams=self.engine.admitted,
+                    recordings=self.recordings,
+                    threads=self._readers,
+                ),
             ),
+            maximum_concurrent_rpcs=limits.calls,
             options=(
                 ("grpc.max_receive_message_length", limits.message_bytes),
                 ("grpc.max_send_message_length", limits.message_bytes),
+                ("grpc.per_message_decompression", 0),  # `wire` does it, within each method's bounds
+                ("grpc.max_concurrent_streams", limits.connection_calls),
                 ("grpc.so_reuseport", 0),  # else a second server would share the port without a word
                 ("grpc.max_connection_age_ms", _CONNECTION_MS),
                 ("grpc.keepalive_time_ms", 30_000),  # finds clients that vanished without a word
                 ("grpc.keepalive_timeout_ms", 10_000),
                 ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
+                ("grpc.keepalive_permit_without_calls", 1),  # clients may ask whether an idle connection lives
             ),
         )
         add: Any = recognizer_pb2_grpc.add_RecognizerServicer_to_server
@@ -243,6 +260,7 @@ class Server:
         for server in reversed(self._started):
             await server.stop(grace=1.0)
         await self.window.close()
+        self._readers.close()
         self.engine.close()
         self.encoder.close()
         self.store.close()

@@ -16,7 +16,7 @@ from asr.context.phrases import supported_words
 from asr.endpoint import EndpointRule
 from asr.hypothesis import Pass, Result
 from carryover.v1 import recognizer_pb2 as pb
-from server import logs, results, tracing
+from server import logs, results, room, tracing
 from server.access import Caller
 from server.config import Limits
 from server.context_use import ContextSource, ContextUse, Used
@@ -56,19 +56,18 @@ class RecognizerService:
     async def Recognize(self, request: pb.RecognizeRequest, caller: Caller) -> pb.RecognizeResponse:  # noqa: N802
         """One utterance."""
         turn_request = check_utterance(request.config, self._nbest, caller.tenant)
-        if not request.audio:
-            raise InvalidRequestError("audio", "is empty; send a file or samples")
-        with self._engine.admitted(caller.tenant):
-            samples, rate = await self._samples(request.audio, turn_request)
-            phrases = await self._phrases(request.config.speech_contexts)
-            options = replace(turn_request.options, sample_rate_hertz=rate, phrases=phrases.usable)
-            turn = self._turn(turn_request, phrases, self._engine.start(options))
-            found: list[pb.StreamingRecognitionResult] = []
-            turn.arrived()
-            step = int(rate * PIECE_S)
-            for start in range(0, len(samples), step):
-                found += await turn.results(await turn.accept(samples[start : start + step]))
-            found += await turn.results(await turn.finish())
+        phrases = await self._phrases(request.config.speech_contexts, caller)
+        samples, rate = await self._samples(request, turn_request, caller)
+        del request  # the recording goes
+        room.keep(samples.nbytes)
+        options = replace(turn_request.options, sample_rate_hertz=rate, phrases=phrases.usable)
+        turn = self._turn(turn_request, phrases, self._engine.start(options))
+        found: list[pb.StreamingRecognitionResult] = []
+        turn.arrived()
+        step = int(rate * PIECE_S)
+        for start in range(0, len(samples), step):
+            found += await turn.results(await turn.accept(samples[start : start + step]))
+        found += await turn.results(await turn.finish())
         self._heard(len(samples) / rate, caller)
         return pb.RecognizeResponse(results=found, speech_context_report=phrases.report)
 
@@ -79,20 +78,19 @@ class RecognizerService:
         messages = _Messages(request_iterator, self._limits)
         config = await messages.config()
         turn_request = check_streaming(config, self._nbest, caller.tenant)
-        with self._engine.admitted(caller.tenant):
-            phrases = await self._phrases(config.speech_contexts)
-            options = replace(turn_request.options, phrases=phrases.usable, endpoint=self._endpoint)
-            turn = self._turn(turn_request, phrases, self._engine.start(options))
-            if phrases.report is not None:
-                yield pb.StreamingRecognizeResponse(speech_context_report=phrases.report)
-            try:
-                async for found in self._recognise(messages, turn, turn_request):
-                    for result in await turn.results(found):
-                        yield pb.StreamingRecognizeResponse(results=[result])
-            finally:  # of streams that are left half-way too
-                self._heard(messages.seconds, caller)
-            if messages.problem:  # only now: what was said until then is not lost
-                raise messages.problem
+        phrases = await self._phrases(config.speech_contexts, caller)
+        options = replace(turn_request.options, phrases=phrases.usable, endpoint=self._endpoint)
+        turn = self._turn(turn_request, phrases, self._engine.start(options))
+        if phrases.report is not None:
+            yield pb.StreamingRecognizeResponse(speech_context_report=phrases.report)
+        try:
+            async for found in self._recognise(messages, turn, turn_request):
+                for result in await turn.results(found):
+                    yield pb.StreamingRecognizeResponse(results=[result])
+        finally:  # of streams that are left half-way too
+            self._heard(messages.seconds, caller)
+        if messages.problem:  # only now: what was said until then is not lost
+            raise messages.problem
 
     async def GetServerInfo(  # noqa: N802
         self, request: pb.GetServerInfoRequest, caller: Caller
@@ -107,9 +105,12 @@ class RecognizerService:
             limits=limits | {"tenant_streams": self._limits.tenant_streams or self._limits.streams},
         )
 
-    async def _samples(self, audio: bytes, request: TurnRequest) -> tuple[Samples, int]:
+    async def _samples(
+        self, recording: pb.RecognizeRequest, request: TurnRequest, caller: Caller
+    ) -> tuple[Samples, int]:
         """An utterance's samples and their rate. Raises AudioError, InvalidRequestError, LimitError."""
-        samples, rate = await self._engine.run(_decode, audio, request, self._limits.stream_seconds)
+        longest_s = self._limits.stream_seconds
+        samples, rate = await self._engine.run_beside(caller.tenant, _decode, recording, request, longest_s)
         if request.options.sample_rate_hertz not in (0, rate):
             advice = f"the file's header says {rate}; set that, or leave it unset for files"
             raise InvalidRequestError("config.sample_rate_hertz", advice)
@@ -129,8 +130,11 @@ class RecognizerService:
         turn.arrived()
         yield await turn.finish()
 
-    async def _phrases(self, contexts: Sequence[pb.SpeechContext]) -> Phrases:
-        return await self._engine.run(check_phrases, contexts, self._limits, self._engine.recognizer)
+    async def _phrases(self, contexts: Sequence[pb.SpeechContext], caller: Caller) -> Phrases:
+        if not contexts:
+            return Phrases((), None, None)
+        recognizer = self._engine.recognizer
+        return await self._engine.run_beside(caller.tenant, check_phrases, contexts, self._limits, recognizer)
 
     def _turn(self, request: TurnRequest, phrases: Phrases, stream: RunningStream) -> _Turn:
         context = self._contexts.open(request.dialogue, request.turn)
@@ -288,8 +292,11 @@ def _too_long(limits: Limits) -> LimitError:
     return LimitError("stream_seconds", advice)
 
 
-def _decode(audio: bytes, request: TurnRequest, max_s: float) -> tuple[Samples, int]:
+def _decode(recording: pb.RecognizeRequest, request: TurnRequest, max_s: float) -> tuple[Samples, int]:
     """Samples and their rate; of a file that is too long, just enough to see that it is."""
+    audio = recording.audio  # a copy
+    if not audio:
+        raise InvalidRequestError("audio", "is empty; send a file or samples")
     if request.encoding == "FILE":
         samples, rate = read_container(audio, max_s)
         return np.asarray(samples, np.float32), rate

@@ -6,6 +6,7 @@ import math
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from asr.audio import MAX_RATE, MIN_RATE
 from asr.context.phrases import SIGNAL
@@ -13,10 +14,12 @@ from asr.recognizer import StreamOptions
 from asr.search import BoostedPhrase, PhraseGraph
 from asr.text import normalize, plain_letters
 from carryover.v1 import recognizer_pb2 as pb
-from context_store import DialogueId
+from context_store import DialogueId, TooLargeError
+from context_store.names import MAX_EVENTS_PER_CALL
 from server.config import Limits
 from server.engine import Recognizer
 from server.errors import InvalidRequestError, LimitError
+from server.wire import Bound, Bounds
 
 MAX_ALTERNATIVES = 32
 MAX_BOOST = 20.0
@@ -24,6 +27,57 @@ DEFAULT_BOOST = 5.0
 MAX_ID_BYTES = 256
 RAW = ("LINEAR16", "FLOAT32", "MULAW", "ALAW")
 FILES = ("WAV", "FLAC")
+_AROUND_AUDIO_BYTES = 1024
+_ROUGHLY = 2
+"""Before a request is parsed, nobody counts further than to so many times a limit; afterwards the error can say how
+many there are."""
+
+
+def bounds(method: str, limits: Limits) -> Bounds:
+    """What a request of a method of `carryover.v1` may hold."""
+    if method == "Recognize":
+        return Bounds("message_bytes", limits.message_bytes, _phrase_bounds(limits))
+    if method == "StreamingRecognize":
+        most = max(limits.request_bytes, limits.audio_bytes + _AROUND_AUDIO_BYTES)
+        return Bounds("request_bytes", most, _phrase_bounds(limits))
+    return Bounds("request_bytes", limits.request_bytes, _context_bounds(method, limits))
+
+
+def _phrase_bounds(limits: Limits) -> dict[str, Bound]:
+    most = _most("phrases", limits.phrases, "speech_contexts: {} phrases or lists")
+    return {"config.speech_contexts": most, "config.speech_contexts.phrases": most}
+
+
+def _context_bounds(method: str, limits: Limits) -> dict[str, Bound]:
+    if method == "RecordEvents":
+        return {
+            "events": (_ROUGHLY * MAX_EVENTS_PER_CALL, too_many_events),
+            "events.entities.entries": _most("entries", MAX_EVENTS_PER_CALL * limits.entries, "events: {} entries"),
+        }
+    if method == "Rescore":
+        entities = _most("entries", limits.entries, "context.entities: {} entries or lists")
+        return {
+            "nbest": _most("nbest", limits.nbest, "nbest: {} entries"),
+            "context.turns": _most("turns", limits.turns, "context: {} turns"),
+            "context.entities": entities,
+            "context.entities.entries": entities,
+        }
+    return {}
+
+
+def _most(limit: str, most: int, found: str) -> Bound:
+    advice = f"{found.format(f'more than {_ROUGHLY * most}')}; send at most {most}"
+    return _ROUGHLY * most, partial(LimitError, limit, advice)
+
+
+def too_many_events() -> TooLargeError:
+    """Of one call, all of which the store writes at once."""
+    return TooLargeError("events", f"more than {MAX_EVENTS_PER_CALL} in one call; split them over several calls")
+
+
+def largest_recording(limits: Limits) -> int:
+    """Bytes that a `Recognize` call may need: the message, the request made of it, and the samples."""
+    return 2 * limits.message_bytes + int(limits.stream_seconds * MAX_RATE * 4)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,42 @@
+"""Threads in which tenants take turns."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+class FairThreads:
+    """Threads for work that is not audio. Belongs to one event loop.
+
+    Each tenant has one piece of work in them at a time, so that whoever brings a lot waits for itself and not others
+    for it. threads: their number. name: what they are called. prepare: called in each thread before its first work.
+    """
+
+    def __init__(self, threads: int, name: str, prepare: Callable[[], None] | None = None) -> None:
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix=name, initializer=prepare)
+        self._turns: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+
+    async def run(self, tenant: str, work: Callable[..., T], *arguments: Any) -> T:
+        """Result of `work(*arguments)`. A caller that is cancelled only stops waiting: what has begun is finished."""
+        loop, turn = asyncio.get_running_loop(), self._turns[tenant]
+        await turn.acquire()
+        try:
+            done = self._pool.submit(work, *arguments)
+        except BaseException:
+            turn.release()
+            raise
+        done.add_done_callback(lambda _: loop.call_soon_threadsafe(turn.release))  # the thread's end, not the caller's
+        try:
+            return await asyncio.wrap_future(done)
+        finally:
+            del done  # its error knows this frame: together they would keep what the work was about
+
+    def close(self) -> None:
+        """End the threads. Work that has not begun is dropped."""
+        self._pool.shutdown(wait=True, cancel_futures=True)

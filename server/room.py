@@ -1,0 +1,74 @@
+"""Memory that recordings may take, all of them together."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+
+
+@dataclass
+class _Taken:
+    room: Room
+    tenant: str
+    size: int
+
+
+_TAKEN: ContextVar[_Taken | None] = ContextVar("taken", default=None)
+
+
+class Room:
+    """Belongs to one event loop. size: bytes in all, at most half of them a tenant's; who finds no room waits."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._taken: Counter[str] = Counter()
+        self._waiting: list[asyncio.Future[None]] = []
+
+    @property
+    def taken(self) -> int:
+        """Bytes that are taken now."""
+        return self._taken.total()
+
+    @asynccontextmanager
+    async def reserved(self, tenant: str, most: int) -> AsyncIterator[None]:
+        """While inside, so many bytes are taken, or what `keep` leaves of them."""
+        while not self._fits(tenant, most):
+            waiting: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._waiting.append(waiting)
+            try:
+                await waiting
+            finally:
+                self._waiting.remove(waiting)
+        self._taken[tenant] += most
+        taken = _Taken(self, tenant, most)
+        _TAKEN.set(taken)
+        try:
+            yield
+        finally:
+            self._give_back(taken, taken.size)
+            _TAKEN.set(None)
+
+    def _fits(self, tenant: str, most: int) -> bool:
+        """One at a time fits always, however large."""
+        own, others = self._taken[tenant], self.taken - self._taken[tenant]
+        return not own + others or (own + others + most <= self._size and (not own or own + most <= self._size // 2))
+
+    def _give_back(self, taken: _Taken, size: int) -> None:
+        taken.size -= size
+        self._taken[taken.tenant] -= size
+        if not self._taken[taken.tenant]:
+            del self._taken[taken.tenant]
+        for waiting in self._waiting:  # all look again, in the order in which they came
+            if not waiting.done():
+                waiting.set_result(None)
+
+
+def keep(size: int) -> None:
+    """The call that the current task serves needs no more than so many of the bytes it reserved."""
+    taken = _TAKEN.get()
+    if taken is not None and size < taken.size:
+        taken.room._give_back(taken, taken.size - size)
