@@ -19,16 +19,17 @@ from server.access import Access, Caller, certificate_names
 from server.config import Limits
 from server.errors import DrainingError, IdleError, InvalidRequestError, RequestError, retry_hint, status_of
 from server.fair_threads import FairThreads
+from server.memory import Room, Trim
 from server.metrics import Metrics
 from server.places import Places
 from server.requests import bounds, largest_recording
-from server.room import Room
 from server.wire import SMALL_BYTES, Bounds, Reader, is_compressed
 
 PACKAGE = "carryover.v1."
 _RECOGNIZE = f"/{PACKAGE}Recognizer/Recognize"
 _AUDIO = (_RECOGNIZE, f"/{PACKAGE}Recognizer/StreamingRecognize")
-_PUBLIC = Bounds("public_bytes", 4096)
+_PUBLIC = Bounds(None, 4096)
+_LARGE_BYTES = 1 << 20
 _FIRST_S, _MOST_LEAVING = 1.0, 8
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
@@ -46,7 +47,7 @@ class CallGuard(grpc.aio.ServerInterceptor):
         limits: the bounds of messages, and how long a client may be idle.
         calls: places of calls that are not about audio. streams: takes a place for one that is, given the tenant.
         recordings: the memory of `Recognize` calls.
-        threads: read messages that are not small.
+        threads: read messages that are not small. trim: is told of large ones.
     """
 
     def __init__(
@@ -59,6 +60,7 @@ class CallGuard(grpc.aio.ServerInterceptor):
         streams: Callable[[str], AbstractContextManager[None]],
         recordings: Room,
         threads: FairThreads,
+        trim: Trim,
     ) -> None:
         self._draining = draining
         self._access = access
@@ -69,6 +71,7 @@ class CallGuard(grpc.aio.ServerInterceptor):
         self._streams = streams
         self._recordings = recordings
         self._threads = threads
+        self._trim = trim
         most = limits.public_calls
         self._public = Places("public_calls", "calls of health and reflection are being answered", most, most)
         self._leaving = 0
@@ -109,8 +112,11 @@ class CallGuard(grpc.aio.ServerInterceptor):
         if method in _AUDIO:
             with self._streams(caller.tenant):
                 if method == _RECOGNIZE:
-                    async with self._recordings.reserved(caller.tenant, largest_recording(self._limits)):
-                        yield
+                    try:
+                        async with self._recordings.reserved(caller.tenant, largest_recording(self._limits)):
+                            yield
+                    finally:
+                        self._trim.soon()
                 else:
                     yield
         else:
@@ -196,6 +202,8 @@ class CallGuard(grpc.aio.ServerInterceptor):
         """The message in `data`. What is not small is not read on the event loop."""
         if len(data) <= SMALL_BYTES and not is_compressed(data):
             return reader.read(data)
+        if len(data) > _LARGE_BYTES or is_compressed(data):
+            self._trim.soon()
         return await self._threads.run(tenant, reader.read, data)
 
     def _caller(self, context: Any) -> Caller:

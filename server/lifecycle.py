@@ -37,11 +37,11 @@ from server.encoder_thread import Encoder, EncoderThread
 from server.engine import Engine, Recognizer
 from server.fair_threads import FairThreads
 from server.interceptor import CallGuard
+from server.memory import Room, Trim
 from server.metrics import Metrics
 from server.places import Places
 from server.recognizer_service import RecognizerService
 from server.reply_window import ReplyWindow
-from server.room import Room
 from server.store_threads import StoreThreads
 from server.tls import server_credentials
 
@@ -147,6 +147,7 @@ class Server:
         self.calls = Places("calls", "calls are being answered", None, limits.tenant_calls)
         self.recordings = Room(limits.recording_megabytes << 20)
         self._readers = FairThreads(1, "read")
+        self._trim = Trim()
         self.store = StoreThreads(parts.store, settings.store.threads, settings.store.deadline_s, self.metrics)
         self.encoder = EncoderThread(
             parts.encoder, partial(context_graph, parts.recognizer), self.engine.load, context.yield_ms / 1000
@@ -185,6 +186,7 @@ class Server:
                     streams=self.engine.admitted,
                     recordings=self.recordings,
                     threads=self._readers,
+                    trim=self._trim,
                 ),
             ),
             maximum_concurrent_rpcs=limits.calls,
@@ -260,6 +262,7 @@ class Server:
         for server in reversed(self._started):
             await server.stop(grace=1.0)
         await self.window.close()
+        self._trim.close()
         self._readers.close()
         self.engine.close()
         self.encoder.close()

@@ -16,7 +16,7 @@ from asr.context.phrases import supported_words
 from asr.endpoint import EndpointRule
 from asr.hypothesis import Pass, Result
 from carryover.v1 import recognizer_pb2 as pb
-from server import logs, results, room, tracing
+from server import logs, memory, results, tracing
 from server.access import Caller
 from server.config import Limits
 from server.context_use import ContextSource, ContextUse, Used
@@ -59,7 +59,7 @@ class RecognizerService:
         phrases = await self._phrases(request.config.speech_contexts, caller)
         samples, rate = await self._samples(request, turn_request, caller)
         del request  # the recording goes
-        room.keep(samples.nbytes)
+        memory.keep(samples.nbytes)
         options = replace(turn_request.options, sample_rate_hertz=rate, phrases=phrases.usable)
         turn = self._turn(turn_request, phrases, self._engine.start(options))
         found: list[pb.StreamingRecognitionResult] = []

@@ -39,12 +39,12 @@ class Bounds:
     """What a method's request may hold.
 
     Args:
-        limit: the setting in `Limits` that bounds its bytes; bytes: their number, decompressed.
+        limit: the setting in `Limits` that bounds its bytes, None: no setting does. bytes: their number, decompressed.
         elements: of repeated fields, by dotted name and over the whole request. All other fields together may be 1,000,
             and 8 for each element.
     """
 
-    limit: str
+    limit: str | None
     bytes: int
     elements: Mapping[str, Bound] = field(default_factory=dict)
 
@@ -108,9 +108,11 @@ class Reader:
         except (IndexError, ValueError):
             raise self._malformed(None) from None
 
-    def _too_large(self) -> LimitError:
-        name, most = self._bounds.limit, self._bounds.bytes
-        return LimitError(name, f"request: larger than {most} bytes (uncompressed); send less at a time")
+    def _too_large(self) -> Exception:
+        advice = f"larger than {self._bounds.bytes} bytes (uncompressed); send less at a time"
+        if self._bounds.limit is None:
+            return InvalidRequestError("request", advice)
+        return LimitError(self._bounds.limit, f"request: {advice}")
 
     def _malformed(self, name: str | None) -> InvalidRequestError:
         if name:

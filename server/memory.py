@@ -1,11 +1,12 @@
-"""Memory that recordings may take, all of them together."""
+"""Memory of what clients send: a bound for recordings, all of them together, and its return to the system."""
 
 from __future__ import annotations
 
 import asyncio
+import ctypes
 from collections import Counter
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 
@@ -72,3 +73,35 @@ def keep(size: int) -> None:
     taken = _TAKEN.get()
     if taken is not None and size < taken.size:
         taken.room._give_back(taken, taken.size - size)
+
+
+class Trim:
+    """Gives free memory back to the system, a while after something large came in: glibc would keep it for good.
+
+    Belongs to one event loop. later_s: the while. do: the work, which takes some milliseconds.
+    """
+
+    def __init__(self, later_s: float = 2.0, do: Callable[[], None] | None = None) -> None:
+        self._later_s = later_s
+        self._do = do or trim
+        self._timer: asyncio.TimerHandle | None = None
+
+    def soon(self) -> None:
+        """Something large came in, or went."""
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(self._later_s, self._begin)
+
+    def _begin(self) -> None:
+        self._timer = None
+        asyncio.get_running_loop().run_in_executor(None, self._do)
+
+    def close(self) -> None:
+        """Not any more."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+
+def trim() -> None:
+    """Gives memory that is free back to the system, where its C library can (glibc)."""
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
