@@ -13,9 +13,9 @@ from functools import cache
 import numpy as np
 import numpy.typing as npt
 import torch
-import torchaudio
 
 from asr.audio import SAMPLE_RATE
+from asr.pairing import load_torchaudio
 
 WINDOW = 400
 HOP = 160
@@ -30,7 +30,7 @@ _HALF = WINDOW // 2
 
 @cache
 def _tables(device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-    bank = torchaudio.functional.melscale_fbanks(
+    bank = load_torchaudio().functional.melscale_fbanks(
         WINDOW // 2 + 1, 0.0, SAMPLE_RATE / 2, MELS, SAMPLE_RATE, norm="slaney", mel_scale="slaney"
     )
     return torch.hann_window(WINDOW, device=device), bank.to(device)

@@ -12,22 +12,24 @@ import math
 import pickle
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import sentencepiece
 import torch
-import torchaudio
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from torchaudio.models import RNNT, emformer_rnnt_model
-from torchaudio.pipelines import RNNTBundle
 
 from asr.audio import SAMPLE_RATE
 from asr.errors import ModelError
 from asr.features import FRAME_S, HOP, MELS, WINDOW
 from asr.model.interface import PredictorState
+from asr.pairing import load_torchaudio
 from asr.tokens import Tokenizer
+
+if TYPE_CHECKING:
+    from torchaudio.models import RNNT
+    from torchaudio.pipelines import RNNTBundle
 
 EmformerState = tuple[tuple[Tensor, ...], ...]
 """For each layer its memory, left context keys and values, and age; () before the first segment."""
@@ -78,7 +80,7 @@ class EmformerTransducer(nn.Module):
         if bands != (MELS, MELS, MELS):
             raise ModelError(f"Emformer of (input, mean, invstddev) {bands} bands: all must be {MELS}")
         self.rnnt = rnnt.eval()
-        self.mel = torchaudio.transforms.MelSpectrogram(
+        self.mel = load_torchaudio().transforms.MelSpectrogram(
             SAMPLE_RATE, n_fft=WINDOW, hop_length=HOP, n_mels=MELS, center=False
         )
         self.register_buffer("mean", mean)
@@ -161,7 +163,7 @@ def load_emformer(source: Path | str, device: str = "cpu") -> tuple[EmformerTran
         tokenizer = BlankLastTokenizer((folder / "tokens.model").read_bytes())
         weights = load_file(folder / "emformer.safetensors")
         mean, invstddev = weights.pop("mean"), weights.pop("invstddev")
-        model = EmformerTransducer(emformer_rnnt_model(**config["emformer"]), mean, invstddev)
+        model = EmformerTransducer(load_torchaudio().models.emformer_rnnt_model(**config["emformer"]), mean, invstddev)
         model.rnnt.load_state_dict(weights)
         version = str(config["version"])
     except _BROKEN as error:
@@ -200,7 +202,7 @@ def load_bundle(
     """
     bundle = _bundle(name)
     if bundle is None:
-        raise ModelError(f"torchaudio {torchaudio.__version__} has no RNN-T bundle {name}")
+        raise ModelError(f"torchaudio {load_torchaudio().__version__} has no RNN-T bundle {name}")
     keys = (bundle._rnnt_path, bundle._global_stats_path, bundle._sp_model_path)
     cache = Path(torch.hub.get_dir()) / "torchaudio"
     paths = [cache / key if folder is None else folder / Path(key).name for key in keys]
@@ -221,8 +223,9 @@ def load_bundle(
 
 
 def _bundle(name: str) -> RNNTBundle | None:
-    found = getattr(torchaudio.pipelines, name, None)
-    return found if isinstance(found, RNNTBundle) else None
+    pipelines = load_torchaudio().pipelines
+    found = getattr(pipelines, name, None)
+    return found if isinstance(found, pipelines.RNNTBundle) else None
 
 
 def _ready(name: str, model: EmformerTransducer, tokenizer: Tokenizer, device: str) -> EmformerTransducer:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torchaudio.models import RNNTBeamSearch
 
 from asr.model.interface import AcousticModel
+from asr.pairing import load_torchaudio
 
 _Lists = list[list[Tensor]]
 
@@ -46,7 +46,8 @@ class TorchaudioSearch:
     def __init__(self, model: AcousticModel, beam: int = 8, symbols: int = 3) -> None:
         self.beam, self._first = beam, model.blank + 1
         self._vocab_size = model.vocab_size
-        self._search = RNNTBeamSearch(_Adapter(model), model.vocab_size - 1, step_max_tokens=symbols)
+        search = load_torchaudio().models.RNNTBeamSearch
+        self._search = search(_Adapter(model), model.vocab_size - 1, step_max_tokens=symbols)
 
     def best(self, encoded: Tensor) -> tuple[int, ...]:
         """The tokens heard in (T, J) encoded frames."""

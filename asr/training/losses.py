@@ -8,8 +8,9 @@ around the CTC head's forced alignment.
 from __future__ import annotations
 
 import torch
-import torchaudio
 from torch import Tensor
+
+from asr.pairing import load_torchaudio
 
 _NEVER = -1e30
 
@@ -26,8 +27,9 @@ def band_starts(
     """
     starts = torch.zeros(ctc.shape[:2], dtype=torch.int64)
     device, ctc, targets = ctc.device, ctc.detach().float().cpu(), targets.cpu()  # at once: each copy waits for a GPU
+    align = load_torchaudio().functional.forced_align
     for i, (t, u) in enumerate(zip(frames.tolist(), counts.tolist(), strict=True)):
-        path, _ = torchaudio.functional.forced_align(ctc[i : i + 1, :t], targets[i : i + 1, :u], blank=blank)
+        path, _ = align(ctc[i : i + 1, :t], targets[i : i + 1, :u], blank=blank)
         before = torch.nn.functional.pad(path[0, :-1], (1, 0), value=blank)
         reached = ((path[0] != blank) & (path[0] != before)).cumsum(0)
         starts[i, :t] = (reached + ahead + 1 - width).clamp(0, max(0, u + 1 - width))
