@@ -21,6 +21,7 @@ from asr.hypothesis import Encoded, Hypothesis, Pass, Result, Word
 from asr.model import is_emformer, load_emformer, load_model
 from asr.model.files import SHIPPED
 from asr.model.interface import AcousticModel
+from asr.pairing import load_torchaudio
 from asr.search import (
     BEAM,
     MARGIN,
@@ -40,6 +41,7 @@ from asr.second_pass.second_pass import SecondPass
 from asr.second_pass.written import written_forms
 from asr.streams import LED_BEAM, Chunk, Heard, Progress, Row, Stream, StreamOptions
 from asr.text import normalize
+from asr.threads import one_thread
 from asr.tokens import Tokenizer
 
 __all__ = ["Recognizer", "Stream", "StreamOptions"]
@@ -104,6 +106,7 @@ class Recognizer:
         self.window_frames = model.lookback + self.chunk_frames + model.lookahead
 
     @classmethod
+    @one_thread()
     def load(
         cls,
         folder: Path | str | None = None,
@@ -124,8 +127,10 @@ class Recognizer:
         of 0 goes without.
 
         Raises:
-            ModelError: a file is missing or the files do not belong together, or there is no such device.
+            ModelError: a file is missing or the files do not belong together, there is no such device, or torch and
+                torchaudio are no pair.
         """
+        load_torchaudio()
         try:
             torch.empty(0, device=device)
         except (RuntimeError, AssertionError) as error:
@@ -147,6 +152,7 @@ class Recognizer:
             ctc_weight=ctc_weight, second_pass=second_pass,
         )  # fmt: skip
 
+    @one_thread()
     def open(self, options: StreamOptions | None = None) -> Stream:
         return Stream(self, options or StreamOptions())
 
@@ -173,6 +179,7 @@ class Recognizer:
         """
         return (self._cached if cached else self._fresh).compile(tuple(phrases))
 
+    @one_thread()
     @torch.inference_mode()
     def advance(self, streams: Sequence[Stream]) -> list[list[Result]]:
         """One step of each stream, a chunk or the result that is due; returns the results that each step brought.
@@ -301,6 +308,7 @@ class Recognizer:
         leading = self.search.predicted(beam, 0)
         return 1 - self.model.join(encoded, leading).softmax(-1)[:, self.model.blank]
 
+    @one_thread()
     @torch.inference_mode()
     def encode_whole(self, heard: Tensor) -> Tensor:
         """An utterance's (lookback + F + lookahead, 80) features → (T, J) encoded frames, as one chunk where the model
@@ -314,6 +322,7 @@ class Recognizer:
             pieces.append(piece[0])
         return torch.cat(pieces)
 
+    @one_thread()
     @torch.inference_mode()
     def with_context(self, result: Result, graph: PhraseGraph | None, nbest: int = 8) -> Result:
         """A final result as a stream with `set_context(graph)` would have given it: `biased` is added."""
@@ -341,6 +350,7 @@ class Recognizer:
         """Those of the texts that the model's tokens cannot spell."""
         return [t for t in texts if not self.tokenizer.can_spell(t)]
 
+    @one_thread()
     @torch.inference_mode()
     def force_score(self, encoded: Encoded, texts: Sequence[str], graph: PhraseGraph | None = None) -> list[Hypothesis]:
         """Each text (normalised) with its exact log P(y|x), its language score, token times and confidence.

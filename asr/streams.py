@@ -16,6 +16,7 @@ from asr.endpoint import EndpointRule, quietest
 from asr.features import FRAME_S, MELS, FeatureStream
 from asr.hypothesis import Hypothesis, Pass, Result
 from asr.search import BeamState, BoostedPhrase, PhraseGraph, Reading
+from asr.threads import one_thread
 
 if TYPE_CHECKING:
     from asr.recognizer import Recognizer
@@ -219,6 +220,7 @@ class Stream:
 
     # Audio in
 
+    @one_thread()
     @torch.inference_mode()
     def take(self, samples: Samples) -> None:
         """Reads (n,) float32 samples, -1 to 1, at the stream's rate, up to where a chunk is ready.
@@ -229,6 +231,7 @@ class Stream:
         if not self.done:
             self._read(self._resampler.accept(check_samples(samples)))
 
+    @one_thread()
     @torch.inference_mode()
     def end(self) -> None:
         """The audio ends here: fills the last chunk up with silence."""

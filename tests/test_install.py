@@ -1,4 +1,4 @@
-"""What `pip install` of the project gives: dependencies that fit together, and commands that run outside the checkout."""
+"""What `pip install` of the project gives: dependencies that fit together, commands that run outside the checkout."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def name_of(requirement: str) -> str:
 
 
 def test_torch_and_torchaudio_are_one_pair_everywhere() -> None:
-    """pip cannot tell which torchaudio goes with which torch: both are named exactly, and as the tests ran with them."""
+    """pip cannot tell which torchaudio goes with which torch: both are named exactly, as the tests ran with them."""
     wanted = [r for r in PROJECT["dependencies"] if name_of(r) in ("torch", "torchaudio")]
     assert tuple(wanted) == PAIR
     for lock in ("requirements.lock", "deploy/requirements.lock"):
@@ -88,9 +88,9 @@ def test_every_import_is_declared_and_everything_declared_is_used() -> None:
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The commands of a fresh environment that has our wheel and sees the tests' third-party packages, not our checkout.
+    """The commands of a fresh environment with our wheel, which sees the tests' third-party packages, not our checkout.
 
-    Installing those anew takes 5 GB: a path file stands for them.
+    Installing the packages anew would take 5 GB: a path file stands for them.
     """
     folder = tmp_path_factory.mktemp("installed")
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input"]
@@ -117,8 +117,9 @@ def run(command: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
 
 
 def test_the_wheel_recognises_outside_the_checkout(installed: Path, tmp_path: Path) -> None:
-    place = run([str(installed / "python"), "-c", "import asr, server, context_store, carryover.v1.recognizer_pb2; "
-                 "print(asr.__file__, server.__file__, context_store.__file__, carryover.__file__)"], tmp_path)  # fmt: skip
+    names = "asr, carryover.v1, context_store, server"
+    code = f"import {names}; print(*(module.__file__ for module in ({names})))"
+    place = run([str(installed / "python"), "-c", code], tmp_path)
     assert place.returncode == 0, place.stderr
     assert all(str(installed.parent) in file and str(ROOT) not in file for file in place.stdout.split())
     demo = run([str(installed / "carryover-demo"), "--json"], tmp_path)

@@ -17,6 +17,7 @@ from asr.context.model import ContextModel, ContextModelConfig
 from asr.context.repeats import asked_again, lean_towards
 from asr.context.types import MAX_TURNS, MAX_VECTORS, Context, ContextEmbedding, Entry, Phrase
 from asr.errors import ModelError
+from asr.threads import one_thread
 from asr.tokens import Tokenizer
 
 WEIGHTS = Path(__file__).parent.parent / "weights" / "context"
@@ -43,6 +44,7 @@ class ContextEncoder:
         self.model_version = model_version
 
     @classmethod
+    @one_thread()
     def load(cls, folder: Path | None = None) -> ContextEncoder:
         """Reads config.json, context.safetensors and tokens.model; None: the shipped weights.
 
@@ -52,6 +54,7 @@ class ContextEncoder:
         model, tokenizer, config = load_model(folder or WEIGHTS)
         return cls(model, tokenizer, str(config["version"]))
 
+    @one_thread()
     @torch.inference_mode()
     def encode(self, context: Context) -> ContextEmbedding:
         """Long contexts are cut, as `docs/context.md` says; nothing of one is kept."""

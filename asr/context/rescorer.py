@@ -35,6 +35,7 @@ from asr.context.types import BiasedWord, ContextEmbedding, Rescored
 from asr.errors import ContextError, ModelError
 from asr.hypothesis import Hypothesis
 from asr.text import normalize
+from asr.threads import one_thread
 from asr.tokens import Tokenizer
 
 ForceScore = Callable[[Sequence[str]], list[Hypothesis]]
@@ -106,6 +107,7 @@ class Rescorer:
         self.model_version = model_version
 
     @classmethod
+    @one_thread()
     def load(cls, folder: Path | None = None) -> Rescorer:
         """Reads a folder that `scripts/train_context` wrote; None: the shipped weights.
 
@@ -130,6 +132,7 @@ class Rescorer:
         except (OSError, KeyError, TypeError, ValueError, IndexError, RuntimeError) as error:
             raise ModelError(f"context weights in {folder.name!r} cannot be read: {type(error).__name__}") from error
 
+    @one_thread()
     def rescore(
         self, nbest: Sequence[Hypothesis], embedding: ContextEmbedding, force_score: ForceScore | None
     ) -> Rescored:
