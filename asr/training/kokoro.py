@@ -9,6 +9,7 @@ import soxr
 
 from asr.audio import SAMPLE_RATE, Samples
 from asr.errors import ModelError
+from asr.extras import install_hint
 
 HELD_OUT = frozenset((
     "af_kore", "am_liam", "bf_alice", "bm_fable", "af_sarah", "am_eric", "bf_emma", "bm_george",
@@ -50,7 +51,7 @@ class Kokoro:
             import onnxruntime
             from piper.phonemize_espeak import EspeakPhonemizer
         except ImportError as error:
-            raise ModelError("piper-tts is not installed: pip install carryover-asr[synthesis]") from error
+            raise ModelError(f"piper-tts is not installed: {install_hint('synthesis')}") from error
         model, pack = folder / "kokoro-v1.0-int8.onnx", folder / "kokoro-voices-54-fp16.npz"
         if missing := [path.name for path in (model, pack) if not path.exists()]:
             raise ModelError(f"{folder}: {' and '.join(missing)} missing: give the folder of Kokoro's files")

@@ -16,7 +16,7 @@ from asr.audio import read_at_16k
 from asr.context.types import Context
 from asr.errors import AudioError, ManifestError
 from asr.evaluation.compare import plain_forms
-from asr.evaluation.peers import Transcribe
+from asr.evaluation.peers import Transcribe, what_failed
 from asr.evaluation.wer import align, count
 from asr.jsonl import read_objects, write_objects
 from asr.recordings import AudioReader, parse_audio
@@ -68,7 +68,11 @@ def label(
                 except (AudioError, ManifestError) as error:
                     problems.append((str(line["id"]), str(error)))
                     continue
-                texts = texts | {name: recognizers[name](samples, Context()).text for name in missing}
+                try:
+                    texts = texts | {name: recognizers[name](samples, Context()).text for name in missing}
+                except Exception as error:  # of another's package: the other recordings are labelled all the same
+                    problems.append((str(line["id"]), f"a recogniser failed ({what_failed(error)})"))
+                    continue
                 file.write(json.dumps({"id": line["id"], "texts": texts}) + "\n")
                 file.flush()
             progress("listening", done, len(lines))

@@ -16,6 +16,7 @@ import soxr
 
 from asr.audio import SAMPLE_RATE, Samples
 from asr.errors import ModelError
+from asr.extras import install_hint
 
 
 class Engine(Protocol):
@@ -104,7 +105,7 @@ class Piper:
         try:
             from piper import PiperVoice
         except ImportError as error:
-            raise ModelError("piper-tts is not installed: pip install carryover-asr[synthesis]") from error
+            raise ModelError(f"piper-tts is not installed: {install_hint('synthesis')}") from error
         if not path.exists() or not path.with_name(path.name + ".json").exists():
             raise ModelError(f"{path}: give a Piper voice's .onnx file, with its .onnx.json beside it")
         self.voices = (path.stem,)

@@ -45,5 +45,5 @@ def test_without_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
         async for _ in microphone.listen(asyncio.Event()):
             pass
 
-    with pytest.raises(microphone.MicrophoneError, match="pip install sounddevice"):
+    with pytest.raises(microphone.MicrophoneError, match=r"pip install 'carryover-asr\[microphone\]'"):
         asyncio.run(run())

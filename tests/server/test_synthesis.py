@@ -32,6 +32,14 @@ def test_a_synthesiser_that_does_not_work_is_passed_over(monkeypatch: pytest.Mon
         synthesis.speak("something else")
 
 
+def test_any_text_is_spoken_in_the_projects_own_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """espeak-ng comes as a package with it, where the machine has no synthesiser."""
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    speech = synthesis.speak("call Zebediah")
+    assert speech.by == "espeak-ng (espeakng-loader)" and 0.4 < len(speech.samples) / speech.rate < 3
+    assert abs(speech.samples).max() > 0.1
+
+
 def test_what_is_said() -> None:
     script = Script(("Meg Jones", "Meg Bauer"), "Bauer")
     assert (script.request, script.question) == ("call Meg", "Do you mean Meg Jones or Meg Bauer?")

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -152,3 +154,54 @@ def test_the_command_says_what_is_missing(manifest: Path, names: str, reason: st
 def test_the_same_utterance_twice_is_refused(manifest: Path) -> None:
     result = run(manifest, manifest)
     assert result.exit_code == 2 and "same id" in result.stderr
+
+
+def broken_at_load() -> peers.Transcribe:
+    raise TypeError("Transcriber.__init__() got an unexpected keyword argument\n'options'")
+
+
+def broken_at_work() -> peers.Transcribe:
+    def transcribe(samples: object, context: object) -> Answer:
+        raise AttributeError("no transcribe_without_streaming")
+
+    return transcribe
+
+
+@pytest.mark.parametrize("load", [broken_at_load, broken_at_work])
+def test_a_recogniser_that_does_not_run_is_left_out(
+    manifest: Path, monkeypatch: pytest.MonkeyPatch, load: Callable[[], peers.Transcribe]
+) -> None:
+    """A newer release of somebody else's package has another interface: one line, not a traceback."""
+    monkeypatch.setattr(peers, "moonshine", load)
+    result = run(manifest)
+    assert result.exit_code == 0 and "pocketsphinx" in result.stdout
+    told = [line for line in result.stderr.splitlines() if "moonshine" in line]
+    assert len(told) == 1 and told[0].startswith("moonshine left out: what is installed does not run here (")
+    named = run(manifest, "--recognizers", "moonshine")
+    assert named.exit_code == 2 and len(named.stderr.splitlines()) == 1 and "Traceback" not in named.stderr
+
+
+def test_a_recording_that_one_recogniser_fails_at_counts_for_none(
+    manifest: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def loud_only() -> peers.Transcribe:
+        calls = 0
+
+        def transcribe(samples: object, context: object) -> Answer:
+            nonlocal calls
+            calls += 1
+            if calls == 3:  # after the trial before the recordings, the second of them
+                raise RuntimeError("out of memory")
+            return Answer("yes")
+
+        return transcribe
+
+    monkeypatch.setattr(peers, "pocketsphinx", loud_only)
+    result = run(manifest, "--recognizers", "carryover,pocketsphinx")
+    assert result.exit_code == 1 and "pocketsphinx failed (RuntimeError: out of memory)" in result.stderr
+
+
+def test_the_hint_installs_into_the_environment_that_runs(manifest: Path) -> None:
+    """`pip install carryover-asr[peers]` finds no such distribution anywhere but beside the installed project."""
+    result = run(manifest, "--recognizers", "whisper")
+    assert f"{sys.executable} -m pip install 'carryover-asr[peers]'" in " ".join(result.stderr.split())
