@@ -49,11 +49,11 @@ class Hypothesis:
     """log P(y|x): the search's estimate, or exact where it was forced; in final results with the CTC head's share."""
     language: float = 0.0
     """The language model's share, weighted, with the bonus for each token."""
-    attention: float = 0.0
-    """log P(text | audio) of the attention decoder's, weighted; 0 where it did not hear the utterance."""
     bias: float = 0.0
     """The bonus for phrases that were expected."""
     context: float = 0.0
+    attention: float = 0.0
+    """log P(text | audio) of the attention decoder's, weighted; 0 where it did not hear the utterance."""
     tokens: tuple[int, ...] = ()
     token_times: tuple[float, ...] = ()
     """When each token was put out, seconds from the start of the stream."""

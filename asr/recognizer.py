@@ -37,6 +37,7 @@ from asr.search import (
     unstack_states,
 )
 from asr.search.ngram import NGram
+from asr.second_pass.second_pass import SHIPPED as SHIPPED_SECOND_PASS
 from asr.second_pass.second_pass import SecondPass
 from asr.second_pass.written import written_forms
 from asr.streams import LED_BEAM, Chunk, Heard, Progress, Row, Stream, StreamOptions
@@ -118,13 +119,14 @@ class Recognizer:
         language_weight: float | None = None,
         token_bonus: float | None = None,
         ctc_weight: float = CTC_WEIGHT,
-        second_pass: bool = True,
+        second_pass: bool | Path = True,
     ) -> Recognizer:
         """The model in `folder`, or the shipped one, or one of torchaudio's RNN-T bundles by its name.
 
         `Recognizer.load("EMFORMER_RNNT_BASE_LIBRISPEECH", chunk_ms=160)`: an Emformer reads its own segments only.
         Without a `language` the shipped n-gram is taken where it was made for the model's tokens; a `language_weight`
-        of 0 goes without.
+        of 0 goes without. second_pass: a folder with another attention decoder than the shipped one: a Whisper model in
+        the Hugging Face form; False: neither it nor the whole utterance's encoding.
 
         Raises:
             ModelError: a file is missing or the files do not belong together, there is no such device, or torch and
@@ -149,7 +151,8 @@ class Recognizer:
             model, tokenizer, beam=beam, chunk_ms=chunk_ms, version=version,
             language=language, language_weight=language_weight, token_bonus=token_bonus,
             calibration=load_calibration(beside, version, language.version) if language else None,
-            ctc_weight=ctc_weight, second_pass=second_pass,
+            ctc_weight=ctc_weight, second_pass=second_pass is not False,
+            attention=_load_attention(second_pass, device) if model.longest else None,
         )  # fmt: skip
 
     @one_thread()
@@ -438,6 +441,12 @@ class Recognizer:
                 evidence = Evidence.of(text, certainty, reading.certainty, [scores[i] for i in group], len(groups))
                 sure = self.calibration.confidence(evidence) if self.calibration else sure
             yield Word(text, times[group[0]], times[group[-1]] + self.model.frame_s, sure, evidence)
+
+
+def _load_attention(second_pass: bool | Path, device: str) -> SecondPass | None:
+    if second_pass is False:
+        return None
+    return SecondPass.load(SHIPPED_SECOND_PASS if second_pass is True else second_pass, device=device)
 
 
 def _most_tokens(text: str) -> int:

@@ -55,7 +55,10 @@ class ModelSettings(_Section):
     beam: int = Field(default=32, ge=1, le=64, description="Hypotheses that the search keeps.")
     nbest: int = Field(default=8, ge=1, le=64, description="Hypotheses of an utterance that rescoring sees.")
     chunk_ms: int = Field(default=320, ge=160, le=640, description="Audio that the encoder takes at a time.")
-    second_pass: bool = Field(default=True, description="Hear an utterance that has ended once more, as a whole.")
+    second_pass: bool | Path = Field(
+        default=True,
+        description="Hear an utterance that has ended once more, as a whole. A folder: with the Whisper model in it.",
+    )
     second_pass_wait_ms: float = Field(
         default=60, ge=0, description="Later than this after its audio, a result goes without it where others wait."
     )

@@ -1,6 +1,7 @@
 """The last word on an utterance: its readings weighed with the context.
 
-    score = log P(y|x) + language model's score + vouched + min(limit, gate · (value(reading) − value(plain 1-best)))
+    score = log P(y|x) + language model's and attention decoder's scores + vouched
+            + min(limit, gate · (value(reading) − value(plain 1-best)))
 
 vouched is what the context makes up for where a phrase is heard but spelled otherwise (`features.vouched_for`). value
 is a small network over the features of `features.py`, of the reading and of the list; the gate, one number an
@@ -169,7 +170,7 @@ class Rescorer:
             readings = self._ranked(head, embedding)
         pool = Pool(
             tuple(normalize(h.text) if force_score is None else h.text for h in readings),
-            tuple(h.acoustic for h in readings),
+            tuple(h.acoustic + h.attention for h in readings),
             tuple(h.language for h in readings),
             tuple(i if i < len(head) else -1 for i in range(len(readings))),
             () if force_score else heard_texts([h.text for h in head]),
@@ -206,17 +207,17 @@ class Rescorer:
         found = candidates(texts, embedding, self.tables, MAX_CANDIDATES)
         first = list(dict.fromkeys((*texts, *led, *found)))[: len(texts) + MAX_CANDIDATES]
         scored = dict(zip(first, force_score(first), strict=True))
-        scores = {t: h.acoustic for t, h in scored.items()}
+        scores = {t: h.acoustic + h.attention for t, h in scored.items()}
         more = expand(texts, embedding, self.tables, scores, MAX_EXPANDED)
         if more:
             scored |= zip(more, force_score(more), strict=True)
-        own = [replace(h, acoustic=scored[h.text].acoustic, language=scored[h.text].language) for h in nbest]
+        own = [_scored_as(h, scored[h.text]) for h in nbest]
         return own + [h for t, h in scored.items() if t not in texts]
 
     def _ranked(self, nbest: Sequence[Hypothesis], embedding: ContextEmbedding) -> list[Hypothesis]:
         texts = [normalize(h.text) for h in nbest]
-        values = pseudo_acoustic([h.acoustic + h.language for h in nbest])
-        own = [replace(h, acoustic=v, language=0.0) for h, v in zip(nbest, values, strict=True)]
+        values = pseudo_acoustic([h.score - h.bias for h in nbest])
+        own = [replace(h, acoustic=v, language=0.0, attention=0.0) for h, v in zip(nbest, values, strict=True)]
         found = sounding_alike(texts, embedding, self.tables)
         scores = candidate_acoustics(found, texts, values)
         return own + [Hypothesis(t, acoustic=s) for t, s in zip(found, scores, strict=True)]
@@ -286,7 +287,12 @@ def without_bias(nbest: Sequence[Hypothesis]) -> tuple[Hypothesis, ...]:
     """As a search without phrases would rank these hypotheses; the very same ones where none has a bias."""
     if not any(h.bias for h in nbest):
         return tuple(nbest)
-    return tuple(sorted((replace(h, bias=0.0) for h in nbest), key=lambda h: -h.acoustic - h.language))
+    return tuple(sorted((replace(h, bias=0.0) for h in nbest), key=lambda h: -h.score))
+
+
+def _scored_as(hypothesis: Hypothesis, scored: Hypothesis) -> Hypothesis:
+    """The hypothesis with another's exact scores of the same text."""
+    return replace(hypothesis, acoustic=scored.acoustic, language=scored.language, attention=scored.attention)
 
 
 def most_likely(pool: Pool) -> list[int]:

@@ -16,6 +16,8 @@ from asr.second_pass.model import AttentionModel, Cache, load_attention_model
 from asr.second_pass.packing import can_pack, output_projection, pack_linears
 from asr.second_pass.tokens import WrittenTokens
 
+SHIPPED = Path(__file__).parent.parent / "weights" / "second_pass"
+
 _TAIL_FRAMES = 50
 """Silence behind the utterance, in feature frames of 10 ms: what adapted weights expect."""
 _RANGE = 2.0
@@ -53,16 +55,17 @@ class SecondPass:
 
     def __init__(self, model: AttentionModel, tokens: WrittenTokens, *, beam: int = 5, version: str = "") -> None:
         self.model, self.tokens, self.beam, self.version = model.eval(), tokens, beam, version
-        self._banned = ~tokens.allowed()
         embedding = model.decoder.embed_tokens.weight.detach()
+        self._device = embedding.device
+        self._banned = ~tokens.allowed().to(self._device)
         self._project = output_projection(embedding)
         if can_pack(embedding):
             pack_linears(model)
 
     @classmethod
-    def load(cls, folder: Path, *, beam: int = 5) -> SecondPass:
+    def load(cls, folder: Path = SHIPPED, *, beam: int = 5, device: str = "cpu") -> SecondPass:
         """A folder in the Hugging Face form (config.json, model.safetensors, tokenizer.json). Raises ModelError."""
-        model = load_attention_model(folder)
+        model = load_attention_model(folder).to(device)
         tokens = WrittenTokens(folder / "tokenizer.json", model.config.vocab_size)
         digest = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()[:12]
         return cls(model, tokens, beam=beam, version=digest)
@@ -75,13 +78,13 @@ class SecondPass:
             features: (F, mels) each, of `asr.features` or `asr.second_pass.features`; at most 30 s.
             longest: most tokens of each utterance's texts.
         """
-        padded = [self._padded(f) for f in features]
-        lengths = torch.tensor([len(f) for f in padded], device=padded[0].device)
+        padded = [self._padded(f.to(self._device)) for f in features]
+        lengths = torch.tensor([len(f) for f in padded], device=self._device)
         encoded = self.model.encoder(pad_sequence(padded, batch_first=True), lengths)
         lengths //= 2
         decoder, tokens = self.model.decoder, self.tokens
         audio = decoder.audio(encoded)
-        heard = torch.arange(encoded.shape[1], device=lengths.device) < lengths[:, None]
+        heard = torch.arange(encoded.shape[1], device=self._device) < lengths[:, None]
         found = beam_search(decoder, self._project, audio, heard, prompt=tokens.prompt, end=tokens.end,
                             banned=self._banned, beam=self.beam, longest=longest)  # fmt: skip
         return [
@@ -106,8 +109,8 @@ class SecondPass:
         """log P(text, end | audio) of each written text, nats."""
         if not texts:
             return []
-        prompt = torch.tensor(self.tokens.prompt)
-        tokens = [torch.tensor([*self.tokens.encode(text), self.tokens.end]) for text in texts]
+        prompt = torch.tensor(self.tokens.prompt, device=self._device)
+        tokens = [torch.tensor([*self.tokens.encode(t), self.tokens.end], device=self._device) for t in texts]
         given = pad_sequence([torch.cat([prompt, t[:-1]]) for t in tokens], batch_first=True)
         states, _ = self.model.decoder(given, attended.audio)
         after = torch.cat([s[len(prompt) - 1 :][: len(t)] for s, t in zip(states, tokens, strict=True)])

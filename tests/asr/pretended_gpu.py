@@ -114,7 +114,9 @@ def main() -> None:
             said += [h for results in recognizer.advance(ready) for r in results for h in r.nbest]
         return said
 
-    here = Recognizer.load()
+    loaded = Recognizer.load()
+    here = Recognizer(loaded.model, loaded.tokenizer, language=loaded.language, version=loaded.version,
+                      calibration=loaded.calibration)  # fmt: skip
     wanted = heard(here)
     for module in here.model.modules():  # type: ignore[attr-defined]
         for kind in (module._parameters, module._buffers):

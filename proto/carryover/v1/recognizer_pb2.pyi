@@ -166,10 +166,12 @@ class StreamingRecognitionResult(_message.Message):
         STREAMING: _ClassVar[StreamingRecognitionResult.Pass]
         WHOLE_UTTERANCE: _ClassVar[StreamingRecognitionResult.Pass]
         CONTEXT_PHRASES: _ClassVar[StreamingRecognitionResult.Pass]
+        ATTENTION: _ClassVar[StreamingRecognitionResult.Pass]
     PASS_UNSPECIFIED: StreamingRecognitionResult.Pass
     STREAMING: StreamingRecognitionResult.Pass
     WHOLE_UTTERANCE: StreamingRecognitionResult.Pass
     CONTEXT_PHRASES: StreamingRecognitionResult.Pass
+    ATTENTION: StreamingRecognitionResult.Pass
     ALTERNATIVES_FIELD_NUMBER: _ClassVar[int]
     IS_FINAL_FIELD_NUMBER: _ClassVar[int]
     STABILITY_FIELD_NUMBER: _ClassVar[int]
