@@ -326,14 +326,13 @@ class Stream:
     def _cut(self, progress: Progress, best: Reading) -> int:
         """Where an utterance that has ended is cut from the next, in its frames: nothing is of both or of none.
 
-        It is where its end became likely, if a chunk has passed since; else the quietest place behind its last token,
-        or, where speech goes on, between words.
+        It is where its end became likely, if a chunk has passed since; else the quietest place of the last chunk or,
+        where its end was not sure, behind its last token; where speech goes on, between words.
         """
         length, margin = _length(progress), len(progress.encoded[-1])
         if progress.paused and _searched(progress.paused) < length:
             return _searched(progress.paused)
-        last = best.frames[-1] + margin
-        places = list(range(last, length - margin + 1))
+        places = list(range(length - margin if progress.paused else best.frames[-1] + margin, length - 1))
         if not places:
             first = max(length // 2, length - round(_SPLIT_S / self._recognizer.model.frame_s))
             steps = zip(best.frames, best.frames[1:], best.tokens[1:], strict=False)
