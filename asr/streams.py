@@ -337,7 +337,7 @@ class Stream:
             first = max(length // 2, length - round(_SPLIT_S / self._recognizer.model.frame_s))
             steps = zip(best.frames, best.frames[1:], best.tokens[1:], strict=False)
             gaps = [range(max(a + 1, first), b) for a, b, t in steps if self._recognizer.tokenizer.starts_word(t)]
-            places = [place for gap in gaps for place in gap]
+            places = [place for gap in gaps for place in gap] or list(range(first, length - 1))
         return quietest(torch.cat(progress.loudness).tolist(), places) if places else length
 
     def _sounds(self, progress: Progress, best: Reading) -> tuple[float, float | None, float | None]:
