@@ -2,6 +2,7 @@
 
     AsrError
     ├── AudioError        audio that cannot be read: encoding, rate, odd bytes, NaN
+    │   └── AudioLengthError  audio that is longer than the caller takes
     ├── ModelError        weights or configuration that do not fit
     ├── UnspellableError  text that the model's tokens cannot spell
     ├── ContextError      context or embedding that cannot be used
@@ -17,6 +18,10 @@ class AsrError(Exception):
 
 class AudioError(AsrError, ValueError):
     """The audio cannot be used as it was given."""
+
+
+class AudioLengthError(AudioError):
+    """The audio is longer than the caller takes."""
 
 
 class ModelError(AsrError, ValueError):

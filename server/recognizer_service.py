@@ -14,6 +14,7 @@ import numpy as np
 from asr.audio import decode_pcm, read_container
 from asr.context.phrases import supported_words
 from asr.endpoint import EndpointRule
+from asr.errors import AudioLengthError
 from asr.hypothesis import Pass, Result
 from carryover.v1 import recognizer_pb2 as pb
 from server import logs, memory, results, tracing
@@ -110,7 +111,10 @@ class RecognizerService:
     ) -> tuple[Samples, int]:
         """An utterance's samples and their rate. Raises AudioError, InvalidRequestError, LimitError."""
         longest_s = self._limits.stream_seconds
-        samples, rate = await self._engine.run_beside(caller.tenant, _decode, recording, request, longest_s)
+        try:
+            samples, rate = await self._engine.run_beside(caller.tenant, _decode, recording, request, longest_s)
+        except AudioLengthError:
+            raise _too_long(self._limits) from None
         if request.options.sample_rate_hertz not in (0, rate):
             advice = f"the file's header says {rate}; set that, or leave it unset for files"
             raise InvalidRequestError("config.sample_rate_hertz", advice)
@@ -293,7 +297,7 @@ def _too_long(limits: Limits) -> LimitError:
 
 
 def _decode(recording: pb.RecognizeRequest, request: TurnRequest, max_s: float) -> tuple[Samples, int]:
-    """Samples and their rate; of a file that is too long, just enough to see that it is."""
+    """Samples and their rate. Raises AudioError, and AudioLengthError where a file is longer than `max_s`."""
     audio = recording.audio  # a copy
     if not audio:
         raise InvalidRequestError("audio", "is empty; send a file or samples")

@@ -1,13 +1,9 @@
-"""Audio formats: raw PCM, containers, streaming resampling to 16 kHz."""
+"""Samples: their checks, raw PCM, streaming resampling to 16 kHz."""
 
 from __future__ import annotations
 
-import io
-from pathlib import Path
-
 import numpy as np
 import numpy.typing as npt
-import soundfile
 import soxr
 
 from asr.errors import AudioError
@@ -15,7 +11,8 @@ from asr.errors import AudioError
 SAMPLE_RATE = 16_000
 """Everything behind this module is mono float32 at this rate."""
 MIN_RATE, MAX_RATE = 8_000, 48_000
-MAX_CHANNELS = 16
+LOUDEST = 16.0
+"""What is beyond is no float sample of -1 to 1, however overdriven, but an integer that was not divided."""
 _BYTES = {"LINEAR16": 2, "FLOAT32": 4, "MULAW": 1, "ALAW": 1}
 _BLOCK_S = 0.02
 
@@ -29,11 +26,14 @@ def check_rate(hertz: int) -> None:
 
 
 def check_samples(samples: Samples) -> Samples:
-    """Raises AudioError unless `samples` is one-dimensional finite float32."""
+    """Raises AudioError unless `samples` is one-dimensional finite float32, about -1 to 1."""
     if samples.dtype != np.float32 or samples.ndim != 1:
         raise AudioError(f"audio is {samples.dtype} of {samples.ndim} dimensions; give mono float32, -1 to 1")
     if not np.isfinite(samples).all():
-        raise AudioError("audio holds NaN or infinite samples; send finite values, -1 to 1")
+        raise AudioError("audio holds NaN or infinite samples; send finite values of -1 to 1, floats little-endian")
+    if len(samples) and (peak := float(np.abs(samples).max())) > LOUDEST:
+        advice = "send floats of -1 to 1, little-endian (16-bit values divided by 32768), or send LINEAR16"
+        raise AudioError(f"audio has float samples as large as {peak:.4g}; {advice}")
     return samples
 
 
@@ -61,7 +61,7 @@ def decode_pcm(data: bytes, encoding: str) -> Samples:
         data: whole samples.
         encoding: LINEAR16, FLOAT32, MULAW or ALAW (ITU-T G.711).
     Raises:
-        AudioError: an unknown encoding, part of a sample, NaN.
+        AudioError: an unknown encoding, part of a sample, NaN, floats far beyond 1.
     """
     if encoding not in _BYTES:
         raise AudioError(f"encoding {encoding[:20]!r} is not known; use one of {', '.join(_BYTES)}")
@@ -72,42 +72,6 @@ def decode_pcm(data: bytes, encoding: str) -> Samples:
     if encoding == "FLOAT32":
         return check_samples(np.frombuffer(data, "<f4").astype(np.float32))
     return _COMPANDED[encoding][np.frombuffer(data, np.uint8)]
-
-
-def read_container(source: bytes | Path, max_s: float | None = None) -> tuple[Samples, int]:
-    """A WAV, FLAC or Ogg file to mono float32 samples and their rate in hertz; channels are averaged.
-
-    max_s: no more than one sample beyond so many seconds is decoded, however much is there: a megabyte of FLAC may hold
-    days of silence.
-
-    Raises:
-        AudioError: no such file, none of these kinds, no samples, an unsupported rate, too many channels, NaN.
-    """
-    try:
-        data = source if isinstance(source, bytes) else source.read_bytes()
-    except OSError as error:
-        raise AudioError(f"the audio file cannot be read: {error.strerror}") from error
-    try:
-        with soundfile.SoundFile(io.BytesIO(data)) as file:
-            rate = int(file.samplerate)
-            check_rate(rate)
-            if file.channels > MAX_CHANNELS:
-                raise AudioError(f"audio has {file.channels} channels; send at most {MAX_CHANNELS}")
-            frames = -1 if max_s is None else int(max_s * rate) + 1
-            samples = file.read(frames, dtype="float32", always_2d=True)
-    except AudioError:
-        raise
-    except (soundfile.LibsndfileError, OSError, RuntimeError, ValueError) as error:
-        raise AudioError("audio is not a WAV, FLAC or Ogg file that can be read") from error
-    if not len(samples):
-        raise AudioError("audio file holds no samples")
-    return check_samples(np.ascontiguousarray(samples.mean(1, dtype=np.float32))), rate
-
-
-def read_at_16k(source: bytes | Path) -> Samples:
-    """(n,) a WAV, FLAC or Ogg file as `read_container` reads it, at 16 kHz whatever its own rate. Raises AudioError."""
-    samples, rate = read_container(source)
-    return samples if rate == SAMPLE_RATE else soxr.resample(samples, rate, SAMPLE_RATE).astype(np.float32, copy=False)
 
 
 class Resampler:

@@ -1,0 +1,18 @@
+"""Audio in: raw samples, files, resampling to 16 kHz."""
+
+from asr.audio.containers import Block, decode_blocks, mixed, read_at_16k, read_container
+from asr.audio.samples import SAMPLE_RATE, Resampler, Samples, check_rate, check_samples, decode_pcm
+
+__all__ = [
+    "SAMPLE_RATE",
+    "Block",
+    "Resampler",
+    "Samples",
+    "check_rate",
+    "check_samples",
+    "decode_blocks",
+    "decode_pcm",
+    "mixed",
+    "read_at_16k",
+    "read_container",
+]
