@@ -8,6 +8,7 @@ from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
@@ -55,7 +56,8 @@ _LONGEST_ATTENDED_S = 30.0
 
 
 class Recognizer:
-    """A model with its tokens and search; shared by all streams, holds no state of any.
+    """A model with its tokens and search; shared by all streams, holds no state of any. Making one warms it up: nothing
+    is left to be made by the first stream.
 
     Args:
         beam: hypotheses kept, which is also the longest n-best list.
@@ -105,6 +107,7 @@ class Recognizer:
         self._cached, self._fresh = PhraseCompiler(tokenizer), PhraseCompiler(tokenizer, size=0)
         self.chunk_frames = model.chunk_frames(chunk_ms)
         self.window_frames = model.lookback + self.chunk_frames + model.lookahead
+        self._warm()
 
     @classmethod
     @one_thread()
@@ -154,6 +157,14 @@ class Recognizer:
             ctc_weight=ctc_weight, second_pass=second_pass is not False,
             attention=_load_attention(second_pass, device) if model.longest else None,
         )  # fmt: skip
+
+    def _warm(self) -> None:
+        """Has all made that is made at its first use (weights as inference wants them, tables), so that the first
+        stream does not wait for it."""
+        noise = 0.1 * np.random.default_rng(0).standard_normal(SAMPLE_RATE // 2)
+        stream = self.open()
+        stream.accept(noise.astype(np.float32))
+        stream.finish()
 
     @one_thread()
     def open(self, options: StreamOptions | None = None) -> Stream:

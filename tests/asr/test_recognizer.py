@@ -4,11 +4,12 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from asr import features
 from asr.audio import Samples
 from asr.endpoint import EndpointRule
 from asr.errors import AudioError, ModelError, UnspellableError
 from asr.hypothesis import Pass, Result
-from asr.model import PRESETS, Transducer
+from asr.model import PRESETS, Transducer, transducer
 from asr.recognizer import Recognizer, StreamOptions
 from asr.search import force_score
 from asr.tokens import Tokenizer
@@ -179,6 +180,23 @@ def test_bad_audio_is_refused(tiny_recognizer: Recognizer) -> None:
         stream.accept(np.array([0, np.nan], np.float32))
     with pytest.raises(AudioError, match="8000 to 48000"):
         tiny_recognizer.open(StreamOptions(100))
+
+
+def test_the_first_stream_has_nothing_left_to_make(
+    tiny_tokenizer: Tokenizer, speech: Samples, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Weights are packed and tables made with the recogniser: a server opens streams on its event loop."""
+    model = Transducer(PRESETS["tiny"](tiny_tokenizer.vocab_size)).eval()
+    features._tables.cache_clear()
+    recognizer = Recognizer(model, tiny_tokenizer, beam=6)
+    assert model._inference is not None and model._joining is not None
+    packed, joining, tables = model._inference, model._joining, features._tables.cache_info().misses
+    assert tables == 1
+    monkeypatch.setattr(transducer, "StreamingEncoder", None)  # none can be made any more
+    stream = recognizer.open()
+    assert [*stream.accept(speech), *stream.finish()][-1].is_final
+    assert model._inference is packed and model._joining is joining
+    assert features._tables.cache_info().misses == tables
 
 
 def test_model_and_tokens_must_fit(tiny_recognizer: Recognizer) -> None:
