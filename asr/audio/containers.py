@@ -25,6 +25,15 @@ from asr.errors import AudioError, AudioLengthError
 MAX_CHANNELS = 16
 BLOCK_S = 1.0
 _FORMATS = ("WAV", "WAVEX", "RF64", "W64", "FLAC", "OGG", "MP3", "AIFF", "AU", "CAF")
+_OTHERS = (
+    (0, b"\x1aE\xdf\xa3", "WebM or Matroska"),
+    (4, b"ftyp", "MP4 or M4A"),
+    (28, b"\x7fFLAC", "FLAC inside Ogg"),
+    (28, b"Speex ", "Speex"),
+    (0, b"#!AMR", "AMR"),
+    (0, b"\xff\xf1", "AAC"),
+)
+"""What people also send, by the bytes at a place."""
 _MAX_LINKS = 1000
 _UNKNOWN = 1 << 62
 """Frames of a file that does not say how many there are, or more."""
@@ -88,10 +97,16 @@ def decode_blocks(data: bytes, max_s: float | None = None) -> Iterator[Block]:
                 yield block
         except (soundfile.LibsndfileError, OSError, RuntimeError) as error:
             if link + 1 < len(links) or not link:  # else its beginning was cut off
-                kinds = "a WAV, FLAC or Ogg file (nor MP3, AIFF, AU, CAF)"
-                raise AudioError(f"audio is not {kinds} that can be read") from error
+                raise AudioError(_unreadable(part)) from error
     if not heard_s:
         raise AudioError("audio file holds no samples")
+
+
+def _unreadable(data: bytes) -> str:
+    for at, sign, kind in _OTHERS:
+        if data.startswith(sign, at):
+            return f"audio is {kind}, which is not read; convert it to a WAV, FLAC or Ogg file (Opus or Vorbis)"
+    return "audio is not a WAV, FLAC or Ogg file (nor MP3, AIFF, AU, CAF) that can be read"
 
 
 def _link_blocks(data: bytes, link: int, max_s: float | None, before_s: float) -> Iterator[Block]:
