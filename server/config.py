@@ -85,7 +85,7 @@ class EndpointSettings(_Section):
         default=EndpointRule.quiet_db, gt=0, description="A frame so far below the utterance's loudest is sure."
     )
     wait_s: float = Field(default=EndpointRule.wait_s, gt=0, description="Time without a new token that ends it.")
-    start_s: float = Field(default=EndpointRule.start_s, gt=0, description="Time without speech; all but its last 2 s is dropped.")
+    start_s: float = Field(default=EndpointRule.start_s, gt=0, description="Silence that is dropped but for 2 s.")
     longest_s: float = Field(default=EndpointRule.longest_s, gt=0, le=120, description="An utterance is no longer.")
 
     def rule(self) -> EndpointRule:

@@ -1,9 +1,11 @@
 """Audio in: raw samples, files, resampling to 16 kHz."""
 
 from asr.audio.containers import Block, decode_blocks, mixed, read_at_16k, read_container
-from asr.audio.samples import SAMPLE_RATE, Resampler, Samples, check_rate, check_samples, decode_pcm
+from asr.audio.samples import MAX_RATE, MIN_RATE, SAMPLE_RATE, Resampler, Samples, check_rate, check_samples, decode_pcm
 
 __all__ = [
+    "MAX_RATE",
+    "MIN_RATE",
     "SAMPLE_RATE",
     "Block",
     "Resampler",
