@@ -23,6 +23,8 @@ from server.metrics import Metrics
 from server.places import Places
 
 _WAIT_WEIGHT = 0.1
+_IDLE_HALF_S = 1.0
+"""Of time in which no chunk waits, halves what is left of the mean wait."""
 
 T = TypeVar("T")
 Samples = np.ndarray[Any, np.dtype[np.float32]]
@@ -196,8 +198,8 @@ class Engine:
     workers: threads that recognise and rescore. max_streams, max_tenant_streams (None: the same): streams at once, over
     which `admitted` raises LimitError. shed_s: a mean wait for a chunk from which on the server is `strained`.
     max_batch, batch_wait_s: see `Batcher`. second_pass_wait_s: later than this after its audio, a result goes without a
-    second pass where others wait. A stream's error or cancellation concerns no other: a batch that fails is done again
-    stream by stream, and a cancelled caller only stops waiting.
+    second pass where others wait. clock: seconds of any clock that does not jump. A stream's error or cancellation
+    concerns no other: a batch that fails is done again stream by stream, and a cancelled caller only stops waiting.
     """
 
     def __init__(
@@ -212,13 +214,17 @@ class Engine:
         max_batch: int = 8,
         batch_wait_s: float = 0.005,
         second_pass_wait_s: float = math.inf,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.recognizer = recognizer
         self.load = AudioLoad()
         self._places = Places("streams", "streams are being recognised", max_streams, max_tenant_streams or max_streams)
         self._shed_s = shed_s
         self.metrics = metrics
+        self._clock = clock
         self._wait_s = 0.0
+        self._since_s: dict[object, float] = {}  # of the chunks that wait now, the oldest first
+        self._idle_since_s = clock()
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="recognise")
         self._beside = FairThreads(1, "beside")
         self._intake = ThreadPoolExecutor(1, thread_name_prefix="take-in")  # short work, never behind a batch
@@ -235,15 +241,27 @@ class Engine:
     @property
     def strained(self) -> bool:
         """Is audio late? Then what is not audio waits for better times."""
-        return self.streams > 0 and self._wait_s > self._shed_s
+        now = self._clock()
+        oldest_s = now - next(iter(self._since_s.values()), now)
+        return self.streams > 0 and max(self._mean_wait_s(now), oldest_s) > self._shed_s
+
+    def _mean_wait_s(self, now: float) -> float:
+        idle_s = 0.0 if self._since_s else now - self._idle_since_s
+        return float(self._wait_s * 0.5 ** (idle_s / _IDLE_HALF_S))
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
         """While inside, a chunk waits for its recognition."""
-        started = time.monotonic()
-        with tracing.span("chunk"), self.metrics.chunks.track_inprogress():
-            yield
-        self.waited(time.monotonic() - started)
+        started, chunk = self._clock(), object()
+        self._wait_s = self._mean_wait_s(started)
+        self._since_s[chunk] = started
+        try:
+            with tracing.span("chunk"), self.metrics.chunks.track_inprogress():
+                yield
+            self.waited(self._clock() - started)
+        finally:
+            del self._since_s[chunk]
+            self._idle_since_s = self._clock()
 
     def waited(self, seconds: float) -> None:
         """A chunk was recognised so long after it was there; takes it into the running mean."""

@@ -177,13 +177,18 @@ def check_phrases(contexts: Sequence[pb.SpeechContext], limits: Limits, recogniz
     for place, text, boost in sent:
         if not text or text in unspellable or _lost_letters(place.phrase):
             place.reason = "the model cannot spell it; write it with the letters a to z, apostrophes and spaces"
+        elif boost == 0:
+            place.reason = "its boost is 0, which switches it off; leave it out, or give it more"
+        elif text in boosts:
+            place.reason = "listed before: the larger boost counts"
+            boosts[text] = max(boost, boosts[text])
         else:
-            boosts[text] = max(boost, boosts.get(text, 0.0))
-    usable = tuple(BoostedPhrase(text, boost, SIGNAL) for text, boost in boosts.items() if boost > 0)
+            boosts[text] = boost
+    usable = tuple(BoostedPhrase(text, boost, SIGNAL) for text, boost in boosts.items())
     graph = recognizer.compile(usable)  # kept there: the stream will ask for the same one
     dropped = {phrase.text: reason for phrase, reason in graph.dropped}
     for place, text, _ in sent:
-        place.reason = place.reason or dropped.get(text, "")
+        place.reason = place.reason or dropped.get(text, "")  # of what is listed twice, only the first had none
         if place.reason:
             report.rejected.append(place)
     report.accepted = len(sent) - len(report.rejected)

@@ -174,7 +174,7 @@ def test_context_makes_room_for_audio(workshop: Any, dialogue: str, pcm: bytes) 
     held = Held()
     (running,) = held.open(replica, 1)
     for _ in range(50):
-        replica.server.engine.waited(1e6)  # so that the mean outlasts what is recognised meanwhile
+        replica.server.engine.waited(1e12)  # so that the mean outlasts what is recognised meanwhile
     assert replica.server.engine.strained
     replica.ask(dialogue, "1")
     assert replica.status(dialogue).reason == "dropped: the server is busy with audio"
