@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+from collections import defaultdict
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from functools import partial
+from typing import Any
 
 from asr.context.types import Context, ContextEmbedding, Entry, Turn
 from asr.hypothesis import Hypothesis
 from carryover.v1 import context_pb2 as pb
 from carryover.v1.recognizer_pb2 import ContextInfo
+from context_store import Event
 from context_store.names import MAX_EVENTS_PER_CALL
 from server import logs, results
 from server.access import Caller
@@ -21,12 +27,14 @@ from server.places import Places
 from server.reply_window import ReplyWindow
 from server.requests import check_id, dialogue_and_turn, required_dialogue, too_many_events
 from server.store_threads import StoreThreads
+from server.wire import SMALL_BYTES
 
 _SPEAKERS = {pb.ContextTurn.USER: "user", pb.ContextTurn.SYSTEM: "system"}
 
 
 class ContextService:
-    """The service over one store. window: None when context is switched off; events are recorded all the same."""
+    """The service over one store. window: None when context is switched off; events are recorded all the same. beside:
+    does work of a tenant in a thread that audio does not wait for."""
 
     def __init__(
         self,
@@ -36,6 +44,7 @@ class ContextService:
         encoder: EncoderThread,
         limits: Limits,
         clock: Callable[[], float],
+        beside: Callable[..., Awaitable[Any]],
     ) -> None:
         self._store = store
         self._window = window
@@ -43,6 +52,8 @@ class ContextService:
         self._encoder = encoder
         self._limits = limits
         self._clock = clock
+        self._beside = beside
+        self._turns: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._rescores = Places("rescores", "lists are being rescored", limits.rescores, limits.tenant_rescores)
 
     async def RecordEvents(self, request: pb.RecordEventsRequest, caller: Caller) -> pb.RecordEventsResponse:  # noqa: N802
@@ -54,7 +65,8 @@ class ContextService:
         if len(request.events) > MAX_EVENTS_PER_CALL:
             raise too_many_events()
         now = self._clock()
-        events = [event_of(event, f"events[{i}]", now, self._limits) for i, event in enumerate(request.events)]
+        large = request.ByteSize() > SMALL_BYTES
+        events = await self._beside(caller.tenant, self._events, request, now) if large else self._events(request, now)
         recorded = await self._store.run(self._store.store.record, dialogue, turn, events)
         triggered = False
         if self._window is not None:
@@ -63,6 +75,9 @@ class ContextService:
             triggered = recorded.trigger and self._window.trigger(dialogue, turn, recorded)
         logs.note(dialogue=logs.short_hash(dialogue.id), events=len(events), triggered=triggered)
         return pb.RecordEventsResponse(triggered=triggered)
+
+    def _events(self, request: pb.RecordEventsRequest, now_s: float) -> list[Event]:
+        return [event_of(event, f"events[{i}]", now_s, self._limits) for i, event in enumerate(request.events)]
 
     async def GetContextStatus(  # noqa: N802
         self, request: pb.GetContextStatusRequest, caller: Caller
@@ -104,7 +119,7 @@ class ContextService:
         source = request.WhichOneof("source")
         with self._rescores.one(caller.tenant):  # they share threads with recognition and with contexts
             if source == "context":
-                used = await self._rescore_inline(nbest, self._inline_context(request.context))
+                used = await self._rescore_inline(caller, nbest, self._inline_context(request.context))
             elif source == "dialogue_id":
                 used = await self._rescore_stored(caller, nbest, request.dialogue_id, request.turn_id)
             else:
@@ -143,15 +158,20 @@ class ContextService:
         self, caller: Caller, nbest: tuple[Hypothesis, ...], dialogue_id: str, turn_id: str
     ) -> Used:
         dialogue, turn = dialogue_and_turn(caller.tenant, check_id("dialogue_id", dialogue_id), turn_id)
-        use = self._contexts.open(dialogue, turn)
+        use = self._source(caller).open(dialogue, turn)
         await use.settled()
         return await use.apply(nbest, (), None)
 
-    async def _rescore_inline(self, nbest: tuple[Hypothesis, ...], context: Context) -> Used:
+    async def _rescore_inline(self, caller: Caller, nbest: tuple[Hypothesis, ...], context: Context) -> Used:
         if self._window is None:
             return Used(nbest, ContextInfo.DISABLED)
-        embedding: ContextEmbedding = await self._encoder.encode(context)
-        return await self._contexts.rescore(nbest, (), embedding, None, Used(nbest, ContextInfo.APPLIED))
+        async with self._turns[caller.tenant]:  # one of a tenant at a time: others' contexts use the encoder too
+            embedding: ContextEmbedding = await self._encoder.encode(context)
+            return await self._source(caller).rescore(nbest, (), embedding, None, Used(nbest, ContextInfo.APPLIED))
+
+    def _source(self, caller: Caller) -> ContextSource:
+        """Contexts that are used beside recognition: nobody is speaking."""
+        return replace(self._contexts, run=partial(self._beside, caller.tenant))
 
     def _nbest(self, request: pb.RescoreRequest) -> tuple[Hypothesis, ...]:
         entries = request.nbest

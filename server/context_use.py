@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 from asr.context.phrases import candidates_of
 from asr.context.rescorer import NullContext
@@ -16,7 +16,7 @@ from carryover.v1.recognizer_pb2 import ContextInfo
 from context_store import DialogueId
 from server import logs, tracing
 from server.embedding_cache import State, TurnContext
-from server.engine import Engine, milliseconds_since
+from server.engine import milliseconds_since
 from server.reply_window import Follow, ReplyWindow
 
 ForceScore = Callable[[Sequence[str]], list[Hypothesis]]
@@ -64,12 +64,12 @@ class Used:
 class ContextSource:
     """Where turns find their contexts.
 
-    window: None when context is switched off. rescorer: uses the contexts. engine: the threads it uses them in.
+    window: None when context is switched off. rescorer: uses the contexts. run: does that in a thread.
     """
 
     window: ReplyWindow | None
     rescorer: Rescorer
-    engine: Engine
+    run: Callable[..., Awaitable[Any]]
 
     def open(self, dialogue: DialogueId | None, turn: str) -> ContextUse:
         """The context of one turn, None: of no dialogue. Starts to ask the store, in the background."""
@@ -89,7 +89,7 @@ class ContextSource:
         started = time.monotonic()
         try:
             with tracing.span("rescore"):
-                rescored = await self.engine.run(_weigh, self.rescorer, (*nbest, *more), embedding, force_score)
+                rescored = await self.run(_weigh, self.rescorer, (*nbest, *more), embedding, force_score)
             best = rescored.nbest[0]
         except Exception as error:
             logs.failure("rescoring_failed", error)

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import os
-import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
@@ -14,8 +11,7 @@ from asr.context.types import Context, ContextEmbedding
 from asr.search import PhraseGraph
 from server import logs
 from server.engine import AudioLoad
-
-_NICENESS = 10
+from server.fair_threads import lower_priority
 
 
 class Encoder(Protocol):
@@ -46,7 +42,7 @@ class EncoderThread:
         self._compile_phrases = compile_phrases
         self._load = load
         self._yield_s = yield_s
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="encode", initializer=_lower_priority)
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="encode", initializer=lower_priority)
 
     @property
     def model_version(self) -> str:
@@ -75,9 +71,3 @@ class EncoderThread:
     def close(self) -> None:
         """End the thread; contexts that have not begun are dropped."""
         self._pool.shutdown(wait=False, cancel_futures=True)
-
-
-def _lower_priority() -> None:
-    """On Linux a thread has a priority of its own; elsewhere the pause alone must do."""
-    with contextlib.suppress(AttributeError, OSError):
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)

@@ -18,7 +18,7 @@ import numpy as np
 from asr.hypothesis import Hypothesis, Result
 from server import logs, tracing
 from server.batcher import Batcher, Step
-from server.fair_threads import FairThreads
+from server.fair_threads import FairThreads, lower_priority
 from server.metrics import Metrics
 from server.places import Places
 
@@ -226,7 +226,7 @@ class Engine:
         self._since_s: dict[object, float] = {}  # of the chunks that wait now, the oldest first
         self._idle_since_s = clock()
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="recognise")
-        self._beside = FairThreads(1, "beside")
+        self._beside = FairThreads(1, "beside", lower_priority)
         self._intake = ThreadPoolExecutor(1, thread_name_prefix="take-in")  # short work, never behind a batch
         self.batcher = Batcher(
             recognizer.advance, self.run, workers=workers, max_batch=max_batch, wait_s=batch_wait_s,

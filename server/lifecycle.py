@@ -162,11 +162,13 @@ class Server:
             metrics=self.metrics,
         )
         window = self.window if context.enabled else None
-        source = ContextSource(window, parts.rescorer, self.engine)
+        source = ContextSource(window, parts.rescorer, self.engine.run)
         self._recognizer = RecognizerService(
             self.engine, source, limits, settings.model.nbest, settings.endpoint.rule(), self.metrics
         )
-        self._context = ContextService(self.store, window, source, self.encoder, limits, parts.clock)
+        self._context = ContextService(
+            self.store, window, source, self.encoder, limits, parts.clock, self.engine.run_beside
+        )
         self._health = health.aio.HealthServicer()
         self._started: list[grpc.aio.Server] = []
         self.health_port: int | None = None

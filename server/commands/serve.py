@@ -17,8 +17,9 @@ from server.config import ConfigError, Settings, load_settings
 from server.hosting import HostError, running, until_signalled
 
 _STUCK_S = 2.0
-_SWITCH_S = 0.0005
-"""Python's threads take turns after this: the event loop waits so long for each that recognises, not 5 ms."""
+_SWITCH_S = 0.0001
+"""Python's threads take turns after this: the event loop, and audio after each of its operations, wait so long for a
+thread that compiles phrases, not 5 ms."""
 
 app = typer.Typer(add_completion=False)
 
