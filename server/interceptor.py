@@ -76,6 +76,11 @@ class CallGuard(grpc.aio.ServerInterceptor):
         self._public = Places("public_calls", "calls of health and reflection are being answered", most, most)
         self._leaving = 0
 
+    @property
+    def public_calls(self) -> int:
+        """Calls of health and reflection that are being answered now."""
+        return self._public.taken
+
     async def intercept_service(
         self,
         continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any] | None]],

@@ -170,6 +170,17 @@ class Server:
             self.store, window, source, self.encoder, limits, parts.clock, self.engine.run_beside
         )
         self._health = health.aio.HealthServicer()
+        self.guard = CallGuard(
+            lambda: self.draining,
+            self.access,
+            self.metrics,
+            limits,
+            calls=self.calls,
+            streams=self.engine.admitted,
+            recordings=self.recordings,
+            threads=self._readers,
+            trim=self._trim,
+        )
         self._started: list[grpc.aio.Server] = []
         self.health_port: int | None = None
 
@@ -178,32 +189,7 @@ class Server:
         await self._start_probes()
         limits = self.settings.limits
         server = grpc.aio.server(
-            interceptors=(
-                CallGuard(
-                    lambda: self.draining,
-                    self.access,
-                    self.metrics,
-                    limits,
-                    calls=self.calls,
-                    streams=self.engine.admitted,
-                    recordings=self.recordings,
-                    threads=self._readers,
-                    trim=self._trim,
-                ),
-            ),
-            maximum_concurrent_rpcs=limits.calls,
-            options=(
-                ("grpc.max_receive_message_length", limits.message_bytes),
-                ("grpc.max_send_message_length", limits.message_bytes),
-                ("grpc.per_message_decompression", 0),  # `wire` does it, within each method's bounds
-                ("grpc.max_concurrent_streams", limits.connection_calls),
-                ("grpc.so_reuseport", 0),  # else a second server would share the port without a word
-                ("grpc.max_connection_age_ms", _CONNECTION_MS),
-                ("grpc.keepalive_time_ms", 30_000),  # finds clients that vanished without a word
-                ("grpc.keepalive_timeout_ms", 10_000),
-                ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
-                ("grpc.keepalive_permit_without_calls", 1),  # clients may ask whether an idle connection lives
-            ),
+            interceptors=(self.guard,), maximum_concurrent_rpcs=limits.calls, options=self.options
         )
         add: Any = recognizer_pb2_grpc.add_RecognizerServicer_to_server
         add(self._recognizer, server)
@@ -224,6 +210,23 @@ class Server:
         await self._set_health(health_pb2.HealthCheckResponse.SERVING)
         logs.event("serving", port=port, model=self.engine.recognizer.version, context=self.settings.context.enabled)
         return port
+
+    @property
+    def options(self) -> tuple[tuple[str, int], ...]:
+        """gRPC's, of the port that calls come to."""
+        limits = self.settings.limits
+        return (
+            ("grpc.max_receive_message_length", limits.message_bytes),
+            ("grpc.max_send_message_length", limits.message_bytes),
+            ("grpc.per_message_decompression", 0),  # `wire` does it, within each method's bounds
+            ("grpc.max_concurrent_streams", limits.connection_calls),
+            ("grpc.so_reuseport", 0),  # else a second server would share the port without a word
+            ("grpc.max_connection_age_ms", _CONNECTION_MS),
+            ("grpc.keepalive_time_ms", 30_000),  # finds clients that vanished without a word
+            ("grpc.keepalive_timeout_ms", 10_000),
+            ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
+            ("grpc.keepalive_permit_without_calls", 1),  # clients may ask whether an idle connection lives
+        )
 
     async def _start_probes(self) -> None:
         """Health alone, on a port of its own."""

@@ -105,7 +105,7 @@ class Reader:
 
         try:
             _walk(self._descriptor, memoryview(data), "", count)
-        except (IndexError, ValueError):
+        except (IndexError, _MalformedError):
             raise self._malformed(None) from None
 
     def _too_large(self) -> Exception:
@@ -145,9 +145,13 @@ def invalid_utf8_field(descriptor: Descriptor, data: bytes) -> str | None:
         _walk(descriptor, memoryview(data), "", check)
     except _FoundError as found:
         return str(found)
-    except (IndexError, ValueError):
+    except (IndexError, _MalformedError):
         return None
     return None
+
+
+class _MalformedError(Exception):
+    """Not a message on the wire."""
 
 
 class _FoundError(Exception):
@@ -158,7 +162,7 @@ def _walk(
     descriptor: Descriptor, data: memoryview, prefix: str, visit: Callable[[str, memoryview | None], None]
 ) -> None:
     """Visits the fields of a message on its wire form, its messages' fields too, with their dotted names ("" where the
-    type does not know them) and the bytes of strings. Raises ValueError or IndexError where it is malformed."""
+    type does not know them) and the bytes of strings. Raises _MalformedError or IndexError where it is malformed."""
     known: dict[int, tuple[str, bool, Descriptor | None]] = {}
     position, end = 0, len(data)
     while position < end:
@@ -179,7 +183,7 @@ def _walk(
         else:
             position += _FIXED.get(kind, end)  # groups are not in use
         if position > end:
-            raise ValueError("a field that does not end")
+            raise _MalformedError("a field that does not end")
         visit(name, value if text else None)
         if value is not None and inner is not None:
             _walk(inner, value, f"{name}.", visit)
@@ -194,7 +198,7 @@ def _varint(data: memoryview, position: int) -> tuple[int, int]:
         value |= (byte & 0x7F) << shift
         shift += 7
         if shift > 63:
-            raise ValueError("a number that does not end")
+            raise _MalformedError("a number that does not end")
         position += 1
         byte = data[position]
     return value | byte << shift, position + 1

@@ -131,6 +131,24 @@ def test_phrases_boost_and_are_reported(shared: Any, pcm: bytes) -> None:
     assert rest[-1].results[-1].is_final
 
 
+def test_phrases_that_are_off_or_listed_twice_are_not_in_use(shared: Any) -> None:
+    contexts = [
+        pb.SpeechContext(phrases=["meg bauer", "meg jones"], boost=0.0),
+        pb.SpeechContext(phrases=["Meg Jones", "meg  jones", "sam", "!?"]),
+        pb.SpeechContext(phrases=["SAM"], boost=9.0),
+    ]
+    report = shared.stream(bytes(6400), speech_contexts=contexts)[0].speech_context_report
+    assert report.accepted == 2  # meg jones, sam
+    rejected = {(r.context_index, r.phrase_index): r.reason.split(":")[0].split(",")[0] for r in report.rejected}
+    assert rejected == {
+        (0, 0): "its boost is 0", (0, 1): "its boost is 0", (1, 1): "listed before", (2, 0): "listed before",
+        (1, 3): "the model cannot spell it; write it with the letters a to z",
+    }  # fmt: skip
+    off = [pb.SpeechContext(phrases=["meg", "sam"], boost=0.0)]
+    report = shared.stream(bytes(6400), speech_contexts=off)[0].speech_context_report
+    assert (report.accepted, len(report.rejected)) == (0, 2)
+
+
 @pytest.mark.parametrize("phrases", [[], ["meg bauer"]])
 def test_a_stream_says_that_it_is_accepted_before_its_audio(shared: Any, pcm: bytes, phrases: list[str]) -> None:
     accepted = threading.Event()

@@ -237,3 +237,59 @@ def test_a_context_that_breaks_the_search_costs_no_word(
     for found in asyncio.run(run()):
         assert [h.text for h in found.nbest] == [h.text for h in expected.nbest]
         assert found.biased == ()
+
+
+def test_a_server_at_rest_is_not_strained(tiny_recognizer: Recognizer) -> None:
+    """After an overload its mean wait fades with the time in which no chunk waits, and only with that."""
+    now = [100.0]
+    engine = Engine(tiny_recognizer, workers=1, max_streams=2, metrics=Metrics(), shed_s=0.6, clock=lambda: now[0])
+    with engine.admitted("default"):
+        for _ in range(30):
+            with engine.waiting():
+                now[0] += 3.0
+        assert engine.strained
+        now[0] += 0.1
+        assert engine.strained
+        now[0] += 5.0
+        assert not engine.strained
+        with engine.waiting():  # a new stream's first chunk
+            now[0] += 0.1
+            assert not engine.strained
+        assert not engine.strained
+    engine.close()
+
+
+def test_a_chunk_that_waits_long_strains_before_it_is_done(tiny_recognizer: Recognizer) -> None:
+    now = [100.0]
+    engine = Engine(tiny_recognizer, workers=1, max_streams=2, metrics=Metrics(), shed_s=0.6, clock=lambda: now[0])
+    with engine.admitted("default"), engine.waiting():
+        now[0] += 0.5
+        assert not engine.strained
+        with engine.waiting():
+            now[0] += 0.2
+            assert engine.strained
+        assert engine.strained  # the older one waits on
+    engine.close()
+
+
+def test_work_beside_audio_is_not_done_in_audios_threads(tiny_recognizer: Recognizer, speech: Samples) -> None:
+    """While one tenant's long work fills the threads beside, a stream is recognised from beginning to end."""
+    go_on = threading.Event()
+
+    async def run() -> tuple[str, str]:
+        engine = Engine(tiny_recognizer, workers=1, max_streams=2, metrics=Metrics())
+        flood = [asyncio.create_task(engine.run_beside("acme", go_on.wait, 60)) for _ in range(8)]
+        with engine.admitted("umbra"):
+            stream = engine.start(StreamOptions(endpointing=False))
+            await stream.accept(speech)
+            text = (await stream.finish())[-1].nbest[0].text
+        assert not any(task.done() for task in flood)
+        go_on.set()
+        await asyncio.gather(*flood)
+        name = await engine.run_beside("acme", lambda: threading.current_thread().name)
+        engine.close()
+        return text, name
+
+    text, name = asyncio.run(run())
+    assert text == tiny_recognizer.recognize(speech).nbest[0].text
+    assert name.startswith("beside")
