@@ -104,7 +104,7 @@ class Recognizer:
             model, beam, language=language, language_weight=self._weight, token_bonus=self._bonus,
             margin=MARGIN, silence=SILENCE,
         )  # fmt: skip
-        self._cached, self._fresh = PhraseCompiler(tokenizer), PhraseCompiler(tokenizer, size=0)
+        self._compiler = PhraseCompiler(tokenizer)
         self.chunk_frames = model.chunk_frames(chunk_ms)
         self.window_frames = model.lookback + self.chunk_frames + model.lookahead
         self._warm()
@@ -186,12 +186,13 @@ class Recognizer:
         stream = self.open(options)
         return [*stream.accept(samples), *stream.finish()][-1]
 
-    def compile(self, phrases: Iterable[BoostedPhrase], *, cached: bool = True) -> PhraseGraph:
+    def compile(self, phrases: Iterable[BoostedPhrase]) -> PhraseGraph:
         """Phrases as the search follows them; what cannot be used is in the graph's `dropped`, with the reason.
 
-        cached: the graph is kept for the next stream that brings the same phrases. Not for what may have to be erased.
+        Nothing of them is kept but in the graph: several streams with the same phrases may share it
+        (`StreamOptions.graph`).
         """
-        return (self._cached if cached else self._fresh).compile(tuple(phrases))
+        return self._compiler.compile(tuple(phrases))
 
     @one_thread()
     @torch.inference_mode()

@@ -46,6 +46,8 @@ class StreamOptions:
     endpoint: EndpointRule = field(default_factory=EndpointRule)
     phrases: tuple[BoostedPhrase, ...] = ()
     """Phrases to expect from the first utterance on; their bonus is part of the score (`Hypothesis.bias`)."""
+    graph: PhraseGraph | None = None
+    """Such phrases as `Recognizer.compile` made them, in place of `phrases`."""
 
 
 @dataclass(frozen=True)
@@ -137,7 +139,8 @@ class Stream:
         self._pending = torch.zeros(model.lookback, MELS)
         self._heard = 0  # samples at 16 kHz
         self._ended = False
-        self._phrases = recognizer.compile(options.phrases) if options.phrases else None
+        compiled = options.graph is not None or not options.phrases
+        self._phrases = options.graph if compiled else recognizer.compile(options.phrases)
         self._context: PhraseGraph | None = None
         self._hurried = False
         self.progress = self._begun(Progress(model.initial_state(1), Row(recognizer.search.start(1), None)), 0)

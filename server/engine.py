@@ -120,7 +120,7 @@ class Recognizer(Protocol):
         """One chunk, or result, of each stream that is ready; where it raises, no stream has changed."""
         ...
 
-    def compile(self, phrases: Any, *, cached: bool = True) -> Any:
+    def compile(self, phrases: Any) -> Any:
         """Phrases as the search follows them (`asr.search.PhraseGraph`)."""
         ...
 

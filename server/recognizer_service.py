@@ -61,7 +61,7 @@ class RecognizerService:
         samples, rate = await self._samples(request, turn_request, caller)
         del request  # the recording goes
         memory.keep(samples.nbytes)
-        options = replace(turn_request.options, sample_rate_hertz=rate, phrases=phrases.usable)
+        options = replace(turn_request.options, sample_rate_hertz=rate, graph=phrases.graph)
         turn = self._turn(turn_request, phrases, self._engine.start(options))
         found: list[pb.StreamingRecognitionResult] = []
         turn.arrived()
@@ -80,7 +80,7 @@ class RecognizerService:
         config = await messages.config()
         turn_request = check_streaming(config, self._nbest, caller.tenant)
         phrases = await self._phrases(config.speech_contexts, caller)
-        options = replace(turn_request.options, phrases=phrases.usable, endpoint=self._endpoint)
+        options = replace(turn_request.options, graph=phrases.graph, endpoint=self._endpoint)
         turn = self._turn(turn_request, phrases, self._engine.start(options))
         if phrases.report is not None:
             yield pb.StreamingRecognizeResponse(speech_context_report=phrases.report)

@@ -277,15 +277,18 @@ class ReplyWindow:
 
     async def _serve_jobs(self) -> None:
         while True:
-            async with self._wake:
-                await self._wake.wait_for(lambda: bool(self._waiting))
-                _, job = self._waiting.popitem(last=False)
-            with self._under_way(job), tracing.span("context", job.cause):
-                try:
-                    await self._make(job)
-                except Exception as error:  # a job's error ends the job, never this loop
-                    logs.failure("context_job", error)
-                tracing.note(state=job.context.state.value)
+            await self._serve_job()  # a call of its own: between jobs none is held
+
+    async def _serve_job(self) -> None:
+        async with self._wake:
+            await self._wake.wait_for(lambda: bool(self._waiting))
+            _, job = self._waiting.popitem(last=False)
+        with self._under_way(job), tracing.span("context", job.cause):
+            try:
+                await self._make(job)
+            except Exception as error:  # a job's error ends the job, never the loop
+                logs.failure("context_job", error)
+            tracing.note(state=job.context.state.value)
 
     async def _make(self, job: _Job) -> None:
         context = job.context

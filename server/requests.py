@@ -185,7 +185,7 @@ def check_phrases(contexts: Sequence[pb.SpeechContext], limits: Limits, recogniz
         else:
             boosts[text] = boost
     usable = tuple(BoostedPhrase(text, boost, SIGNAL) for text, boost in boosts.items())
-    graph = recognizer.compile(usable)  # kept there: the stream will ask for the same one
+    graph = recognizer.compile(usable)
     dropped = {phrase.text: reason for phrase, reason in graph.dropped}
     for place, text, _ in sent:
         place.reason = place.reason or dropped.get(text, "")  # of what is listed twice, only the first had none

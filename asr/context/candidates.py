@@ -7,7 +7,7 @@ worth scoring; whether a candidate wins is decided by its exact acoustic score a
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import NamedTuple
@@ -93,13 +93,18 @@ class _Heard:
     sound: str
 
     @classmethod
-    def of(cls, text: str) -> _Heard:
-        words = tuple(text.split()[:_MAX_HEARD_WORDS])
-        starts, sound = [], ""
-        for word in words:
-            starts.append(len(sound))
-            sound += phonetics.word_phones(word)
-        return cls(words, tuple(starts), sound)
+    def of(cls, texts: Iterable[str]) -> list[_Heard]:
+        """What of the texts has a sound."""
+        sounds, found = phonetics.WordSounds(), []
+        for text in texts:
+            words = tuple(text.split()[:_MAX_HEARD_WORDS])
+            starts, sound = [], ""
+            for word in words:
+                starts.append(len(sound))
+                sound += sounds[word]
+            if sound:
+                found.append(cls(words, tuple(starts), sound))
+        return found
 
 
 class _Tried(NamedTuple):
@@ -133,7 +138,7 @@ def candidates(
         reach: phonetic distance, as a share of the longer text's phones, past which nothing else is returned.
         by_sound_only: no such places; for lists without audio, where only sound can speak for a candidate.
     """
-    different = {h.sound: h for h in map(_Heard.of, list(dict.fromkeys(nbest))[: len(_CARRIERS)]) if h.sound}
+    different = {h.sound: h for h in _Heard.of(list(dict.fromkeys(nbest))[: len(_CARRIERS)])}
     heard = list(different.values())
     if not heard or embedding.empty:
         return []
@@ -162,7 +167,7 @@ def expand(
         nbest: texts, best first. scores: log P(y|x) of everything scored so far. limit: the most that are returned.
     """
     index = embedding.index
-    heard = [h for h in (_Heard.of(t) for t in list(dict.fromkeys(nbest))[:2]) if h.sound]
+    heard = _Heard.of(list(dict.fromkeys(nbest))[:2])
     known = [(scores[p.text] + _PER_PHONE * len(s), p.text, s)
              for p, s in zip(index.parts, index.heard_as, strict=True) if p.text in scores]  # fmt: skip
     best = sorted(known, reverse=True)[:_EXPANDED]

@@ -114,8 +114,8 @@ def vouched_for(pool: Pool, matches: Sequence[Match | None]) -> Pool:
     if not len(named) or not len(heard):
         return pool
     acoustic = np.array(pool.acoustic)
-    sounds, lengths = phonetics.encode([phonetics.phones(pool.texts[i]) for i in named])
-    others, of = phonetics.encode([phonetics.phones(pool.texts[i]) for i in heard])
+    sounds, lengths = phonetics.encode(phonetics.phones_of(pool.texts[i] for i in named))
+    others, of = phonetics.encode(phonetics.phones_of(pool.texts[i] for i in heard))
     apart = _PER_UNLIKE * phonetics.LEAST_GAP * np.abs(of - lengths[:, None])
     own, other = np.nonzero(acoustic[heard] - apart > acoustic[named][:, None])  # of most pairs one is longer
     if len(own):
@@ -140,11 +140,11 @@ class HeardPhrases:
 
     @classmethod
     def of(cls, texts: Sequence[str], index: PhraseIndex) -> HeardPhrases:
-        sounds, lengths = phonetics.encode([phonetics.phones(p.text) for p in index.phrases])
+        sounds, lengths = phonetics.encode(phonetics.phones_of(p.text for p in index.phrases))
         each = [
-            -_PER_DISTANCE * phonetics.distances(sounds, lengths, *phonetics.encode([phonetics.phones(text)]), _UNHEARD)
+            -_PER_DISTANCE * phonetics.distances(sounds, lengths, *phonetics.encode([sound]), _UNHEARD)
             - _PER_RANK * math.log1p(rank)
-            for rank, text in enumerate(texts)
+            for rank, sound in enumerate(phonetics.phones_of(texts))
         ]
         distance = -np.logaddexp.reduce(each, axis=0) / _PER_DISTANCE
         best, second = [*np.argsort(distance, kind="stable")[:2].tolist(), -1][:2]
@@ -193,7 +193,7 @@ def _rows(seen: _Seen) -> NDArray[np.float32]:
     embedding, tables = seen.embedding, seen.tables
     base, acoustic, grammar = (np.array(x, np.float32) for x in (pool.base, pool.acoustic, pool.language))
     pmi, tokens = language.pmi, language.tokens
-    sounds, lengths = phonetics.encode([phonetics.phones(t) for t in pool.texts])
+    sounds, lengths = phonetics.encode(phonetics.phones_of(pool.texts))
     distance = phonetics.distances(sounds, lengths, sounds[:1, : max(1, lengths[0])], lengths[:1])
     answers = tables.answers.get(embedding.question, {})
     plain = pool.texts[0].split()
@@ -210,7 +210,7 @@ def _rows(seen: _Seen) -> NDArray[np.float32]:
         [r < 0 for r in pool.ranks],
         *([bool(m) and m.part.kind == k for m in matches] for k in PART_KINDS),  # type: ignore[union-attr]
         heavy / 3,
-        [len(phonetics.phones(m.part.text)) / 8 if m else 0.0 for m in matches],
+        [len(embedding.index.sound(m.part)) / 8 if m else 0.0 for m in matches],
         [bool(m) and m.carrier == ("", "") for m in matches],  # type: ignore[union-attr]
         [(c or 0.0) / 3 for c in carriers],
         [c is None for c in carriers],

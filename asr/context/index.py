@@ -83,7 +83,7 @@ class PhraseIndex:
                 if other is None or self._rank(part) > self._rank(other):
                     best[text] = part
         self.parts: tuple[Part, ...] = tuple(best.values())
-        self.heard_as: tuple[str, ...] = tuple(phonetics.phones(p.text) for p in self.parts)
+        self.heard_as: tuple[str, ...] = tuple(phonetics.phones_of(p.text for p in self.parts))
         self.sounds, self.sound_lengths = phonetics.encode(self.heard_as)
         self.weights: NDArray[np.float32] = np.array([self.phrases[p.phrase].weight for p in self.parts], np.float32)
         self._by_text = {p.text: i for i, p in enumerate(self.parts)}
@@ -95,6 +95,10 @@ class PhraseIndex:
 
     def weight(self, part: Part) -> float:
         return self.phrases[part.phrase].weight
+
+    def sound(self, part: Part) -> str:
+        """Phones of one of `parts`."""
+        return self.heard_as[self._by_text[part.text]]
 
     def find(self, words: Sequence[str]) -> tuple[Part, int, int] | None:
         """The longest part among the words, the strongest of equally long ones: (part, first word, past the last)."""

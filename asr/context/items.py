@@ -6,7 +6,6 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -70,9 +69,9 @@ def items_of(context: Context, entries: Sequence[Entry], tokenizer: Tokenizer, i
             ages.append(min(age, max_age))
     n_turns = len(rows)
     used = entries[:MAX_ENCODED_ENTRIES]
+    signals = {s: tokenizer.encode(_normal(s[:40]))[: item_tokens // 4] for s in {entry.signal for entry in used}}
     for entry in used:
-        signal = tokenizer.encode(_normal(entry.signal[:40]))[: item_tokens // 4]
-        rows.append((signal + tokenizer.encode(entry.text))[:item_tokens])
+        rows.append((signals[entry.signal] + tokenizer.encode(entry.text))[:item_tokens])
     kinds += [ITEM_KINDS.index("entry")] * len(used)
     ages += [0] * len(used)
     tokens = torch.zeros((len(rows), max(map(len, rows), default=1)), dtype=torch.long)
@@ -100,7 +99,6 @@ def overlaps(context: Context, entries: Sequence[Entry]) -> Tensor:
     return torch.tensor([[*r, r[0] * crowd, size] for r in rows], dtype=torch.float32).reshape(len(rows), OVERLAPS)
 
 
-@lru_cache(maxsize=16_384)
 def _normal(text: str) -> str:
     """`normalize`, with words that no one says (over 30 letters) cut, so that nothing grows past its bound."""
     return re.sub(r"\S{31,}", lambda m: m.group()[:30], normalize(text))

@@ -7,8 +7,7 @@ less than a consonant), because the aim is to find what *might* have been heard;
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from functools import lru_cache
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -83,7 +82,6 @@ def _compile_rules() -> dict[str, list[tuple[re.Pattern[str], str]]]:
 _RULES_BY_LETTER = _compile_rules()
 
 
-@lru_cache(maxsize=65536)
 def word_phones(word: str) -> str:
     """Phones of one normalised word, one character each.
 
@@ -107,9 +105,23 @@ def word_phones(word: str) -> str:
     return squeezed or word[:1].translate(str.maketrans("aeiou'", "aeIAu@"))
 
 
+class WordSounds(dict[str, str]):
+    """Phones by word, each worked out once. For one call: words are users', so none is kept past it."""
+
+    def __missing__(self, word: str) -> str:
+        self[word] = found = word_phones(word)
+        return found
+
+
+def phones_of(texts: Iterable[str]) -> list[str]:
+    """Phones of normalised texts, words joined: what is heard has no spaces."""
+    known = WordSounds()
+    return ["".join([known[word] for word in text.split()]) for text in texts]
+
+
 def phones(text: str) -> str:
-    """Phones of a normalised text, words joined: what is heard has no spaces."""
-    return "".join(word_phones(w) for w in text.split())
+    """Phones of one normalised text, as of `phones_of`."""
+    return phones_of([text])[0]
 
 
 def _substitution_costs() -> NDArray[np.float32]:

@@ -47,7 +47,7 @@ def lean_towards(said: str, phrases: tuple[Phrase, ...]) -> tuple[Phrase, ...]:
     sound = phonetics.phones(said)
     if not sound or not phrases:
         return phrases
-    sounds = phonetics.encode([phonetics.phones(p.text) for p in phrases])
+    sounds = phonetics.encode(phonetics.phones_of(p.text for p in phrases))
     distance = phonetics.distances(*sounds, *phonetics.encode([sound]), _UNHEARD)
     weights = np.array([p.weight for p in phrases])
     none = math.log(max(1e-4, 1.0 - float(np.exp(weights).sum())))

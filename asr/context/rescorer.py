@@ -330,10 +330,10 @@ def candidate_acoustics(found: Sequence[str], texts: Sequence[str], values: Sequ
     """
     if not found:
         return []
-    ids, lengths = phonetics.encode([phonetics.phones(t) for t in found])
+    ids, lengths = phonetics.encode(phonetics.phones_of(found))
     scores = [
-        value - _PER_DISTANCE * phonetics.distances(ids, lengths, *phonetics.encode([phonetics.phones(text)]))
-        for text, value in list(zip(texts, values, strict=True))[:_COMPARED]
+        value - _PER_DISTANCE * phonetics.distances(ids, lengths, *phonetics.encode([sound]))
+        for sound, value in zip(phonetics.phones_of(texts[:_COMPARED]), values[:_COMPARED], strict=True)
     ]
     best: list[float] = np.max(scores, axis=0).tolist()
     return best

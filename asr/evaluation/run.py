@@ -118,7 +118,7 @@ class Prepared:
 def prepare(context: Context, encoder: EncodesContext, recognizer: Recognizer) -> Prepared:
     """What the reply window does."""
     embedding = encoder.encode(context)
-    return Prepared(embedding, recognizer.compile(graph_phrases(embedding), cached=False))
+    return Prepared(embedding, recognizer.compile(graph_phrases(embedding)))
 
 
 def apply_context(

@@ -18,8 +18,6 @@ from __future__ import annotations
 
 import math
 import re
-import threading
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -104,40 +102,17 @@ class PhraseGraph:
 
 
 class PhraseCompiler:
-    """Compiles phrases for one tokenizer and keeps the graphs used last, by content. Threads may share one.
+    """Compiles phrases for one tokenizer. Threads may share one; nothing of a phrase is kept in it."""
 
-    Args:
-        size: graphs kept; megabytes: of them together.
-    """
-
-    def __init__(self, tokenizer: Tokenizer, size: int = 64, megabytes: int = 512) -> None:
-        self._tokenizer, self._size, self._room = tokenizer, size, megabytes << 20
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer = tokenizer
         self._pieces = Pieces(tokenizer)
-        self._kept: OrderedDict[tuple[BoostedPhrase, ...], PhraseGraph] = OrderedDict()
-        self._lock = threading.Lock()
 
     def compile(self, phrases: Sequence[BoostedPhrase]) -> PhraseGraph:
-        """The graph of the phrases, from the cache if they were compiled before.
+        """The graph of the phrases.
 
         A phrase that cannot be taken is dropped with the reason; of one that is there twice the larger weight counts.
         """
-        key = tuple(phrases)
-        with self._lock:
-            graph = self._kept.get(key)
-            if graph is not None:
-                self._kept.move_to_end(key)
-                return graph
-        graph = self._compile(key)
-        with self._lock:
-            self._kept[key] = graph
-            self._kept.move_to_end(key)
-            while len(self._kept) > self._size or (
-                len(self._kept) > 1 and sum(g.bytes for g in self._kept.values()) > self._room
-            ):
-                self._kept.popitem(last=False)
-        return graph
-
-    def _compile(self, phrases: Sequence[BoostedPhrase]) -> PhraseGraph:
         taken: dict[str, BoostedPhrase] = {}
         dropped: list[tuple[BoostedPhrase, str]] = []
         room = MAX_CELLS // self._pieces.vocab_size
@@ -187,5 +162,5 @@ def _read(phrase: BoostedPhrase) -> tuple[str, str]:
 
 
 def compile_phrases(phrases: Sequence[BoostedPhrase], tokenizer: Tokenizer) -> PhraseGraph:
-    """The graph of the phrases, as `PhraseCompiler.compile` makes it, without a cache."""
+    """The graph of the phrases, as `PhraseCompiler.compile` makes it."""
     return PhraseCompiler(tokenizer).compile(phrases)

@@ -128,7 +128,7 @@ def lists_of(
 
 
 def _led(result: Result, embedding: ContextEmbedding, recognizer: Recognizer) -> tuple[str, ...]:
-    graph = recognizer.compile(graph_phrases(embedding), cached=False)
+    graph = recognizer.compile(graph_phrases(embedding))
     return tuple(h.text for h in candidates_of(recognizer.with_context(result, graph, NBEST).biased))
 
 

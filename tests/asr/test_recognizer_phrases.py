@@ -49,7 +49,7 @@ def recognised(
 ) -> list[Result]:
     stream = recognizer.open(StreamOptions(interim_results=True, endpoint=RULE, phrases=phrases))
     if context:
-        stream.set_context(recognizer.compile([BoostedPhrase(context, 15.0)], cached=False))
+        stream.set_context(recognizer.compile([BoostedPhrase(context, 15.0)]))
     return [*stream.accept(speech), *stream.finish()]
 
 

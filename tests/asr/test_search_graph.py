@@ -175,24 +175,8 @@ def test_no_phrases_make_a_false_graph(tiny_tokenizer: Tokenizer) -> None:
         assert not graph and graph.bonus(tiny_tokenizer.encode("call meg")) == 0
 
 
-def test_graphs_are_kept_by_content(tiny_tokenizer: Tokenizer) -> None:
-    compiler = PhraseCompiler(tiny_tokenizer, size=2)
-    lists = [[BoostedPhrase(name)] for name in ("meg", "jack", "zoe")]
-    first = compiler.compile(lists[0])
-    assert compiler.compile([BoostedPhrase("meg")]) is first
-    assert compiler.compile([BoostedPhrase("meg", 1.0)]) is not first
-    assert compiler.compile(lists[0]) is first
-    compiler.compile(lists[1])
-    compiler.compile(lists[2])
-    assert compiler.compile(lists[0]) is not first  # two were used since
-    small = PhraseCompiler(tiny_tokenizer, megabytes=0)
-    again = small.compile(lists[0])
-    small.compile(lists[1])
-    assert small.compile(lists[0]) is not again
-
-
 def test_threads_share_a_compiler(tiny_tokenizer: Tokenizer) -> None:
-    compiler, found = PhraseCompiler(tiny_tokenizer, size=3), []
+    compiler, found = PhraseCompiler(tiny_tokenizer), []
 
     def work() -> None:
         for i in range(12):

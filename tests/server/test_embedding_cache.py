@@ -67,7 +67,7 @@ def test_expiry_lets_go_of_the_embedding() -> None:
 
 
 def test_graphs_past_the_bound_go_and_contexts_stay(tiny_recognizer: Recognizer) -> None:
-    graph = tiny_recognizer.compile([BoostedPhrase("meg bauer")], cached=False)
+    graph = tiny_recognizer.compile([BoostedPhrase("meg bauer")])
     cache = EmbeddingCache(8, 2 * graph.bytes)
     for i, name in enumerate("xyz"):
         made = context(name, "1", i)
