@@ -25,7 +25,10 @@ class Tokenizer:
 
     def __init__(self, proto: bytes) -> None:
         self.proto = proto
-        self._pieces = sentencepiece.SentencePieceProcessor(model_proto=proto)
+        try:
+            self._pieces = sentencepiece.SentencePieceProcessor(model_proto=proto)
+        except RuntimeError:
+            raise ModelError("tokens: tokens.model is no SentencePiece model; copy it anew") from None
         if self._pieces.unk_id() != self.unknown or self._pieces.pad_id() != self.blank:
             raise ModelError("tokens: the SentencePiece model needs pad_id 0 (the blank) and unk_id 1")
         self.vocab_size: int = self._pieces.get_piece_size()

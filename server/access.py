@@ -12,6 +12,7 @@ would need a slow hash.
 from __future__ import annotations
 
 import hashlib
+import logging
 import re
 import secrets
 import time
@@ -27,6 +28,8 @@ DEFAULT_TENANT = "default"
 """The one tenant of a server without keys."""
 
 CHECK_EVERY_S = 1.0
+EMPTY_S = 30.0
+"""An empty file is believed after this: until then somebody may be writing it."""
 _TENANT = re.compile(r"[a-z0-9]([a-z0-9_-]{0,61}[a-z0-9])?")
 _CREDENTIAL = re.compile(r"sha256:[0-9a-f]{64}|cert:[^\s#]+")
 
@@ -41,7 +44,8 @@ class Caller:
 class Access:
     """Tells who calls. keys_file: None for a server without keys, where every caller is the default tenant.
 
-    The file is looked at again at most once a second; when it became unusable, the keys known before stay.
+    The file is looked at again at most once a second. The keys known before stay when it became unusable, and for half
+    a minute when it became empty: files are often emptied first and filled then.
     gone: is told each tenant whose last key went. clock: seconds of any clock that does not jump.
     Raises ConfigError when the file cannot be used at the start.
     """
@@ -58,6 +62,7 @@ class Access:
         self._tenants = {} if keys_file is None else read_keys(keys_file)
         self._seen = _stamp(keys_file)
         self._checked_s = clock()
+        self._empty_since_s: float | None = None
 
     def caller(self, metadata: Iterable[tuple[str, str | bytes]], names: Sequence[str] = ()) -> Caller:
         """The caller of a call with this metadata. Raises UnauthenticatedError.
@@ -66,7 +71,8 @@ class Access:
         """
         if self._file is None:
             return Caller(DEFAULT_TENANT)
-        self._reload(self._file)
+        if self._clock() - self._checked_s >= CHECK_EVERY_S:
+            self._look(self._file)
         sent = next((value for name, value in metadata if name == "authorization"), None)
         if sent is None and names:
             return self._certified(names)
@@ -85,22 +91,35 @@ class Access:
             raise UnauthenticatedError(f"the names of your certificate {problem}; send 'authorization: Bearer KEY'")
         return Caller(*tenants)
 
-    def _reload(self, file: Path) -> None:
-        now = self._clock()
-        if now - self._checked_s < CHECK_EVERY_S:
-            return
-        self._checked_s = now
+    def reload(self) -> None:
+        """Look at the file now."""
+        if self._file is not None:
+            self._look(self._file)
+
+    def _look(self, file: Path) -> None:
+        self._checked_s = self._clock()
         seen = _stamp(file)
         if seen == self._seen:
             return
-        self._seen = seen
         try:
-            before, self._tenants = self._tenants, read_keys(file)
-            for tenant in {*before.values()} - {*self._tenants.values()}:
-                self._gone(tenant)
-            logs.event("keys_reloaded", keys=len(self._tenants))
+            found = read_keys(file)
         except ConfigError as error:
+            self._seen, self._empty_since_s = seen, None
             logs.failure("keys_not_reloaded", error)
+            return
+        if not found and self._tenants and not self._is_empty_for_good():
+            return
+        self._seen, self._empty_since_s = seen, None
+        before, self._tenants = self._tenants, found
+        for tenant in {*before.values()} - {*found.values()}:
+            self._gone(tenant)
+        logs.event("keys_reloaded", keys=len(found))
+
+    def _is_empty_for_good(self) -> bool:
+        if self._empty_since_s is None:
+            self._empty_since_s = self._checked_s
+            logs.event("keys_file_is_empty", level=logging.WARNING, believed_after_s=EMPTY_S)
+        return self._checked_s - self._empty_since_s >= EMPTY_S
 
 
 def make_key(tenant: str) -> tuple[str, str]:

@@ -93,12 +93,14 @@ async def running(settings: Settings, say: Say) -> AsyncIterator[tuple[Server, i
             tracing.close()
 
 
-async def until_signalled() -> str:
-    """Waits for SIGTERM or SIGINT; returns its name."""
+async def until_signalled(again: str = "") -> str:
+    """Waits for SIGTERM or SIGINT, or for the one of them that is named `again`; returns its name."""
     loop, came = asyncio.get_running_loop(), asyncio.Queue[str]()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, came.put_nowait, number.name)
-    return await came.get()
+    while again not in ("", name := await came.get()):
+        pass
+    return name
 
 
 def _no_proxy(host: str) -> None:

@@ -68,9 +68,13 @@ def load_model(folder: Path | None = None, device: str = "cpu") -> tuple[Transdu
         config = json.loads((folder / "config.json").read_text())
         tokenizer = Tokenizer.load(folder / "tokens.model")
         weights = load_file(folder / "encoder.safetensors") | load_file(folder / "transducer.safetensors")
-    except (OSError, json.JSONDecodeError, SafetensorError) as error:
+        shape, version = ModelConfig.from_dict(config["model"]), str(config["version"])
+    except ModelError:
+        raise
+    except KeyError as error:
+        raise ModelError(f"acoustic model in {folder}: config.json has no {error}") from error
+    except (OSError, TypeError, ValueError, SafetensorError) as error:
         raise ModelError(f"acoustic model in {folder}: {error}") from error
-    shape = ModelConfig.from_dict(config["model"])
     if shape.vocab_size != tokenizer.vocab_size:
         raise ModelError(f"acoustic model in {folder}: {shape.vocab_size} outputs, {tokenizer.vocab_size} tokens")
     model = Transducer(shape)
@@ -78,7 +82,7 @@ def load_model(folder: Path | None = None, device: str = "cpu") -> tuple[Transdu
         model.load_state_dict(unpack(weights))
     except (KeyError, RuntimeError) as error:
         raise ModelError(f"acoustic model in {folder}: {error}") from error
-    return model.to(device).eval(), tokenizer, config["version"]
+    return model.to(device).eval(), tokenizer, version
 
 
 def load_encoder(encoder: Encoder, path: Path) -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import signal
 import sys
 import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -41,6 +43,7 @@ def main(
         sys.setswitchinterval(_SWITCH_S)
         asyncio.run(_serve(settings))
         _leave_stuck_threads()
+        _flush_standard_error()
     except (ConfigError, HostError) as error:
         typer.echo(f"serve: {error}", err=True)
         raise typer.Exit(1) from None
@@ -48,11 +51,18 @@ def main(
 
 async def _serve(settings: Settings) -> None:
     logs.configure(settings.log_level)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):  # which would end the process
+        loop.add_signal_handler(number, logs.event, "signal_ignored")
     async with running(settings, _say) as (server, port):
+        loop.add_signal_handler(signal.SIGHUP, server.access.reload)  # certificates are read for each connection
         _say(f"listening on {settings.host}:{port} (Ctrl-C ends it)")
         name = await until_signalled()
-        _say(f"{name}: finishing what runs, at most {settings.drain_s:g} s")
-        await server.drain()
+        _say(f"{name}: finishing what runs, at most {settings.drain_s:g} s; {name} again: at once")
+        drained, again = loop.create_task(server.drain()), loop.create_task(until_signalled(name))
+        await asyncio.wait((drained, again), return_when=asyncio.FIRST_COMPLETED)
+        drained.cancel()
+        again.cancel()
 
 
 def _leave_stuck_threads() -> None:
@@ -67,7 +77,16 @@ def _leave_stuck_threads() -> None:
 
 
 def _say(line: str) -> None:
-    typer.echo(f"serve: {line}", err=True)
+    with suppress(OSError):  # a full disk, or a reader that is gone, is no reason not to serve
+        typer.echo(f"serve: {line}", err=True)
+
+
+def _flush_standard_error() -> None:
+    """What cannot be written is given up, so that Python does not end with an error for it."""
+    try:
+        sys.stderr.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
 
 
 if __name__ == "__main__":

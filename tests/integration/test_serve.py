@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +29,14 @@ from carryover.v1.recognizer_pb2_grpc import RecognizerStub
 from context_store.fault_proxy import Fault, fault_proxy
 from context_store.local_server import local_server
 from server import hosting
+from server.access import make_key
 from server.commands import serve
 from server.config import load_settings
 from server.hosting import HostError, open_store
 
 
-def launch(folder: Path, *arguments: str) -> subprocess.Popen[str]:
-    environ = {k: v for k, v in os.environ.items() if not k.startswith("CARRYOVER_")}
+def launch(folder: Path, *arguments: str, **settings: str) -> subprocess.Popen[str]:
+    environ = settings | {k: v for k, v in os.environ.items() if not k.startswith("CARRYOVER_")}
     return subprocess.Popen(
         [sys.executable, "-P", "-m", "server.commands.serve", *arguments],
         env={**environ, **PATIENT, "CARRYOVER_MODEL__WEIGHTS": str(folder)}, stderr=subprocess.PIPE, text=True,
@@ -82,6 +86,106 @@ def test_serve_until_sigterm(folder: Path, pcm: bytes) -> None:
         assert process.wait(60) == 0
         reading.join(30)
     assert any("SIGTERM" in line for line in said)
+
+
+def listening(process: subprocess.Popen[str], said: list[str]) -> int:
+    """The port that a starting server listens on; what it says until then goes into `said`."""
+    assert process.stderr is not None
+    for line in process.stderr:
+        said.append(line)
+        if found := re.search(r"listening on 127\.0\.0\.1:(\d+)", line):
+            return int(found[1])
+    raise AssertionError("".join(said))
+
+
+def frame(kind: int, payload: bytes) -> bytes:
+    """An HTTP/2 frame of the connection itself."""
+    return len(payload).to_bytes(3, "big") + bytes([kind, 0]) + bytes(4) + payload
+
+
+def test_what_clients_send_becomes_no_log_line(folder: Path) -> None:
+    """gRPC's core has words of its own for a GOAWAY, with the client's in them."""
+    forged = b'secret words\n{"level": "INFO", "event": "forged"}\nserve: forged\n'
+    hello = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(4, b"")
+    sent = [
+        *(hello + frame(7, bytes(4) + code.to_bytes(4, "big") + forged) for code in (1, 2, 11, 13)),
+        hello + forged, forged, b"GET /" + forged + b" HTTP/1.1\r\n\r\n",
+    ]  # fmt: skip
+    with launch(folder, "--port", "0") as process:
+        said: list[str] = []
+        port = listening(process, said)
+        for data in sent:
+            with socket.create_connection(("127.0.0.1", port), timeout=30) as client:
+                client.sendall(data)
+                client.shutdown(socket.SHUT_WR)
+                with suppress(ConnectionError):
+                    while client.recv(4096):  # until the server has read it, and hangs up
+                        pass
+        with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+            RecognizerStub(channel).GetServerInfo(pb.GetServerInfoRequest(), timeout=60)
+        process.send_signal(signal.SIGTERM)
+        assert process.stderr is not None
+        said += process.stderr.readlines()
+        assert process.wait(60) == 0
+    assert not any("forged" in line or "secret" in line for line in said), said
+    assert all(line.startswith("serve: ") or isinstance(json.loads(line), dict) for line in said)
+
+
+def test_signals(folder: Path, pcm: bytes, tmp_path: Path) -> None:
+    """SIGHUP reads the keys, SIGUSR1 and SIGUSR2 are ignored, SIGTERM drains, the second one ends at once."""
+    key, line = make_key("acme")
+    keys, environ = tmp_path / "keys", dict[str, str]()
+    keys.write_text("# nobody yet\n")
+    environ["CARRYOVER_ACCESS__KEYS_FILE"] = str(keys)
+    with launch(folder, "--port", "0", **environ) as process:
+        said: list[str] = []
+        port = listening(process, said)
+        reading = threading.Thread(target=lambda: said.extend(process.stderr or ()))
+        reading.start()
+        for number in (signal.SIGUSR1, signal.SIGUSR2):
+            process.send_signal(number)
+        until(lambda: sum("signal_ignored" in line for line in said) == 2)
+        keys.write_text(line + "\n")
+        process.send_signal(signal.SIGHUP)
+        until(lambda: any("keys_reloaded" in line for line in said))
+        with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+
+            def messages() -> Iterator[pb.StreamingRecognizeRequest]:
+                config = pb.StreamingConfig(encoding=pb.LINEAR16, sample_rate_hertz=16_000, interim_results=True)
+                yield pb.StreamingRecognizeRequest(config=config)
+                yield pb.StreamingRecognizeRequest(audio=pcm)
+                ended.wait(60)  # it never half-closes
+
+            ended = threading.Event()
+            metadata = [("authorization", f"Bearer {key}")]
+            responses = RecognizerStub(channel).StreamingRecognize(messages(), timeout=60, metadata=metadata)
+            next(responses)
+            process.send_signal(signal.SIGTERM)
+            until(lambda: any("SIGTERM: finishing" in line for line in said))
+            assert process.poll() is None
+            process.send_signal(signal.SIGTERM)
+            with pytest.raises(grpc.RpcError):
+                list(responses)
+            ended.set()
+        assert process.wait(60) == 0
+        reading.join(30)
+
+
+def test_nobody_reads_what_it_says(folder: Path) -> None:
+    """A full disk behind standard error is no reason not to serve, nor to end with an error."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    environ = {k: v for k, v in os.environ.items() if not k.startswith("CARRYOVER_")}
+    with open("/dev/full", "w") as full, subprocess.Popen(
+        [sys.executable, "-P", "-m", "server.commands.serve", "--port", str(port)],
+        env={**environ, **PATIENT, "CARRYOVER_MODEL__WEIGHTS": str(folder)}, stderr=full,
+    ) as process:  # fmt: skip
+        with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+            info = RecognizerStub(channel).GetServerInfo(pb.GetServerInfoRequest(), timeout=60, wait_for_ready=True)
+            assert info.model_version
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 0
 
 
 def test_a_store_of_its_own_may_be_slow_to_start(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -151,15 +255,18 @@ def test_an_encoder_that_hangs_does_not_keep_the_process(folder: Path) -> None:
         ("drain_s = 'x'", "drain_s"),
         ("[limits]\nstreems = 3", "limits.streems"),
         ("[model]\nweights = '/absent'", "/absent"),
+        ("[model]\nweights = 'GARBAGE'", "tokens.model"),
     ],
 )
 def test_what_is_wrong_is_said_in_one_line(
-    tmp_path: Path, settings: str, named: str, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, folder: Path, settings: str, named: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    garbage = shutil.copytree(folder, tmp_path / "model")
+    (garbage / "tokens.model").write_bytes(b"\0garbage" * 100)
     for name in [name for name in os.environ if name.startswith("CARRYOVER_")]:
         monkeypatch.delenv(name)
     file = tmp_path / "carryover.toml"
-    file.write_text(settings)
+    file.write_text(settings.replace("GARBAGE", str(garbage)))
     result = CliRunner().invoke(serve.app, ["--port", "0", "--config", str(file)])
     assert result.exit_code == 1
     assert isinstance(result.exception, SystemExit)

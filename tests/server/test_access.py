@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from server.access import Access, Caller, certificate_names, hash_key, make_key, read_keys
+from server.access import EMPTY_S, Access, Caller, certificate_names, hash_key, make_key, read_keys
 from server.commands import make_key as command
 from server.config import ConfigError, load_settings
 from server.errors import UnauthenticatedError
@@ -32,6 +32,42 @@ def write(file: Path, *lines: str) -> None:
     before = file.stat().st_mtime_ns if file.exists() else 0
     file.write_text("\n".join(lines))
     os.utime(file, ns=(before + 10**9, before + 10**9))
+
+
+def test_a_file_that_is_empty_for_a_moment_locks_nobody_out(tmp_path: Path) -> None:
+    file, clock, gone = tmp_path / "keys", Clock(), list[str]()
+    (acme, acme_line), (umbra, umbra_line) = make_key("acme"), make_key("umbra")
+    write(file, acme_line, umbra_line)
+    access = Access(file, gone.append, clock)
+    for emptied in ("", "# being written", ""):
+        write(file, emptied)
+        clock.now += 2
+        assert access.caller(bearer(acme)) == Caller("acme")
+    write(file, umbra_line)
+    clock.now += 2
+    with pytest.raises(UnauthenticatedError):  # revoked, for certain
+        access.caller(bearer(acme))
+    assert access.caller(bearer(umbra)) == Caller("umbra")
+    write(file, "")
+    for _ in range(2):
+        clock.now += 2
+        assert access.caller(bearer(umbra)) == Caller("umbra")
+    clock.now += EMPTY_S
+    with pytest.raises(UnauthenticatedError):  # nobody is going to fill it
+        access.caller(bearer(umbra))
+    assert gone == ["acme", "umbra"]
+
+
+def test_reload_looks_at_once(tmp_path: Path) -> None:
+    file = tmp_path / "keys"
+    (acme, acme_line), (umbra, umbra_line) = make_key("acme"), make_key("umbra")
+    write(file, acme_line)
+    access = Access(file, clock=Clock())
+    write(file, umbra_line)
+    assert access.caller(bearer(acme)) == Caller("acme")
+    access.reload()
+    assert access.caller(bearer(umbra)) == Caller("umbra")
+    Access(None).reload()
 
 
 def test_without_a_file_everyone_is_the_default_tenant() -> None:
