@@ -14,8 +14,9 @@ from collections import OrderedDict
 from dataclasses import dataclass, field
 from math import ceil
 
+from context_store.attributes import binary, number, text
 from context_store.config import StoreConfig
-from context_store.errors import StoreUnavailableError, TamperedError
+from context_store.errors import StoreUnavailableError
 from context_store.names import KEY_SORT_KEY, partition_key
 from context_store.newest import surplus
 from context_store.table_access import ConditionFailedError, Item, TableAccess
@@ -37,10 +38,10 @@ class DialogueSecret:
 
 
 def generation_of(item: Item | None, now: float) -> str:
-    """Id of the key in a key item just read; "" without one or past its expiry."""
-    if item is None or int(item.get("expires_at", {}).get("N", "0")) <= now:
+    """Id of the key in a key item just read; "" without one or past its expiry. Raises TamperedError."""
+    if item is None or number(item, "expires_at") <= now:
         return ""
-    return str(item.get("key_id", {}).get("S", ""))
+    return text(item, "key_id")
 
 
 def pointers_of(item: Item | None) -> list[str]:
@@ -110,13 +111,10 @@ class DialogueKeys:
 
     def from_item(self, dialogue: DialogueId, item: Item | None, now: float) -> DialogueSecret | None:
         """The key of a key item just read; None without one or past its expiry. Raises TamperedError."""
-        if item is None or int(item["expires_at"]["N"]) <= now:
+        if item is None or number(item, "expires_at") <= now:
             return None
         cached = self._cached(dialogue, now)
-        try:
-            key_id, wrapped = str(item["key_id"]["S"]), bytes(item["wrapped"]["B"])
-        except KeyError:
-            raise TamperedError("the dialogue's key item is malformed") from None
+        key_id, wrapped = text(item, "key_id"), binary(item, "wrapped")
         if cached is not None and cached.key_id == key_id:
             return cached
         secret = DialogueSecret(key_id, self._wrapping_key.unwrap(wrapped, self._context(dialogue, key_id)))
@@ -158,7 +156,9 @@ class DialogueKeys:
             self._access.put(self._config.events_table, item, condition, _NAMES, {":now": {"N": repr(now)}})
         except ConditionFailedError as failed:
             # A retried request may meet what its own first attempt has written.
-            if failed.item.get("key_id", {}).get("S") != made.key_id:
+            if failed.item:
+                number(failed.item, "expires_at")  # of another type, it would fail for ever
+            if not failed.item or text(failed.item, "key_id") != made.key_id:
                 return None
         self._remember(dialogue, made, now)
         return made

@@ -23,7 +23,7 @@ def pointer(start_s: float, turn: str) -> str:
 def newest(pointers: Iterable[str], most: int) -> list[str]:
     """At most so many turns, newest first, each once."""
     turns = (entry.partition(" ")[2] for entry in sorted(pointers, reverse=True))
-    return list(dict.fromkeys(turns))[:most]
+    return list(dict.fromkeys(filter(None, turns)))[:most]
 
 
 def surplus(pointers: Iterable[str]) -> list[str]:

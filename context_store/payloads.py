@@ -15,8 +15,9 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 
+from context_store.attributes import binary, number, text
 from context_store.dialogue_keys import DialogueKeys, DialogueSecret
-from context_store.errors import PayloadClashError, TamperedError, TooLargeError
+from context_store.errors import PayloadClashError, TooLargeError
 from context_store.names import MAX_PAYLOAD_BYTES, partition_key, payload_sort_key
 from context_store.sealing import digest, seal, unseal
 from context_store.table_access import ConditionFailedError, Item, TableAccess
@@ -87,9 +88,9 @@ class Payloads:
             return True
         except ConditionFailedError as failed:
             old = failed.item
-        old_key = old.get("key_id", {}).get("S", "")
+        old_key = text(old, "key_id") if old else ""
         if old_key == secret.key_id:
-            if hmac.compare_digest(old["digest"]["B"], item["digest"]["B"]):
+            if hmac.compare_digest(binary(old, "digest"), binary(item, "digest")):
                 return False
             raise PayloadClashError("event_id", "was already used in this turn with another content; use a new id")
         if self._keys.current(place.dialogue, now).key_id != secret.key_id:
@@ -111,7 +112,7 @@ class Payloads:
         items = self._access.batch_get(self._table, [place.key for place in wanted.values()], MOST_BYTES)
         texts: dict[str, bytes] = {}
         for item in items:
-            place = wanted[item["item"]["S"]]
+            place = wanted[text(item, "item")]
             plaintext = _open_item(secret, place, item, now)
             if plaintext is not None:
                 texts[place.sort_key] = plaintext
@@ -168,15 +169,11 @@ def _sealed_item(secret: DialogueSecret, place: Place, plaintext: bytes, expires
 
 
 def _open_item(secret: DialogueSecret, place: Place, item: Item, now: float) -> bytes | None:
-    try:
-        expires_at, key_id = item["expires_at"]["N"], item["key_id"]["S"]
-        content, sealed = bytes(item["digest"]["B"]), bytes(item["sealed"]["B"])
-        expired = int(expires_at) <= now
-    except (KeyError, ValueError):
-        raise TamperedError("a stored payload is malformed") from None
-    if expired or key_id != secret.key_id:
+    expires_at, key_id = number(item, "expires_at"), text(item, "key_id")
+    if expires_at <= now or key_id != secret.key_id:
         return None
-    return unseal(secret.secret, _seal_context(place, key_id, content, expires_at), sealed)
+    content, sealed = binary(item, "digest"), binary(item, "sealed")
+    return unseal(secret.secret, _seal_context(place, key_id, content, str(expires_at)), sealed)
 
 
 def _seal_context(place: Place, key_id: str, content: bytes, expires_at: str) -> Mapping[str, str]:

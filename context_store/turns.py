@@ -17,9 +17,10 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
+from context_store.attributes import number, text
 from context_store.dialogue_keys import pointers_of
 from context_store.errors import EventClashError, StoreUnavailableError, TamperedError, TooLargeError
-from context_store.names import KEY_SORT_KEY, partition_key
+from context_store.names import KEY_SORT_KEY, MAX_TIME_S, partition_key
 from context_store.newest import newest
 from context_store.table_access import ConditionFailedError, Item, TableAccess
 from context_store.types import DialogueId, Event, ExpectSpeech, TurnSummary
@@ -99,10 +100,7 @@ class Turns:
         settings = [f"{name}=if_not_exists({name},:{name[1:]})" for name in names]
         condition = " AND ".join(
             ["(attribute_not_exists(#x) OR #x>:now)", f"attribute_not_exists({_FULL})"]
-            + [
-                f"(attribute_not_exists(#e{number}) OR begins_with(#e{number},:{event.kind}))"
-                for number, event in enumerate(events)
-            ]
+            + [f"(attribute_not_exists(#e{i}) OR begins_with(#e{i},:{event.kind}))" for i, event in enumerate(events)]
         )
         for _ in range(_ATTEMPTS):
             try:
@@ -113,7 +111,7 @@ class Turns:
                 return added
             except ConditionFailedError as failed:
                 _raise_clash(failed.item, events, now)
-                if _FULL in failed.item and int(failed.item["expires_at"]["N"]) > now:
+                if _FULL in failed.item and number(failed.item, "expires_at") > now:
                     return self._already_there(failed.item, events)
             with suppress(ConditionFailedError):  # it fails when another writer has started the turn anew
                 self._access.delete_if(self._table, key, "#x<=:now", {"#x": "expires_at"}, {":now": values[":now"]})
@@ -186,9 +184,9 @@ def parse_turn(item: Item) -> TurnRecord:
         for name, value in item.items():
             if name.startswith("e#"):
                 kind, time = value["S"].split(" ")
-                payload = item.get(f"p#{name[2:]}", {}).get("S")
-                events.append(EventRecord(name[2:], float(time), kind, payload))
-        turn, expires_at = item["turn"]["S"], int(item["expires_at"]["N"])
+                payload = text(item, reference) if (reference := f"p#{name[2:]}") in item else None
+                events.append(EventRecord(name[2:], _time(time), kind, payload))
+        turn, expires_at = text(item, "turn"), number(item, "expires_at")
     except (KeyError, ValueError):
         raise TamperedError("an item of the events table is malformed") from None
     if not events:
@@ -196,25 +194,32 @@ def parse_turn(item: Item) -> TurnRecord:
     return TurnRecord(turn, expires_at, tuple(sorted(events, key=lambda event: (event.time_s, event.event_id))))
 
 
+def _time(written: str) -> float:
+    time_s = float(written)
+    if not 0 <= time_s < MAX_TIME_S:  # NaN is neither
+        raise ValueError
+    return time_s
+
+
 def _names_and_values(
     events: Sequence[Event], payloads: Mapping[str, str], expires_at: int, now: float
 ) -> tuple[dict[str, str], Item]:
     names = {"#x": "expires_at"}
     values: Item = {":x": {"N": str(expires_at)}, ":now": {"N": repr(now)}}
-    for number, event in enumerate(events):
-        names[f"#e{number}"] = f"e#{event.event_id}"
-        values[f":e{number}"] = {"S": f"{event.kind} {event.time_s:.6f}"}
+    for i, event in enumerate(events):
+        names[f"#e{i}"] = f"e#{event.event_id}"
+        values[f":e{i}"] = {"S": f"{event.kind} {event.time_s:.6f}"}
         values[f":{event.kind}"] = {"S": f"{event.kind} "}
         if event.event_id in payloads:
-            names[f"#p{number}"] = f"p#{event.event_id}"
-            values[f":p{number}"] = {"S": payloads[event.event_id]}
+            names[f"#p{i}"] = f"p#{event.event_id}"
+            values[f":p{i}"] = {"S": payloads[event.event_id]}
     return names, values
 
 
 def _raise_clash(item: Item, events: Sequence[Event], now: float) -> None:
-    if int(item.get("expires_at", {}).get("N", "0")) <= now:
+    if not item or number(item, "expires_at") <= now:
         return
     for event in events:
-        stored = item.get(f"e#{event.event_id}", {}).get("S", "").split(" ")[0]
-        if stored and stored != event.kind:
+        stored = text(item, name).split(" ")[0] if (name := f"e#{event.event_id}") in item else event.kind
+        if stored != event.kind:
             raise EventClashError("event_id", f"was used in this turn for {stored}; give every event its own id")

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import threading
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,16 @@ import boto3
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from store_bench import START_S, Bench, open_bench
+from store_bench import START_S, Bench, Clock, open_bench
 
 from context_store import (
     DialogueId,
     Event,
     Reply,
+    Speak,
+    StoreConfig,
     StoreConfigError,
+    StoreError,
     StoreUnavailableError,
     TamperedError,
     Utterance,
@@ -46,7 +50,7 @@ def test_any_changed_byte_is_noticed(plaintext: bytes, place: int, flip: int) ->
 
 
 @given(keep=st.integers(0, 90))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=10, deadline=None)
 def test_any_truncation_is_noticed(keep: int) -> None:
     sealed = seal(SECRET, CONTEXT, b"ten bytes.")
     assert len(sealed) == 91
@@ -270,3 +274,59 @@ def test_a_key_file_is_made_once_and_private(tmp_path: Path) -> None:
             load_or_create_key_file(path)
     with pytest.raises(StoreConfigError, match="32 bytes"):
         local_wrapping_key(b"short")
+
+
+OTHERS: list[Any] = [
+    None, {"S": "x"}, {"S": ""}, {"S": "speak nan"}, {"N": "-7"}, {"N": "1.5"}, {"N": "9" * 30}, {"B": b""}, {"L": []},
+    {"BOOL": True}, {"NULL": True}, {"M": {}}, {"SS": ["x"]}, {"SS": ["1 #key", "x ", " y"]}, {"NS": ["1"]},
+]  # fmt: skip
+"""What may stand in an attribute's place; None: nothing."""
+
+
+@pytest.fixture(scope="module")
+def spoilt(tables: StoreConfig, session_key: Any) -> Iterator[tuple[Bench, DialogueId, list[dict[str, Any]]]]:
+    """A dialogue of two turns with texts and an embedding, and its items as they were written."""
+    bench, dialogue = open_bench(tables, Clock(), session_key), DialogueId("acme", uuid.uuid4().hex)
+    for turn in ("t1", "t2"):
+        bench.store.record(
+            dialogue, turn, [Event("a", START_S, Utterance("secret words")), Event("x", START_S, Reply("y"))]
+        )
+    bench.store.put_embedding(dialogue, bench.store.read_turns(dialogue)[0], "m", b"vectors")
+    yield bench, dialogue, bench.dialogue_items(dialogue)
+    bench.store.close()
+
+
+@given(data=st.data())
+@settings(max_examples=10, deadline=None)
+def test_whatever_stands_in_the_tables_only_the_stores_own_errors_come_out(spoilt: Any, data: st.DataObject) -> None:
+    bench, dialogue, items = spoilt
+    item = dict(data.draw(st.sampled_from(items)))
+    table = bench.config.events_table if "turn" in item else bench.config.payload_table
+    name = data.draw(st.sampled_from([*sorted(item.keys() - {"dialogue", "turn", "item"}), "turns", "at_limit"]))
+    value = data.draw(st.sampled_from(OTHERS))
+    spoiled = {key: kept for key, kept in {**item, name: value}.items() if kept is not None}
+    bench.rewrite(table, spoiled)
+    event = Event("a", START_S, Utterance("secret words"))
+    for call in (
+        lambda: bench.store.dialogue_status(dialogue),
+        lambda: bench.store.read_turns(dialogue),
+        lambda: bench.store.get_embedding(dialogue, "t1", "m"),
+        lambda: bench.store.record(dialogue, "t1", [event]),
+        lambda: bench.store.record(dialogue, "t1", [Event("s", START_S, Speak())]),
+    ):
+        bench.store._keys.forget_all()  # as another replica
+        with suppress(StoreError):
+            call()
+    for one in items:  # as it was
+        bench.rewrite(bench.config.events_table if "turn" in one else bench.config.payload_table, one)
+
+
+@pytest.mark.parametrize("value", [{"S": "tomorrow"}, None])
+def test_a_malformed_expiry_of_a_key_is_named(bench: Bench, dialogue: DialogueId, value: Any) -> None:
+    bench.store.record(dialogue, "t1", [Event("a", START_S, Utterance("x"))])
+    (key,) = (item for item in bench.dialogue_items(dialogue) if "wrapped" in item)
+    bench.rewrite(bench.config.events_table, {k: v for k, v in {**key, "expires_at": value}.items() if v is not None})
+    for call in (lambda: bench.store.dialogue_status(dialogue), lambda: bench.store.read_turns(dialogue)):
+        with pytest.raises(TamperedError, match="malformed"):
+            call()
+    assert bench.store.delete_dialogue(dialogue) == 3
