@@ -115,10 +115,10 @@ def _digit_phrases(size: int) -> list[bytes]:
 
 
 def _long_flac(size: int) -> bytes:
-    """An hour of silence in eight channels, in 1.4 MB."""
+    """Silence in eight channels; an hour of it, in 1.4 MB, where a large message is large."""
     file, block = io.BytesIO(), np.zeros((1 << 20, 8), np.int16)
     with soundfile.SoundFile(file, "w", 16_000, 8, format="FLAC", subtype="PCM_16") as sound:
-        for _ in range(55):
+        for _ in range(max(1, 55 * size // DECODED_BYTES)):
             sound.write(block)
     return pb.RecognizeRequest(audio=file.getvalue()).SerializeToString()
 

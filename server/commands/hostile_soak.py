@@ -34,6 +34,7 @@ _PROBES = 2
 _WARM_S = 3.0
 _SETTLE_S = 10.0
 _SAMPLE_S = 0.1
+_MOST_MB = 4096
 _MOST_RATIO, _ALWAYS_FINE_MS, _MOST_GROWTH = 1.5, 250.0, 1.1
 
 
@@ -79,6 +80,11 @@ class Outcome:
     wrong: list[dict[str, Any]]
     problems: list[str] = field(default_factory=list)
 
+    @property
+    def memory_stays(self) -> bool:
+        """The server keeps what the flood took."""
+        return self.memory_mb["after"] > _MOST_GROWTH * self.memory_mb["before"]
+
 
 def judge(outcome: Outcome, idle: Waits, flood: Flood) -> list[str]:
     """What a server in order would not have shown."""
@@ -93,7 +99,7 @@ def judge(outcome: Outcome, idle: Waits, flood: Flood) -> list[str]:
         problems.append(f"{lost} of the probe's {probe.streams} streams did not end with OK")
     if probe.wrong_results:
         problems.append(f"{probe.wrong_results} results of the probe were wrong")
-    if memory["after"] > _MOST_GROWTH * memory["before"]:
+    if outcome.memory_stays:
         problems.append(f"memory stays at {memory['after']:.0f} MB, {memory['before']:.0f} before")
     unexpected = sorted(outcome.answers.keys() - flood.statuses)
     if unexpected:
@@ -123,45 +129,51 @@ def soak_hostile(minutes: float, floods: Sequence[Flood], clip: Clip, console: C
             QuietRecognizer.open(load_parts(settings, store), settings) as quiet,
         ):
             texts = asyncio.run(quiet.texts(clip.samples, stream_config(clip), None))
-        console.print("soak: starting a server")
-        with server_process(environment) as server:
-            siege = _Siege(server, Target(server.port, keys["flood"][0]), files["probe.key"], clip, texts)
-            return asyncio.run(siege.run(minutes * 60, floods, console))
+        left, idle, outcomes, each_s = list(floods), None, list[Outcome](), minutes * 60 / (len(floods) + 1)
+        columns = (TextColumn("soak"), BarColumn(), TimeRemainingColumn(), TextColumn("{task.description}"))
+        with Progress(*columns, console=console, transient=True) as progress:
+            bar = progress.add_task("", total=len(floods) + 1)
+            while left:
+                progress.update(bar, description="starting a server")
+                with server_process(environment) as server:
+                    siege = Siege(server, Target(server.port, keys["flood"][0]), files["probe.key"], clip, texts)
+                    progress.update(bar, description="nobody floods")
+                    idle = asyncio.run(siege.idle(each_s)) if idle is None else idle
+                    worn = False
+                    while left and not worn:
+                        flood = left.pop(0)
+                        progress.update(bar, advance=1, description=f"{flood.name}: {flood.what}")
+                        outcomes.append(asyncio.run(siege.flooded(flood, each_s, idle)))
+                        for problem in outcomes[-1].problems:
+                            progress.console.print(f"soak: {flood.name}: {problem}", markup=False, soft_wrap=True)
+                        worn = server.process.poll() is not None or outcomes[-1].memory_stays
+    return {
+        "idle": asdict(idle) if idle else None,
+        "floods": [asdict(outcome) for outcome in outcomes],
+        "seconds_each": round(each_s, 1),
+        "without_status": sum(outcome.probe.without_status for outcome in outcomes),
+        "wrong_results": sum(outcome.probe.wrong_results for outcome in outcomes),
+        "problems": sum(len(outcome.problems) for outcome in outcomes),
+    }
 
 
 @dataclass(frozen=True)
-class _Siege:
+class Siege:
+    """A server, a client who means well, and the floods. key_file: that client's. texts: of what it says, the clip."""
+
     server: ServerProcess
     target: Target
     key_file: Path
     clip: Clip
     texts: Texts
 
-    async def run(self, seconds: float, floods: Sequence[Flood], console: Console) -> dict[str, Any]:
-        each_s = seconds / (len(floods) + 1)
-        columns = (TextColumn("soak"), BarColumn(), TimeRemainingColumn(), TextColumn("{task.description}"))
-        outcomes: list[Outcome] = []
-        with Progress(*columns, console=console, transient=True) as progress:
-            bar = progress.add_task("nobody floods", total=len(floods) + 1)
-            await self._probed(asyncio.sleep(_WARM_S))
-            idle = Waits.of((await self._probed(asyncio.sleep(each_s)))[0], None)
-            for flood in floods:
-                progress.update(bar, advance=1, description=f"{flood.name}: {flood.what}")
-                outcomes.append(await self._flooded(flood, each_s, idle))
-                for problem in outcomes[-1].problems:
-                    progress.console.print(f"soak: {flood.name}: {problem}", markup=False, soft_wrap=True)
-                if self.server.process.poll() is not None:
-                    break
-        return {
-            "idle": asdict(idle),
-            "floods": [asdict(outcome) for outcome in outcomes],
-            "seconds_each": round(each_s, 1),
-            "without_status": sum(outcome.probe.without_status for outcome in outcomes),
-            "wrong_results": sum(outcome.probe.wrong_results for outcome in outcomes),
-            "problems": sum(len(outcome.problems) for outcome in outcomes),
-        }
+    async def idle(self, seconds: float, warm_s: float = _WARM_S) -> Waits:
+        """Without a flood, after a warm-up."""
+        await self._probed(asyncio.sleep(warm_s))
+        return Waits.of((await self._probed(asyncio.sleep(seconds)))[0], None)
 
-    async def _flooded(self, flood: Flood, seconds: float, idle: Waits) -> Outcome:
+    async def flooded(self, flood: Flood, seconds: float, idle: Waits) -> Outcome:
+        """With a flood for so long."""
         with flooding(flood, self.target) as process:
             before = resident_mb(self.server.process)
             tally, answers, peak = await self._probed(process.run(seconds))
@@ -170,7 +182,9 @@ class _Siege:
         probe = Waits.of(tally, idle)
         outcome = Outcome(flood.name, flood.what, probe, dict(answers), memory, tally.wrong[:10])
         outcome.problems = judge(outcome, idle, flood)
-        if (code := self.server.process.poll()) is not None:
+        if peak > _MOST_MB:
+            outcome.problems.append(f"the server was ended when its memory was above {_MOST_MB} MB")
+        elif (code := self.server.process.poll()) is not None:
             outcome.problems.append(f"the server ended with {code}")
         return outcome
 
@@ -180,6 +194,8 @@ class _Siege:
         probes = [asyncio.create_task(self._probe(number, tally, doing)) for number in range(_PROBES)]
         while not doing.done():
             peak = max(peak, resident_mb(self.server.process))
+            if peak > _MOST_MB:  # the machine is not the server's alone
+                self.server.process.kill()
             await asyncio.wait([doing], timeout=_SAMPLE_S)
         await asyncio.gather(*probes)
         return tally, doing.result(), peak
@@ -187,7 +203,7 @@ class _Siege:
     async def _probe(self, number: int, tally: Tally, doing: asyncio.Future[Any]) -> None:
         """A client who speaks again and again, each time on a connection of its own."""
         await asyncio.sleep(number * len(self.clip.samples) / self.clip.rate / _PROBES)
-        while not doing.done():
+        while not doing.done() and self.server.process.poll() is None:
             async with open_channel(self.target.address, Credentials(key_file=self.key_file)) as channel:
                 caller = Caller(channel, tally, real_time=True, break_off=0.0, seed=number)
                 await caller.say(self.clip, self.texts)
