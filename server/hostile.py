@@ -12,7 +12,7 @@ import os
 import random
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
@@ -55,7 +55,7 @@ class Flood:
     name: str
     what: str
     make: Callable[[int], Any]
-    once: Callable[[Target, Any], Awaitable[Counter[str]]]
+    once: Callable[[Target, Any], Coroutine[Any, Any, Counter[str]]]
     statuses: frozenset[str]
 
 
