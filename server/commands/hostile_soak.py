@@ -31,7 +31,7 @@ from server.quiet_recognizer import QuietRecognizer, Texts
 from server.soak import Caller, Tally, stream_config
 
 _PROBES = 2
-_WARM_S = 3.0
+_WARM_S = 5.0
 _SETTLE_S = 10.0
 _SAMPLE_S = 0.1
 _MOST_MB = 4096
@@ -137,8 +137,10 @@ def soak_hostile(minutes: float, floods: Sequence[Flood], clip: Clip, console: C
                 progress.update(bar, description="starting a server")
                 with server_process(environment) as server:
                     siege = Siege(server, Target(server.port, keys["flood"][0]), files["probe.key"], clip, texts)
-                    progress.update(bar, description="nobody floods")
-                    idle = asyncio.run(siege.idle(each_s)) if idle is None else idle
+                    asyncio.run(siege.idle(_WARM_S))
+                    if idle is None:
+                        progress.update(bar, description="nobody floods")
+                        idle = asyncio.run(siege.idle(each_s))
                     worn = False
                     while left and not worn:
                         flood = left.pop(0)
@@ -167,9 +169,8 @@ class Siege:
     clip: Clip
     texts: Texts
 
-    async def idle(self, seconds: float, warm_s: float = _WARM_S) -> Waits:
-        """Without a flood, after a warm-up."""
-        await self._probed(asyncio.sleep(warm_s))
+    async def idle(self, seconds: float) -> Waits:
+        """Without a flood."""
         return Waits.of((await self._probed(asyncio.sleep(seconds)))[0], None)
 
     async def flooded(self, flood: Flood, seconds: float, idle: Waits) -> Outcome:

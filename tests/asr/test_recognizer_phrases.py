@@ -85,7 +85,7 @@ def test_a_context_may_come_while_the_utterance_is_spoken(tiny_recognizer: Recog
 
 def test_a_result_names_the_context_that_led_it_and_no_other(tiny_recognizer: Recognizer, speech: Samples) -> None:
     """A likely final that was searched for a context's phrases becomes a final result without them, or with others'."""
-    graphs = [tiny_recognizer.compile([BoostedPhrase(phrase, 15.0)], cached=False) for phrase in (PHRASE, "meg")]
+    graphs = [tiny_recognizer.compile([BoostedPhrase(phrase, 15.0)]) for phrase in (PHRASE, "meg")]
     rule = EndpointRule(likely_s=0.0, silence_s=9, doubt=1.0, wait_s=9, longest_s=9)
     for context in (None, *graphs):
         stream = tiny_recognizer.open(StreamOptions(interim_results=True, endpoint=rule))

@@ -119,7 +119,7 @@ def test_the_soak_sees_what_a_flood_does_to_others(
         texts = asyncio.run(quiet.texts(clip.samples, stream_config(clip), None))
     process: Any = ServerProcess(InThisProcess(), target.port, "")  # type: ignore[arg-type]
     siege = Siege(process, target, tmp_path / "key", clip, texts)
-    idle = asyncio.run(siege.idle(0.5, warm_s=0.0))
+    idle = asyncio.run(siege.idle(0.5))
     assert idle.streams and idle.statuses == {"OK": idle.streams} and not idle.wrong_results
 
     def broken(*_: Any) -> None:
