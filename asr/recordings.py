@@ -19,17 +19,21 @@ class AudioPlace:
 
 
 def parse_audio(value: dict[str, Any], folder: Path) -> AudioPlace:
-    """`audio: {path}`, `audio: {shard, member}`, or the same fields on the line itself.
+    """`audio: {path}`, `audio: {shard, member}`, the same fields on the line itself, or `audio: path`.
 
     Raises:
         ManifestError: neither is there.
     """
     audio = value.get("audio", value)
+    if isinstance(audio, str):
+        audio = {"path": audio}
     if isinstance(audio, dict) and isinstance(audio.get("path"), str):
         return AudioPlace(folder / audio["path"])
     if isinstance(audio, dict) and isinstance(audio.get("shard"), str) and isinstance(audio.get("member"), str):
         return AudioPlace(folder / audio["shard"], audio["member"])
-    raise ManifestError("audio names no file; give {path} or {shard, member}")
+    raise ManifestError(
+        'audio names no file: give "path": "u1.wav", or "shard": "part-00.tar" with "member": "u1.opus"'
+    )
 
 
 class AudioReader:

@@ -30,7 +30,10 @@ app = typer.Typer(add_completion=False)
 def main(
     manifest: Annotated[
         Path,
-        typer.Argument(metavar="MANIFEST.jsonl", help="Utterances with contexts; may be gzipped.", show_default=False),
+        typer.Argument(
+            metavar="MANIFEST.jsonl", help="Utterances with contexts (docs/files.md); may be gzipped.",
+            show_default=False,
+        ),
     ],
     conditions: Annotated[str, typer.Option(help="Comma-separated; none is always among them.")] = ",".join(CONDITIONS),
     signals: Annotated[bool, typer.Option("--signals", help="Also each signal alone, and each left out.")] = False,

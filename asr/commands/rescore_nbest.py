@@ -12,9 +12,8 @@ import typer
 from asr.commands.terminal import console, give_up, report, track, warn
 from asr.context.encoder import ContextEncoder
 from asr.context.rescorer import Rescorer
-from asr.context.types import Context
 from asr.errors import AsrError, ContextError, ManifestError
-from asr.evaluation.manifest import parse_entries, parse_turns
+from asr.evaluation.manifest import parse_context, reference_of
 from asr.evaluation.run import EncodesContext, Rescores
 from asr.evaluation.wer import Errors, align, count
 from asr.hypothesis import Hypothesis
@@ -22,6 +21,7 @@ from asr.jsonl import Problem, read_lines, text_output
 from asr.text import normalize
 
 app = typer.Typer(add_completion=False)
+_NBEST = 'nbest must be a list of {text, score?}, best first, as in {"nbest": [{"text": "power", "score": -1.2}]}'
 
 
 def rescore(value: dict[str, Any], encoder: EncodesContext, rescorer: Rescores) -> dict[str, Any]:
@@ -35,10 +35,10 @@ def rescore(value: dict[str, Any], encoder: EncodesContext, rescorer: Rescores) 
     """
     readings = value.get("nbest")
     if not isinstance(readings, list) or not all(isinstance(r, dict) for r in readings):
-        raise ManifestError("nbest must be a list of {text, score?}, best first")
+        raise ManifestError(_NBEST)
     if not all(isinstance(r.get("text"), str) for r in readings):
-        raise ManifestError("nbest must be a list of {text, score?}, best first")
-    context = Context(parse_turns(value.get("context") or []), parse_entries(value.get("entities") or [], "type"))
+        raise ManifestError(_NBEST)
+    context = parse_context(value)
     if not readings or not context:
         return {**value, "changed": False}
     scores = _scores(readings)
@@ -71,7 +71,7 @@ def main(
         typer.Argument(
             metavar="IN.jsonl",
             help="Lines {id, context: [{speaker, text}], entities: [{type, text}], nbest: [{text, score?}], "
-            "reference?}; gzipped or not; -: stdin.",
+            "reference?} (docs/files.md); gzipped or not; -: stdin.",
             show_default=False,
         ),
     ],
@@ -109,8 +109,9 @@ def main(
                 continue
             output.write(json.dumps(row) + "\n")
             changed += row["changed"]
-            if isinstance(value.get("reference"), str) and value["nbest"]:
-                reference = normalize(value["reference"])
+            said = reference_of(value)
+            if said is not None and value["nbest"]:
+                reference = normalize(said)
                 before += count(align(reference, normalize(value["nbest"][0]["text"])))
                 after += count(align(reference, normalize(row["nbest"][0]["text"])))
     console.print(f"{changed} of {len(lines) - failed} changed")

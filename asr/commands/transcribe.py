@@ -12,7 +12,7 @@ import typer
 from asr.audio import read_container
 from asr.commands.terminal import console, give_up, report, track, warn
 from asr.errors import AsrError, AudioError, ManifestError
-from asr.evaluation.manifest import required_text
+from asr.evaluation.manifest import reference_of, required_text
 from asr.evaluation.wer import Errors, align, count
 from asr.jsonl import Problem, read_lines, text_output
 from asr.recognizer import Recognizer
@@ -68,7 +68,7 @@ def main(
         Path,
         typer.Argument(
             metavar="LIST.jsonl",
-            help="Lines {id, path, text?}; gzipped or not; -: stdin.",
+            help="Lines {id, path, text?} (docs/files.md); gzipped or not; -: stdin.",
             show_default=False,
         ),
     ],
@@ -93,7 +93,7 @@ def main(
         opened = text_output(out)
     except (AsrError, OSError) as error:
         give_up(error)
-    errors, failed, audio_s, wall_s = Errors(), 0, 0.0, 0.0
+    errors, compared, failed, audio_s, wall_s = Errors(), False, 0, 0.0, 0.0
     with opened as output, AudioReader() as files:
         for number, value in track(lines, len(lines), "transcribing"):
             if isinstance(value, Problem):
@@ -107,10 +107,12 @@ def main(
             output.write(json.dumps(row) + "\n")
             output.flush()
             audio_s, wall_s = audio_s + row["seconds_audio"], wall_s + row["seconds_wall"]
-            if isinstance(value.get("text"), str):
-                errors += count(align(normalize(value["text"]), row["hyp"]))
-    if errors.words:
-        console.print(f"WER {100 * errors.rate:.2f}% ({errors.total} errors in {errors.words} words: {_kinds(errors)})")
+            reference = reference_of(value)
+            if reference is not None:
+                errors, compared = errors + count(align(normalize(reference), row["hyp"])), True
+    if compared:
+        rate = f"{100 * errors.rate:.2f}%" if errors.words else "undefined"
+        console.print(f"WER {rate} ({errors.total} errors in {errors.words} words: {_kinds(errors)})")
     if audio_s:
         console.print(f"{audio_s:.1f} s of audio in {wall_s:.1f} s: real-time factor {wall_s / audio_s:.3f}")
     if failed:

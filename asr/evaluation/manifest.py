@@ -13,7 +13,14 @@ from asr.jsonl import Problem, read_lines
 from asr.recordings import AudioPlace, parse_audio
 from asr.text import normalize
 
-SPEAKERS = ("user", "system")
+EXAMPLE = '{"id": "u1", "path": "u1.wav", "text": "bauer"}'
+"""A line as short as it can be; shown where one cannot be used. docs/files.md has every field."""
+CONTEXT_EXAMPLE = (
+    '{"context": {"turns": [{"speaker": "user", "text": "call Meg"}], '
+    '"entities": [{"signal": "contacts", "text": "Meg Bauer"}]}}'
+)
+SPEAKERS = {"user": "user", "system": "system", "assistant": "system"}
+"""Who says a turn, as lines may write it."""
 
 
 @dataclass(frozen=True)
@@ -74,47 +81,60 @@ def parse_utterance(value: dict[str, Any], folder: Path) -> Utterance:
     Raises:
         ManifestError: says which field is wrong.
     """
-    text = value.get("text")
-    if not isinstance(text, str):
-        raise ManifestError("text is not a string; give the reference")
+    text = reference_of(value)
+    if text is None:
+        raise ManifestError(f"text is not a string: give the reference, as in {EXAMPLE}")
     target = value.get("target")
     return Utterance(
         id=required_text(value, "id"),
         audio=parse_audio(value, folder),
         text=normalize(text),
         set=str(value.get("set") or value.get("corpus") or ""),
-        context=parse_context(value.get("context") or {}),
+        context=parse_context(value),
         dialogue=str(value.get("dialogue") or value["id"]),
         target=normalize(str(target or "")) if "target" in value else None,
     )
+
+
+def reference_of(value: dict[str, Any]) -> str | None:
+    """What was said, by whoever wrote the line: `text`, or `reference`; None where it does not say."""
+    return next((value[key] for key in ("text", "reference") if isinstance(value.get(key), str)), None)
 
 
 def required_text(value: dict[str, Any], name: str) -> str:
     """A field that must be a string with something in it."""
     text = value.get(name)
     if not isinstance(text, str) or not text:
-        raise ManifestError(f"{name} is missing or no string")
+        raise ManifestError(f"{name} is missing or no string: give it, as in {EXAMPLE}")
     return text
 
 
-def parse_context(value: Any) -> Context:
-    """`{turns: [{speaker, text}], entities: [{signal, text}]}`, both optional."""
-    if not isinstance(value, dict):
-        raise ManifestError("context is no object; give {turns, entities}")
-    return Context(parse_turns(value.get("turns") or []), parse_entries(value.get("entities") or [], "signal"))
+def parse_context(value: dict[str, Any]) -> Context:
+    """The context of a line: `context: {turns, entities}`, or `context: [turns]` and `entities` on the line itself.
+
+    All of them are optional. Raises ManifestError.
+    """
+    given = value.get("context") or {}
+    if not isinstance(given, dict | list):
+        raise ManifestError(f"context is no object and no list: give turns and entities, as in {CONTEXT_EXAMPLE}")
+    inside = given if isinstance(given, dict) else {"turns": given}
+    turns = parse_turns(inside.get("turns") or [])
+    entries = [e for where in (inside, value) for e in parse_entries(where.get("entities") or [])]
+    return Context(turns, tuple(entries))
 
 
 def parse_turns(values: Any) -> tuple[Turn, ...]:
-    """`[{speaker: "user"|"system", text}]`, oldest first."""
+    """`[{speaker: "user"|"system", text}]`, oldest first; "assistant" is the system too."""
     if not isinstance(values, list) or not all(isinstance(v, dict) and isinstance(v.get("text"), str) for v in values):
-        raise ManifestError("turns of the context must be a list of {speaker, text}")
-    if any(v.get("speaker") not in SPEAKERS for v in values):
-        raise ManifestError('speaker of a turn must be "user" or "system"')
-    return tuple(Turn(v["speaker"], v["text"]) for v in values)
+        raise ManifestError(f"turns of the context must be a list of {{speaker, text}}, as in {CONTEXT_EXAMPLE}")
+    speakers = [SPEAKERS.get(v["speaker"]) if isinstance(v.get("speaker"), str) else None for v in values]
+    if None in speakers:
+        raise ManifestError(f'speaker of a turn must be "user" or "system", as in {CONTEXT_EXAMPLE}')
+    return tuple(Turn(s, v["text"]) for s, v in zip(speakers, values, strict=True) if s)
 
 
-def parse_entries(values: Any, kind: str) -> tuple[Entry, ...]:
-    """`[{KIND: ..., text}]`; KIND is "signal" in manifests and "type" in n-best lists, and either is taken in both."""
+def parse_entries(values: Any) -> tuple[Entry, ...]:
+    """`[{signal, text}]`, where the signal (contacts, devices, …) may also stand under `type`."""
     if not isinstance(values, list) or not all(isinstance(v, dict) and isinstance(v.get("text"), str) for v in values):
-        raise ManifestError(f"entities must be a list of {{{kind}, text}}")
-    return tuple(Entry(str(v.get(kind) or v.get("signal") or v.get("type") or "entity"), v["text"]) for v in values)
+        raise ManifestError(f"entities must be a list of {{signal, text}}, as in {CONTEXT_EXAMPLE}")
+    return tuple(Entry(str(v.get("signal") or v.get("type") or "entity"), v["text"]) for v in values)

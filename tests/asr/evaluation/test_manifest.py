@@ -7,10 +7,14 @@ import tarfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
+from asr.commands import evaluate_wer, rescore_nbest, transcribe
 from asr.context.types import Entry, Turn
 from asr.errors import ManifestError
 from asr.evaluation.manifest import parse_entries, parse_utterance, read_manifest
@@ -60,9 +64,9 @@ def test_gzip_paths_and_absent_contexts(tmp_path: Path) -> None:
         ({**LINE, "id": 7}, "id is missing"),
         ({**LINE, "text": None}, "text is not a string"),
         ({**LINE, "audio": {"shard": "a.tar"}}, "audio names no file"),
-        ({**LINE, "audio": "a.wav"}, "audio names no file"),
+        ({**LINE, "audio": 7}, "audio names no file"),
         ({**LINE, "context": []}, None),
-        ({**LINE, "context": "call Meg"}, "context is no object"),
+        ({**LINE, "context": "call Meg"}, "context is no object and no list"),
         ({**LINE, "context": {"turns": [{"speaker": "user"}]}}, "turns of the context"),
         ({**LINE, "context": {"turns": [{"speaker": "robot", "text": "hi"}]}}, "speaker of a turn"),
         ({**LINE, "context": {"entities": ["Meg"]}}, "entities must be a list"),
@@ -140,5 +144,55 @@ def test_audio_of_shards_and_files(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("key", ["signal", "type"])
 def test_the_name_of_a_signal_stands_under_either_key(key: str) -> None:
-    for kind in ("signal", "type"):
-        assert parse_entries([{key: "contacts", "text": "Meg"}], kind) == (Entry("contacts", "Meg"),)
+    assert parse_entries([{key: "contacts", "text": "Meg"}]) == (Entry("contacts", "Meg"),)
+
+
+TURNS = [{"speaker": "user", "text": "call Meg"}, {"speaker": "system", "text": "Which one?"}]
+ENTITIES = [{"signal": "contacts", "text": "Meg Bauer"}]
+SPELLINGS = [
+    {"audio": {"path": "a.wav"}, "text": "bauer", "context": {"turns": TURNS, "entities": ENTITIES}},
+    {"path": "a.wav", "text": "bauer", "context": {"turns": TURNS}, "entities": ENTITIES},
+    {"audio": "a.wav", "reference": "bauer", "context": TURNS, "entities": [{"type": "contacts", "text": "Meg Bauer"}]},
+    {"path": "a.wav", "reference": "Bauer!", "entities": ENTITIES,
+     "context": [TURNS[0], {"speaker": "assistant", "text": "Which one?"}]},
+]  # fmt: skip
+"""One utterance as manifests, transcribe's lists and n-best lists write it."""
+
+
+@pytest.mark.parametrize("line", SPELLINGS)
+def test_every_spelling_means_the_same_utterance(line: dict[str, Any]) -> None:
+    wanted = parse_utterance({"id": "u1", **SPELLINGS[0]}, Path("f"))
+    assert wanted.context.turns == (Turn("user", "call Meg"), Turn("system", "Which one?"))
+    assert wanted.context.entries == (Entry("contacts", "Meg Bauer"),)
+    assert parse_utterance({"id": "u1", **line}, Path("f")) == wanted
+
+
+def test_one_file_does_for_every_command(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "a.wav", np.random.default_rng(0).normal(0, 0.01, 8000), 16_000)
+    nbest = [{"text": "power", "score": -1}, {"text": "bower", "score": -2}]
+    source = write(tmp_path / "list.jsonl", {"id": "u1", **SPELLINGS[2], "nbest": nbest})
+    for command, arguments in (
+        (transcribe, ["--out", str(tmp_path / "out.jsonl")]),
+        (evaluate_wer, ["--conditions", "none,relevant", "--limit", "1"]),
+        (rescore_nbest, [str(tmp_path / "rescored.jsonl")]),
+    ):
+        result = CliRunner().invoke(command.app, [str(source), *arguments])
+        assert result.exit_code == 0, result.output
+        assert "WER" in result.output
+    assert json.loads((tmp_path / "rescored.jsonl").read_text())["changed"]
+
+
+def test_a_line_that_cannot_be_used_is_shown_one_that_can(tmp_path: Path) -> None:
+    """The example of each message is itself a line that is read."""
+    robot = [{"speaker": "robot", "text": "hello"}]
+    for changes in (
+        {"text": None}, {"id": 7}, {"audio": 7}, {"context": 7}, {"context": [7]}, {"entities": 7}, {"context": robot}
+    ):  # fmt: skip
+        line = {**LINE, **changes}
+        with pytest.raises(ManifestError) as caught:
+            parse_utterance(line, tmp_path)
+        message = str(caught.value)
+        if " as in " in message:
+            parse_utterance({**LINE, **json.loads(message.partition(" as in ")[2])}, tmp_path)
+        else:
+            assert 'give "path": "u1.wav"' in message
