@@ -31,7 +31,8 @@ def main(
     manifest: Annotated[
         Path,
         typer.Argument(
-            metavar="MANIFEST.jsonl", help="Utterances with contexts (docs/files.md); may be gzipped.",
+            metavar="MANIFEST.jsonl",
+            help="Utterances with contexts (docs/files.md); may be gzipped.",
             show_default=False,
         ),
     ],

@@ -89,14 +89,15 @@ def load_encoder(encoder: Encoder, path: Path) -> None:
     """Starts an encoder, all but its last layer, from another's.
 
     Args:
-        path: Whisper tiny.en's (MIT) as safetensors, names as in openai/whisper; or a model folder.
+        path: Whisper tiny.en's (MIT) as safetensors, the whole model as Hugging Face has it or the encoder alone with
+            the names of openai/whisper; or a model folder.
     Raises:
         ModelError: there is something else, or of another shape.
     """
     if path.is_dir():
         weights = load_model(path)[0].encoder.state_dict()
     else:
-        weights = {k: v.float() for k, v in load_file(path).items() if k != "positional_embedding"}
+        weights = _whisper_encoder(path)
     for name in [k for k in weights if k.endswith("attn.key.bias") or k.startswith("stack.")]:
         del weights[name]  # Whisper's keys have no bias; some converted files carry zeros
     try:
@@ -105,3 +106,26 @@ def load_encoder(encoder: Encoder, path: Path) -> None:
         raise ModelError(f"{path}: its shape is not that of the preset: {error}") from error
     if unexpected or set(missing) != {"stack.weight", "stack.bias"}:
         raise ModelError(f"{path}: not Whisper tiny.en's encoder ({len(missing)} missing, {len(unexpected)} unknown)")
+
+
+_HUGGING_FACE = (
+    ("model.encoder.", ""), ("layers.", "blocks."), ("self_attn_layer_norm", "attn_ln"),
+    ("self_attn.q_proj", "attn.query"), ("self_attn.k_proj", "attn.key"), ("self_attn.v_proj", "attn.value"),
+    ("self_attn.out_proj", "attn.out"), ("fc1", "mlp.0"), ("fc2", "mlp.2"), ("final_layer_norm", "mlp_ln"),
+    ("layer_norm", "ln_post"),
+)  # fmt: skip
+"""Parts of the names of Whisper's weights there, and in openai/whisper."""
+
+
+def _whisper_encoder(path: Path) -> dict[str, Tensor]:
+    """The encoder's weights in float32, names as in openai/whisper, without the positions."""
+    try:
+        stored = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise ModelError(f"{path}: no safetensors file of Whisper tiny.en: {error}") from error
+    if any(name.startswith("model.encoder.") for name in stored):
+        stored = {k: v for k, v in stored.items() if k.startswith("model.encoder.")}
+        for theirs, ours in _HUGGING_FACE:
+            stored = {k.replace(theirs, ours): v for k, v in stored.items()}
+    positions = ("positional_embedding", "embed_positions.weight")
+    return {k: v.float() for k, v in stored.items() if k not in positions}

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from asr.errors import ModelError
-from asr.model import PRESETS, ModelConfig, Transducer, load_model, save_model
+from asr.model import PRESETS, ModelConfig, Transducer, load_encoder, load_model, save_model
 from asr.model.encoder import chunk_mask
 from asr.model.streaming import EncoderState
 from asr.tokens import Tokenizer
@@ -179,3 +180,32 @@ def test_missing_and_mismatched_files(tmp_path: Path, tiny_model: Transducer, ti
 def test_impossible_chunks(tiny_model: Transducer, chunk_ms: int) -> None:
     with pytest.raises(ModelError, match="multiple of 40"):
         tiny_model.chunk_frames(chunk_ms)
+
+
+HUGGING_FACE = {
+    "blocks.": "layers.", "attn_ln.": "self_attn_layer_norm.", "mlp_ln.": "final_layer_norm.", "mlp.0.": "fc1.",
+    "mlp.2.": "fc2.", "attn.query.": "self_attn.q_proj.", "attn.key.": "self_attn.k_proj.",
+    "attn.value.": "self_attn.v_proj.", "attn.out.": "self_attn.out_proj.", "ln_post.": "layer_norm.",
+}  # fmt: skip
+
+
+def test_an_encoder_starts_from_whispers_file_by_either_names(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    theirs, one, other = (Transducer(PRESETS["tiny"](8)).encoder for _ in range(3))
+    kept = {k: v.detach().contiguous() for k, v in theirs.state_dict().items() if not k.startswith("stack.")}
+    save_file(kept, tmp_path / "encoder.safetensors")
+    others = ("model.decoder.layer_norm.weight", "model.encoder.embed_positions.weight")
+    renamed = {name: torch.zeros(2) for name in others}
+    for name, value in kept.items():
+        for ours, hugging in HUGGING_FACE.items():
+            name = name.replace(ours, hugging) if name.startswith(ours) or f".{ours}" in name else name
+        renamed[f"model.encoder.{name}"] = value
+    save_file(renamed, tmp_path / "model.safetensors")
+    load_encoder(one, tmp_path / "encoder.safetensors")
+    load_encoder(other, tmp_path / "model.safetensors")
+    for name, value in kept.items():
+        assert torch.equal(one.state_dict()[name], value) and torch.equal(other.state_dict()[name], value), name
+    (tmp_path / "nothing.safetensors").write_bytes(b"nothing")
+    for name in ("nothing.safetensors", "absent.safetensors"):
+        with pytest.raises(ModelError, match="no safetensors file of Whisper"):
+            load_encoder(one, tmp_path / name)

@@ -1,0 +1,187 @@
+"""What the documentation shows runs as it stands: Python as it is pasted, commands by their own parsers, links."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import re
+import shlex
+import tomllib
+from collections.abc import Iterator
+from contextlib import redirect_stdout
+from io import StringIO
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from asr.context.types import Entry, Turn
+from asr.evaluation.manifest import EXAMPLE, parse_utterance
+from server.config import Settings
+from server.processes import server_process
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "samples/README.md",
+         *sorted((ROOT / "asr/weights").glob("*/CARD.md"))]  # fmt: skip
+OUTSIDE = ("http://", "https://", "#")
+
+
+def blocks(page: str, language: str) -> list[str]:
+    """The fenced blocks of a page in a language."""
+    return re.findall(rf"```{language}\n(.*?)```", (ROOT / page).read_text(), re.DOTALL)
+
+
+class Command(NamedTuple):
+    """A command of a page. whole: it stands on a line of its own, with nothing left out."""
+
+    script: str
+    arguments: list[str]
+    whole: bool
+
+
+def commands(page: Path) -> list[Command]:
+    """Each `./scripts/...` of a page, without comments; what stands in [] is an option like any other."""
+    text = re.sub(r"\\\n\s*", "", page.read_text())
+    found = []
+    for before, line in re.findall(r"^(.*?)(?=\./scripts)(\./scripts/[a-z_]+(?![a-z_/])[^`\n|]*)", text, re.MULTILINE):
+        whole = not before.strip() and "..." not in line
+        name, *words = shlex.split(re.sub(r"[\[\]]|\.\.\.", "", line), comments=True)
+        found.append(Command(name.removeprefix("./scripts/"), [re.sub(r"^N$", "1", word) for word in words], whole))
+    return found
+
+
+def command_of(script: str) -> Any:
+    module_name = re.search(r'lib/run" (\S+) "\$@"', (ROOT / "scripts" / script).read_text())
+    assert module_name, f"scripts/{script} runs no module"
+    module = importlib.import_module(module_name[1])
+    app = getattr(module, "app", None)
+    if app is None:
+        app = typer.Typer()
+        app.command()(module.main)
+    return typer.main.get_command(app)
+
+
+def run_python(code: str) -> str:
+    """What pasted code prints."""
+    out = StringIO()
+    with redirect_stdout(out):
+        exec(compile(code, "pasted", "exec"), {"__name__": "__main__"})
+    return out.getvalue()
+
+
+@pytest.fixture(scope="module")
+def address() -> Iterator[str]:
+    with server_process({"CARRYOVER_STORE__ENDPOINT": "local"}) as server:
+        yield f"127.0.0.1:{server.port}"
+
+
+@pytest.fixture
+def in_checkout(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+
+
+def test_every_block_of_python_is_run_below() -> None:
+    pages = {str(page.relative_to(ROOT)): len(blocks(str(page), "python")) for page in PAGES}
+    assert {name: count for name, count in pages.items() if count} == {
+        "README.md": 1, "docs/api.md": 1, "docs/context.md": 1, "docs/context_store.md": 1
+    }  # fmt: skip
+
+
+def test_the_readmes_client(address: str, in_checkout: None) -> None:
+    (code,) = blocks("README.md", "python")
+    told = run_python(code.replace("127.0.0.1:50051", address)).splitlines()
+    status, text = told[-1].split(" ", 1)
+    assert status == "NOT_FOUND" and text.startswith("call "), told
+
+
+def test_the_follow_up_of_the_interface(address: str, in_checkout: None) -> None:
+    (code,) = blocks("docs/api.md", "python")
+    told = run_python(code.replace("127.0.0.1:50051", address)).splitlines()
+    assert told[-1] in ("APPLIED bauer", "NOT_READY bower"), told  # the latter where two seconds do not do
+
+
+def test_context_in_python(in_checkout: None) -> None:
+    (code,) = blocks("docs/context.md", "python")
+    assert run_python(code).startswith("bauer True (BiasedWord(")
+
+
+def test_the_store_in_python() -> None:
+    (code,) = blocks("docs/context_store.md", "python")
+    assert run_python(code) == "turn-1 ['call Meg', '']\n"
+
+
+def test_the_examples_of_lines_are_read() -> None:
+    for page in ("docs/files.md", "docs/evaluation.md"):
+        (text,) = blocks(page, "json")
+        utterance = parse_utterance(json.loads(text), Path("m"))
+        assert utterance.context.entries == (Entry("contacts", "Meg Bauer"),)
+        assert utterance.context.turns[0] == Turn("user", "call Meg") and utterance.text == "bauer"
+    assert parse_utterance(json.loads(EXAMPLE), Path("m")).audio.path == Path("m/u1.wav")
+
+
+def test_the_settings_are_settings() -> None:
+    for text in blocks("docs/operation.md", "toml"):
+        Settings.model_validate(tomllib.loads(text))
+        everything = re.sub(r"^# (?=\w+ = )", "", text, flags=re.MULTILINE)  # the optional ones too
+        assert tomllib.loads(everything).keys() <= Settings.model_fields.keys()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_command_is_one(page: Path) -> None:
+    for script, arguments, whole in commands(page):
+        assert (ROOT / "scripts" / script).is_file(), script
+        for word in arguments:
+            if word.startswith(("samples/", "server/", "asr/")) and "{" not in word:
+                assert (ROOT / word).exists(), word
+        if script == "test":
+            continue
+        command = command_of(script)
+        known = {name for parameter in command.params for name in (*parameter.opts, *parameter.secondary_opts)}
+        options = {word.partition("=")[0] for word in arguments if word.startswith("--")}
+        assert options <= known, f"{script} has no {options - known}"
+        if whole:
+            command.make_context(script, list(arguments))  # raises where an argument is missing or of another kind
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_link_leads_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
+        if target.startswith(OUTSIDE):
+            continue
+        file, _, anchor = target.partition("#")
+        assert (page.parent / file).exists(), target
+        if anchor:
+            titles = re.findall(r"^#+ (.*)$", (page.parent / file).read_text(), re.MULTILINE)
+            assert anchor in {re.sub(r"[^\w -]", "", t.lower()).replace(" ", "-") for t in titles}, target
+
+
+def test_no_page_names_a_file_that_nobody_has() -> None:
+    """Manifests are the samples', a command's own output, or in DATA, which docs/data.md describes."""
+    for page in PAGES:
+        made = set(re.findall(r"(?:--out|--json|--html|--plot) (\S+)|OUT\.jsonl|PEOPLE\.jsonl", page.read_text()))
+        for words in commands(page):
+            for word in words.arguments:
+                if word.endswith((".jsonl", ".jsonl.gz")) and not set(word) & set("/$"):
+                    assert word in made or word.partition(".")[0].isupper() or word in OWN, f"{page.name}: {word}"
+
+
+OWN = {"out.jsonl", "rescored.jsonl", "lists.jsonl", "PEOPLE-train.jsonl", "PEOPLE-dev.jsonl", "names.jsonl"}
+"""What was written by a command before, and one that docs/results.md says is not kept."""
+
+
+def test_the_commands_on_the_samples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of docs/files.md, as they stand, in a folder where `samples` is."""
+    os.symlink(ROOT / "samples", tmp_path / "samples")
+    monkeypatch.chdir(tmp_path)
+    ran = commands(ROOT / "docs/files.md")[1:]
+    assert [script for script, *_ in ran] == ["transcribe", "evaluate_wer", "rescore_nbest"]
+    for script, arguments, _ in ran:
+        module: Any = importlib.import_module(f"asr.commands.{script}")
+        result = CliRunner().invoke(module.app, arguments)
+        assert result.exit_code == 0, result.output
+    heard = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    changed = [json.loads(line)["changed"] for line in (tmp_path / "rescored.jsonl").read_text().splitlines()]
+    assert len(heard) == 13 and sum(changed) >= 4 and "<svg" in (tmp_path / "report.html").read_text()
