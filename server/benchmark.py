@@ -188,7 +188,7 @@ def plot(summaries: dict[str, Any], aim_ms: float) -> str:
         summaries: of `Waits.summary`, by number of streams. aim_ms: where a line marks the most that p95 should be.
     """
     rows = [
-        (f"{number} streams, {label}", waits[name])
+        (f"{number} stream{'s' if int(number) > 1 else ''}, {label}", waits[name])
         for number, waits in summaries.items()
         for name, label in (("first_partial_ms", "first"), ("final_ms", "final"))
         if waits[name]["p95"] is not None
@@ -215,7 +215,14 @@ def plot(summaries: dict[str, Any], aim_ms: float) -> str:
         body.append(f'<text x="{end:.1f}" y="{y + 14}">{wait["p50"]:.0f} / {wait["p95"]:.0f}</text>')
     axis = "milliseconds, median / p95: to the first result with words, from the audio's end to the final one"
     body += [line("aim", aim_ms), f'<text x="8" y="{bottom + 40}">{axis}</text>']
-    height = bottom + 52
+    aim = f"what p95 of final results should stay below: {aim_ms:.0f}"
+    keys = (("half", "up to the median"), ("most", "up to p95"), ("aim", aim))
+    for x, (kind, text) in zip((8, 150, 260), keys, strict=True):
+        sign = f'<rect class="{kind}" x="{x}" y="{bottom + 51}" width="12" height="12"/>'
+        if kind == "aim":
+            sign = f'<line class="aim" x1="{x + 6}" x2="{x + 6}" y1="{bottom + 50}" y2="{bottom + 64}"/>'
+        body.append(f'{sign}<text x="{x + 18}" y="{bottom + 62}">{text}</text>')
+    height = bottom + 74
     head = (
         f'<svg viewBox="0 0 {_WIDTH} {height}" width="{_WIDTH}" height="{height}" xmlns="http://www.w3.org/2000/svg">'
     )

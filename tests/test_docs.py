@@ -185,3 +185,20 @@ def test_the_commands_on_the_samples(tmp_path: Path, monkeypatch: pytest.MonkeyP
     heard = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
     changed = [json.loads(line)["changed"] for line in (tmp_path / "rescored.jsonl").read_text().splitlines()]
     assert len(heard) == 13 and sum(changed) >= 4 and "<svg" in (tmp_path / "report.html").read_text()
+
+
+def test_the_pictures_tell_one_story() -> None:
+    """What the demo's drawn terminal shows without context is what README, pages and pictures say."""
+    drawn = (ROOT / "docs/demo.svg").read_text().replace("&#160;", " ")
+    texts = [" ".join(text.split()) for text in re.findall(r">([^<>]+)</text>", drawn)]
+    plain = texts[texts.index("without context") + 1]
+    assert texts[texts.index("with context") + 1] == "bauer" and plain != "bauer"
+    for page in ("README.md", "docs/follow_up.svg", "docs/api.md", "docs/context.md"):
+        text = (ROOT / page).read_text()
+        assert plain in text and not set(re.findall(r"\b(?:power|bower|baur)\b", text)) - {plain}, page
+
+
+def test_the_legend_of_the_waits_names_every_mark() -> None:
+    drawn = (ROOT / "docs/waits.svg").read_text()
+    for kind in set(re.findall(r'class="(\w+)"', drawn)) - {"grid"}:
+        assert re.search(rf'class="{kind}"[^>]*/><text[^>]*>[a-z]', drawn), f"{kind} has no legend"

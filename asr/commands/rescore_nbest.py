@@ -21,7 +21,7 @@ from asr.jsonl import Problem, read_lines, text_output
 from asr.text import normalize
 
 app = typer.Typer(add_completion=False)
-_NBEST = 'nbest must be a list of {text, score?}, best first, as in {"nbest": [{"text": "power", "score": -1.2}]}'
+_NBEST = 'nbest must be a list of {text, score?}, best first, as in {"nbest": [{"text": "bower", "score": -1.2}]}'
 
 
 def rescore(value: dict[str, Any], encoder: EncodesContext, rescorer: Rescores) -> dict[str, Any]:

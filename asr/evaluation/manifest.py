@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from asr.context.types import Context, Entry, Turn
 from asr.errors import ManifestError
@@ -19,7 +19,7 @@ CONTEXT_EXAMPLE = (
     '{"context": {"turns": [{"speaker": "user", "text": "call Meg"}], '
     '"entities": [{"signal": "contacts", "text": "Meg Bauer"}]}}'
 )
-SPEAKERS = {"user": "user", "system": "system", "assistant": "system"}
+SPEAKERS: dict[str, Literal["user", "system"]] = {"user": "user", "system": "system", "assistant": "system"}
 """Who says a turn, as lines may write it."""
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from asr.context.types import BiasedWord
 from asr.errors import ManifestError
 from asr.evaluation.plots import Bar, Dot, bars, dots
-from asr.evaluation.report import endpoint_line, percent
+from asr.evaluation.report import FEW, change_text, endpoint_line, percent
 from asr.evaluation.run import Outcome
 from asr.evaluation.signals import Worth
 from asr.evaluation.summary import ALL, METRICS, Figures, Summary
@@ -24,6 +24,7 @@ MAX_SOUND_BYTES = 12_000_000
 """Audio in one page, before base64; utterances past it are shown without sound."""
 _ASSETS = Path(__file__).parent / "assets"
 _MEDIA = {b"OggS": "audio/ogg", b"RIFF": "audio/wav", b"fLaC": "audio/flac"}
+_DIRECTIONS = {"better": "fewer errors", "worse": "more errors", "neutral": "may be chance"}
 _VERDICTS = {"better": "fewer errors", "worse": "more errors", "same": "other errors, as many"}
 
 
@@ -59,18 +60,32 @@ def page(summary: Summary, outcomes: Sequence[Outcome], conditions: Sequence[str
         "style": (_ASSETS / "page.css").read_text(),
         "script": (_ASSETS / "page.js").read_text(),
         "settings": _settings(summary, settings),
-        "cards": "".join(_card(name, f) for name, f in summary.figures[ALL].items()),
-        "plots": _plots(summary, conditions),
+        "cards": "".join(_card(c, summary.figures[ALL]) for c in conditions if not of_signal(c)),
+        "plots": _plots(summary, [c for c in conditions if not of_signal(c)]),
         "table": _table(summary),
         "signals": _signals(summary.signals),
         "metrics": "".join(f"<dt>{escape(_HEADS[n])}</dt><dd>{escape(t)}</dd>" for n, t in METRICS.items()),
         "filters": _filters(found, conditions),
-        "changes": _change_list(found),
+        "changes": _change_list(_by_utterance(found)),
+        "number": str(len({c.outcome.utterance.id for c in found})),
     }
     text = (_ASSETS / "page.html").read_text()
     for name, value in values.items():
         text = text.replace(f"<!--{name}-->", value, 1)
     return text
+
+
+def of_signal(condition: str) -> bool:
+    """Whether it is a condition of one signal alone or left out, of which there are two for each."""
+    return ":" in condition
+
+
+def _by_utterance(found: Sequence[Change]) -> list[list[Change]]:
+    """The changes of each utterance together, in the order of its first."""
+    groups: dict[str, list[Change]] = {}
+    for change in found:
+        groups.setdefault(change.outcome.utterance.id, []).append(change)
+    return list(groups.values())
 
 
 def _settings(summary: Summary, settings: dict[str, Any]) -> str:
@@ -90,12 +105,13 @@ def _settings(summary: Summary, settings: dict[str, Any]) -> str:
     return "".join(f"<span>{escape(str(k))} <b>{escape(str(v))}</b></span>" for k, v in shown.items())
 
 
-def _card(condition: str, figures: Figures) -> str:
-    change, direction = "", ""
+def _card(condition: str, by_condition: Mapping[str, Figures]) -> str:
+    figures, change, direction = by_condition[condition], "", ""
     if condition != "none":
         direction = "better" if figures.change.high < 0 else "worse" if figures.change.low > 0 else ""
-        value, _, interval = percent(figures.change, signed=True).partition(" ")
-        change = f'<p class="change"><b>{value}%</b> errors {interval}</p>'
+        told = change_text(figures.change, by_condition["none"].counts["errors"], figures.counts["errors"])
+        value, _, interval = told.partition(" ")
+        change = f'<p class="change">{told if "→" in told else f"<b>{value}%</b> errors {interval}"}</p>'
     wer = f"{100 * figures.wer.value:.1f}"
     figure = f'<p class="wer">{wer}<small>% WER</small></p>'
     return f'<div class="card {direction}"><h3>{escape(condition)}</h3>{figure}{change}</div>'
@@ -103,23 +119,27 @@ def _card(condition: str, figures: Figures) -> str:
 
 def _plots(summary: Summary, conditions: Sequence[str]) -> str:
     rows = []
-    for condition, figures in summary.figures[ALL].items():
+    for condition in conditions:
+        figures = summary.figures[ALL][condition]
         words = max(1, figures.counts["words"])
         kinds = ("substitutions", "deletions", "insertions")
         parts = [(kind, figures.counts[kind] / words) for kind in kinds]
         rows.append(Bar(condition, parts, figures.wer, f"{100 * figures.wer.value:.1f}%"))
     legend = "".join(f'<span class="key {kind}">{kind}</span>' for kind in ("substitutions", "deletions", "insertions"))
+    legend += '<span class="key interval">95% interval</span>'
     out = [_figure("Word error rate by condition", bars(rows, "word error rate, all sets"), legend)]
     for condition in (c for c in conditions if c not in ("none", "late")):
         by_set = [(name, f[condition]) for name, f in summary.figures.items()]
         marks = [
             Dot(f"{name} ({summary.utterances[name]})", _direction(f), f.change, f"{100 * f.change.value:+.0f}%")
             for name, f in by_set
-            if f.change.value == f.change.value
+            if f.change.value == f.change.value and summary.figures[name]["none"].counts["errors"] >= FEW
         ]
         if len(marks) > 1:
             title = f"Change of the errors with {condition} context, by set"
-            out.append(_figure(title, dots(marks, "errors against none: left of the line is better"), ""))
+            keys = "".join(f'<span class="key {color}">{text}</span>' for color, text in _DIRECTIONS.items())
+            axis = f"errors against none: left of the line is better; sets of {FEW} errors and more"
+            out.append(_figure(title, dots(marks, axis), keys))
     return "".join(out)
 
 
@@ -139,21 +159,29 @@ _HEADS = {
 
 
 def _table(summary: Summary) -> str:
-    """All sets together, and folded away each set of its own."""
-    whole = _rows(summary, ALL)
-    if len(summary.figures) == 1:
-        return whole
-    parts = "".join(_rows(summary, group) for group in summary.figures if group != ALL)
-    return f"{whole}<details><summary>Each set of its own</summary>{parts}</details>"
+    """All sets together, and folded away each set of its own and each signal alone and left out."""
+    names = list(summary.figures[ALL])
+    main, signals = [c for c in names if not of_signal(c)], ["none", *filter(of_signal, names)]
+    out = _rows(summary, ALL, main)
+    if len(summary.figures) > 1:
+        parts = "".join(_rows(summary, group, main) for group in summary.figures if group != ALL)
+        out += f"<details><summary>Each set of its own</summary>{parts}</details>"
+    if len(signals) > 1:
+        out += f"<details><summary>Each signal alone and left out</summary>{_rows(summary, ALL, signals)}</details>"
+    return out
 
 
-def _rows(summary: Summary, group: str) -> str:
+def _rows(summary: Summary, group: str, conditions: Sequence[str]) -> str:
     heads = "".join(f"<th>{escape(head)}</th>" for head in ("sub", "ins", "del", *_HEADS.values()))
     body = []
-    for condition, figures in summary.figures[group].items():
+    plain = summary.figures[group]["none"]
+    for condition in conditions:
+        figures = summary.figures[group][condition]
         cells = [str(figures.counts[k]) for k in ("substitutions", "insertions", "deletions")]
         hidden = ("change", "false_bias", "changed") if condition == "none" else ()
-        cells += ["" if n in hidden else _two_lines(percent(getattr(figures, n), signed=n == "change")) for n in _HEADS]
+        told = change_text(figures.change, plain.counts["errors"], figures.counts["errors"])
+        texts = {n: told if n == "change" else percent(getattr(figures, n)) for n in _HEADS}
+        cells += ["" if n in hidden else _two_lines(texts[n]) for n in _HEADS]
         row = "".join(f"<td>{cell}</td>" for cell in cells)
         body.append(f"<tr><th>{escape(condition)}</th>{row}</tr>")
     name = f"{group} ({summary.utterances[group]})"
@@ -166,8 +194,9 @@ def _signals(signals: Mapping[str, Worth]) -> str:
         return ""
     heads = "".join(f"<th>{head}</th>" for head in ("errors with it alone", "errors where it is left out", ""))
     rows = "".join(
-        f"<tr><th>{escape(name)}</th><td>{_two_lines(percent(worth.alone, signed=True))}</td>"
-        f"<td>{_two_lines(percent(worth.left_out, signed=True))}</td><td>{escape(worth.verdict)}</td></tr>"
+        f"<tr><th>{escape(name)}</th><td>{_two_lines(change_text(worth.alone, *worth.errors_alone))}</td>"
+        f"<td>{_two_lines(change_text(worth.left_out, *worth.errors_left_out))}</td>"
+        f"<td>{escape(worth.verdict)}</td></tr>"
         for name, worth in signals.items()
     )
     return (
@@ -177,6 +206,8 @@ def _signals(signals: Mapping[str, Worth]) -> str:
 
 
 def _two_lines(figure: str) -> str:
+    if "→" in figure:
+        return escape(figure)
     value, _, interval = figure.partition(" ")
     return f"{escape(value)}<small>{escape(interval)}</small>"
 
@@ -193,23 +224,21 @@ def _filters(found: Sequence[Change], conditions: Sequence[str]) -> str:
     return f'<select id="condition"><option value="">all conditions ({len(found)})</option>{options}</select>{boxes}'
 
 
-def _change_list(found: Sequence[Change]) -> str:
+def _change_list(found: Sequence[Sequence[Change]]) -> str:
+    """A card for each utterance; found: the changes of each."""
     if not found:
         return "<p>Context changed no utterance.</p>"
-    out, sounds = [], {}
+    out, sounds = [], []
     left = MAX_SOUND_BYTES
     with AudioReader() as audio:
-        for change in found[:MAX_SHOWN]:
-            utterance = change.outcome.utterance
-            if utterance.id not in sounds:
-                sounds[utterance.id], used = _sound(audio, change.outcome, left)
-                left -= used
-            out.append(_change(change, f"s{list(sounds).index(utterance.id)}"))
+        for number, group in enumerate(found[:MAX_SHOWN]):
+            sound, used = _sound(audio, group[0].outcome, left)
+            left -= used
+            sounds.append(f'<template id="s{number}">{sound}</template>')
+            out.append(_utterance(group, f"s{number}"))
     if len(found) > MAX_SHOWN:
         out.append(f"<p>{len(found) - MAX_SHOWN} more are in the JSON.</p>")
-    # A recording is in the page once, however many conditions changed it; the script puts it where it is shown.
-    data = "".join(f'<template id="s{i}">{sound}</template>' for i, sound in enumerate(sounds.values()))
-    return "".join(out) + data
+    return "".join(out + sounds)  # the script makes a player where it is looked at
 
 
 def _sound(audio: AudioReader, outcome: Outcome, room: int) -> tuple[str, int]:
@@ -224,27 +253,40 @@ def _sound(audio: AudioReader, outcome: Outcome, room: int) -> tuple[str, int]:
     return f'<audio controls preload="none" src="data:{media};base64,{encoded}"></audio>', len(data)
 
 
-def _change(change: Change, sound: str) -> str:
-    utterance, heard = change.outcome.utterance, change.outcome.heard
+def _utterance(changes: Sequence[Change], sound: str) -> str:
+    """An utterance that context changed: what was said, and what each condition made of it."""
+    outcome = changes[0].outcome
+    utterance, plain = outcome.utterance, outcome.heard["none"].nbest[0]
     question = next((t.text for t in reversed(utterance.context.turns) if t.speaker == "system"), "")
     turns = "".join(f"<p><i>{escape(t.speaker)}</i> {escape(t.text)}</p>" for t in utterance.context.turns)
     entries = "".join(f"<li>{escape(e.text)} <i>{escape(e.signal)}</i></li>" for e in utterance.context.entries)
     context = f"{turns}<ul>{entries}</ul>" if turns or entries else "<p>none</p>"
-    nbest = "".join(f"<li>{escape(text) or '(silence)'}</li>" for text in heard[change.condition].nbest)
-    reference, plain = utterance.text, heard["none"].nbest[0]
-    condition = escape(change.condition)
+    same: dict[str, list[Change]] = {}
+    for change in changes:
+        same.setdefault(outcome.heard[change.condition].nbest[0], []).append(change)
     return (
-        f'<article class="{change.verdict}" data-condition="{condition}" data-verdict="{change.verdict}">'
-        f'<header><b>{condition}</b> <span class="verdict">{escape(_VERDICTS[change.verdict])}</span>'
-        f'<span class="id">{escape(utterance.set)} · {escape(utterance.id)}</span></header>'
+        f'<article class="{changes[0].verdict}"><header><b>{escape(utterance.set)}</b>'
+        f'<span class="id">{escape(utterance.id)}</span></header>'
         + (f'<p class="question">{escape(question)}</p>' if question else "")
         + f'<div class="sound" data-sound="{sound}"></div><dl>'
-        f"<dt>said</dt><dd>{escape(reference)}</dd>"
-        f"<dt>none</dt><dd>{_difference(reference, plain)}</dd>"
-        f"<dt>{condition}</dt><dd>{_difference(reference, heard[change.condition].nbest[0])}</dd>"
-        f"{_brought(heard[change.condition].biased_words)}</dl>"
-        f"<details><summary>n-best and the dialogue's own context</summary><ol>{nbest}</ol>{context}</details>"
-        "</article>"
+        f"<dt>said</dt><dd>{escape(utterance.text)}</dd>"
+        f"<dt>none</dt><dd>{_difference(utterance.text, plain)}</dd></dl>"
+        f"{''.join(_reading(alike) for alike in same.values())}"
+        f"<details><summary>the dialogue's own context</summary>{context}</details></article>"
+    )
+
+
+def _reading(alike: Sequence[Change]) -> str:
+    """What one or more conditions made of an utterance, all of them the same text."""
+    first = alike[0]
+    names, heard = [change.condition for change in alike], first.outcome.heard[first.condition]
+    nbest = "".join(f"<li>{escape(text) or '(silence)'}</li>" for text in heard.nbest)
+    return (
+        f'<section class="reading {first.verdict}" data-conditions="{escape(" ".join(names))}" '
+        f'data-verdict="{first.verdict}"><dl><dt>{escape(", ".join(names))}</dt>'
+        f"<dd>{_difference(first.outcome.utterance.text, heard.nbest[0])} "
+        f'<span class="verdict">{escape(_VERDICTS[first.verdict])}</span></dd>{_brought(heard.biased_words)}</dl>'
+        f"<details><summary>n-best</summary><ol>{nbest}</ol></details></section>"
     )
 
 

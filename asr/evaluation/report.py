@@ -16,6 +16,8 @@ from asr.evaluation.signals import Worth
 from asr.evaluation.statistics import Interval
 from asr.evaluation.summary import ALL, Figures, Summary
 
+FEW = 10
+"""Errors from which on a relative change is told."""
 _COLUMNS = (
     "WER", "sub", "ins", "del", "errors vs none", "B-WER", "U-WER", "entities", "in n-best", "oracle", "false bias",
 )  # fmt: skip
@@ -30,6 +32,14 @@ def percent(interval: Interval, *, signed: bool = False) -> str:
     return f"{value} [{low}, {high}]"
 
 
+def change_text(interval: Interval, before: int, after: int) -> str:
+    """ "-26.3 [-40.0, -10.2]", the relative change of a number of errors in percent; of fewer than `FEW` errors, where
+    percents say nothing, the numbers: "1 → 25 errors"."""
+    if before < FEW:
+        return f"{before} → {after} errors"
+    return percent(interval, signed=True)
+
+
 def table(summary: Summary, title: str = "") -> Table:
     """One row for each set and condition."""
     out = Table(title=title or None, caption="percent, with 95% bootstrap intervals by dialogue", pad_edge=False)
@@ -40,20 +50,21 @@ def table(summary: Summary, title: str = "") -> Table:
     for group, by_condition in summary.figures.items():
         for number, (condition, figures) in enumerate(by_condition.items()):
             size = f"{group} ({summary.utterances[group]})" if number == 0 else ""
-            out.add_row(size, condition, *_cells(condition, figures), style="bold" if group == ALL else "")
+            cells = _cells(condition, figures, by_condition["none"])
+            out.add_row(size, condition, *cells, style="bold" if group == ALL else "")
         out.add_section()
     return out
 
 
-def _cells(condition: str, figures: Figures) -> list[str | Text]:
+def _cells(condition: str, figures: Figures, plain: Figures) -> list[str | Text]:
     counts = figures.counts
     none = condition == "none"
-    change = "" if none else percent(figures.change, signed=True)
+    changed = "" if none else change_text(figures.change, plain.counts["errors"], counts["errors"])
     helped = "green" if figures.change.high < 0 else "red" if figures.change.low > 0 else ""
     return [
         percent(figures.wer),
         *(str(counts[name]) for name in ("substitutions", "insertions", "deletions")),
-        Text(change, style=helped),
+        Text(changed, style=helped),
         *(_short(figure) for figure in (figures.b_wer, figures.u_wer, figures.entity_recall)),
         *(_short(figure) for figure in (figures.entity_recall_nbest, figures.oracle_wer)),
         "" if none else _short(figures.false_bias),
@@ -79,10 +90,10 @@ def endpoint_line(figures: EndpointFigures) -> str:
 
 
 def signal_lines(signals: Mapping[str, Worth]) -> list[str]:
-    """ "contacts: errors -16.3 [-28.1, -6.5]% alone, +41.2 [+20.0, +70.1]% where left out: helps" for each."""
+    """ "contacts: errors -16.3 [-28.1, -6.5] alone, +41.2 [+20.0, +70.1] where left out (percent): helps" for each."""
     return [
-        f"{name}: errors {percent(w.alone, signed=True)}% alone, "
-        f"{percent(w.left_out, signed=True)}% where left out: {w.verdict}"
+        f"{name}: errors {change_text(w.alone, *w.errors_alone)} alone, "
+        f"{change_text(w.left_out, *w.errors_left_out)} where left out (percent): {w.verdict}"
         for name, w in signals.items()
     ]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
 import numpy.typing as npt
 
 from asr.evaluation.statistics import Bootstrap, Interval
@@ -13,10 +14,12 @@ from asr.evaluation.statistics import Bootstrap, Interval
 @dataclass(frozen=True)
 class Worth:
     """Relative changes of the errors, paired. alone: with this signal only, against none. left_out: with all others,
-    against all of them."""
+    against all of them. errors_alone, errors_left_out: their numbers before and after."""
 
     alone: Interval
     left_out: Interval
+    errors_alone: tuple[int, int]
+    errors_left_out: tuple[int, int]
 
     @property
     def verdict(self) -> str:
@@ -29,8 +32,12 @@ class Worth:
 def worths(errors: Mapping[str, npt.ArrayLike], bootstrap: Bootstrap) -> dict[str, Worth]:
     """By signal, from each utterance's errors (U,) under `none`, `relevant`, `only:SIGNAL` and `without:SIGNAL`."""
     signals = [c.removeprefix("only:") for c in errors if c.startswith("only:")]
-    none, all_ = errors["none"], errors["relevant"]
-    return {
-        s: Worth(bootstrap.change(errors[f"only:{s}"], none), bootstrap.change(errors[f"without:{s}"], all_))
-        for s in signals
-    }
+    none, all_ = np.asarray(errors["none"]), np.asarray(errors["relevant"])
+    found = {}
+    for s in signals:
+        only, without = np.asarray(errors[f"only:{s}"]), np.asarray(errors[f"without:{s}"])
+        found[s] = Worth(
+            bootstrap.change(only, none), bootstrap.change(without, all_),
+            (int(none.sum()), int(only.sum())), (int(all_.sum()), int(without.sum())),
+        )  # fmt: skip
+    return found

@@ -6,6 +6,8 @@ import asyncio
 import json
 import logging
 import os
+from io import StringIO
+from pathlib import Path
 from typing import Annotated
 
 import grpc
@@ -33,6 +35,9 @@ def main(
     ),
     answer: Annotated[str, typer.Option(help="What the user answers.")] = "Bauer",
     as_json: Annotated[bool, typer.Option("--json", help="End standard output with one line of JSON.")] = False,
+    svg_file: Annotated[
+        Path | None, typer.Option("--svg", metavar="FILE.svg", help="Draw what is shown here too.")
+    ] = None,
 ) -> None:
     """Start a server with its store in this process and recognise a follow-up, plain and with context."""
     names = tuple(name for name in (" ".join(part.split()) for part in choices.split(",")) if name)
@@ -47,6 +52,8 @@ def main(
         typer.echo(f"demo: the server answered {error.code().name}: {error.details()}", err=True)
         raise typer.Exit(1) from None
     show(played, _err if as_json else Console(highlight=False))
+    if svg_file:
+        _draw(played, svg_file)
     if as_json:
         typer.echo(json.dumps(played.summary()))
 
@@ -68,6 +75,14 @@ async def _play(script: Script) -> Played:
 
 def _say(line: str) -> None:
     typer.echo(f"demo: {line}", err=True)
+
+
+def _draw(played: Played, file: Path) -> None:
+    """What a terminal shows, as docs/demo.svg has it."""
+    console = Console(record=True, width=78, file=StringIO(), highlight=False)
+    console.print(Text("$ ./scripts/demo", style="bold"))
+    show(played, console)
+    console.save_svg(str(file), title="Carryover")
 
 
 def show(played: Played, console: Console) -> None:

@@ -49,7 +49,7 @@ def test_the_plot_has_a_bar_for_each_wait() -> None:
     waits = {"1": Waits([100.0, 200.0], [50.0, 70.0]).summary(), "16": Waits([], [10.0, 4000.0]).summary()}
     drawn = ElementTree.fromstring(plot(waits, 300))
     texts = [text.text for text in drawn.iter("{http://www.w3.org/2000/svg}text")]
-    assert "1 streams, first" in texts and "16 streams, final" in texts and "16 streams, first" not in texts
+    assert "1 stream, first" in texts and "16 streams, final" in texts and "16 streams, first" not in texts
     assert "60 / 69" in texts
     widths = [float(bar.get("width", "0")) for bar in drawn.iter("{http://www.w3.org/2000/svg}rect") if bar.get("x")]
     assert len(widths) == 6 and max(widths) <= 500

@@ -5,8 +5,12 @@ const boxes = [...document.querySelectorAll("#filters input")];
 function show() {
   const wanted = new Set(boxes.filter(box => box.checked).map(box => box.value));
   for (const article of articles) {
-    const fits = !condition.value || article.dataset.condition === condition.value;
-    article.hidden = !(fits && wanted.has(article.dataset.verdict));
+    const readings = [...article.querySelectorAll(".reading")];
+    for (const reading of readings) {
+      const fits = !condition.value || reading.dataset.conditions.split(" ").includes(condition.value);
+      reading.hidden = !(fits && wanted.has(reading.dataset.verdict));
+    }
+    article.hidden = readings.every(reading => reading.hidden);
   }
 }
 
