@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +22,8 @@ _ROUNDS = 50
 _RIDGE = 1e-2
 
 
-def _log_odds(log_probability: float) -> float:
+def log_odds(log_probability: float) -> float:
+    """Log-odds of a probability given as its logarithm, at most 9.2 either way."""
     p = min(max(math.exp(log_probability), _EDGE), 1 - _EDGE)
     return math.log(p / (1 - p))
 
@@ -33,7 +34,8 @@ class Evidence:
 
     tokens: log-odds that all of its tokens are right, by the transducer alone. utterance: the same of the utterance's
     mean token. language: log P of its tokens after those before, nats. letters: how many it has. words: how many the
-    utterance has.
+    utterance has. posterior: log-odds of the share of the n-best's probability in hypotheses that have the word, by the
+    attention decoder's scores too; 0 where it did not hear the utterance.
     """
 
     tokens: float
@@ -41,6 +43,7 @@ class Evidence:
     language: float
     letters: int
     words: int
+    posterior: float = 0.0
 
     @classmethod
     def of(
@@ -48,18 +51,19 @@ class Evidence:
     ) -> Evidence:
         """certainty: log-probability of each of the word's tokens; whole: of all of the utterance's; language: log P of
         each of the word's tokens; words: how many the utterance has."""
-        return cls(_log_odds(sum(certainty)), _log_odds(sum(whole) / len(whole)), sum(language), len(word), words)
+        return cls(log_odds(sum(certainty)), log_odds(sum(whole) / len(whole)), sum(language), len(word), words)
 
     @property
     def values(self) -> tuple[float, ...]:
-        return self.tokens, self.utterance, self.language, float(self.letters), math.log(self.words)
+        return self.tokens, self.utterance, self.language, float(self.letters), math.log(self.words), self.posterior
 
 
 @dataclass(frozen=True)
 class Calibration:
     """The probability that a word is right: 1 / (1 + exp(−constant − weights · evidence)).
 
-    model, language_model: versions of the models whose evidence it was fitted to.
+    model, language_model, attention_model: versions of the models whose evidence it was fitted to; the last is empty
+    for results that no attention decoder has heard.
     """
 
     model: str
@@ -71,19 +75,21 @@ class Calibration:
     letters: float
     words: float = 0.0
     """Of the logarithm of how many the utterance has."""
+    posterior: float = 0.0
+    attention_model: str = field(default="", kw_only=True)
 
     def confidence(self, evidence: Evidence) -> float:
-        weights = (self.tokens, self.utterance, self.language, self.letters, self.words)
+        weights = (self.tokens, self.utterance, self.language, self.letters, self.words, self.posterior)
         at = self.constant + sum(w * x for w, x in zip(weights, evidence.values, strict=True))
         return 1 / (1 + math.exp(-min(max(at, -30.0), 30.0)))
 
     def save(self, folder: Path) -> None:
-        """Writes confidence.json, beside the acoustic model."""
+        """Writes confidence.json, beside the model."""
         (folder / FILE).write_text(json.dumps(asdict(self), indent=1) + "\n")
 
 
-def load_calibration(folder: Path, model: str, language_model: str) -> Calibration | None:
-    """The calibration beside an acoustic model; None where there is none, or none for these versions.
+def load_calibration(folder: Path, model: str, language_model: str, attention_model: str = "") -> Calibration | None:
+    """The calibration beside a model; None where there is none, or none for these versions.
 
     Raises:
         ModelError: the file is damaged.
@@ -93,17 +99,22 @@ def load_calibration(folder: Path, model: str, language_model: str) -> Calibrati
         return None
     try:
         found = Calibration(**json.loads(path.read_text()))
-        numbers = (found.constant, found.tokens, found.utterance, found.language, found.letters, found.words)
-        finite = all(math.isfinite(x) for x in numbers)
+        finite = all(math.isfinite(x) for x in asdict(found).values() if not isinstance(x, str))
     except (OSError, ValueError, TypeError) as error:
         raise ModelError(f"{path}: {error}; fit it again (scripts/calibrate_confidence)") from error
     if not finite:
         raise ModelError(f"{path}: a weight is no number; fit it again (scripts/calibrate_confidence)")
-    return found if (found.model, found.language_model) == (model, language_model) else None
+    fitted_to = (found.model, found.language_model, found.attention_model)
+    return found if fitted_to == (model, language_model, attention_model) else None
 
 
 def fit_calibration(
-    evidence: Sequence[Evidence], right: Sequence[bool], sets: Sequence[str], model: str = "", language_model: str = ""
+    evidence: Sequence[Evidence],
+    right: Sequence[bool],
+    sets: Sequence[str],
+    model: str = "",
+    language_model: str = "",
+    attention_model: str = "",
 ) -> Calibration:
     """Maximum likelihood by Newton's method with a little ridge; each set counts alike, whatever its number of words.
 
@@ -127,4 +138,5 @@ def fit_calibration(
         beta -= step * min(1.0, 4.0 / (np.abs(step).max() + 1e-12))
         if np.abs(step).max() < 1e-8:
             break
-    return Calibration(model, language_model, *(round(b, 4) for b in beta.tolist()))
+    numbers = (round(b, 4) for b in beta.tolist())
+    return Calibration(model, language_model, *numbers, attention_model=attention_model)

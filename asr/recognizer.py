@@ -15,7 +15,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from asr.audio import SAMPLE_RATE, Samples
 from asr.batch import batch_shape, encode_batch
-from asr.confidence import Calibration, Evidence, load_calibration
+from asr.confidence import Calibration, Evidence, load_calibration, log_odds
 from asr.errors import ModelError, UnspellableError
 from asr.features import FRAME_S
 from asr.hypothesis import Encoded, Hypothesis, Pass, Result, Word
@@ -52,6 +52,8 @@ CTC_WEIGHT = 0.3
 """What log P of the CTC head counts beside the transducer's in a final result; chosen on dev (docs/results.md)."""
 ATTENTION_WEIGHT = 2.0
 """What log P of the attention decoder counts beside the transducer's; chosen on dev (docs/results.md)."""
+_POSTERIOR_TEMPERATURE = 3.0
+"""By which scores that the attention decoder has a part in are divided to be log-probabilities."""
 _LONGEST_ATTENDED_S = 30.0
 
 
@@ -64,7 +66,8 @@ class Recognizer:
         chunk_ms: audio that the encoder sees at once, which is the latency; a multiple of 40.
         language: an n-gram model over the same tokens. Its weight and the bonus for each token are its own where none
             are given.
-        calibration: of the words' confidences, fitted to this model with this language model.
+        calibration: of the words' confidences, fitted to this model with this language model; attention_calibration: of
+            those of results that the attention decoder has heard too.
         ctc_weight: by which log P(y|x) of the model's CTC head, if it has one, is added to the transducer's where final
             readings are ranked and texts are scored (hybrid CTC, Watanabe et al. 2017, on the n-best list).
         attention: hears utterances that have ended, beside the second pass: its own texts join the n-best, and its
@@ -89,6 +92,7 @@ class Recognizer:
         second_pass: bool = True,
         attention: SecondPass | None = None,
         attention_weight: float = ATTENTION_WEIGHT,
+        attention_calibration: Calibration | None = None,
     ) -> None:
         if model.vocab_size != tokenizer.vocab_size:
             raise ModelError(f"model has {model.vocab_size} outputs, its tokens are {tokenizer.vocab_size}")
@@ -96,6 +100,7 @@ class Recognizer:
             raise ModelError("the language model was made for other tokens; train one for the acoustic model's")
         self.model, self.tokenizer, self.version, self.language = model, tokenizer, version, language
         self.calibration, self._ctc_weight = calibration, ctc_weight
+        self.attention_calibration = attention_calibration
         self.second_pass = second_pass and model.longest > 0
         self.attention, self._attention_weight = attention if self.second_pass else None, attention_weight
         self._weight = _given(language_weight, language.weight if language else 0.0)
@@ -150,12 +155,18 @@ class Recognizer:
         if language is None and language_weight != 0:
             language = NGram.load_shipped(tokenizer)
         beside = SHIPPED if folder is None else Path(folder)
+        attention, attention_calibration = None, None
+        if second_pass is not False and model.longest:
+            ear = SHIPPED_SECOND_PASS if second_pass is True else second_pass
+            attention = SecondPass.load(ear, device=device)
+            if language:
+                attention_calibration = load_calibration(ear, version, language.version, attention.version)
         return cls(
             model, tokenizer, beam=beam, chunk_ms=chunk_ms, version=version,
             language=language, language_weight=language_weight, token_bonus=token_bonus,
             calibration=load_calibration(beside, version, language.version) if language else None,
             ctc_weight=ctc_weight, second_pass=second_pass is not False,
-            attention=_load_attention(second_pass, device) if model.longest else None,
+            attention=attention, attention_calibration=attention_calibration,
         )  # fmt: skip
 
     def _warm(self) -> None:
@@ -256,24 +267,43 @@ class Recognizer:
 
     def _attended(self, results: Sequence[Result], heard: Sequence[Heard]) -> list[Result]:
         """The results with what the attention decoder makes of those utterances that are heard once more."""
-        out = list(results)
-        most = round(_LONGEST_ATTENDED_S / FRAME_S)
-        ears = [i for i, (r, h) in enumerate(zip(results, heard, strict=True))
-                if h.features is not None and len(h.features) <= most and r.nbest[0].text]  # fmt: skip
+        out, most = list(results), round(_LONGEST_ATTENDED_S / FRAME_S)
+        ears = [
+            (i, h.features[self.model.lookback :], r.encoded)
+            for i, (r, h) in enumerate(zip(results, heard, strict=True))
+            if h.features is not None and len(h.features) <= most and r.encoded is not None and r.nbest[0].text
+        ]
         if self.attention is None or not ears:
             return out
-        features = [heard[i].features[self.model.lookback :] for i in ears]
-        longest = [_most_tokens(results[i].nbest[0].text) for i in ears]
-        for i, attended in zip(ears, self.attention.hear(features, longest), strict=True):
-            result, graph = results[i], heard[i].row.graph
-            encoded = replace(result.encoded, attention=attended)
-            known = {h.text for h in result.nbest}
-            texts = dict.fromkeys(normalize(w.text) for w in attended.written)
-            own = self._forced([t for t in texts if t and t not in known and not self.unspellable([t])], encoded, graph)
+        longest = [_most_tokens(results[i].nbest[0].text) for i, *_ in ears]
+        attended = self.attention.hear([features for _, features, _ in ears], longest)
+        for (i, _, encoded), ear in zip(ears, attended, strict=True):
+            result, encoded = results[i], replace(encoded, attention=ear)
+            known = {"", *(h.text for h in result.nbest)}
+            texts = [t for t in dict.fromkeys(normalize(w.text) for w in ear.written) if t not in known]
+            own = self._forced([t for t in texts if not self.unspellable([t])], encoded, heard[i].row.graph)
             ranked = sorted(self._with_attention([*result.nbest, *own], encoded), key=lambda h: -h.score)
-            passes = (*result.passes, Pass.ATTENTION)
-            out[i] = replace(result, nbest=tuple(ranked[: heard[i].nbest]), encoded=encoded, passes=passes)
+            nbest = self._calibrated(ranked[: heard[i].nbest])
+            out[i] = replace(result, nbest=nbest, encoded=encoded, passes=(*result.passes, Pass.ATTENTION))
         return out
+
+    def _calibrated(self, nbest: Sequence[Hypothesis]) -> tuple[Hypothesis, ...]:
+        """An n-best list that the attention decoder has scored, with its words' confidences."""
+        scores = np.array([h.score for h in nbest]) / _POSTERIOR_TEMPERATURE
+        share: dict[str, float] = {}
+        for hypothesis, chance in zip(nbest, np.exp(scores - np.logaddexp.reduce(scores)).tolist(), strict=True):
+            for word in {w.text for w in hypothesis.words}:
+                share[word] = share.get(word, 0.0) + chance
+
+        def calibrated(word: Word) -> Word:
+            if word.evidence is None:
+                return word
+            evidence = replace(word.evidence, posterior=log_odds(math.log(share[word.text])))
+            calibration = self.attention_calibration
+            sure = calibration.confidence(evidence) if calibration else word.confidence
+            return replace(word, evidence=evidence, confidence=sure)
+
+        return tuple(_with_words(h, tuple(map(calibrated, h.words))) for h in nbest)
 
     def _with_attention(self, hypotheses: Sequence[Hypothesis], encoded: Encoded) -> list[Hypothesis]:
         """With the attention decoder's scores, where it has heard the utterance: of each text's likeliest form."""
@@ -426,16 +456,15 @@ class Recognizer:
         """scores: of `_token_scores`."""
         times = tuple(start_s + f * self.model.frame_s for f in reading.frames)
         words = tuple(self._words(reading, scores, times))
-        return Hypothesis(
+        hypothesis = Hypothesis(
             text=self.tokenizer.decode(reading.tokens),
             acoustic=reading.acoustic,
             language=reading.language,
             bias=reading.bias,
             tokens=reading.tokens,
             token_times=times,
-            words=words,
-            confidence=sum(word.confidence for word in words) / len(words) if words else 0.0,
         )
+        return _with_words(hypothesis, words)
 
     def _words(self, reading: Reading, scores: Sequence[float], times: Sequence[float]) -> Iterator[Word]:
         groups: list[list[int]] = []
@@ -455,10 +484,9 @@ class Recognizer:
             yield Word(text, times[group[0]], times[group[-1]] + self.model.frame_s, sure, evidence)
 
 
-def _load_attention(second_pass: bool | Path, device: str) -> SecondPass | None:
-    if second_pass is False:
-        return None
-    return SecondPass.load(SHIPPED_SECOND_PASS if second_pass is True else second_pass, device=device)
+def _with_words(hypothesis: Hypothesis, words: tuple[Word, ...]) -> Hypothesis:
+    mean = sum(word.confidence for word in words) / len(words) if words else 0.0
+    return replace(hypothesis, words=words, confidence=mean)
 
 
 def _most_tokens(text: str) -> int:

@@ -98,7 +98,7 @@ class QuietRecognizer:
         return [result for result in (*found, *results()) if result.is_final]
 
     async def _in_context(self, result: Result, embedding: ContextEmbedding) -> str:
-        source, recognizer = ContextSource(None, self.parts.rescorer, self.engine), self.parts.recognizer
+        source, recognizer = ContextSource(None, self.parts.rescorer, self.engine.run), self.parts.recognizer
         force_score = partial(recognizer.force_score, result.encoded) if result.encoded else None
         found = Used(result.nbest, pb.ContextInfo.APPLIED)
         used = await source.rescore(result.nbest, candidates_of(result.biased), embedding, force_score, found)

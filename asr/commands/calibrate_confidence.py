@@ -95,8 +95,13 @@ def main(
     ] = None,
     beam: Annotated[int, typer.Option(min=1, help="Hypotheses that the search keeps.")] = BEAM,
     seed: Annotated[int, typer.Option(help="Of --sample.")] = 0,
+    attention: Annotated[
+        Path | None,
+        typer.Option(help="Folder of an attention decoder: for results that it has heard too; written there."),
+    ] = None,
 ) -> None:
-    """Listens to dev, fits the probability that a word is right, and writes it into MODEL/confidence.json.
+    """Listens to dev, fits the probability that a word is right, and writes it into confidence.json of the MODEL or of
+    the ATTENTION decoder.
 
     Each file counts alike. Prints the calibration error of each before and after, where every word's confidence comes
     from a fit to other utterances. Only words' confidences change: the utterance's is the transducer's own.
@@ -105,8 +110,10 @@ def main(
     words: list[Spoken] = []
     try:
         utterances, failed = read_sets(manifests, None, sample, seed)
-        recognizer = Recognizer.load(None if model == SHIPPED else model, beam=beam)
-        recognizer.calibration = None
+        recognizer = Recognizer.load(None if model == SHIPPED else model, beam=beam, second_pass=attention or True)
+        recognizer.calibration = recognizer.attention_calibration = None
+        if attention is None:
+            recognizer.attention = None
         if recognizer.language is None:
             raise ModelError("calibration needs a language model for the acoustic model's tokens, and there is none")
         for heard in track(spoken_words(recognizer, utterances), len(utterances), "listening"):
@@ -116,15 +123,16 @@ def main(
             else:
                 words += heard
         shown = table(words, held_out(words))
+        heard_by = recognizer.attention.version if recognizer.attention else ""
         fitted = fit_calibration(
             [w.evidence for w in words], [w.right for w in words], [w.set for w in words],
-            recognizer.version, recognizer.language.version,
+            recognizer.version, recognizer.language.version, heard_by,
         )  # fmt: skip
-        fitted.save(model)
+        fitted.save(attention or model)
     except (AsrError, OSError) as error:
         give_up(error)
     Console(width=None if Console().is_terminal else 120, highlight=False).print(shown)
-    print(f"{len(words)} words: written to {model / FILE}")
+    print(f"{len(words)} words: written to {(attention or model) / FILE}")
     if failed:
         warn(f"{failed} lines or recordings could not be used")
         raise typer.Exit(1)

@@ -57,6 +57,11 @@ _PER_DISTANCE = 2.5
 """Nats that a unit of phonetic distance costs where no audio can be asked."""
 _TEMPERATURE = 1.5
 """By which scores are divided to be log-probabilities: training for few errors makes them too sure; chosen on dev."""
+_ATTENDED = 1.25
+"""What the context's score counts where the attention decoder has a part in the readings' scores, whose differences are
+larger than those that the scorer was fitted to; chosen on dev (docs/results.md)."""
+_ATTENDED_TEMPERATURE = 3.0
+"""As `_TEMPERATURE`, of such scores."""
 _COMPARED = 10
 """Readings of a list without audio that candidates are compared with."""
 
@@ -179,7 +184,10 @@ class Rescorer:
         vouched = vouched_for(pool, matches) if force_score else pool
         weighed, base, raised = most_likely(vouched), pool.base, vouched.base
         named = [matches[i] for i in weighed]
+        attended = any(h.attention for h in readings)
         own = self._scores(vouched.only(weighed), named, embedding, force_score is not None)
+        if attended:
+            own = [_ATTENDED * score for score in own]
         scores = {i: score + raised[i] - base[i] for i, score in zip(weighed, own, strict=True)}
         total = [b + scores.get(i, -math.inf) for i, b in enumerate(base)]
         order = sorted(weighed, key=lambda i: -total[i])
@@ -188,7 +196,8 @@ class Rescorer:
         if first == 0 or total[first] <= total[0] + margin or readings[first].text == nbest[0].text:
             return same
         kept = [i for i in order if i < len(head) or total[i] > total[0] + margin]
-        chances = torch.tensor([total[i] / _TEMPERATURE for i in kept], dtype=torch.float64).softmax(0).tolist()
+        temperature = _ATTENDED_TEMPERATURE if attended else _TEMPERATURE
+        chances = torch.tensor([total[i] / temperature for i in kept], dtype=torch.float64).softmax(0).tolist()
         ranked = [
             _with_confidence(
                 replace(readings[i], context=scores[i], from_context=i >= len(head)), chance, nbest[0].text

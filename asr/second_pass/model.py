@@ -8,9 +8,10 @@ as it is.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from safetensors import SafetensorError
@@ -172,7 +173,8 @@ class Decoder(nn.Module):
 
     def audio(self, encoded: Tensor) -> Cache:
         """(B, T, D) encoded frames → what each layer reads of them, computed once for all tokens."""
-        return [layer.encoder_attn.keys_values(encoded) for layer in self.layers]
+        layers = cast(Iterable[DecoderLayer], self.layers)
+        return [layer.encoder_attn.keys_values(encoded) for layer in layers]
 
     def forward(
         self, tokens: Tensor, audio: Cache, heard: Tensor | None = None, past: Cache | None = None
