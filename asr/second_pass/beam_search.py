@@ -11,6 +11,9 @@ from torch import Tensor
 from asr.second_pass.model import Cache, Decoder
 from asr.second_pass.packing import Projection
 
+_MARGIN = 15.0
+"""Nats behind its utterance's likeliest hypothesis at which one is dropped."""
+
 
 @dataclass(frozen=True)
 class TokenHypothesis:
@@ -33,10 +36,10 @@ def beam_search(
     beam: int,
     longest: Sequence[int],
 ) -> list[list[TokenHypothesis]]:
-    """The likeliest texts of each utterance, best first, at most `beam`; fewer where fewer ended.
+    """Likely texts of each utterance, best first: those that have ended when `beam` have, fewer than twice as many.
 
-    A hypothesis leaves the beam when it ends; an utterance is done when it has `beam` ended ones that no hypothesis of
-    the beam can overtake, because log-probabilities only fall. A hypothesis at its bound is made to end.
+    A hypothesis ends where that is among the `beam` likeliest steps of its utterance: an end that is likelier than a
+    long text only because it is short does not count. Those far behind their utterance's likeliest are dropped.
 
     Args:
         project: the decoder's output projection, `Decoder.logits` or a packed one.
@@ -44,7 +47,7 @@ def beam_search(
         heard: (B, T) bool, which encoded frames are of the utterance; None: all.
         banned: (V,) bool, tokens that are never put out; not `end`.
         beam: K, hypotheses kept.
-        longest: most tokens of each utterance's texts.
+        longest: most tokens of each utterance's texts: one that has so many is made to end.
     """
     count, device = len(longest), banned.device
     tokens = torch.tensor([prompt] * count, device=device)
@@ -59,25 +62,23 @@ def beam_search(
     bound = torch.tensor(longest, device=device)[:, None]
     for length in range(max(longest) + 1):
         total = score[:, :, None] + log_p.view(count, beam, -1)
-        at_end = total[:, :, end].clone()
-        total[:, :, end] = -torch.inf
-        total = total.masked_fill((length >= bound)[:, :, None], -torch.inf)
-        best = total.flatten(1).topk(beam)
-        for i, ends in enumerate(at_end.tolist()):
-            ended[i] += [TokenHypothesis(texts[i][k], p) for k, p in enumerate(ends) if p > -torch.inf]
-            ended[i] = sorted(ended[i], key=lambda h: -h.log_p)[:beam]
+        full = (length >= bound)[:, :, None] & (torch.arange(total.shape[-1], device=device) != end)
+        best = total.masked_fill_(full, -torch.inf).flatten(1).topk(beam)
         parent, token = best.indices // total.shape[-1], best.indices % total.shape[-1]
-        for i, (parents, new) in enumerate(zip(parent.tolist(), token.tolist(), strict=True)):
-            texts[i] = [(*texts[i][p], t) for p, t in zip(parents, new, strict=True)]
-        worst = [hyps[-1].log_p if len(hyps) == beam else -torch.inf for hyps in ended]
-        score = best.values.masked_fill(best.values <= torch.tensor(worst, device=device)[:, None], -torch.inf)
+        score = best.values
+        for i in range(count):
+            steps = list(zip(parent[i].tolist(), token[i].tolist(), score[i].tolist(), strict=True))
+            ended[i] += [TokenHypothesis(texts[i][p], s) for p, t, s in steps if t == end and s > -torch.inf]
+            texts[i] = [(*texts[i][p], t) for p, t, _ in steps]
+        score = score.masked_fill((token == end) | (score < score[:, :1] - _MARGIN), -torch.inf)
+        score[[len(hyps) >= beam for hyps in ended]] = -torch.inf
         if not bool((score > -torch.inf).any()):
             break
         rows = (parent + torch.arange(count, device=device)[:, None] * beam).flatten()
         cache = [(k[rows], v[rows]) for k, v in cache]
         states, cache = decoder(token.reshape(-1, 1), audio, heard, cache)
         log_p = _next(project, states[:, -1], banned)
-    return ended
+    return [sorted(hyps, key=lambda h: -h.log_p) for hyps in ended]
 
 
 def _next(project: Projection, states: Tensor, banned: Tensor) -> Tensor:

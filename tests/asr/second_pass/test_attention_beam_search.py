@@ -50,7 +50,7 @@ def test_a_wide_beam_finds_the_likeliest_texts(model: AttentionModel, banned: to
     wanted = sorted(every_text(model, features(seed), 3).items(), key=lambda item: -item[1])
     audio = model.decoder.audio(model.encoder(features(seed)).detach())
     (found,) = beam_search(
-        model.decoder, model.decoder.logits, audio, None, prompt=PROMPT, end=END, banned=banned, beam=40, longest=[3]
+        model.decoder, model.decoder.logits, audio, None, prompt=PROMPT, end=END, banned=banned, beam=200, longest=[3]
     )
     assert [h.tokens for h in found] == [text for text, _ in wanted]
     assert [h.log_p for h in found] == pytest.approx([p for _, p in wanted], abs=1e-3)
@@ -71,7 +71,28 @@ def test_utterances_of_a_batch_are_as_alone(model: AttentionModel, banned: torch
         assert [h.tokens for h in found] == [h.tokens for h in own]
         assert [h.log_p for h in found] == pytest.approx([h.log_p for h in own], abs=1e-3)
         assert all(len(h.tokens) <= longest for h in found)
-        assert len(found) <= beam
+        assert len(found) < 2 * beam
+
+
+def test_an_early_end_that_is_unlikely_does_not_crowd_out_a_long_text() -> None:
+    """A decoder that is sure of ten tokens and gives an end before them one chance in a thousand at each."""
+
+    class Sure:
+        def __call__(self, tokens: torch.Tensor, *_: object) -> tuple[torch.Tensor, list[object]]:
+            return tokens[..., None].float(), []
+
+    def project(states: torch.Tensor) -> torch.Tensor:
+        """After the prompt's 2 come 3, 4, ... 12, and the end."""
+        logits = torch.full((len(states), 40), -40.0)
+        last = states[:, -1].long()
+        sure = torch.where(last < 12, last + 1, torch.full_like(last, END))
+        logits[:, [5, 6, 7, 8]] = -4.0
+        logits[:, END] = -7.0
+        return logits.scatter(1, sure[:, None], 0.0)
+
+    banned = torch.zeros(40, dtype=torch.bool)
+    (found,) = beam_search(Sure(), project, [], None, prompt=PROMPT, end=END, banned=banned, beam=3, longest=[20])  # type: ignore[arg-type]
+    assert tuple(range(3, 13)) in [h.tokens for h in found]
 
 
 def test_a_bound_of_nothing_gives_the_empty_text(model: AttentionModel, banned: torch.Tensor) -> None:
