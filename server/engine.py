@@ -226,7 +226,7 @@ class Engine:
         self._since_s: dict[object, float] = {}  # of the chunks that wait now, the oldest first
         self._idle_since_s = clock()
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="recognise")
-        self._beside = FairThreads(1, "beside", lower_priority)
+        self._beside = FairThreads(2, "beside", lower_priority)
         self._intake = ThreadPoolExecutor(1, thread_name_prefix="take-in")  # short work, never behind a batch
         self.batcher = Batcher(
             recognizer.advance, self.run, workers=workers, max_batch=max_batch, wait_s=batch_wait_s,
