@@ -1,321 +1,167 @@
-"""Callers who mean harm: refused before anything of theirs is worked on, bounded in what they may hold, alone in it."""
+"""Floods: each is what it says, a server in order refuses it, and the soak sees the harm that it does."""
 
 from __future__ import annotations
 
-import gzip
-import itertools
-import struct
+import asyncio
+import io
+import os
 import threading
-from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import grpc
 import pytest
-from raw_http2 import DATA, GOAWAY, HEADERS, PING, RST_STREAM, Connection, call, frame, message, reset
-from waiting import until
+import soundfile
+from google.protobuf.message import DecodeError
+from typer.testing import CliRunner
 
-from carryover.v1 import context_pb2, recognizer_pb2
+from carryover.v1 import context_pb2 as ctx
 from carryover.v1 import recognizer_pb2 as pb
-from server import wire
 from server.access import make_key
-from server.wire import SMALL_BYTES
+from server.benchmark import Clip
+from server.commands import soak
+from server.commands.hostile_soak import Outcome, Siege, Waits, judge
+from server.hostile import DECODED_BYTES, FLOODS, Flood, Target
+from server.lifecycle import Parts
+from server.processes import ServerProcess
+from server.quiet_recognizer import QuietRecognizer
+from server.soak import stream_config
 
-INVALID, TOO_MUCH = grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.RESOURCE_EXHAUSTED
-DEADLINE_S = 60.0
-HUGE = 8 << 20
-METHODS = [
-    method
-    for file, service in ((recognizer_pb2, "Recognizer"), (context_pb2, "Context"))
-    for method in file.DESCRIPTOR.services_by_name[service].methods
-]
-CONFIG = pb.StreamingRecognizeRequest(
-    config=pb.StreamingConfig(encoding=pb.LINEAR16, sample_rate_hertz=16_000)
-)  # fmt: skip
-RECOGNIZE = "/carryover.v1.Recognizer/Recognize"
-STREAM = "/carryover.v1.Recognizer/StreamingRecognize"
-HEALTH = "/grpc.health.v1.Health"
-REFLECTION = "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"
+SIZE = 1 << 20
+MOST_GROWTH_MB = 600.0
 
 
-@pytest.fixture
-def keys(tmp_path: Path) -> tuple[Path, str]:
-    """A file of keys with one tenant, and its key."""
-    key, line = make_key("acme")
-    (tmp_path / "keys").write_text(line)
-    return tmp_path / "keys", key
-
-
-@pytest.fixture
-def read(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, threading.Thread]]:
-    """Bytes of the messages that were read, and the threads that read them."""
-    found: list[tuple[int, threading.Thread]] = []
-    whole = wire.Reader.read
-
-    def noted(self: wire.Reader, data: bytes) -> Any:
-        found.append((len(data), threading.current_thread()))
-        return whole(self, data)
-
-    monkeypatch.setattr(wire.Reader, "read", noted)
+def flood(name: str) -> Flood:
+    (found,) = [flood for flood in FLOODS if flood.name == name]
     return found
 
 
-def send(replica: Any, path: str, *requests: bytes, zipped: bool = True) -> list[bytes]:
-    """The answers to messages, sent as they are. Raises grpc.RpcError."""
-    compression = grpc.Compression.Gzip if zipped else None
-    rpc = replica.channel.stream_stream(path)
-    return list(rpc(iter(requests), timeout=DEADLINE_S, compression=compression))
+def test_each_flood_is_what_it_says() -> None:
+    with pytest.raises(DecodeError):
+        pb.RecognizeRequest.FromString(flood("malformed").make(SIZE))
+    unknown = pb.RecognizeRequest.FromString(flood("unknown-fields").make(SIZE))
+    assert not unknown.ListFields() and unknown.ByteSize() > SIZE - 3
+    events = ctx.RecordEventsRequest.FromString(flood("events").make(SIZE))
+    assert len(events.events) == SIZE // 2 and events.dialogue_id and events.turn_id
+    turns = ctx.RescoreRequest.FromString(flood("turns").make(SIZE))
+    assert len(turns.context.turns) == SIZE // 2 and len(turns.nbest) == 1
+    phrases = pb.StreamingRecognizeRequest.FromString(flood("empty-phrases").make(SIZE))
+    assert len(phrases.config.speech_contexts[0].phrases) == SIZE // 2
+    requests = [pb.RecognizeRequest.FromString(sent) for sent in flood("digit-phrases").make(SIZE)]
+    lists = [request.config.speech_contexts[0].phrases for request in requests]
+    assert len(lists) == 8 and {len(phrases) for phrases in lists} == {5000}
+    assert len({phrase for phrases in lists for phrase in phrases}) == 40_000
+    assert max(len(phrase) for phrases in lists for phrase in phrases) <= 100  # none is refused for its length
 
 
-def refusal(replica: Any, path: str, *requests: bytes) -> tuple[grpc.StatusCode, str]:
-    with pytest.raises(grpc.RpcError) as caught:
-        send(replica, path, *requests)
-    return caught.value.code(), caught.value.details()
+def test_a_long_file_is_small() -> None:
+    sent = flood("long-flac").make(SIZE)
+    info = soundfile.info(io.BytesIO(pb.RecognizeRequest.FromString(sent).audio))
+    assert info.channels == 8 and info.duration > 60 and len(sent) < 50_000
 
 
-def path_of(method: Any) -> str:
-    return f"/{method.containing_service.full_name}/{method.name}"
+@pytest.fixture
+def keyed(workshop: Any, tmp_path: Path) -> tuple[Any, Target]:
+    """A replica's client of one tenant, and another's way to it."""
+    keys = {tenant: make_key(tenant) for tenant in ("probe", "flood")}
+    (tmp_path / "keys").write_text("".join(f"{line}\n" for _, line in keys.values()))
+    replica = workshop.start(access__keys_file=str(tmp_path / "keys"))
+    client = replica.with_key(keys["probe"][0])
+    client.key = keys["probe"][0]
+    return client, Target(replica.port, keys["flood"][0])
 
 
-def test_nothing_of_a_strangers_is_read(workshop: Any, keys: Any, read: list[Any]) -> None:
-    replica = workshop.start(access__keys_file=str(keys[0]))
-    for method in METHODS:
-        code, _ = refusal(replica, path_of(method), b"\x0a\x00" * (HUGE // 2) + b"\xff")
-        assert code == grpc.StatusCode.UNAUTHENTICATED
-        with pytest.raises(grpc.RpcError) as caught:  # as a stub calls it
-            replica.channel.unary_unary(path_of(method))(bytes(HUGE), timeout=DEADLINE_S)
-        assert caught.value.code() == grpc.StatusCode.UNAUTHENTICATED
-    assert not read and replica.server.recordings.taken == 0
+def resident_mb() -> float:
+    return int(Path("/proc/self/status").read_text().split("VmRSS:")[1].split()[0]) / 1024
 
 
-@pytest.mark.parametrize("method", METHODS, ids=lambda method: method.name)
-def test_a_huge_message_is_refused_off_the_event_loop(shared: Any, read: list[Any], pcm: bytes, method: Any) -> None:
-    floods = [b"\x0a\x00" * (HUGE // 2), b"\xff" * HUGE, b"\x7a\x00" * (HUGE // 2)]
-    for flood in floods:
-        assert refusal(shared, path_of(method), flood)[0] in (INVALID, TOO_MUCH)
-    assert [size < SMALL_BYTES * 4 for size, _ in read] == [True] * len(floods)  # as they came, compressed
-    assert shared.thread not in [thread for _, thread in read]
-    assert shared.finals(pcm[:32_000])
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="this system does not say what memory is held")
+@pytest.mark.parametrize("name", ["malformed-4", "events-4", "turns", "unknown-fields", "empty-phrases"])
+def test_a_flood_costs_nobody_a_stream(keyed: tuple[Any, Target], pcm: bytes, name: str) -> None:
+    """By counts, not by time: what the machine is busy with does not matter."""
+    client, target = keyed
+    expected, before, sent = client.finals(pcm), resident_mb(), flood(name).make(DECODED_BYTES)
+    over, peak = threading.Event(), 0.0
+
+    def streams() -> list[Any]:
+        heard = [client.finals(pcm)]
+        while not over.is_set():
+            heard.append(client.finals(pcm))
+        return heard
+
+    with ThreadPoolExecutor(1) as pool:
+        speaking = pool.submit(streams)
+        answers = asyncio.run(flood(name).once(target, sent))
+        peak = max(peak, resident_mb())
+        over.set()
+        assert all(finals == expected for finals in speaking.result())
+    assert answers.keys() <= flood(name).statuses, answers
+    assert peak - before < MOST_GROWTH_MB
 
 
-def test_a_streams_later_messages_are_bounded_too(shared: Any, read: list[Any]) -> None:
-    config = CONFIG.SerializeToString()
-    long = pb.StreamingRecognizeRequest(audio=bytes(HUGE)).SerializeToString()
-    for flood in (bytes(HUGE), b"\x12\x00" * (HUGE // 2), long):
-        code, details = refusal(shared, STREAM, config, flood)
-        assert code == TOO_MUCH and "limits.request_bytes" in details
-    until(lambda: not shared.server.engine.streams)
+class InThisProcess:
+    """For a server that runs in this process."""
+
+    pid = os.getpid()
+
+    def poll(self) -> None:
+        return None
 
 
-def test_a_huge_id_is_refused(shared: Any) -> None:
-    request = context_pb2.DeleteDialogueRequest(dialogue_id="d" * 1_000_000)
-    for name in ("DeleteDialogue", "GetContextStatus", "GetContextEmbedding"):
-        code, details = refusal(shared, f"/carryover.v1.Context/{name}", request.SerializeToString())
-        assert code == INVALID and "dialogue_id: is longer than 256 bytes" in details
+def test_the_soak_sees_what_a_flood_does_to_others(
+    keyed: tuple[Any, Target], tmp_path: Path, speech: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client, target = keyed
+    (tmp_path / "key").write_text(client.key)
+    clip, server = Clip(speech[:8000], 16_000, 0.0), client.server
+    parts = Parts(server.engine.recognizer, client.encoder, client.rescorer, server.store.store, client.clock)
+    with QuietRecognizer.open(parts, server.settings) as quiet:
+        texts = asyncio.run(quiet.texts(clip.samples, stream_config(clip), None))
+    process: Any = ServerProcess(InThisProcess(), target.port, "")  # type: ignore[arg-type]
+    siege = Siege(process, target, tmp_path / "key", clip, texts)
+    idle = asyncio.run(siege.idle(0.5))
+    assert idle.streams and idle.statuses == {"OK": idle.streams} and not idle.wrong_results
+
+    def broken(*_: Any) -> None:
+        raise RuntimeError
+
+    monkeypatch.setattr(server.engine, "start", broken)
+    harmed = asyncio.run(siege.flooded(flood("idle-connections"), 0.5, idle))
+    assert harmed.answers.keys() == {"OPENED"} and 0 < harmed.memory_mb["before"] <= harmed.memory_mb["peak"]
+    assert harmed.probe.without_status == harmed.probe.streams
+    assert any("did not end with OK" in problem for problem in harmed.problems)
 
 
-def test_compressed_requests_are_served(shared: Any, pcm: bytes, dialogue: str) -> None:
-    config = pb.RecognitionConfig(encoding=pb.LINEAR16, sample_rate_hertz=16_000)
-    request = pb.RecognizeRequest(config=config, audio=pcm)
-    expected = shared.recognizer.Recognize(request, timeout=DEADLINE_S)
-    for compression in (grpc.Compression.Gzip, grpc.Compression.Deflate):
-        assert shared.recognizer.Recognize(request, timeout=DEADLINE_S, compression=compression) == expected
-    events = [context_pb2.Event(event_id="e", speak=context_pb2.Speak())] * 33
-    many = context_pb2.RecordEventsRequest(dialogue_id=dialogue, turn_id="1", events=events)
-    code, details = refusal(shared, "/carryover.v1.Context/RecordEvents", many.SerializeToString())
-    assert code == TOO_MUCH and "more than 32 in one call" in details
+@pytest.mark.parametrize(
+    ("changed", "named"),
+    [
+        ({}, ""),
+        ({"p95_ms": 300.0}, ""),  # 1.5 times 200
+        ({"p95_ms": 301.0}, "p95 of 301 ms is above 300 ms"),
+        ({"p95_ms": None}, "no stream"),
+        ({"statuses": {"OK": 9, "CANCELLED": 1}}, "1 of the probe's 10 streams"),
+        ({"wrong_results": 2}, "2 results"),
+        ({"after": 111.0}, "memory stays at 111 MB, 100 before"),
+        ({"answers": {"OK": 3}}, "ended with OK"),
+    ],
+)
+def test_what_counts_as_harm(changed: dict[str, Any], named: str) -> None:
+    usual = {"p95_ms": 210.0, "statuses": {"OK": 10}, "wrong_results": 0, "after": 109.0}
+    is_ = {**usual, "answers": {"INVALID_ARGUMENT": 3}, **changed}
+    idle = Waits(10, 100.0, 200.0, 0, 0, {"OK": 10})
+    probe = Waits(10, 100.0, is_["p95_ms"], 0, is_["wrong_results"], is_["statuses"])
+    memory = {"before": 100.0, "peak": 500.0, "after": is_["after"]}
+    problems = judge(Outcome("events", "", probe, is_["answers"], memory, []), idle, flood("events"))
+    assert [named in problem for problem in problems] == [True] * bool(named)
 
 
-def test_health_and_reflection_take_small_messages_only(shared: Any, read: list[Any]) -> None:
-    big = b"\x0a\x80\x80\x01" + b"x" * 16_384
-    for path in (f"{HEALTH}/Check", f"{HEALTH}/Watch", REFLECTION):
-        for data in (big, b"\x0a\x00" * (HUGE // 2)):
-            code, details = refusal(shared, path, data)
-            assert code == INVALID and "larger than 4096 bytes" in details
-    assert send(shared, f"{HEALTH}/Check", b"")
-    services = send(shared, REFLECTION, b"\x3a\x00", b"\x3a\x00")  # list_services
-    assert len(services) == 2 and b"carryover.v1.Recognizer" in services[0]
+def test_an_idle_server_that_is_quick_may_become_slower() -> None:
+    """Where 1.5 times what it takes is still nothing that anybody would notice."""
+    idle, probe = Waits(9, 20.0, 40.0, 0, 0, {"OK": 9}), Waits(9, 100.0, 249.0, 0, 0, {"OK": 9})
+    memory = dict.fromkeys(("before", "peak", "after"), 100.0)
+    assert judge(Outcome("turns", "", probe, {}, memory, []), idle, flood("turns")) == []
 
 
-def test_watchers_without_end_leave_the_rest_alone(workshop: Any, pcm: bytes) -> None:
-    replica = workshop.start(limits__public_calls=2)
-    watch = replica.channel.unary_stream(f"{HEALTH}/Watch")
-    watchers = [watch(b"", timeout=DEADLINE_S) for _ in range(2)]
-    assert all(next(watcher) for watcher in watchers)
-    code, details = refusal(replica, f"{HEALTH}/Check", b"")
-    assert code == TOO_MUCH and "limits.public_calls" in details
-    assert replica.finals(pcm[:32_000])
-    for watcher in watchers:
-        watcher.cancel()
-    until(lambda: not replica.server.guard.public_calls)
-    assert send(replica, f"{HEALTH}/Check", b"")
-
-
-@pytest.mark.parametrize("path", ["x", "/x", "/a/b/c", "//", f"{RECOGNIZE}/", "/carryover.v1.Recognizer"])
-def test_a_path_that_is_no_method(shared: Any, path: str) -> None:
-    with Raw(shared.port) as raw:
-        raw.connection.send(call(1, path), message(1, b"", last=True))
-        assert raw.status(1) == grpc.StatusCode.UNIMPLEMENTED.value[0]
-
-
-class Raw:
-    """A client by hand, that keeps to flow control and answers pings."""
-
-    def __init__(self, port: int) -> None:
-        self.connection = Connection(port)
-        self.room = {0: 65_535, 1: 65_535}
-        self.goaway: bytes | None = None
-
-    def __enter__(self) -> Raw:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.connection.close()
-
-    def next(self) -> tuple[int, int, int, bytes]:
-        """The next frame that is not about the connection itself."""
-        while True:
-            kind, flags, stream, payload = self.connection.receive()
-            if kind == 8:
-                self.room[stream] = self.room.get(stream, 65_535) + struct.unpack(">I", payload)[0]
-            if kind == PING and not flags:
-                self.connection.send(frame(PING, 1, 0, payload))
-            if kind == GOAWAY:
-                self.goaway = payload
-            if kind in (DATA, HEADERS, RST_STREAM, GOAWAY) or (kind == PING and flags) or kind == 8:
-                return kind, flags, stream, payload
-
-    def status(self, stream: int) -> int:
-        """The status that ends a call."""
-        while True:
-            kind, flags, of, payload = self.next()
-            if of == stream and kind == HEADERS and flags & 1:
-                return int(payload.split(b"grpc-status")[1][1:].split(b"\x00")[0].split(b"\x40")[0].decode()[:2])
-            assert kind != RST_STREAM or of != stream, payload
-
-    def flood(self, data: bytes) -> Iterator[None]:
-        """Sends messages of call 1 as fast as flow control lets it, until its status is there."""
-        piece = message(1, data)
-        while True:
-            while min(self.room[0], self.room[1]) > 64 * len(piece):
-                self.connection.send(*[piece] * 64)
-                for stream in (0, 1):
-                    self.room[stream] -= 64 * (len(piece) - 9)
-                yield
-            kind, flags, stream, payload = self.next()
-            if stream == 1 and kind == HEADERS and flags & 1:
-                self.ended = payload
-                return
-
-
-@pytest.mark.parametrize("audio", [b"", bytes(2)])
-def test_a_flood_of_tiny_messages_ends_at_the_deadline(shared: Any, audio: bytes) -> None:
-    """The client does not watch its own deadline: the server does."""
-    with Raw(shared.port) as raw:
-        raw.connection.send(call(1, STREAM, grpc_timeout="800m"), message(1, CONFIG.SerializeToString()))
-        raw.room = {0: 65_000, 1: 65_000}
-        for _ in raw.flood(pb.StreamingRecognizeRequest(audio=audio).SerializeToString()):
-            pass
-        assert b"Deadline" in raw.ended
-    until(lambda: not shared.server.engine.streams)
-
-
-@pytest.mark.parametrize("audio", [b"", bytes(320)])
-def test_a_stream_ends_when_its_key_is_taken_back(workshop: Any, keys: Any, audio: bytes) -> None:
-    file, key = keys
-    replica = workshop.start(access__keys_file=str(file))
-    seconds = itertools.count(10**9)  # the file is looked at each time
-    replica.server.access._clock = lambda: next(seconds)
-    running, done = threading.Event(), threading.Event()
-
-    def messages() -> Iterator[pb.StreamingRecognizeRequest]:
-        yield CONFIG
-        running.set()
-        while not done.wait(0.001):
-            yield pb.StreamingRecognizeRequest(audio=audio)
-
-    stream = replica.with_key(key).recognizer.StreamingRecognize(messages(), timeout=DEADLINE_S)
-    assert running.wait(DEADLINE_S)
-    until(lambda: replica.server.engine.streams == 1)
-    _, other = make_key("umbra")
-    file.write_text(other)
-    with pytest.raises(grpc.RpcError) as caught:
-        list(stream)
-    done.set()
-    assert caught.value.code() == grpc.StatusCode.UNAUTHENTICATED
-    until(lambda: not replica.server.engine.streams)
-
-
-def test_calls_that_are_left_at_once_cancel_nobody_elses(shared: Any) -> None:
-    """Thousands of calls opened and reset on one connection: no other call is lost, and none of them stays."""
-    with Raw(shared.port) as raw:
-        opened = 0
-        for _ in range(8):
-            raw.connection.send(*[call(i, STREAM) + reset(i) for i in range(2 * opened + 1, 2 * opened + 401, 2)])
-            opened += 200
-            info = shared.recognizer.GetServerInfo(pb.GetServerInfoRequest(), timeout=DEADLINE_S)
-            assert info.version
-    until(lambda: not shared.server.engine.streams)
-
-
-def test_calls_of_one_connection_are_bounded(workshop: Any) -> None:
-    """The bound is told in the connection's settings; who goes beyond it is refused, and others are not."""
-    replica = workshop.start(limits__connection_calls=4)
-    with Raw(replica.port) as raw:
-        raw.connection.send(*[call(i, STREAM) for i in range(1, 2 * 64, 2)])
-        refused = [raw.next() for _ in range(3)]
-        assert any(kind in (RST_STREAM, GOAWAY) for kind, *_ in refused)
-        assert replica.recognizer.GetServerInfo(pb.GetServerInfoRequest(), timeout=DEADLINE_S).version
-        assert replica.server.engine.streams <= 4
-
-
-def test_an_idle_connection_may_be_asked_whether_it_lives(shared: Any) -> None:
-    """Pings without a call are no reason for GOAWAY, as long as they come no faster than the server says it allows."""
-    options = dict(shared.server.options)
-    assert options["grpc.keepalive_permit_without_calls"] == 1
-    assert options["grpc.http2.min_ping_interval_without_data_ms"] <= 10_000
-    with Raw(shared.port) as raw:
-        for number in range(2):  # two early ones are forgiven, without the permission as with it
-            raw.connection.send(frame(PING, 0, 0, bytes(7) + bytes([number])))
-            while (answer := raw.next())[0] != PING:
-                assert answer[0] != GOAWAY
-            assert answer[3][-1] == number
-
-
-def test_recordings_wait_for_room(workshop: Any, pcm: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    """More of them than fit are not taken off the wire; all are answered in the end."""
-    replica = workshop.start(limits__recording_megabytes=1)  # one at a time then
-    config = pb.RecognitionConfig(encoding=pb.LINEAR16, sample_rate_hertz=16_000)
-    request = pb.RecognizeRequest(config=config, audio=pcm[:64_000])
-    taken, reserve = list[int](), replica.server.recordings._fits
-
-    def fits(tenant: str, most: int) -> bool:
-        taken.append(replica.server.recordings.taken)
-        return bool(reserve(tenant, most))
-
-    monkeypatch.setattr(replica.server.recordings, "_fits", fits)
-    calls = [replica.recognizer.Recognize.future(request, timeout=DEADLINE_S) for _ in range(4)]
-    results = [call.result().results for call in calls]
-    assert all(result == results[0] for result in results)
-    assert len(taken) > 4 and replica.server.recordings.taken == 0
-
-
-def test_a_call_without_its_message_ends(workshop: Any) -> None:
-    replica = workshop.start(limits__idle_seconds=0.5)
-    with Raw(replica.port) as raw:
-        raw.connection.send(call(1, RECOGNIZE))
-        assert raw.status(1) == grpc.StatusCode.DEADLINE_EXCEEDED.value[0]
-        raw.connection.send(call(3, RECOGNIZE), frame(DATA, 1, 3))
-        assert raw.status(3) == INVALID.value[0]
-    until(lambda: not replica.server.engine.streams)
-    assert replica.server.recordings.taken == 0
-
-
-def test_calls_of_everybody_are_bounded(workshop: Any, keys: Any) -> None:
-    replica = workshop.start(access__keys_file=str(keys[0]), limits__calls=3)
-    watch = replica.channel.unary_stream(f"{HEALTH}/Watch")
-    watchers = [watch(b"", timeout=DEADLINE_S) for _ in range(3)]
-    assert all(next(watcher) for watcher in watchers)
-    assert refusal(replica, RECOGNIZE, gzip.compress(b""))[0] == TOO_MUCH
-    for watcher in watchers:
-        watcher.cancel()
+def test_a_flood_that_there_is_not() -> None:
+    result = CliRunner().invoke(soak.app, ["--hostile", "--floods", "events,rain"])
+    assert result.exit_code == 2 and "rain" in result.output
