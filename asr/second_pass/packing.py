@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 Projection = Callable[[Tensor], Tensor]
-"""(..., D) states → (..., V) scores of the next token before the softmax."""
+"""(N, D) states → (N, V) scores of the next token before the softmax."""
 
 
 class _PackedLinear(nn.Module):
@@ -41,10 +41,22 @@ def pack_linears(module: nn.Module) -> None:
 
 
 def output_projection(embedding: Tensor) -> Projection:
-    """The projection onto (V, D) token embeddings: int8 with a scale for each row where there are kernels for it."""
+    """The projection onto (V, D) token embeddings: int8 with a scale for each row where there are kernels for it.
+
+    States are quantised by one scale for all rows of a call. Here each is brought to the same range first, and a row of
+    its bounds stands beside them, so that the scores of one do not depend on the others.
+    """
     if not can_pack(embedding):
         return lambda states: F.linear(states, embedding)
     scale = embedding.abs().amax(1).clamp(min=1e-12) / 127
     rows = torch.quantize_per_channel(embedding, scale, torch.zeros(len(scale), dtype=torch.int64), 0, torch.qint8)
     packed = torch.ops.quantized.linear_prepack(rows, None)
-    return lambda states: torch.ops.quantized.linear_dynamic(states, packed, True)
+    bounds = F.one_hot(torch.tensor([0]), embedding.shape[1]) - F.one_hot(torch.tensor([1]), embedding.shape[1])
+
+    def project(states: Tensor) -> Tensor:
+        largest = states.abs().amax(-1, keepdim=True).clamp(min=1e-12)
+        unit = torch.cat([states / largest, bounds.to(states.dtype)])
+        logits: Tensor = torch.ops.quantized.linear_dynamic(unit, packed, True)
+        return logits[:-1].mul_(largest)
+
+    return project
