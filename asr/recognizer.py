@@ -50,7 +50,7 @@ __all__ = ["Recognizer", "Stream", "StreamOptions"]
 
 CTC_WEIGHT = 0.3
 """What log P of the CTC head counts beside the transducer's in a final result; chosen on dev (docs/results.md)."""
-ATTENTION_WEIGHT = 1.5
+ATTENTION_WEIGHT = 2.0
 """What log P of the attention decoder counts beside the transducer's; chosen on dev (docs/results.md)."""
 _POSTERIOR_TEMPERATURE = 3.0
 """By which scores that the attention decoder has a part in are divided to be log-probabilities."""

@@ -90,7 +90,7 @@ class SecondPass:
         return [
             Attended(
                 [(keys[i : i + 1, :, :length], values[i : i + 1, :, :length]) for keys, values in audio],
-                tuple(WrittenHypothesis(tokens.decode([*h.tokens]), h.log_p) for h in hyps),
+                tuple(WrittenHypothesis(tokens.decode(h.tokens), h.log_p) for h in hyps),
             )
             for i, (hyps, length) in enumerate(zip(found, lengths.tolist(), strict=True))
         ]

@@ -1,10 +1,12 @@
-"""Whisper's tokens: written text with capitals, digits and punctuation, by a byte-level BPE."""
+"""Whisper's tokens: written text with capitals, digits and punctuation, by GPT-2's byte-level BPE."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from pathlib import Path
 
-import tokenizers
+import tiktoken
 import torch
 from torch import Tensor
 
@@ -12,9 +14,10 @@ from asr.errors import ModelError
 
 _NO_TEXT = frozenset("[](){}<>♪♫*#_~^|\\@")
 """Characters of sounds and music ("[Music]", "♪") and of markup, which nobody says."""
-
 _MULTILINGUAL = 51_865
 """Models of so many tokens and more are told the language."""
+_PIECES = r"""'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"""
+"""Within which GPT-2's tokens are merged."""
 
 
 class WrittenTokens:
@@ -28,34 +31,40 @@ class WrittenTokens:
 
     def __init__(self, path: Path, vocabulary: int) -> None:
         try:
-            self._tokenizer = tokenizers.Tokenizer.from_file(str(path))
-        except Exception as error:  # the library raises nothing more precise
-            raise ModelError(f"{path}: not a tokenizer.json that can be read: {error}") from error
+            file = json.loads(path.read_text(encoding="utf-8"))
+            special = {str(token["content"]): int(token["id"]) for token in file["added_tokens"]}
+            self.end = special["<|endoftext|>"]
+            language = ("<|en|>", "<|transcribe|>") if vocabulary >= _MULTILINGUAL else ()
+            names = ("<|startoftranscript|>", *language, "<|notimestamps|>")
+            self.prompt = tuple(special[name] for name in names)
+            of = _bytes_of_characters()
+            words = {bytes(of[c] for c in t): int(i) for t, i in file["model"]["vocab"].items() if t not in special}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ModelError(f"{path}: not a Whisper model's tokenizer.json ({type(error).__name__})") from error
         self.vocabulary = vocabulary
-        self.end = self._special("<|endoftext|>")
-        language = ("<|en|>", "<|transcribe|>") if vocabulary >= _MULTILINGUAL else ()
-        self.prompt = tuple(map(self._special, ("<|startoftranscript|>", *language, "<|notimestamps|>")))
-
-    def _special(self, name: str) -> int:
-        token = self._tokenizer.token_to_id(name)
-        if token is None:
-            raise ModelError(f"tokenizer.json has no {name}: give a Whisper model's")
-        return int(token)
+        self._encoding = tiktoken.Encoding("whisper", pat_str=_PIECES, mergeable_ranks=words, special_tokens=special)
+        self._words = words
 
     def encode(self, text: str) -> list[int]:
         """The tokens of a text after the prompt; Whisper's texts begin with a space."""
-        ids: list[int] = self._tokenizer.encode(f" {text.strip()}", add_special_tokens=False).ids
-        return ids
+        return self._encoding.encode_ordinary(f" {text.strip()}")
 
-    def decode(self, tokens: list[int]) -> str:
-        text: str = self._tokenizer.decode(tokens, skip_special_tokens=True)
-        return text.strip()
+    def decode(self, tokens: Sequence[int]) -> str:
+        return self._encoding.decode(list(tokens)).strip()
 
     def allowed(self) -> Tensor:
         """(V,) bool: the end, and tokens of printable ASCII without marks of sounds and markup: what English needs."""
         mask = torch.zeros(self.vocabulary, dtype=torch.bool)
-        for token in range(self.end):
-            text = self._tokenizer.decode([token], skip_special_tokens=False)
-            mask[token] = text.isascii() and text.isprintable() and bool(text) and not _NO_TEXT & set(text)
+        for data, token in self._words.items():
+            text = data.decode("ascii", "replace")
+            mask[token] = text.isascii() and text.isprintable() and not _NO_TEXT & set(text)
         mask[self.end] = True
         return mask
+
+
+def _bytes_of_characters() -> dict[str, int]:
+    """GPT-2's way of writing bytes as characters: printable ones stand for themselves, the others for those from U+0100
+    on, in order."""
+    printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
+    others = [byte for byte in range(256) if byte not in printable]
+    return {chr(byte): byte for byte in printable} | {chr(256 + i): byte for i, byte in enumerate(others)}

@@ -23,12 +23,11 @@ from torch.nn import functional as F
 from asr.audio import SAMPLE_RATE
 from asr.second_pass.features import log_mel
 from asr.second_pass.model import AttentionModel, load_attention_model
+from asr.second_pass.tokens import WrittenTokens
 from recipes.second_pass.corpora import Clip, draw_clips
 
 END, PROMPT = 50256, (50257, 50362)
 """tiny.en's end of text; start of transcript, no timestamps."""
-SPECIAL = 50256
-"""From here on tokens are no text."""
 PART, KEPT, WINDOW_S = 32, 24, 30.0
 """Clips in a file; probabilities kept for each token; seconds that the model was trained on."""
 
@@ -97,17 +96,6 @@ def _missing(clip: Clip) -> int:
     return int(WINDOW_S * SAMPLE_RATE) - len(clip.samples)
 
 
-def banned_tokens(folder: Path) -> Tensor:
-    """Tokens that no transcript holds: all specials but the end, and brackets and notes, as Whisper itself leaves them
-    out ("[Music]", "♪")."""
-    from tokenizers import Tokenizer
-
-    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-    marks = set("[](){}<>♪♫*#_~^|\\@")
-    texts = [tokenizer.decode([i], skip_special_tokens=False) for i in range(SPECIAL)]
-    return torch.tensor([i for i, text in enumerate(texts) if marks & set(text)] + [*range(SPECIAL + 1, 51864)])
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("whisper", type=Path)
@@ -118,7 +106,8 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(1)
     args.cache.mkdir(parents=True, exist_ok=True)
-    model, banned = load_attention_model(args.whisper), banned_tokens(args.whisper)
+    model = load_attention_model(args.whisper)
+    banned = ~WrittenTokens(args.whisper / "tokenizer.json", model.config.vocab_size).allowed()
     clips, until = draw_clips(args.data), time.monotonic() + 3600 * args.hours
     for number in track(itertools.count(), "listening", total=None):
         part = list(itertools.islice(clips, PART))
