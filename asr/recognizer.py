@@ -114,6 +114,13 @@ class Recognizer:
         self.window_frames = model.lookback + self.chunk_frames + model.lookahead
         self._warm()
 
+    @property
+    def second_passes(self) -> tuple[Pass, ...]:
+        """The passes of a final result beside the streaming one."""
+        if not self.second_pass:
+            return ()
+        return (Pass.WHOLE_UTTERANCE, Pass.ATTENTION) if self.attention else (Pass.WHOLE_UTTERANCE,)
+
     @classmethod
     @one_thread()
     def load(

@@ -374,7 +374,7 @@ class Stream:
     def concluded(self, result: Result) -> tuple[Progress, list[Result]]:
         """What the stream is after the result that was due, as it goes out, if it does; changes nothing yet."""
         progress, due = self.progress, self.due
-        skipped = (Pass.WHOLE_UTTERANCE,) if self._hurried else ()
+        skipped = self._recognizer.second_passes if self._hurried else ()
         result = replace(result, end_s=self._end_s(progress), skipped=skipped)
         text = result.nbest[0].text
         if due == "likely":
