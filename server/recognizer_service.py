@@ -278,7 +278,7 @@ class _Turn:
             self._metrics.context_changes.inc(used.changed)
             self._metrics.final_seconds.observe(time.monotonic() - self._last_s)
             logs.note(context=status, changed=used.changed)
-        words = supported_words(used.nbest[0].text, self._phrases.usable)
+        words = supported_words(used.nbest[0].text, self._phrases.graph.spoken if self._phrases.graph else {})
         plain, most = result.nbest[0].text, self._request.max_alternatives
         return results.final(result, used, plain, words, most, self._request.words)
 

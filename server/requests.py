@@ -173,20 +173,21 @@ def check_phrases(contexts: Sequence[pb.SpeechContext], limits: Limits, recogniz
         for j, phrase in enumerate(context.phrases)
     ]
     unspellable = set(recognizer.unspellable([text for _, text, _ in sent]))
-    report, boosts = pb.SpeechContextReport(), dict[str, float]()
+    report, phrases = pb.SpeechContextReport(), dict[str, BoostedPhrase]()
     for place, text, boost in sent:
         if not text or text in unspellable or _lost_letters(place.phrase):
             place.reason = "the model cannot spell it; write it with the letters a to z, apostrophes and spaces"
         elif boost == 0:
             place.reason = "its boost is 0, which switches it off; leave it out, or give it more"
-        elif text in boosts:
+        elif text in phrases:
             place.reason = "listed before: the larger boost counts"
-            boosts[text] = max(boost, boosts[text])
+            if boost > phrases[text].weight:
+                phrases[text] = BoostedPhrase(place.phrase, boost, SIGNAL)
         else:
-            boosts[text] = boost
-    usable = tuple(BoostedPhrase(text, boost, SIGNAL) for text, boost in boosts.items())
+            phrases[text] = BoostedPhrase(place.phrase, boost, SIGNAL)
+    usable = tuple(phrases.values())
     graph = recognizer.compile(usable)
-    dropped = {phrase.text: reason for phrase, reason in graph.dropped}
+    dropped = {normalize(phrase.text): reason for phrase, reason in graph.dropped}
     for place, text, _ in sent:
         place.reason = place.reason or dropped.get(text, "")  # of what is listed twice, only the first had none
         if place.reason:

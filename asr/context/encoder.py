@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +15,7 @@ from asr.context.items import Items, entries_of, items_of
 from asr.context.mining import question_of
 from asr.context.model import ContextModel, ContextModelConfig
 from asr.context.repeats import asked_again, lean_towards
-from asr.context.types import MAX_TURNS, MAX_VECTORS, Context, ContextEmbedding, Entry, Phrase
+from asr.context.types import MAX_TURNS, MAX_VECTORS, Context, ContextEmbedding, Phrase
 from asr.errors import ModelError
 from asr.threads import one_thread
 from asr.tokens import Tokenizer
@@ -92,11 +92,11 @@ def merge_items(encoded: torch.Tensor, items: Items) -> torch.Tensor:
     return torch.cat([turns, first, *(g.mean(0, keepdim=True) for g in groups)])
 
 
-def _phrases(entries: list[Entry], logp: torch.Tensor) -> tuple[Phrase, ...]:
+def _phrases(entries: list[Phrase], logp: torch.Tensor) -> tuple[Phrase, ...]:
     """The entries past those that the network read are taken to be as likely as most of these."""
     weights = [max(_WEAKEST, w) for w in logp[:-1].tolist()]
     weights += [sorted(weights)[len(weights) // 2] if weights else _WEAKEST] * (len(entries) - len(weights))
-    return tuple(Phrase(e.text, e.signal, w) for e, w in zip(entries, weights, strict=True))
+    return tuple(replace(e, weight=w) for e, w in zip(entries, weights, strict=True))
 
 
 def load_model(folder: Path) -> tuple[ContextModel, Tokenizer, dict[str, object]]:

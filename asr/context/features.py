@@ -140,12 +140,11 @@ class HeardPhrases:
 
     @classmethod
     def of(cls, texts: Sequence[str], index: PhraseIndex) -> HeardPhrases:
-        sounds, lengths = phonetics.encode(phonetics.phones_of(p.text for p in index.phrases))
         each = [
-            -_PER_DISTANCE * phonetics.distances(sounds, lengths, *phonetics.encode([sound]), _UNHEARD)
-            - _PER_RANK * math.log1p(rank)
-            for rank, sound in enumerate(phonetics.phones_of(texts))
+            -_PER_DISTANCE * phonetics.least_distances(index.forms, text, _UNHEARD) - _PER_RANK * math.log1p(rank)
+            for rank, text in enumerate(texts)
         ]
+        lengths = np.array([*map(len, phonetics.phones_of(forms[0] for forms in index.forms))], np.int64)
         distance = -np.logaddexp.reduce(each, axis=0) / _PER_DISTANCE
         best, second = [*np.argsort(distance, kind="stable")[:2].tolist(), -1][:2]
         return cls(distance, distance / np.maximum(3, lengths), best, second)

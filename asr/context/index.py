@@ -18,7 +18,7 @@ MAX_WORDS = 10
 """Words of a phrase that are matched; the rest of a longer one is ignored."""
 _SHARES = {"full": 0.5, "last": 0.25, "first": 0.15, "other": 0.1}
 """How often a phrase is named by such a part, for the pointer; what people really do is the scorer's to learn."""
-_TITLES = {"the", "a", "an", "doctor", "mr", "mrs", "dr"}
+_TITLES = {"the", "a", "an", "doctor", "mr", "mrs", "dr", "mister", "missus"}
 _SMALL = {"the", "a", "an", "of", "and", "in", "on", "to", "for", "at", "i", "is", "it", "you", "me", "my", "with"}
 
 
@@ -57,10 +57,26 @@ def parts_of(text: str) -> list[tuple[str, str]]:
     return [(t, kind) for t, kind in parts.items() if t not in _SMALL]
 
 
-def ways_to_name(phrases: Iterable[tuple[str, float]]) -> Iterator[tuple[str, float]]:
-    """(words, probability) of each part of phrases given as (text, log probability of being meant)."""
-    for text, weight in phrases:
-        parts = parts_of(text)
+def parts_of_forms(forms: Sequence[str]) -> list[tuple[str, str]]:
+    """The parts of the first of an entry's spoken forms, and of each other form what names the whole entry.
+
+    >>> parts_of_forms(["doctor brown", "dr brown"])
+    [('doctor brown', 'full'), ('brown', 'full'), ('doctor', 'first'), ('dr brown', 'full')]
+    """
+    first, *others = forms
+    parts = parts_of(first)
+    known = {text for text, _ in parts}
+    for form in others:
+        fresh = [(text, kind) for text, kind in parts_of(form) if kind == "full" and text not in known]
+        known.update(text for text, _ in fresh)
+        parts += fresh
+    return parts
+
+
+def ways_to_name(phrases: Iterable[tuple[Sequence[str], float]]) -> Iterator[tuple[str, float]]:
+    """(words, probability) of each part of phrases given as (spoken forms, log probability of being meant)."""
+    for forms, weight in phrases:
+        parts = parts_of_forms(forms)
         total = sum(_SHARES[kind] for _, kind in parts)
         for part, kind in parts:
             yield part, math.exp(weight) * _SHARES[kind] / total
@@ -75,9 +91,11 @@ class PhraseIndex:
 
     def __init__(self, phrases: Sequence[Phrase]) -> None:
         self.phrases = tuple(phrases)
+        self.forms: tuple[tuple[str, ...], ...] = tuple(phrase.forms for phrase in self.phrases)
+        """The spoken forms of each phrase."""
         best: dict[str, Part] = {}
-        for place, phrase in enumerate(self.phrases):
-            for text, kind in parts_of(phrase.text):
+        for place, forms in enumerate(self.forms):
+            for text, kind in parts_of_forms(forms):
                 part = Part(text, kind, place)
                 other = best.get(text)
                 if other is None or self._rank(part) > self._rank(other):
@@ -88,7 +106,9 @@ class PhraseIndex:
         self.weights: NDArray[np.float32] = np.array([self.phrases[p.phrase].weight for p in self.parts], np.float32)
         self._by_text = {p.text: i for i, p in enumerate(self.parts)}
         self.longest = max((p.text.count(" ") + 1 for p in self.parts), default=0)
-        self.prefixes = PhrasePrefixes(ways_to_name((p.text, p.weight) for p in self.phrases))
+        self.prefixes = PhrasePrefixes(
+            ways_to_name((forms, p.weight) for forms, p in zip(self.forms, self.phrases, strict=True))
+        )
 
     def _rank(self, part: Part) -> tuple[float, float]:
         return (self.phrases[part.phrase].weight, 1.0 if part.kind == "full" else 0.0)

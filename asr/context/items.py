@@ -12,7 +12,7 @@ from torch import Tensor
 
 from asr.context.mining import phrases_in_turns
 from asr.context.model import ITEM_KINDS, OVERLAPS
-from asr.context.types import MAX_PHRASES, MAX_TEXT, MAX_TURNS, Context, Entry
+from asr.context.types import MAX_PHRASES, MAX_TEXT, MAX_TURNS, MAX_WRITTEN, Context, Phrase
 from asr.text import normalize
 from asr.tokens import Tokenizer
 
@@ -35,26 +35,29 @@ class Items:
         return len(self.tokens)
 
 
-def entries_of(context: Context) -> list[Entry]:
-    """The entries, normalised and without repetition, then what the turns name; at most MAX_PHRASES.
+def entries_of(context: Context) -> list[Phrase]:
+    """The entries, normalised and without repetition, then what the turns name; at most MAX_PHRASES, not weighed yet.
 
     What is named in the turns is left out where an entry holds it. Empty or unspellable ones are left out.
     """
-    found: dict[str, Entry] = {}
+    found: dict[str, Phrase] = {}
     for entry in context.entries:
         if len(found) == MAX_PHRASES:
             break
         text = _normal(entry.text[:MAX_TEXT])
         if text:
-            found.setdefault(text, Entry(entry.signal, text))
+            written = " ".join(entry.text.split())
+            found.setdefault(text, Phrase(text, entry.signal, 0.0, written if len(written) <= MAX_WRITTEN else ""))
     known = [f" {text} " for text in found]
-    for entry in phrases_in_turns(context.turns[-MAX_TURNS:]):
-        if len(found) < MAX_PHRASES and not any(f" {entry.text} " in text for text in known):
-            found.setdefault(entry.text, entry)
+    for phrase in phrases_in_turns(context.turns[-MAX_TURNS:]):
+        if len(found) < MAX_PHRASES and not any(f" {phrase.text} " in text for text in known):
+            found.setdefault(phrase.text, phrase)
     return list(found.values())
 
 
-def items_of(context: Context, entries: Sequence[Entry], tokenizer: Tokenizer, item_tokens: int, max_age: int) -> Items:
+def items_of(
+    context: Context, entries: Sequence[Phrase], tokenizer: Tokenizer, item_tokens: int, max_age: int
+) -> Items:
     """entries: from `entries_of`, at most MAX_ENCODED_ENTRIES of them are used."""
     rows: list[list[int]] = []
     kinds: list[int] = []
@@ -81,7 +84,7 @@ def items_of(context: Context, entries: Sequence[Entry], tokenizer: Tokenizer, i
     return Items(tokens, torch.tensor(kinds, dtype=torch.long), torch.tensor(ages, dtype=torch.long), over, n_turns)
 
 
-def overlaps(context: Context, entries: Sequence[Entry]) -> Tensor:
+def overlaps(context: Context, entries: Sequence[Phrase]) -> Tensor:
     """(N, OVERLAPS): entry named in the last system turn; share of its words there; share of its words in the last
     user turn; named there, divided by how many are named so (log); log of the number of entries."""
     last = dict.fromkeys(("user", "system"), "")

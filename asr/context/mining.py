@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from asr.context.types import MAX_TEXT, Entry, Question, Turn
+from asr.context.types import MAX_TEXT, MAX_WRITTEN, Phrase, Question, Turn
 from asr.text import normalize
 
 TURN_SIGNAL = "turns"
@@ -44,9 +44,10 @@ def question_of(turns: Sequence[Turn]) -> Question:
     return "open" if last.endswith("?") or _OPEN.search(last) else "none"
 
 
-def phrases_in_turns(turns: Sequence[Turn]) -> list[Entry]:
-    """Names (capitalised words) and offered alternatives ("red, blue or green") of the last two system turns."""
-    found: dict[str, Entry] = {}
+def phrases_in_turns(turns: Sequence[Turn]) -> list[Phrase]:
+    """Names (capitalised words) and offered alternatives ("red, blue or green") of the last two system turns, not
+    weighed yet."""
+    found: dict[str, Phrase] = {}
     for turn in [t for t in turns if t.speaker == "system"][-2:]:
         text = turn.text[-MAX_TEXT:]
         pieces = [m.group() for m in _CAPITALISED.finditer(text)]
@@ -57,8 +58,18 @@ def phrases_in_turns(turns: Sequence[Turn]) -> list[Entry]:
             while words and words[0] in _OPENERS:
                 words = words[1:]
             if words and len(words) <= 6 and len("".join(words)) > 1:
-                found.setdefault(" ".join(words), Entry(TURN_SIGNAL, " ".join(words)))
+                text = " ".join(words)
+                found.setdefault(text, Phrase(text, TURN_SIGNAL, 0.0, _written(piece, text)))
     return list(found.values())
+
+
+def _written(piece: str, text: str) -> str:
+    """The end of a piece of a turn whose normal form is the text, as it is written; "" where there is none."""
+    parts = piece.split()
+    while parts and normalize(parts[0]) in _OPENERS:
+        parts = parts[1:]
+    written = " ".join(parts)
+    return written if len(written) <= MAX_WRITTEN and normalize(written) == text else ""
 
 
 def _alternatives(text: str) -> list[str]:

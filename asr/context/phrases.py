@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from asr.context.types import BiasedWord, ContextEmbedding
 from asr.hypothesis import Hypothesis
 from asr.search import BoostedPhrase
+from asr.search.graph import MAX_LETTERS
 
 SIGNAL = "speech_contexts"
 """Signal of the phrases that a client sends with its request."""
 _PER_LETTER = 2.0
 """Nats: a phrase then gains as much as its words gain as parts of several phrases. On 100 follow-ups of dev what is
 meant is among the led search's eight best in 45 of 62, against 22 with one boost for all phrases and parts."""
+
+_LONGEST = MAX_LETTERS // 2
+"""Words of a phrase, at most."""
 
 
 def graph_phrases(embedding: ContextEmbedding) -> tuple[BoostedPhrase, ...]:
@@ -38,22 +42,24 @@ def candidates_of(biased: Iterable[Hypothesis]) -> tuple[Hypothesis, ...]:
     return tuple(replace(h, bias=0.0, from_context=True) for h in biased if h.bias > 0)
 
 
-def supported_words(text: str, phrases: Iterable[BoostedPhrase]) -> tuple[BiasedWord, ...]:
-    """The words of a text that stand in phrases with a boost, longest phrases first, none within another."""
-    raised = {phrase.text: phrase.signal for phrase in phrases if phrase.weight > 0}
+def supported_words(text: str, spoken: Mapping[str, BoostedPhrase]) -> tuple[BiasedWord, ...]:
+    """The words of a text that stand in phrases with a boost, longest first, none within another.
+
+    spoken: spoken forms with their phrases (`PhraseGraph.spoken`). The phrases are named as they are written.
+    """
     words = text.split()
-    longest = max((p.count(" ") + 1 for p in raised), default=0)
     found: list[BiasedWord] = []
     at = 0
     while at < len(words):
-        phrase = _at(words, at, longest, raised)
-        if phrase:
-            found += [BiasedWord(word, phrase, raised[phrase]) for word in phrase.split()]
-        at += max(1, len(phrase.split()))
+        form = _at(words, at, spoken)
+        if form:
+            phrase = spoken[form]
+            found += [BiasedWord(word, phrase.text, phrase.signal) for word in form.split()]
+        at += max(1, len(form.split()))
     return tuple(found)
 
 
-def _at(words: Sequence[str], at: int, longest: int, phrases: dict[str, str]) -> str:
-    """The longest phrase that begins at a word, or ""."""
-    sizes = range(min(longest, len(words) - at), 0, -1)
-    return next((p for size in sizes if (p := " ".join(words[at : at + size])) in phrases), "")
+def _at(words: Sequence[str], at: int, spoken: Mapping[str, BoostedPhrase]) -> str:
+    """The longest form of a phrase with a boost that begins at a word, or ""."""
+    forms = (" ".join(words[at:end]) for end in range(min(len(words), at + _LONGEST), at, -1))
+    return next((form for form in forms if form in spoken and spoken[form].weight > 0), "")

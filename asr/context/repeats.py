@@ -47,8 +47,7 @@ def lean_towards(said: str, phrases: tuple[Phrase, ...]) -> tuple[Phrase, ...]:
     sound = phonetics.phones(said)
     if not sound or not phrases:
         return phrases
-    sounds = phonetics.encode(phonetics.phones_of(p.text for p in phrases))
-    distance = phonetics.distances(*sounds, *phonetics.encode([sound]), _UNHEARD)
+    distance = phonetics.least_distances([p.forms for p in phrases], said, _UNHEARD)
     weights = np.array([p.weight for p in phrases])
     none = math.log(max(1e-4, 1.0 - float(np.exp(weights).sum())))
     leaning = np.append(weights - _PER_DISTANCE * np.minimum(_FARTHEST, distance), none - _PER_DISTANCE * _NONE_AT)

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from difflib import SequenceMatcher
@@ -62,6 +63,7 @@ _ATTENDED = 1.25
 larger than those that the scorer was fitted to; chosen on dev (docs/results.md)."""
 _ATTENDED_TEMPERATURE = 3.0
 """As `_TEMPERATURE`, of such scores."""
+_OURS = re.compile("[a-z' ]*")
 _COMPARED = 10
 """Readings of a list without audio that candidates are compared with."""
 
@@ -193,7 +195,9 @@ class Rescorer:
         order = sorted(weighed, key=lambda i: -total[i])
         margin = self.margins[0 if force_score else 1]
         first = order[0]
-        if first == 0 or total[first] <= total[0] + margin or readings[first].text == nbest[0].text:
+        if first == 0 or total[first] <= total[0] + margin or pool.texts[first] == pool.texts[0]:
+            return same
+        if _same_entry(matches[first], matches[0], embedding):
             return same
         kept = [i for i in order if i < len(head) or total[i] > total[0] + margin]
         temperature = _ATTENDED_TEMPERATURE if attended else _TEMPERATURE
@@ -253,18 +257,29 @@ class NullContext:
 def biased_words(answer: Hypothesis, plain: str, embedding: ContextEmbedding, rank: int) -> tuple[BiasedWord, ...]:
     """The words of the answer, normalised, that the plain text has not, with what brought them. rank: as in
     `BiasedWord`."""
-    text = normalize(answer.text)
-    words = text.split()
-    found = match(text, embedding)
+    words = _words(answer.text)
+    found = match(" ".join(words), embedding)
     start = len(found.carrier[0].split()) if found else 0
     named = range(start, start + len(found.part.text.split())) if found else range(0)
 
     def word(place: int) -> BiasedWord:
         phrase = embedding.phrases[found.part.phrase] if found and place in named else None
-        name, signal = (phrase.text, phrase.signal) if phrase else ("", "")
+        name, signal = (phrase.name, phrase.signal) if phrase else ("", "")
         return BiasedWord(words[place], name, signal, answer.context, rank)
 
-    return tuple(map(word, _new_words(words, normalize(plain).split())))
+    return tuple(map(word, _new_words(words, _words(plain))))
+
+
+def _same_entry(found: Match | None, plain: Match | None, embedding: ContextEmbedding) -> bool:
+    """Whether two readings say the whole of one entry, in different spoken forms."""
+    if found is None or plain is None or (found.part.phrase, found.carrier) != (plain.part.phrase, plain.carrier):
+        return False
+    return {found.part.text, plain.part.text} <= set(embedding.index.forms[plain.part.phrase])
+
+
+def _words(text: str) -> list[str]:
+    """The words of a reading: ours as they are ("dr brown"), another recogniser's normalised."""
+    return text.split() if _OURS.fullmatch(text) else normalize(text).split()
 
 
 def _new_words(words: Sequence[str], before: Sequence[str]) -> list[int]:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from asr.errors import ContextError
 from asr.hypothesis import Hypothesis
+from asr.text import spoken_forms
 
 if TYPE_CHECKING:
     from asr.context.index import PhraseIndex
@@ -30,8 +31,13 @@ MAX_PHRASES = 5_000
 MAX_TEXT = 400
 """Characters of a turn (its end) or an entry (its beginning) that are read."""
 
-_MAGIC = b"CCE1"
-_MAX_BYTES = 4_000_000
+MAX_FORMS = 6
+"""Spoken forms of an entry."""
+MAX_WRITTEN = 100
+"""Characters of an entry's own spelling; a longer one is reported in its normal form."""
+
+_MAGIC = b"CCE2"
+_MAX_BYTES = 8_000_000
 _MAX_WIDTH = 1024
 
 
@@ -64,11 +70,27 @@ class Context:
 
 @dataclass(frozen=True)
 class Phrase:
-    """Normalised words that may be said next; weight: log of the probability that this entry is the one meant."""
+    """Normalised words that may be said next; weight: log of the probability that this entry is the one meant.
+
+    written: as its source writes it, for reports and for its other spoken forms; "" where that is not known.
+    """
 
     text: str
     signal: str
     weight: float
+    written: str = ""
+
+    @property
+    def name(self) -> str:
+        """As it is reported."""
+        return self.written or self.text
+
+    @property
+    def forms(self) -> tuple[str, ...]:
+        """The usual ways to say it, `text` first."""
+        if not self.written:
+            return (self.text,)
+        return tuple(dict.fromkeys((self.text, *spoken_forms(self.written, MAX_FORMS)[1:])))
 
 
 @dataclass(frozen=True)
@@ -103,7 +125,7 @@ class ContextEmbedding:
                 "version": self.model_version,
                 "question": self.question,
                 "shape": list(self.vectors.shape),
-                "phrases": [[p.text, p.signal, round(p.weight, 4)] for p in self.phrases],
+                "phrases": [[p.text, p.signal, round(p.weight, 4), p.written] for p in self.phrases],
             },
             ensure_ascii=True,
         ).encode()
@@ -136,7 +158,7 @@ class ContextEmbedding:
         if not (0 <= n <= MAX_VECTORS and 0 < width <= _MAX_WIDTH and len(data) == 8 + size + 4 * (n + 1) * width):
             raise ContextError("context embedding: its sizes do not fit, encode the context again")
         values = np.frombuffer(data, "<f4", offset=8 + size).astype(np.float32)
-        phrases = tuple(Phrase(str(t), str(s), float(w)) for t, s, w in header["phrases"])
+        phrases = tuple(Phrase(str(t), str(s), float(w), str(n)) for t, s, w, n in header["phrases"])
         if not np.isfinite(values).all() or not all(math.isfinite(p.weight) for p in phrases):
             raise ContextError("context embedding: holds values that are no numbers, encode the context again")
         if header["question"] not in QUESTIONS or len(phrases) > MAX_PHRASES:

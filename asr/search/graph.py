@@ -10,6 +10,7 @@ Rules (the table in tests/asr/test_search_graph.py says them by example):
 4. A match grants its phrase's weight, but at most PER_TOKEN for each token of its shortest spelling. While a phrase is
    being spelled it is granted in parts, letter by letter; what an unfinished phrase was granted is taken back when it
    is left and at the end of the text.
+5. A phrase matches where any of its usual spoken forms is said: "Dr. Brown" by "doctor brown" and "dr brown".
 
 The automaton is that of Aho and Corasick (1975), its failure links changed to give leftmost-longest matches.
 """
@@ -17,16 +18,15 @@ The automaton is that of Aho and Corasick (1975), its failure links changed to g
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from asr.search.automaton import LETTERS, UNIT, Pieces, build, encode
-from asr.text import normalize
+from asr.search.automaton import UNIT, Pieces, build, encode
+from asr.text import spoken_forms
 from asr.tokens import Tokenizer
 
 MAX_WEIGHT = 60.0
@@ -37,8 +37,12 @@ MAX_LETTERS = 100
 MAX_CELLS = 100_000_000
 """States times tokens of a graph, 4 bytes each, 6 above 32,767 states; 10,000 names over 256 tokens take 33 million."""
 
+MAX_FORMS = 8
+"""Spoken forms of a phrase that are followed."""
+FORMS_SHARE = 4
+"""The forms past each phrase's first take at most so large a part of MAX_CELLS, the most usual first."""
+
 Array = npt.NDArray[Any]
-_NORMAL = re.compile(r"[a-z']+(?: [a-z']+)*")
 
 
 @dataclass(frozen=True)
@@ -59,11 +63,13 @@ class PhraseGraph:
     """Phrases of one stream, compiled; a value that any number of streams share. S: states, V: vocabulary.
 
     State 0 is the beginning of a text. Without accepted phrases a graph is false. accepted: the phrases taken, as
-    normalised texts with the weights that count; dropped: those that were not, each with the reason.
+    normalised texts with the weights that count; dropped: those that were not, each with the reason. spoken: each form
+    that is followed, the normal ones among them, with its phrase as it was given.
     """
 
     accepted: tuple[BoostedPhrase, ...]
     dropped: tuple[tuple[BoostedPhrase, str], ...]
+    spoken: Mapping[str, BoostedPhrase]
     _next: Array = field(repr=False)
     _gain: Array = field(repr=False)
     _final: Array = field(repr=False)
@@ -113,12 +119,14 @@ class PhraseCompiler:
 
         A phrase that cannot be taken is dropped with the reason; of one that is there twice the larger weight counts.
         """
-        taken: dict[str, BoostedPhrase] = {}
+        taken: dict[str, _Taken] = {}
         dropped: list[tuple[BoostedPhrase, str]] = []
-        room = MAX_CELLS // self._pieces.vocab_size
+        most = MAX_CELLS // self._pieces.vocab_size
+        room = most
         for phrase in phrases:
-            text, reason = _read(phrase)
-            if not reason and 2 * (len(text) + 1) > room and text not in taken:
+            forms, reason = _read(phrase)
+            text = forms[0]
+            if not reason and _states(text) > room and text not in taken:
                 reason = "the list is too long: drop what is less likely"
             if reason:
                 dropped.append((phrase, reason))
@@ -126,39 +134,73 @@ class PhraseCompiler:
             weight = max(-MAX_WEIGHT, min(MAX_WEIGHT, phrase.weight))
             known = taken.get(text)
             if known is None:
-                room -= 2 * (len(text) + 1)
-                taken[text] = BoostedPhrase(text, weight, phrase.signal)
+                room -= _states(text)
+                taken[text] = _Taken(phrase, forms, weight)
             else:
                 dropped.append((phrase, "listed before: the larger weight counts"))
                 if weight > known.weight:
-                    taken[text] = BoostedPhrase(text, weight, phrase.signal)
-        return self._build(list(taken.values()), dropped)
+                    taken[text] = _Taken(phrase, forms, weight)
+        return self._build(taken, _other_forms(taken, min(room, most // FORMS_SHARE)), dropped)
 
-    def _build(self, taken: list[BoostedPhrase], dropped: list[tuple[BoostedPhrase, str]]) -> PhraseGraph:
-        letters, length = encode([p.text for p in taken])
-        weight = np.array([p.weight for p in taken], np.float64)
+    def _build(
+        self, taken: dict[str, _Taken], others: dict[str, _Taken], dropped: list[tuple[BoostedPhrase, str]]
+    ) -> PhraseGraph:
+        followed = {**taken, **others}
+        letters, length = encode(list(followed))
+        weight = np.array([one.weight for one in followed.values()], np.float64)
         made = build(letters, length, weight, PER_TOKEN, self._pieces)
-        accepted = []
-        for phrase, granted, tokens in zip(taken, made.weight.tolist(), made.tokens.tolist(), strict=True):
+        accepted, spoken = [], {}
+        for (text, one), granted, tokens in zip(
+            followed.items(), made.weight.tolist(), made.tokens.tolist(), strict=True
+        ):
             if tokens:
-                accepted.append(BoostedPhrase(phrase.text, granted * UNIT, phrase.signal))
-            else:
-                dropped.append((phrase, "no tokens spell it"))
+                spoken[text] = one.phrase
+                if text in taken:
+                    accepted.append(BoostedPhrase(text, granted * UNIT, one.phrase.signal))
+            elif text in taken:
+                dropped.append((one.phrase, "no tokens spell it"))
         most = made.gain.max(1).astype(np.float32) * np.float32(UNIT)
         final = made.final.astype(np.float32) * np.float32(UNIT)
-        return PhraseGraph(tuple(accepted), tuple(dropped), made.next, made.gain, final, most)
+        return PhraseGraph(tuple(accepted), tuple(dropped), spoken, made.next, made.gain, final, most)
 
 
-def _read(phrase: BoostedPhrase) -> tuple[str, str]:
-    """The normalised text, and why the phrase cannot be taken, "" where it can."""
-    text = phrase.text if _NORMAL.fullmatch(phrase.text) else normalize(phrase.text[: 4 * MAX_LETTERS])
+@dataclass(frozen=True)
+class _Taken:
+    """A phrase that is taken, as it was given, its spoken forms, the normal one first, and the weight that counts."""
+
+    phrase: BoostedPhrase
+    forms: tuple[str, ...]
+    weight: float
+
+
+def _states(text: str) -> int:
+    """At most so many states for a text and its echo."""
+    return 2 * (len(text) + 1)
+
+
+def _other_forms(taken: dict[str, _Taken], room: int) -> dict[str, _Taken]:
+    """The forms that are no phrase's normal one: the second of all phrases, then the third, while there is room."""
+    others: dict[str, _Taken] = {}
+    for place in range(1, MAX_FORMS):
+        for one in taken.values():
+            form = one.forms[place] if place < len(one.forms) else ""
+            if form and form not in taken and form not in others and _states(form) <= room:
+                room -= _states(form)
+                others[form] = one
+    return others
+
+
+def _read(phrase: BoostedPhrase) -> tuple[tuple[str, ...], str]:
+    """The spoken forms, the normal one first, and why the phrase cannot be taken, "" where it can."""
+    forms = spoken_forms(phrase.text[: 4 * MAX_LETTERS], MAX_FORMS)
+    text = forms[0]
     if not text:
-        return text, "no words in it"
+        return forms, "no words in it"
     if len(text) > MAX_LETTERS or len(phrase.text) > 4 * MAX_LETTERS:
-        return text, f"longer than {MAX_LETTERS} letters: give the part that is said"
+        return forms, f"longer than {MAX_LETTERS} letters: give the part that is said"
     if not math.isfinite(phrase.weight) or phrase.weight == 0:
-        return text, "its weight is 0 or no number"
-    return text, "" if set(text) <= set(LETTERS) else "letters outside a-z and the apostrophe"
+        return forms, "its weight is 0 or no number"
+    return tuple(f for f in forms if len(f) <= MAX_LETTERS), ""
 
 
 def compile_phrases(phrases: Sequence[BoostedPhrase], tokenizer: Tokenizer) -> PhraseGraph:

@@ -25,7 +25,7 @@ from asr.context.index import ways_to_name
 from asr.context.items import Items, entries_of, items_of
 from asr.context.language import copy_rows
 from asr.context.model import ContextModel
-from asr.context.types import Context, Entry
+from asr.context.types import Context, Phrase
 from asr.text import normalize
 from asr.tokens import Tokenizer
 from asr.training.context_data import Sample
@@ -114,7 +114,7 @@ def _copies(
     answers: Sequence[Sequence[int]],
     source: Sequence[int],
     hidden: Tensor,
-    entries: Sequence[Sequence[Entry]],
+    entries: Sequence[Sequence[Phrase]],
     known: _Encoded,
     tokenizer: Tokenizer,
 ) -> Tensor:
@@ -122,12 +122,12 @@ def _copies(
     rows = []
     for answer, i, hide in zip(answers, source, hidden.tolist(), strict=True):
         weights = [] if hide else known.pointers[i].tolist()[:-1]
-        named = zip((e.text for e in entries[i]), weights, strict=False)
+        named = zip(([e.text] for e in entries[i]), weights, strict=False)
         rows.append(torch.from_numpy(copy_rows([answer], PhrasePrefixes(ways_to_name(named)), tokenizer)[0]))
     return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
 
 
-def _target(sample: Sample, entries: Sequence[Entry]) -> int:
+def _target(sample: Sample, entries: Sequence[Phrase]) -> int:
     """Place of the entry meant among the encoder's entries; past the last for none."""
     if sample.target is not None:
         meant = normalize(sample.context.entries[sample.target].text)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from asr.search import BoostedPhrase, PhraseCompiler, PhraseGraph, compile_phrases
 from asr.search import graph as graph_module
-from asr.search.automaton import UNIT
+from asr.search.automaton import UNIT, Pieces, build, encode
 from asr.search.graph import MAX_LETTERS, MAX_WEIGHT, PER_TOKEN
 from asr.tokens import Tokenizer
 
@@ -52,6 +52,62 @@ TABLE = [
 def test_what_a_text_gains(tiny_tokenizer: Tokenizer, weights: dict[str, float], text: str, bonus: float) -> None:
     graph = graph_of(tiny_tokenizer, weights)
     assert graph.bonus(tiny_tokenizer.encode(text)) == bonus
+
+
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [
+        ("St. John", ["saint john", "st john"]),
+        ("MTV", ["mtv", "m t v"]),
+        ("Boeing 747", ["boeing seven forty seven", "boeing seven four seven", "boeing seven hundred and forty seven"]),
+        ("the 90s", ["the nineties", "the nineteen nineties"]),
+        ("$5.50", ["five dollars and fifty cents", "five fifty", "five dollars fifty"]),
+        ("Dr. Smith", ["doctor smith", "dr smith"]),
+        ("Mr. Jones", ["mister jones", "mr jones"]),
+        ("Blink-182", ["blink one eighty two", "blink one hundred and eighty two"]),
+        ("Simon & Garfunkel", ["simon and garfunkel", "simon n garfunkel"]),
+        ("Kow\u00adalski", ["kowalski"]),
+    ],
+)
+def test_a_written_phrase_matches_however_it_is_said(tiny_tokenizer: Tokenizer, written: str, said: list[str]) -> None:
+    phrase = BoostedPhrase(written, 3.0, "x")
+    graph = compile_phrases([phrase], tiny_tokenizer)
+    assert len(graph) == 1 and graph.accepted[0].signal == "x" and not graph.dropped
+    for text in said:
+        assert graph.bonus(tiny_tokenizer.encode(f"a {text} now")) == 3
+        assert graph.spoken[text] == phrase
+
+
+def test_phrases_of_one_form_make_the_graph_of_their_texts(tiny_tokenizer: Tokenizer) -> None:
+    """Bit for bit: other forms cost nothing where there are none, and those of one phrase leave the others' grants."""
+    names = ["meg bauer", "meg", "the kitchen light", "don't stop", "paris"]
+    graph = graph_of(
+        tiny_tokenizer, {"Meg Bauer": 5.0, "Meg": 2.0, "the kitchen light": 4.0, "Don't stop": 1.0, "Paris": 3}
+    )
+    letters, length = encode(names)
+    alone = build(letters, length, np.array([5.0, 2, 4, 1, 3]), PER_TOKEN, Pieces(tiny_tokenizer))
+    state = np.arange(len(alone.next))
+    assert [p.text for p in graph.accepted] == names and set(graph.spoken) == set(names)
+    assert np.array_equal(graph.gains(state), alone.gain)
+    for token in range(tiny_tokenizer.vocab_size):
+        assert np.array_equal(graph.read(state, np.full(len(state), token))[1], alone.next[:, token])
+    with_others = graph_of(tiny_tokenizer, {"Meg Bauer": 5.0, "Dr. Meg": 4.0})
+    assert with_others.bonus(tiny_tokenizer.encode("meg bauer")) == 5
+
+
+def test_other_forms_give_way_where_the_list_is_long(
+    tiny_tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(graph_module, "MAX_CELLS", 56 * 120)
+    graph = compile_phrases([BoostedPhrase(t) for t in ("mtv", "dvd", "u s b", "paris")], tiny_tokenizer)
+    assert [p.text for p in graph.accepted] == ["mtv", "dvd", "u s b", "paris"] and not graph.dropped
+    assert set(graph.spoken) == {"mtv", "dvd", "u s b", "paris", "m t v", "d v d"}
+
+
+def test_a_form_that_two_phrases_have_is_the_ones_whose_own_it_is(tiny_tokenizer: Tokenizer) -> None:
+    graph = graph_of(tiny_tokenizer, {"MTV": 2.0, "m t v": 3.0})
+    assert graph.bonus(tiny_tokenizer.encode("m t v")) == 3 and graph.bonus(tiny_tokenizer.encode("mtv")) == 2
+    assert graph.spoken["m t v"].text == "m t v"
 
 
 def gained(weights: dict[str, float], text: str) -> float:

@@ -35,8 +35,8 @@ def test_what_a_led_search_brings_is_what_has_a_phrase_and_its_bonus_is_taken_ba
     assert found == (Hypothesis("bauer", -15.0, 0.5, from_context=True),)
 
 
-def phrases(*texts: str) -> tuple[BoostedPhrase, ...]:
-    return tuple(BoostedPhrase(text, 3.0, SIGNAL) for text in texts)
+def phrases(*texts: str) -> dict[str, BoostedPhrase]:
+    return {text: BoostedPhrase(text, 3.0, SIGNAL) for text in texts}
 
 
 def test_the_words_that_phrases_support() -> None:
@@ -45,7 +45,10 @@ def test_the_words_that_phrases_support() -> None:
         ("meg", "meg bauer", SIGNAL), ("bauer", "meg bauer", SIGNAL),
     ]  # fmt: skip
     assert supported_words("call megan", phrases("meg", "")) == ()
-    assert supported_words("call meg", (BoostedPhrase("meg", 0.0, SIGNAL),)) == ()
+    assert supported_words("call meg", {"meg": BoostedPhrase("meg", 0.0, SIGNAL)}) == ()
+    written = BoostedPhrase("Dr. Meg", 3.0, SIGNAL)
+    named = supported_words("call doctor meg", {"doctor meg": written, "dr meg": written})
+    assert [(w.word, w.phrase) for w in named] == [("doctor", "Dr. Meg"), ("meg", "Dr. Meg")]
 
 
 WORDS = st.lists(st.sampled_from("abc"), max_size=6).map(" ".join)

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from asr.context import Context, ContextEncoder, Entry, NullContext, Rescorer, Turn
+from asr.context import Context, ContextEncoder, Entry, NullContext, Rescorer, Turn, phonetics
 from asr.context.candidates import AnswerTables, candidates
 from asr.context.index import PhraseIndex, parts_of
 from asr.context.rescorer import ForceScore, ListScorer, biased_words, pseudo_acoustic
-from asr.context.types import Phrase
+from asr.context.types import ContextEmbedding, Phrase
 from asr.errors import ContextError
 from asr.hypothesis import Hypothesis, Word
 
@@ -47,15 +47,61 @@ def test_power_becomes_bauer(encoder: ContextEncoder, rescorer: Rescorer, sounds
     assert rescored.nbest[0].from_context
     assert rescored.changed
     (word,) = rescored.biased_words
-    assert (word.word, word.phrase, word.signal) == ("bauer", "meg bauer", "contacts")
+    assert (word.word, word.phrase, word.signal) == ("bauer", "Meg Bauer", "contacts")
     assert word.nats == rescored.nbest[0].context > 0
     assert word.rank == 1  # to these ears; the search had not found it
     assert {h.text for h in rescored.nbest if not h.from_context} == {"power", "powder", "our"}
 
 
+PLANES = Context((Turn("system", "Which plane?"),), (Entry("planes", "Boeing 747"), Entry("planes", "Airbus A320")))
+DOCTORS = Context((Turn("system", "Which one?"),), (Entry("contacts", "Mr. Brown"), Entry("contacts", "Dr. Brown")))
+
+
+@pytest.mark.parametrize(
+    ("context", "said", "written"),
+    [
+        (PLANES, "boeing seven forty seven", "Boeing 747"),
+        (PLANES, "boeing seven hundred and forty seven", "Boeing 747"),
+        (PLANES, "airbus a three twenty", "Airbus A320"),
+        (DOCTORS, "doctor brown", "Dr. Brown"),
+        (DOCTORS, "dr brown", "Dr. Brown"),
+        (DOCTORS, "mister brown", "Mr. Brown"),
+    ],
+)
+def test_an_entry_that_is_said_in_another_form_stays_as_it_is_said(
+    encoder: ContextEncoder, rescorer: Rescorer, sounds_like: SoundsLike, context: Context, said: str, written: str
+) -> None:
+    heard = (Hypothesis(said, -6.0), Hypothesis(said[:-2], -9.0))
+    embedding = encoder.encode(context)
+    for force_score in (sounds_like(said), None):
+        assert rescorer.rescore(heard, embedding, force_score).nbest[0].text == said
+    found = biased_words(Hypothesis(f"call {said}", -1.0), "call", embedding, 1)
+    assert [(w.word, w.phrase) for w in found] == [(word, written) for word in said.split()]
+    assert ContextEmbedding.from_bytes(embedding.to_bytes()).phrases[0].name == embedding.phrases[0].name
+
+
+def test_what_is_heard_nearly_becomes_the_form_that_was_said(
+    encoder: ContextEncoder, rescorer: Rescorer, sounds_like: SoundsLike
+) -> None:
+    heard = (Hypothesis("boing seven forty seven", -9.0), Hypothesis("bowing seven forty", -12.0))
+    best = rescorer.rescore(heard, encoder.encode(PLANES), sounds_like("boeing seven forty seven")).nbest[0]
+    assert best.text == "boeing seven forty seven"
+
+
+def test_entries_of_one_form_are_indexed_as_their_texts_are() -> None:
+    names = [("meg bauer", "Meg Bauer"), ("the kitchen light", "The kitchen light"), ("power", "Power")]
+    index = PhraseIndex([Phrase(text, "x", -1.0, written) for text, written in names])
+    plain = PhraseIndex([Phrase(text, "x", -1.0) for text, _ in names])
+    assert index.parts == plain.parts and index.heard_as == plain.heard_as
+    assert index.prefixes.total == plain.prefixes.total
+    assert np.array_equal(phonetics.least_distances(index.forms, "meg power"), phonetics.distances(
+        *phonetics.encode([phonetics.phones(text) for text, _ in names]),
+        *phonetics.encode([phonetics.phones("meg power")])))  # fmt: skip
+
+
 def test_words_of_a_list_with_capitals_and_stops_find_their_phrase(encoder: ContextEncoder) -> None:
     (word,) = biased_words(Hypothesis("Bauer.", -1.0), "Power!", encoder.encode(MEG), 2)
-    assert (word.word, word.phrase, word.signal) == ("bauer", "meg bauer", "contacts")
+    assert (word.word, word.phrase, word.signal) == ("bauer", "Meg Bauer", "contacts")
 
 
 def test_a_biased_word_tells_where_its_reading_stood_without_context(
@@ -68,7 +114,7 @@ def test_a_biased_word_tells_where_its_reading_stood_without_context(
         return [Hypothesis(t, scores.get(t, -50.0)) for t in texts]
 
     rescored = rescorer.rescore(heard, encoder.encode(MEG), forced)
-    assert [(b.word, b.phrase, b.rank) for b in rescored.biased_words] == [("jones", "meg jones", 2)]
+    assert [(b.word, b.phrase, b.rank) for b in rescored.biased_words] == [("jones", "Meg Jones", 2)]
     first, second = rescored.nbest[0], next(h for h in rescored.nbest if h.text == "power")
     assert rescored.biased_words[0].nats >= second.acoustic - first.acoustic
 

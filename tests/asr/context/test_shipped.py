@@ -45,6 +45,43 @@ def test_an_offered_name_is_heard_and_an_absent_one_is_not(shipped: tuple[Contex
     assert other.nbest[0].text in {h.text for h in heard}
 
 
+@pytest.mark.parametrize(
+    ("entries", "heard", "said"),
+    [
+        (("Dr. Brown", "Mr. Brown"), ("doctor brown", "doctor braun"), "doctor brown"),
+        (("Mr. Brown", "Dr. Brown"), ("doctor bron", "doctor bow"), "doctor brown"),
+        (("Dr. Brown", "Mr. Brown"), ("mister brown", "mister bound"), "mister brown"),
+        (("Sgt. Pepper", "Prof. Pepper"), ("professor pepper", "professor paper"), "professor pepper"),
+        (("Boeing 747", "Airbus A320"), ("boeing seven forty seven", "bowing seven forty"), "boeing seven forty seven"),
+        (("Boeing 747", "Airbus A320"), ("bowing seven forty seven", "bow in seven"), "boeing seven forty seven"),
+        (("MTV", "CNN"), ("m t v", "m t b"), "m t v"),
+        (("MTV", "CNN"), ("m t b", "m d v"), "m t v"),
+        (("Blink-182", "U2"), ("blink one eighty two", "blink won eighty two"), "blink one eighty two"),
+    ],
+)
+def test_entries_are_meant_in_the_form_in_which_they_are_said(
+    shipped: tuple[ContextEncoder, Rescorer], entries: tuple[str, str], heard: tuple[str, str], said: str
+) -> None:
+    encoder, rescorer = shipped
+
+    def force_score(texts: Sequence[str]) -> list[Hypothesis]:
+        return [Hypothesis(t, -12.0 * distance(phones(t), phones(said)) - 3.0) for t in texts]
+
+    turns = (Turn("system", f"Do you mean {entries[0]} or {entries[1]}?"),)
+    asked = encoder.encode(Context(turns, tuple(Entry("list", entry) for entry in entries)))
+    readings = tuple(Hypothesis(text, -3.0 - 2.0 * i) for i, text in enumerate(heard))
+    for ears in (force_score, None):
+        assert rescorer.rescore(readings, asked, ears).nbest[0].text == said
+
+
+def test_another_form_of_the_same_entry_is_no_change(shipped: tuple[ContextEncoder, Rescorer]) -> None:
+    encoder, rescorer = shipped
+    asked = encoder.encode(Context((), (Entry("contacts", "Dr. Brown"), Entry("contacts", "Mr. Brown"))))
+    for ears in (lambda texts: [Hypothesis(t, -3.0 - 9.0 * (t != "doctor brown")) for t in texts], None):
+        rescored = rescorer.rescore((Hypothesis("dr brown", -3.0), Hypothesis("the brown", -5.0)), asked, ears)
+        assert rescored.nbest[0].text == "dr brown" and not rescored.changed
+
+
 def test_a_name_that_is_heard_but_spelled_otherwise(shipped: tuple[ContextEncoder, Rescorer]) -> None:
     """The acoustic model is surer of a spelling that it knows: that counts for less where the name is known."""
     encoder, rescorer = shipped
