@@ -50,7 +50,7 @@ def spoken_words(recognizer: Recognizer, utterances: Sequence[Utterance]) -> Ite
             except (AudioError, ManifestError) as error:
                 yield f"{utterance.id}: {error}"
                 continue
-            right = words_right(utterance.text, best.text)
+            right = words_right(utterance.reference, best.text)
             yield [
                 Spoken(utterance.set, place, word.confidence, word.evidence, said)
                 for word, said in zip(best.words, right, strict=True)

@@ -164,12 +164,15 @@ def main(
     json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write everything here.")] = None,
     html_file: Annotated[Path | None, typer.Option("--html", metavar="FILE", help="Write a page with plots.")] = None,
     seed: Annotated[int, typer.Option(help="Of the intervals and of --sample.")] = 0,
+    any_spelling: Annotated[
+        bool, typer.Option("--any-spelling", help="Take British and American spelling of a word for the same.")
+    ] = False,
 ) -> None:
     """Runs every recogniser over the same recordings, one thread each, and prints their word error rates.
 
     Ours listens as the server does (streaming, endpointing off); the others get the whole recording. Where utterances
-    have contexts, carryover-context reads them, and whisper-hotwords has their entries as a hint. Numbers count as
-    words; where a recogniser writes figures or capitals, the reading with the fewest errors counts.
+    have contexts, carryover-context reads them, and whisper-hotwords has their entries as a hint. Figures,
+    abbreviations and capitals count in the spoken form with the fewest errors.
     """
     torch.set_num_threads(1)
     try:
@@ -188,8 +191,11 @@ def main(
             failed += 1
     if found:
         names = " ".join(m.name for m in manifests)
-        settings = {"manifests": names, "beam": beam, "limit": limit, "sample": sample, "seed": seed}
-        by_set = scores(found, seed=seed)
+        settings = {
+            "manifests": names, "beam": beam, "limit": limit, "sample": sample, "seed": seed,
+            "any_spelling": any_spelling,
+        }  # fmt: skip
+        by_set = scores(found, seed=seed, any_spelling=any_spelling)
         shown = table(by_set, sizes_of(found, by_set))
         Console(width=None if Console().is_terminal else 160, highlight=False).print(shown)
         if json_file:

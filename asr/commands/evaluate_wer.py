@@ -53,6 +53,9 @@ def main(
     ] = True,
     chunk_ms: Annotated[int, typer.Option(help="Audio that the encoder takes at a time, a multiple of 40.")] = 320,
     seed: Annotated[int, typer.Option(help="Of the other dialogues' contexts and of the intervals.")] = 0,
+    any_spelling: Annotated[
+        bool, typer.Option("--any-spelling", help="Take British and American spelling of a word for the same.")
+    ] = False,
     endpoints: Annotated[
         bool, typer.Option("--endpoints", help="Also endpoint delay and early cuts; recognises everything twice.")
     ] = False,
@@ -87,7 +90,7 @@ def main(
         "manifest": manifest.name, "model": recognizer.version,
         "context model": models[1].model_version if models else "none",
         "beam": beam, "nbest": nbest, "ctc_weight": ctc_weight, "second_pass": second_pass,
-        "chunk_ms": chunk_ms, "seed": seed,
+        "chunk_ms": chunk_ms, "seed": seed, "any_spelling": any_spelling,
     }  # fmt: skip
     if outcomes:
         _write(outcomes, named, settings, json_file, html_file)
@@ -103,7 +106,7 @@ def _write(
     json_file: Path | None,
     html_file: Path | None,
 ) -> None:
-    summary = summarize(outcomes, conditions, seed=int(settings["seed"]))
+    summary = summarize(outcomes, conditions, seed=int(settings["seed"]), any_spelling=bool(settings["any_spelling"]))
     Console(width=None if Console().is_terminal else 200, highlight=False).print(table(summary))
     for line in signal_lines(summary.signals):
         print(line)

@@ -18,7 +18,6 @@ from asr.evaluation.run import EncodesContext, Rescores
 from asr.evaluation.wer import Errors, align, count
 from asr.hypothesis import Hypothesis
 from asr.jsonl import Problem, read_lines, text_output
-from asr.text import normalize
 
 app = typer.Typer(add_completion=False)
 _NBEST = 'nbest must be a list of {text, score?}, best first, as in {"nbest": [{"text": "bower", "score": -1.2}]}'
@@ -83,6 +82,9 @@ def main(
             show_default=False,
         ),
     ],
+    any_spelling: Annotated[
+        bool, typer.Option("--any-spelling", help="Take British and American spelling of a word for the same.")
+    ] = False,
 ) -> None:
     """Re-order n-best lists of any recogniser with what was said before and what the services know.
 
@@ -109,11 +111,11 @@ def main(
                 continue
             output.write(json.dumps(row) + "\n")
             changed += row["changed"]
-            said = reference_of(value)
-            if said is not None and value["nbest"]:
-                reference = normalize(said)
-                before += count(align(reference, normalize(value["nbest"][0]["text"])))
-                after += count(align(reference, normalize(row["nbest"][0]["text"])))
+            reference = reference_of(value)
+            if reference is not None and value["nbest"]:
+                first, last = value["nbest"][0]["text"], row["nbest"][0]["text"]
+                before += count(align(reference, first, any_spelling=any_spelling))
+                after += count(align(reference, last, any_spelling=any_spelling))
     console.print(f"{changed} of {len(lines) - failed} changed")
     if before.words:
         console.print(f"WER {100 * before.rate:.2f}% before, {100 * after.rate:.2f}% after ({before.words} words)")

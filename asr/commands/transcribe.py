@@ -18,7 +18,6 @@ from asr.jsonl import Problem, read_lines, text_output
 from asr.recognizer import Recognizer
 from asr.recordings import AudioReader, parse_audio
 from asr.search import BEAM, BoostedPhrase
-from asr.text import normalize
 
 BOOST = 5.0
 """Nats for each phrase of --phrases-field: what the server takes where a client sets no boost."""
@@ -81,6 +80,9 @@ def main(
     phrases_field: Annotated[
         str | None, typer.Option(metavar="NAME", help="A field of the list's lines with phrases to expect.")
     ] = None,
+    any_spelling: Annotated[
+        bool, typer.Option("--any-spelling", help="Take British and American spelling of a word for the same.")
+    ] = False,
 ) -> None:
     """Transcribe the audio files of LIST.jsonl, or of a manifest; paths are relative to the list's folder.
 
@@ -109,7 +111,7 @@ def main(
             audio_s, wall_s = audio_s + row["seconds_audio"], wall_s + row["seconds_wall"]
             reference = reference_of(value)
             if reference is not None:
-                errors, compared = errors + count(align(normalize(reference), row["hyp"])), True
+                errors, compared = errors + count(align(reference, row["hyp"], any_spelling=any_spelling)), True
     if compared:
         rate = f"{100 * errors.rate:.2f}%" if errors.words else "undefined"
         console.print(f"WER {rate} ({errors.total} errors in {errors.words} words: {_kinds(errors)})")

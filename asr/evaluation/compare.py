@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -18,15 +17,14 @@ from asr.errors import AudioError, ManifestError
 from asr.evaluation.manifest import Utterance
 from asr.evaluation.peers import Transcribe, what_failed
 from asr.evaluation.plots import Bar, bars
+from asr.evaluation.readings import closest
 from asr.evaluation.report import percent
 from asr.evaluation.statistics import Bootstrap, Interval
 from asr.evaluation.summary import ALL, without_nan
 from asr.evaluation.wer import Errors, align, count
 from asr.recordings import AudioReader
-from asr.text import normalize
 
 _ASSETS = Path(__file__).parent / "assets"
-_TITLES = {"mr": "mister", "mrs": "missus", "dr": "doctor", "st": "saint", "ok": "okay", "alright": "all right"}
 KINDS = ("substitutions", "deletions", "insertions")
 
 
@@ -62,24 +60,9 @@ class Score:
     """Seconds of work between the last sample and the text, median and 95th percentile."""
 
 
-def plain_forms(text: str) -> list[str]:
-    """The readings of a text that writes what was said in figures, capitals or abbreviations, normalised.
-
-    "1512" may have been said as a number, in pairs or digit by digit, "IBM" as a word or in letters: which of them only
-    the reference can say, so the one with the fewest errors counts (`best_form`), for every recogniser alike.
-    """
-    pairs = re.sub(r"\b(\d\d)(\d\d)\b", r"\1 \2", text)
-    digits = re.sub(r"(?<=\d)(?=\d)", " ", re.sub(r"(?<=\d)[,.-](?=\d)", "", text))
-    forms = []
-    for written in (text, pairs, digits):
-        spelled = re.sub(r"\b[A-Z](?:[.-]?[A-Z])+\b", lambda m: " ".join(re.findall("[A-Z]", m.group())), written)
-        forms += [" ".join(_TITLES.get(w, w) for w in normalize(form).split()) for form in (written, spelled)]
-    return list(dict.fromkeys(forms))
-
-
 def best_form(reference: str, text: str) -> str:
-    """The reading of `text` with the fewest errors against the reference (one of `plain_forms`)."""
-    return min(plain_forms(text), key=lambda form: count(align(reference, form)).total)
+    """The spoken form of a text, as written or as said, that has the fewest errors against the reference."""
+    return " ".join(closest(text, reference)[0])
 
 
 def transcribe_all(
@@ -103,17 +86,15 @@ def transcribe_all(
                     break
                 seconds[name] = time.process_time() - started
                 after[name] = seconds[name] if answer.after_s is None else answer.after_s
-                heard[name] = best_form(reference_of(utterance), answer.text)
+                heard[name] = best_form(utterance.reference, answer.text)
             else:
                 yield Transcribed(utterance, heard, seconds, after, len(samples) / SAMPLE_RATE)
 
 
-def reference_of(utterance: Utterance) -> str:
-    return " ".join(_TITLES.get(word, word) for word in utterance.text.split())
-
-
-def scores(found: Sequence[Transcribed], draws: int = 2000, seed: int = 0) -> dict[str, dict[str, Score]]:
-    """By set ("all" first where there are several), then by recogniser."""
+def scores(
+    found: Sequence[Transcribed], draws: int = 2000, seed: int = 0, *, any_spelling: bool = False
+) -> dict[str, dict[str, Score]]:
+    """By set ("all" first where there are several), then by recogniser. any_spelling: as of `align`."""
     sets = sorted({t.utterance.set for t in found})
     groups = {ALL: list(found)} if len(sets) != 1 else {}
     groups |= {name or ALL: [t for t in found if t.utterance.set == name] for name in sets}
@@ -122,7 +103,9 @@ def scores(found: Sequence[Transcribed], draws: int = 2000, seed: int = 0) -> di
         bootstrap = Bootstrap([t.utterance.dialogue for t in members], draws, seed)
         out[name] = {}
         for recognizer in members[0].heard:
-            each = [count(align(reference_of(t.utterance), t.heard[recognizer])) for t in members]
+            each = [
+                count(align(t.utterance.reference, t.heard[recognizer], any_spelling=any_spelling)) for t in members
+            ]
             work, audio = sum(t.seconds[recognizer] for t in members), sum(t.seconds_audio for t in members)
             wer = bootstrap.ratio([e.total for e in each], [e.words for e in each])
             median, late = np.percentile([t.after[recognizer] for t in members], (50, 95)).tolist()

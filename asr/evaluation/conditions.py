@@ -9,12 +9,12 @@ from dataclasses import replace
 
 from rapidfuzz import fuzz
 
-from asr.context.index import parts_of
-from asr.context.types import Context, Entry
+from asr.context.index import parts_of_forms
+from asr.context.types import MAX_FORMS, Context, Entry
 from asr.errors import ManifestError
 from asr.evaluation.manifest import Utterance
 from asr.evaluation.wer import contains, shared_run, spoken_entities
-from asr.text import normalize
+from asr.text import normalize, spoken_forms
 
 CONDITIONS = ("none", "relevant", "irrelevant", "anti", "late")
 _WITHOUT = ("none", "late")
@@ -74,7 +74,7 @@ def irrelevant(utterances: Sequence[Utterance], index: int, seed: int) -> Contex
     if this.target is not None:
         meant = spoken_entities(this.text, this.target, names)
     else:
-        meant = tuple(_named(this.text, names).values())
+        meant = tuple(_named(this.text, this.context.entries).values())
     for other in (utterances[i] for i in order):
         if other.context and other.dialogue != this.dialogue and not _holds(other.context, meant):
             return other.context
@@ -88,14 +88,15 @@ def _holds(context: Context, phrases: Sequence[str]) -> bool:
     return any(contains(normalize(text), phrase) for text in texts for phrase in phrases)
 
 
-def _named(text: str, entries: Sequence[str]) -> dict[str, str]:
-    """The entries that an answer names, and by which of its words: those that it says whole, else those of which it
-    says the longest part ("bauer" for "meg bauer")."""
+def _named(text: str, entries: Sequence[Entry]) -> dict[str, str]:
+    """The entries, normalised, that an answer names, and by which of its words: those that it says whole, else those of
+    which it says the longest part ("bauer" for "meg bauer")."""
+    forms = {of_one[0]: of_one for of_one in (spoken_forms(entry.text, MAX_FORMS) for entry in entries)}
     said = {
-        entry: max((part for part, _ in parts_of(entry) if contains(text, part)), key=_words, default="")
-        for entry in entries
+        entry: max((part for part, _ in parts_of_forms(of_one) if contains(text, part)), key=_words, default="")
+        for entry, of_one in forms.items()
     }
-    whole = {entry: run for entry, run in said.items() if entry and contains(text, entry)}
+    whole = {entry: run for entry, run in said.items() if any(contains(text, form) for form in forms[entry])}
     longest = max(map(_words, said.values()), default=0)
     return whole or {entry: run for entry, run in said.items() if run and _words(run) == longest}
 
@@ -113,14 +114,20 @@ def without_target(utterance: Utterance) -> Context:
     if utterance.target is not None:
         whole = [utterance.target] if utterance.target else []
     else:
-        whole = list(_named(utterance.text, names))
+        whole = list(_named(utterance.text, own.entries))
     gone = [name for name in names if any(_is(name, phrase) for phrase in whole)]
     entries = tuple(e for e, name in zip(own.entries, names, strict=True) if name not in gone)
     turns = own.turns
-    for phrase in dict.fromkeys([*gone, *whole]):
+    written = [form for e, name in zip(own.entries, names, strict=True) if name in gone for form in _ways(e.text)]
+    for phrase in dict.fromkeys([*gone, *whole, *written]):
         instead = _most_alike(phrase, entries)
         turns = tuple(replace(t, text=_swap(t.text, phrase, instead)) for t in turns)
     return Context(turns, entries)
+
+
+def _ways(text: str) -> tuple[str, ...]:
+    """The words of an entry as a turn may have them: as the entry is written, and its spoken forms."""
+    return (" ".join(re.findall(r"[\w']+", text)), *spoken_forms(text, MAX_FORMS))
 
 
 def _is(name: str, phrase: str) -> bool:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from asr.evaluation.wer import align
+from asr.evaluation.readings import closest
+from asr.evaluation.wer import align_words
 
 BINS = 10
 
@@ -35,8 +36,11 @@ class Reliability:
 
 
 def words_right(reference: str, heard: str) -> list[bool]:
-    """For each word heard, in order, whether it stands for the same word of the reference."""
-    return [step.kind == "equal" for step in align(reference, heard) if step.heard]
+    """For each word heard, in order, whether it stands for the same word of the reference, read as it was heard."""
+    said, answer = closest(reference, heard)
+    if said == answer:
+        return [True] * len(heard.split())
+    return [step.kind == "equal" for step in align_words(said, heard.split()) if step.heard]
 
 
 def reliability(confidences: Sequence[float], right: Sequence[bool]) -> Reliability | None:

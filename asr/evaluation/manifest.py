@@ -27,9 +27,9 @@ SPEAKERS: dict[str, Literal["user", "system"]] = {"user": "user", "system": "sys
 class Utterance:
     """A line of a manifest.
 
-    text: the reference, normalised. set: what kind of turn, or the corpus. dialogue: what the bootstrap draws as one;
-    the id where the manifest names none. target: the entity that the answer means, normalised; "" where the manifest
-    says that there is none; None where it does not say.
+    text: the reference, normalised. written: as the manifest has it; "" where that is the same. set: what kind of
+    turn, or the corpus. dialogue: what the bootstrap draws as one; the id where the manifest names none. target: the
+    entity that the answer means, normalised; "" where the manifest says that there is none; None where it does not say.
     """
 
     id: str
@@ -39,6 +39,12 @@ class Utterance:
     context: Context = field(default_factory=Context)
     dialogue: str = ""
     target: str | None = None
+    written: str = ""
+
+    @property
+    def reference(self) -> str:
+        """What hypotheses are scored against: as written, since that may be said in several ways."""
+        return self.written or self.text
 
 
 def read_manifest(
@@ -93,6 +99,7 @@ def parse_utterance(value: dict[str, Any], folder: Path) -> Utterance:
         context=parse_context(value),
         dialogue=str(value.get("dialogue") or value["id"]),
         target=normalize(str(target or "")) if "target" in value else None,
+        written=text,
     )
 
 

@@ -37,16 +37,16 @@ class Change:
     verdict: str
 
 
-def changes(outcomes: Sequence[Outcome], conditions: Sequence[str]) -> list[Change]:
+def changes(outcomes: Sequence[Outcome], conditions: Sequence[str], *, any_spelling: bool = False) -> list[Change]:
     """All of them: worse ones first, then better ones, then the rest, each in the order of the outcomes."""
     found = []
     for outcome in outcomes:
-        reference, plain = outcome.utterance.text, outcome.heard["none"].nbest[0]
-        before = count(align(reference, plain)).total
+        reference, plain = outcome.utterance.reference, outcome.heard["none"].nbest[0]
+        before = count(align(reference, plain, any_spelling=any_spelling)).total
         for condition in conditions:
             text = outcome.heard[condition].nbest[0]
             if text != plain:
-                after = count(align(reference, text)).total
+                after = count(align(reference, text, any_spelling=any_spelling)).total
                 verdict = "better" if after < before else "worse" if after > before else "same"
                 found.append(Change(outcome, condition, verdict))
     rank = {"worse": 0, "better": 1, "same": 2}
@@ -55,7 +55,7 @@ def changes(outcomes: Sequence[Outcome], conditions: Sequence[str]) -> list[Chan
 
 def page(summary: Summary, outcomes: Sequence[Outcome], conditions: Sequence[str], settings: dict[str, Any]) -> str:
     """The page. It holds the references and what was recognised: treat it as you treat the recordings."""
-    found = changes(outcomes, conditions)
+    found = changes(outcomes, conditions, any_spelling=bool(settings.get("any_spelling")))
     values = {
         "style": (_ASSETS / "page.css").read_text(),
         "script": (_ASSETS / "page.js").read_text(),
@@ -269,8 +269,8 @@ def _utterance(changes: Sequence[Change], sound: str) -> str:
         f'<span class="id">{escape(utterance.id)}</span></header>'
         + (f'<p class="question">{escape(question)}</p>' if question else "")
         + f'<div class="sound" data-sound="{sound}"></div><dl>'
-        f"<dt>said</dt><dd>{escape(utterance.text)}</dd>"
-        f"<dt>none</dt><dd>{_difference(utterance.text, plain)}</dd></dl>"
+        f"<dt>said</dt><dd>{escape(utterance.reference)}</dd>"
+        f"<dt>none</dt><dd>{_difference(utterance.reference, plain)}</dd></dl>"
         f"{''.join(_reading(alike) for alike in same.values())}"
         f"<details><summary>the dialogue's own context</summary>{context}</details></article>"
     )
@@ -284,7 +284,7 @@ def _reading(alike: Sequence[Change]) -> str:
     return (
         f'<section class="reading {first.verdict}" data-conditions="{escape(" ".join(names))}" '
         f'data-verdict="{first.verdict}"><dl><dt>{escape(", ".join(names))}</dt>'
-        f"<dd>{_difference(first.outcome.utterance.text, heard.nbest[0])} "
+        f"<dd>{_difference(first.outcome.utterance.reference, heard.nbest[0])} "
         f'<span class="verdict">{escape(_VERDICTS[first.verdict])}</span></dd>{_brought(heard.biased_words)}</dl>'
         f"<details><summary>n-best</summary><ol>{nbest}</ol></details></section>"
     )

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from asr.context.types import MAX_FORMS
 from asr.evaluation.confidence import Reliability, reliability, words_right
 from asr.evaluation.endpoint import EndpointFigures, endpoint_figures
 from asr.evaluation.run import Outcome
 from asr.evaluation.signals import Worth, worths
 from asr.evaluation.statistics import Bootstrap, Interval
 from asr.evaluation.wer import align, contains, count, oracle, split_by_phrases, spoken_entities
-from asr.text import normalize
+from asr.text import spoken_forms
 
 ALL = "all"
 METRICS = {
@@ -79,11 +80,18 @@ class Summary:
         return value
 
 
-def summarize(outcomes: Sequence[Outcome], conditions: Sequence[str], draws: int = 2000, seed: int = 0) -> Summary:
-    """The figures of all outcomes (at least one); `conditions` is led by "none"."""
+def summarize(
+    outcomes: Sequence[Outcome],
+    conditions: Sequence[str],
+    draws: int = 2000,
+    seed: int = 0,
+    *,
+    any_spelling: bool = False,
+) -> Summary:
+    """The figures of all outcomes (at least one); `conditions` is led by "none". any_spelling: as of `align`."""
     sets = np.array([o.utterance.set for o in outcomes])
     dialogues = np.array([o.utterance.dialogue for o in outcomes])
-    tables = {c: np.array([_count(o, c) for o in outcomes], np.float64) for c in conditions}
+    tables = {c: np.array([_count(o, c, any_spelling) for o in outcomes], np.float64) for c in conditions}
     named = sorted(set(sets.tolist()) - {""})
     groups = {ALL: np.ones(len(outcomes), bool)} | ({s: sets == s for s in named} if len(named) > 1 else {})
     figures = {}
@@ -111,33 +119,44 @@ def summarize(outcomes: Sequence[Outcome], conditions: Sequence[str], draws: int
 def _reliability(outcomes: Sequence[Outcome]) -> Reliability | None:
     pairs: list[tuple[float, bool]] = []
     for outcome in outcomes:
-        right = words_right(outcome.utterance.text, outcome.heard["none"].nbest[0])
+        right = words_right(outcome.utterance.reference, outcome.heard["none"].nbest[0])
         pairs += zip(outcome.confidences, right, strict=True)
     return reliability([sure for sure, _ in pairs], [right for _, right in pairs])
 
 
-def _count(outcome: Outcome, condition: str) -> list[int]:
+def _count(outcome: Outcome, condition: str, any_spelling: bool) -> list[int]:
     """The counts of one utterance, in the order of _COUNTS.
 
     Words and entities are those of the utterance's own context whatever the condition, so that conditions compare.
     """
     utterance, nbest = outcome.utterance, outcome.heard[condition].nbest
     plain = outcome.heard["none"].nbest[0]
-    reference, phrases = utterance.text, [normalize(e.text) for e in utterance.context.entries]
-    steps = align(reference, nbest[0])
+    reference = utterance.reference
+    forms = {
+        form: of_one
+        for e in utterance.context.entries
+        for of_one in [spoken_forms(e.text, MAX_FORMS)]
+        for form in of_one
+    }
+    steps = align(reference, nbest[0], any_spelling=any_spelling)
     errors = count(steps)
-    biased, others = split_by_phrases(steps, {word for phrase in phrases for word in phrase.split()})
-    entities = spoken_entities(reference, utterance.target, phrases)
+    biased, others = split_by_phrases(steps, {word for phrase in forms for word in phrase.split()})
+    entities = spoken_entities(utterance.text, utterance.target, list(forms))
     return [
         errors.words, errors.substitutions, errors.insertions, errors.deletions, errors.total,
         biased.total, biased.words, others.total, others.words,
         len(entities),
-        sum(contains(nbest[0], entity) for entity in entities),
-        sum(any(contains(text, entity) for text in nbest) for entity in entities),
-        oracle(reference, nbest).total,
-        int(plain == reference != nbest[0]),
+        sum(_says(nbest[0], entity, forms) for entity in entities),
+        sum(any(_says(text, entity, forms) for text in nbest) for entity in entities),
+        oracle(reference, nbest, any_spelling=any_spelling).total,
+        int(errors.total > 0 == count(align(reference, plain, any_spelling=any_spelling)).total),
         int(nbest[0] != plain),
     ]  # fmt: skip
+
+
+def _says(text: str, entity: str, forms: Mapping[str, tuple[str, ...]]) -> bool:
+    """Whether a text has an entity in any of its spoken forms."""
+    return any(contains(text, form) for form in forms.get(entity, (entity,)))
 
 
 def _figures(table: npt.NDArray[np.float64], plain: npt.NDArray[np.float64], bootstrap: Bootstrap) -> Figures:

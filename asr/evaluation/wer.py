@@ -1,6 +1,7 @@
 """Word errors: alignment, words in and outside of the context's phrases, entity recall, oracle.
 
-All texts are taken as they are: normalise both sides first (`asr.text.normalize`).
+Texts may be as they were written or as they were said: of all usual ways to read either, those count in which they are
+nearest to each other (`asr.evaluation.readings`), everywhere and for every recogniser.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from rapidfuzz.distance import Levenshtein
+
+from asr.evaluation.readings import closest
 
 Kind = Literal["equal", "replace", "insert", "delete"]
 
@@ -50,9 +53,16 @@ class Errors:
         )
 
 
-def align(reference: str, heard: str) -> list[Step]:
-    """A shortest alignment of the words of two texts (Levenshtein, unit costs), left to right."""
-    ref, hyp = reference.split(), heard.split()
+def align(reference: str, heard: str, *, any_spelling: bool = False) -> list[Step]:
+    """A shortest alignment of the normalised words of two texts (Levenshtein, unit costs), left to right.
+
+    any_spelling: British and American spelling of a word are the same; the steps have the American one.
+    """
+    return align_words(*closest(reference, heard, any_spelling=any_spelling))
+
+
+def align_words(ref: Sequence[str], hyp: Sequence[str]) -> list[Step]:
+    """A shortest alignment of words, as they are."""
     steps: list[Step] = []
     for op in Levenshtein.opcodes(ref, hyp):
         sources, targets = ref[op.src_start : op.src_end], hyp[op.dest_start : op.dest_end]
@@ -85,9 +95,10 @@ def split_by_phrases(steps: Sequence[Step], phrase_words: set[str]) -> tuple[Err
     return count(biased), count(others)
 
 
-def oracle(reference: str, nbest: Sequence[str]) -> Errors:
+def oracle(reference: str, nbest: Sequence[str], *, any_spelling: bool = False) -> Errors:
     """The errors of the n-best list's best reading; `nbest` is not empty."""
-    return min((count(align(reference, text)) for text in nbest), key=lambda errors: errors.total)
+    each = (count(align(reference, text, any_spelling=any_spelling)) for text in nbest)
+    return min(each, key=lambda errors: errors.total)
 
 
 def contains(text: str, phrase: str) -> bool:

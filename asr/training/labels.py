@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from itertools import product
 from pathlib import Path
 from typing import Any
 
 from asr.audio import read_at_16k
 from asr.context.types import Context
 from asr.errors import AudioError, ManifestError
-from asr.evaluation.compare import plain_forms
 from asr.evaluation.peers import Transcribe, what_failed
-from asr.evaluation.wer import align, count
+from asr.evaluation.readings import closest
+from asr.evaluation.wer import align_words, count
 from asr.jsonl import read_objects, write_objects
 from asr.recordings import AudioReader, parse_audio
 from asr.training.speech import Progress
@@ -26,14 +25,13 @@ from asr.training.speech import Progress
 def apart(first: str, second: str) -> tuple[float, str]:
     """How far two texts differ, in errors per word of the longer one, and the first as it is spoken.
 
-    Figures and abbreviations have several spoken forms (`plain_forms`); those with the fewest errors are taken, of
-    these the first, as a number is read. 1.0 where one of the texts is empty.
+    Figures and abbreviations have several spoken forms; those with the fewest errors are taken. 1.0 where one of the
+    texts is empty.
     """
-    texts = [[form for form in plain_forms(text) if form] for text in (first, second)]
-    if not all(texts):
+    one, other = closest(first, second)
+    if not one or not other:
         return 1.0, ""
-    one, other = min(product(*texts), key=lambda pair: count(align(*pair)).total)
-    return count(align(one, other)).total / max(len(one.split()), len(other.split())), one
+    return count(align_words(one, other)).total / max(len(one), len(other)), " ".join(one)
 
 
 def label(

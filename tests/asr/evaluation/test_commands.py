@@ -56,6 +56,36 @@ def test_transcribe(tmp_path: Path, speech: Samples, tiny_recognizer: Recognizer
     assert a["seconds_audio"] == 3.0 and a["seconds_wall"] > 0
 
 
+def test_transcripts_are_scored_as_they_may_have_been_said(
+    tmp_path: Path, speech: Samples, tiny_recognizer: Recognizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = {"a": "doctor smith was born in nineteen eighty four", "b": "", "c": "the color"}
+    texts = {"a": "Dr. Smith was born in 1984.", "b": "", "c": "the colour"}
+    soundfile.write(tmp_path / "a.wav", speech, 16_000)
+    listed = write(tmp_path / "list.jsonl", *({"id": i, "path": "a.wav", "text": text} for i, text in texts.items()))
+    real = transcribe.transcribe
+
+    def heard(recognizer: Any, value: dict[str, Any], *rest: Any) -> dict[str, Any]:
+        return {**real(recognizer, value, *rest), "hyp": said[value["id"]] or "some noise"}
+
+    monkeypatch.setattr(transcribe, "transcribe", heard)
+    result = run(transcribe.app, listed, "--out", tmp_path / "out.jsonl")
+    assert "(3 errors in 10 words: 1 substitutions, 2 insertions, 0 deletions)" in result.stderr
+    assert "2 words inserted where the reference says nothing" in result.stderr
+    result = run(transcribe.app, listed, "--out", tmp_path / "out.jsonl", "--any-spelling")
+    assert "(2 errors in 10 words: 0 substitutions, 2 insertions, 0 deletions)" in result.stderr
+    listed = write(tmp_path / "silent.jsonl", {"id": "b", "path": "a.wav", "text": ""})
+    result = run(transcribe.app, listed, "--out", tmp_path / "out.jsonl")
+    assert "2 words inserted where the reference says nothing" in result.stderr and "WER" not in result.stderr
+
+
+def test_nbest_lists_are_scored_as_they_may_have_been_said(tmp_path: Path) -> None:
+    nbest = [{"text": "Dr. Smith, at IBM since 1984."}]
+    line = {"id": "a", "nbest": nbest, "reference": "doctor smith at i b m since nineteen eighty four"}
+    result = run(rescore_nbest.app, write(tmp_path / "in.jsonl", line), tmp_path / "out.jsonl")
+    assert "WER 0.00% before, 0.00% after" in result.stderr
+
+
 def test_lists_through_pipes_and_gzipped(tmp_path: Path, speech: Samples, monkeypatch: pytest.MonkeyPatch) -> None:
     soundfile.write(tmp_path / "a.wav", speech, 16_000)
     monkeypatch.chdir(tmp_path)

@@ -10,7 +10,7 @@ from typer.testing import CliRunner, Result
 
 from asr.commands import compare_recognizers
 from asr.evaluation import peers
-from asr.evaluation.compare import Transcribed, best_form, page, plain_forms, scores, sizes_of, to_json, transcribe_all
+from asr.evaluation.compare import Transcribed, best_form, page, scores, sizes_of, to_json, transcribe_all
 from asr.evaluation.manifest import read_manifest
 from asr.evaluation.peers import Answer
 from asr.recognizer import Recognizer
@@ -33,10 +33,6 @@ from asr.recognizer import Recognizer
 )
 def test_the_form_with_the_fewest_errors_counts(reference: str, written: str, form: str) -> None:
     assert best_form(reference, written) == form
-
-
-def test_words_have_one_form() -> None:
-    assert plain_forms("Call Meg Bauer, please!") == ["call meg bauer please"]
 
 
 @pytest.fixture

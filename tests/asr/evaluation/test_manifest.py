@@ -43,6 +43,7 @@ def test_a_line_of_the_contract(tmp_path: Path) -> None:
     assert not problems
     assert utterance.audio == AudioPlace(tmp_path / "a.tar", "one.opus")
     assert (utterance.text, utterance.target, utterance.dialogue) == ("bauer", "meg bauer", "one")
+    assert utterance.reference == "Bauer!"
     assert utterance.context.turns[0] == Turn("user", "call Meg")
     assert utterance.context.entries == (Entry("contacts", "Meg Bauer"),)
 
