@@ -78,7 +78,7 @@ def test_the_json_has_the_contracts_fields(
 
 
 def test_audio_from_a_folder_a_manifest_or_the_project(tmp_path: Path) -> None:
-    assert {u.text for u in find_audio(None)} == {"call meg", "bauer"}
+    assert {u.text for u in find_audio(None)} >= {"call meg", "bauer"}
     with pytest.raises(ManifestError, match="holds no audio"):
         find_audio(tmp_path)
     soundfile.write(tmp_path / "a.wav", np.zeros(1600, np.float32), 16_000)

@@ -153,7 +153,8 @@ def test_a_megabyte_long_phrase(shared: Any, refused: Any) -> None:
 
 
 def test_ten_thousand_phrases(shared: Any, refused: Any, pcm: bytes) -> None:
-    phrases = [f"phrase {'abcdefghij'[i % 10]} {'klmnopqrst'[i // 10 % 10]}" for i in range(10_000)]
+    letters = "abcdefghij"
+    phrases = [f"phrase {' '.join(letters[int(digit)] for digit in f'{i:04}')}" for i in range(10_000)]
     contexts = [pb.SpeechContext(phrases=phrases[:9999]), pb.SpeechContext(phrases=phrases[9999:])]
     refused(TOO_MUCH, "10000 phrases; send at most 5000", lambda: shared.stream(bytes(640), speech_contexts=contexts))
     first, *rest = shared.stream(pcm[:32_000], speech_contexts=[pb.SpeechContext(phrases=phrases[:5000])])
