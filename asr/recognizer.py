@@ -286,7 +286,7 @@ class Recognizer:
         attended = self.attention.hear([features for _, features, _ in ears], longest)
         for (i, _, encoded), ear in zip(ears, attended, strict=True):
             result, encoded = results[i], replace(encoded, attention=ear)
-            known = {"", *(h.text for h in result.nbest)}
+            known = {h.text for h in result.nbest}
             texts = [t for t in dict.fromkeys(normalize(w.text) for w in ear.written) if t not in known]
             own = self._forced([t for t in texts if not self.unspellable([t])], encoded, heard[i].row.graph)
             ranked = sorted(self._with_attention([*result.nbest, *own], encoded), key=lambda h: -h.score)

@@ -379,8 +379,10 @@ class Stream:
         text = result.nbest[0].text
         if due == "likely":
             settled = (result, self._context) if self.again else None
-            likely = replace(result, is_final=False, likely_final=True)
-            return replace(progress, due="", told=text, settled=settled), [] if text == progress.told else [likely]
+            likely = [] if text in ("", progress.told) else [replace(result, is_final=False, likely_final=True)]
+            return replace(progress, due="", told=text, settled=settled), likely
+        if due == "final" and not text:  # what the first pass took for words was none
+            return self._begun(progress, progress.cut), []
         if due == "final":
             frame_s = self._recognizer.model.frame_s
             end_s, now_s = (progress.start + progress.cut) * frame_s, progress.frames * frame_s

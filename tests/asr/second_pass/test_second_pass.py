@@ -1,0 +1,147 @@
+"""The shipped attention decoder in the recogniser: what it adds, what it leaves alone, and that it invents nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from asr.audio import Samples, read_at_16k
+from asr.errors import ModelError
+from asr.features import features
+from asr.hypothesis import Pass
+from asr.recognizer import Recognizer
+from asr.search import BoostedPhrase
+from asr.second_pass.second_pass import SHIPPED, SecondPass
+from asr.streams import StreamOptions
+from asr.text import normalize
+
+AUDIO = Path(__file__).parents[3] / "samples" / "audio"
+RATE = 16_000
+
+
+@pytest.fixture(scope="module")
+def recognizer() -> Recognizer:
+    return Recognizer.load()
+
+
+@pytest.fixture(scope="module")
+def ear(recognizer: Recognizer) -> SecondPass:
+    assert recognizer.attention is not None
+    return recognizer.attention
+
+
+def recording(name: str) -> Samples:
+    return read_at_16k(AUDIO / name)
+
+
+def tones(*hertz: float, on_s: float = 9.0, every_s: float = 9.0) -> Samples:
+    time = np.arange(5 * RATE) / RATE
+    sound = 0.2 * np.sum([np.sin(2 * np.pi * f * time) for f in hertz], axis=0)
+    return (sound * (time % every_s < on_s)).astype(np.float32)
+
+
+def test_its_own_texts_join_the_list_and_every_text_has_its_score(recognizer: Recognizer) -> None:
+    result = recognizer.recognize(recording("send_a_message_to_thompson.opus"))
+    assert result.nbest[0].text == "send a message to thompson"
+    assert Pass.ATTENTION in result.passes
+    assert all(h.attention < 0 for h in result.nbest)
+    assert [h.score for h in result.nbest] == sorted((h.score for h in result.nbest), reverse=True)
+    assert result.encoded is not None and result.encoded.attention is not None
+    (again,) = recognizer.force_score(result.encoded, [result.nbest[0].text])
+    assert again.attention == pytest.approx(result.nbest[0].attention, abs=1e-3)
+
+
+def test_a_text_that_it_wrote_has_the_score_that_its_search_gave(ear: SecondPass) -> None:
+    (heard,) = ear.hear([features(recording("send_a_message_to_thompson.opus"))], [20])
+    assert normalize(heard.written[0].text) == "send a message to thompson"
+    texts = [w.text for w in heard.written]
+    assert ear.scores(heard, texts) == pytest.approx([w.log_p for w in heard.written], abs=0.1)
+
+
+def test_utterances_of_a_batch_are_as_alone(ear: SecondPass) -> None:
+    heard = [features(recording(name)) for name in ("drew.opus", "send_a_message_to_thompson.opus")]
+    for alone, together in zip([ear.hear([f], [20])[0] for f in heard], ear.hear(heard, [20, 20]), strict=True):
+        assert together.written[0].text == alone.written[0].text
+        assert together.written[0].log_p == pytest.approx(alone.written[0].log_p, abs=0.05)
+
+
+@pytest.mark.parametrize(
+    "sound",
+    [
+        np.zeros(3 * RATE, np.float32),
+        (0.05 * np.random.default_rng(1).standard_normal(3 * RATE)).astype(np.float32),
+        tones(350, 440),
+        tones(50),
+        tones(1000),
+    ],
+    ids=["silence", "noise", "dial tone", "hum", "1 kHz"],
+)
+def test_it_writes_nothing_where_nothing_is_said(ear: SecondPass, sound: Samples) -> None:
+    (heard,) = ear.hear([features(sound)], [20])
+    assert heard.written[0].text == ""
+    assert heard.written[0].log_p > -0.5
+
+
+@pytest.mark.parametrize("phrases", [(), ("yes", "no"), ("up", "down")])
+@pytest.mark.parametrize(
+    "sound",
+    [tones(350, 440), tones(1000), tones(480, 620, on_s=0.5, every_s=1.0), tones(770, 1336, on_s=0.2, every_s=0.5)],
+    ids=["dial tone", "1 kHz", "busy", "keys"],
+)
+def test_no_final_result_of_tones_whatever_phrases_are_expected(
+    recognizer: Recognizer, sound: Samples, phrases: tuple[str, ...]
+) -> None:
+    options = StreamOptions(phrases=tuple(BoostedPhrase(phrase, 5.0) for phrase in phrases))
+    stream = recognizer.open(options)
+    results = [*stream.accept(sound), *stream.finish()]
+    assert [r.nbest[0].text for r in results if r.is_final and r.nbest[0].text] == []
+
+
+def test_a_result_in_a_hurry_names_both_passes_that_it_goes_without(recognizer: Recognizer) -> None:
+    stream = recognizer.open(StreamOptions(endpointing=False))
+    stream.take(recording("drew.opus"))
+    stream.end()
+    results = []
+    while stream.ready:
+        stream.hurry()
+        results += recognizer.advance([stream])[0]
+    assert results[-1].skipped == (Pass.WHOLE_UTTERANCE, Pass.ATTENTION)
+    assert Pass.ATTENTION not in results[-1].passes
+
+
+def test_without_it_the_recogniser_is_as_before(recognizer: Recognizer) -> None:
+    plain = Recognizer.load(second_pass=False)
+    assert plain.attention is None and plain.second_passes == ()
+    result = plain.recognize(recording("drew.opus"))
+    assert result.passes == (Pass.STREAMING,)
+    assert all(h.attention == 0.0 for h in result.nbest)
+
+
+def test_a_folder_that_is_no_whisper_model_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="second pass"):
+        Recognizer.load(second_pass=tmp_path)
+    for name in ("config.json", "model.safetensors"):
+        (tmp_path / name).write_bytes((SHIPPED / name).read_bytes())
+    with pytest.raises(ModelError, match=r"tokenizer\.json"):
+        Recognizer.load(second_pass=tmp_path)
+
+
+def test_a_whisper_model_in_a_folder_hears_padded_windows(recognizer: Recognizer, tmp_path: Path) -> None:
+    """The shipped weights as if they were stock ones, which want 30 s: they hear the same words."""
+    for name in ("model.safetensors", "tokenizer.json"):
+        (tmp_path / name).symlink_to(SHIPPED / name)
+    config = (SHIPPED / "config.json").read_text().replace('"window_s": 0', '"window_s": 30')
+    (tmp_path / "config.json").write_text(config)
+    padded = SecondPass.load(tmp_path)
+    (heard,) = padded.hear([features(recording("send_a_message_to_thompson.opus"))], [20])
+    assert heard.audio[0][0].shape[2] == 1500
+    assert normalize(heard.written[0].text) == "send a message to thompson"
+
+
+def test_more_than_it_can_hear_at_once_goes_without_it(recognizer: Recognizer) -> None:
+    with torch.inference_mode():
+        result = recognizer.recognize(np.tile(recording("drew.opus"), 60))
+    assert Pass.ATTENTION not in result.passes
