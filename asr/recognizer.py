@@ -39,10 +39,10 @@ from asr.search import (
 )
 from asr.search.ngram import NGram
 from asr.second_pass.second_pass import SHIPPED as SHIPPED_SECOND_PASS
-from asr.second_pass.second_pass import SecondPass
+from asr.second_pass.second_pass import Attended, SecondPass
 from asr.second_pass.written import written_forms
 from asr.streams import LED_BEAM, Chunk, Heard, Progress, Row, Stream, StreamOptions
-from asr.text import normalize
+from asr.text import spoken_forms
 from asr.threads import one_thread
 from asr.tokens import Tokenizer
 
@@ -52,6 +52,9 @@ CTC_WEIGHT = 0.3
 """What log P of the CTC head counts beside the transducer's in a final result; chosen on dev (docs/results.md)."""
 ATTENTION_WEIGHT = 2.0
 """What log P of the attention decoder counts beside the transducer's; chosen on dev (docs/results.md)."""
+_SPOKEN_FORMS = 6
+"""Ways to say a text that the attention decoder wrote, the usual ones first: "545" is five hundred and forty five, or
+five forty five; which, the transducer heard."""
 _POSTERIOR_TEMPERATURE = 3.0
 """By which scores that the attention decoder has a part in are divided to be log-probabilities."""
 _LONGEST_ATTENDED_S = 30.0
@@ -287,8 +290,8 @@ class Recognizer:
         for (i, _, encoded), ear in zip(ears, attended, strict=True):
             result, encoded = results[i], replace(encoded, attention=ear)
             known = {h.text for h in result.nbest}
-            texts = [t for t in dict.fromkeys(normalize(w.text) for w in ear.written) if t not in known]
-            own = self._forced([t for t in texts if not self.unspellable([t])], encoded, heard[i].row.graph)
+            texts = [t for t in _said(ear) if t not in known and not self.unspellable([t])]
+            own = self._forced(texts, encoded, heard[i].row.graph)
             ranked = sorted(self._with_attention([*result.nbest, *own], encoded), key=lambda h: -h.score)
             nbest = self._calibrated(ranked[: heard[i].nbest])
             out[i] = replace(result, nbest=nbest, encoded=encoded, passes=(*result.passes, Pass.ATTENTION))
@@ -319,11 +322,7 @@ class Recognizer:
         forms = [written_forms(h.text) for h in hypotheses]
         scores = iter(self.attention.scores(encoded.attention, [form for row in forms for form in row]))
         best = [max(islice(scores, len(row))) for row in forms]
-        own: dict[str, float] = {}
-        for w in encoded.attention.written:
-            text = normalize(w.text)
-            own[text] = max(w.log_p, own.get(text, -math.inf))
-        weight = self._attention_weight
+        own, weight = _said(encoded.attention), self._attention_weight
         return [
             replace(h, attention=weight * max(score, own.get(h.text, -math.inf)))
             for h, score in zip(hypotheses, best, strict=True)
@@ -494,6 +493,15 @@ class Recognizer:
 def _with_words(hypothesis: Hypothesis, words: tuple[Word, ...]) -> Hypothesis:
     mean = sum(word.confidence for word in words) / len(words) if words else 0.0
     return replace(hypothesis, words=words, confidence=mean)
+
+
+def _said(attended: Attended) -> dict[str, float]:
+    """What may have been said of the texts that the attention decoder wrote, with the likeliest writing's score."""
+    texts: dict[str, float] = {}
+    for written in attended.written:
+        for text in spoken_forms(written.text, _SPOKEN_FORMS):
+            texts[text] = max(written.log_p, texts.get(text, -math.inf))
+    return texts
 
 
 def _most_tokens(text: str) -> int:
