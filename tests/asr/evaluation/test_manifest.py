@@ -4,6 +4,7 @@ import gzip
 import io
 import json
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -165,7 +166,8 @@ def test_every_spelling_means_the_same_utterance(line: dict[str, Any]) -> None:
     wanted = parse_utterance({"id": "u1", **SPELLINGS[0]}, Path("f"))
     assert wanted.context.turns == (Turn("user", "call Meg"), Turn("system", "Which one?"))
     assert wanted.context.entries == (Entry("contacts", "Meg Bauer"),)
-    assert parse_utterance({"id": "u1", **line}, Path("f")) == wanted
+    found = parse_utterance({"id": "u1", **line}, Path("f"))
+    assert replace(found, written=wanted.written) == wanted
 
 
 def test_one_file_does_for_every_command(tmp_path: Path) -> None:
