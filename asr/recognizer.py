@@ -17,7 +17,7 @@ from asr.audio import SAMPLE_RATE, Samples
 from asr.batch import batch_shape, encode_batch
 from asr.confidence import Calibration, Evidence, load_calibration, log_odds
 from asr.errors import ModelError, UnspellableError
-from asr.features import FRAME_S
+from asr.features import FRAME_S, MELS
 from asr.hypothesis import Encoded, Hypothesis, Pass, Result, Word
 from asr.model import is_emformer, load_emformer, load_model
 from asr.model.files import SHIPPED
@@ -57,7 +57,11 @@ _SPOKEN_FORMS = 6
 five forty five; which, the transducer heard."""
 _POSTERIOR_TEMPERATURE = 3.0
 """By which scores that the attention decoder has a part in are divided to be log-probabilities."""
+_LEAST_SHARE = 1e-30
+_RANKED = 8
+"""Hypotheses of the search that the attention decoder scores at least, however few are asked for."""
 _LONGEST_ATTENDED_S = 30.0
+"""Whisper's window: longer utterances go without it."""
 
 
 class Recognizer:
@@ -186,6 +190,8 @@ class Recognizer:
         stream = self.open()
         stream.accept(noise.astype(np.float32))
         stream.finish()
+        if self.attention is not None:
+            self.attention.hear([torch.zeros(50, MELS)], [2])
 
     @one_thread()
     def open(self, options: StreamOptions | None = None) -> Stream:
@@ -269,11 +275,12 @@ class Recognizer:
         results = []
         for i, h in enumerate(heard):
             frames, beam = anew.get(i, h.frames), found.get(i, h.row.beam)
-            nbest = self.hypotheses(beam, frames, h.start_s, h.nbest)
+            nbest = self.hypotheses(beam, frames, h.start_s, max(h.nbest, _RANKED))
             encoded = None if frames is None else Encoded(frames, h.start_s)
             passes = (Pass.STREAMING,) if h.features is None else (Pass.STREAMING, Pass.WHOLE_UTTERANCE)
             results.append(Result(nbest, True, 1.0, h.start_s, h.start_s, encoded=encoded, passes=passes))
-        return self._attended(results, heard)
+        results = self._attended(results, heard)
+        return [replace(r, nbest=r.nbest[: h.nbest]) for r, h in zip(results, heard, strict=True)]
 
     def _attended(self, results: Sequence[Result], heard: Sequence[Heard]) -> list[Result]:
         """The results with what the attention decoder makes of those utterances that are heard once more."""
@@ -293,7 +300,7 @@ class Recognizer:
             texts = [t for t in _said(ear) if t not in known and not self.unspellable([t])]
             own = self._forced(texts, encoded, heard[i].row.graph)
             ranked = sorted(self._with_attention([*result.nbest, *own], encoded), key=lambda h: -h.score)
-            nbest = self._calibrated(ranked[: heard[i].nbest])
+            nbest = self._calibrated(ranked)
             out[i] = replace(result, nbest=nbest, encoded=encoded, passes=(*result.passes, Pass.ATTENTION))
         return out
 
@@ -308,7 +315,7 @@ class Recognizer:
         def calibrated(word: Word) -> Word:
             if word.evidence is None:
                 return word
-            evidence = replace(word.evidence, posterior=log_odds(math.log(share[word.text])))
+            evidence = replace(word.evidence, posterior=log_odds(math.log(max(share[word.text], _LEAST_SHARE))))
             calibration = self.attention_calibration
             sure = calibration.confidence(evidence) if calibration else word.confidence
             return replace(word, evidence=evidence, confidence=sure)

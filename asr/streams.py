@@ -381,8 +381,9 @@ class Stream:
             settled = (result, self._context) if self.again else None
             likely = [] if text in ("", progress.told) else [replace(result, is_final=False, likely_final=True)]
             return replace(progress, due="", told=text, settled=settled), likely
-        if due == "final" and not text:  # what the first pass took for words was none
-            return self._begun(progress, progress.cut), []
+        if due == "final" and not text:  # what the first pass took for words was none: what was shown is taken back
+            back = [replace(result, is_final=False, stability=0.0, passes=(), skipped=())] if progress.shown else []
+            return self._begun(progress, progress.cut), back
         if due == "final":
             frame_s = self._recognizer.model.frame_s
             end_s, now_s = (progress.start + progress.cut) * frame_s, progress.frames * frame_s

@@ -99,7 +99,8 @@ def context_summary(info: pb.ContextInfo) -> dict[str, Any]:
 
 def pass_names(passes: Iterable[pb.StreamingRecognitionResult.Pass]) -> list[str]:
     """Passes by their names in the interface."""
-    return [pb.StreamingRecognitionResult.Pass.Name(one) for one in passes]
+    known = pb.StreamingRecognitionResult.Pass
+    return [known.Name(one) if one in known.values() else str(one) for one in passes]
 
 
 def _biased_word(word: pb.BiasedWord) -> dict[str, Any]:

@@ -73,8 +73,8 @@ class QuietRecognizer:
         texts: list[dict[Kind, str]] = []
         for hurried, led in itertools.product((False, True), (None, graph)):
             results = await asyncio.to_thread(self._hear, samples, options, led, hurried=hurried)
-            texts = texts or [{} for _ in results]
-            for result, found in zip(results, texts, strict=True):
+            texts += [{} for _ in results[len(texts) :]]
+            for result, found in zip(results, texts, strict=False):  # without all passes there may be fewer, or more
                 passes = frozenset(one.name for one in result.passes)
                 found[plain_kind(passes)] = result.nbest[0].text
                 if embedding is not None:

@@ -29,8 +29,8 @@ from server.requests import Phrases, TurnRequest, check_phrases, check_streaming
 PIECE_S = 1.0
 """Seconds of a whole utterance that are recognised at a time, so that other streams come in between."""
 
-_FEW_PHRASES = 100
-"""So many are compiled in some milliseconds, and their stream waits behind nobody's thousands."""
+_FEW_PHRASES = 12
+"""So many are compiled in some milliseconds, whatever their spoken forms, and wait behind nobody's thousands."""
 
 _LEAVING_S = 0.5
 """gRPC may tell that a client has left first as the end of its messages, and then, even on a busy machine not so long

@@ -41,6 +41,8 @@ MAX_FORMS = 8
 """Spoken forms of a phrase that are followed."""
 FORMS_SHARE = 4
 """The forms past each phrase's first take at most so large a part of MAX_CELLS, the most usual first."""
+FORMS_GROWTH, FEW_STATES = 2, 2_000
+"""Nor do they take more than so many times the room of the first forms, where that is more than some megabytes."""
 
 Array = npt.NDArray[Any]
 
@@ -140,7 +142,8 @@ class PhraseCompiler:
                 dropped.append((phrase, "listed before: the larger weight counts"))
                 if weight > known.weight:
                     taken[text] = _Taken(phrase, forms, weight)
-        return self._build(taken, _other_forms(taken, min(room, most // FORMS_SHARE)), dropped)
+        for_forms = min(room, most // FORMS_SHARE, max(FEW_STATES, FORMS_GROWTH * (most - room)))
+        return self._build(taken, _other_forms(taken, for_forms), dropped)
 
     def _build(
         self, taken: dict[str, _Taken], others: dict[str, _Taken], dropped: list[tuple[BoostedPhrase, str]]

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from asr.errors import ModelError
+from asr.features import MELS
 from asr.second_pass.beam_search import beam_search
 from asr.second_pass.model import AttentionModel, Cache, load_attention_model
 from asr.second_pass.packing import can_pack, output_projection, pack_linears
@@ -22,6 +24,8 @@ _TAIL_FRAMES = 50
 """Silence behind the utterance, in feature frames of 10 ms: what adapted weights expect."""
 _RANGE = 2.0
 """Features are clipped so far below the utterance's loudest: 8 decades, scaled as Whisper's."""
+
+_TOO_LONG = -1e4
 
 
 @dataclass(frozen=True)
@@ -66,6 +70,9 @@ class SecondPass:
     def load(cls, folder: Path = SHIPPED, *, beam: int = 5, device: str = "cpu") -> SecondPass:
         """A folder in the Hugging Face form (config.json, model.safetensors, tokenizer.json). Raises ModelError."""
         model = load_attention_model(folder).to(device)
+        if model.config.num_mel_bins != MELS:
+            heard = model.config.num_mel_bins
+            raise ModelError(f"second pass in {folder}: it hears {heard} mel bands, take a model that hears {MELS}")
         tokens = WrittenTokens(folder / "tokenizer.json", model.config.vocab_size)
         digest = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()[:12]
         return cls(model, tokens, beam=beam, version=digest)
@@ -76,8 +83,9 @@ class SecondPass:
 
         Args:
             features: (F, mels) each, of `asr.features` or `asr.second_pass.features`; at most 30 s.
-            longest: most tokens of each utterance's texts.
+            longest: most tokens of each utterance's texts; never more than the decoder reads.
         """
+        room = self.model.config.max_target_positions - len(self.tokens.prompt) - 1
         padded = [self._padded(f.to(self._device)) for f in features]
         lengths = torch.tensor([len(f) for f in padded], device=self._device)
         encoded = self.model.encoder(pad_sequence(padded, batch_first=True), lengths)
@@ -86,7 +94,7 @@ class SecondPass:
         audio = decoder.audio(encoded)
         heard = torch.arange(encoded.shape[1], device=self._device) < lengths[:, None]
         found = beam_search(decoder, self._project, audio, heard, prompt=tokens.prompt, end=tokens.end,
-                            banned=self._banned, beam=self.beam, longest=longest)  # fmt: skip
+                            banned=self._banned, beam=self.beam, longest=[min(n, room) for n in longest])  # fmt: skip
         return [
             Attended(
                 [(keys[i : i + 1, :, :length], values[i : i + 1, :, :length]) for keys, values in audio],
@@ -106,14 +114,17 @@ class SecondPass:
 
     @torch.inference_mode()
     def scores(self, attended: Attended, texts: Sequence[str]) -> list[float]:
-        """log P(text, end | audio) of each written text, nats."""
+        """log P(text, end | audio) of each written text, nats; very little for those with more tokens than it reads."""
         if not texts:
             return []
         prompt = torch.tensor(self.tokens.prompt, device=self._device)
-        tokens = [torch.tensor([*self.tokens.encode(t), self.tokens.end], device=self._device) for t in texts]
+        room = self.model.config.max_target_positions - len(prompt)
+        ids = [[*self.tokens.encode(text), self.tokens.end] for text in texts]
+        tokens = [torch.tensor(one[:room], device=self._device) for one in ids]
         given = pad_sequence([torch.cat([prompt, t[:-1]]) for t in tokens], batch_first=True)
         states, _ = self.model.decoder(given, attended.audio)
         after = torch.cat([s[len(prompt) - 1 :][: len(t)] for s, t in zip(states, tokens, strict=True)])
         logits = self._project(after).masked_fill_(self._banned, -torch.inf)
         log_p = logits.gather(1, torch.cat(tokens)[:, None])[:, 0] - logits.logsumexp(-1)
-        return [float(part.sum()) for part in log_p.split([len(t) for t in tokens])]
+        sums = [float(part.sum()) for part in log_p.split([len(t) for t in tokens])]
+        return [score if len(one) <= room else _TOO_LONG for score, one in zip(sums, ids, strict=True)]
