@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol, TypeVar
@@ -173,7 +173,7 @@ class RunningStream:
         stream = self.stream
         step = Step.SECOND_PASS if stream.again else Step.LAST if stream.ending or stream.due else Step.CHUNK
         # A second pass is long by nature, and gives way by itself: it tells nothing of how late audio is.
-        with nullcontext() if stream.again else self.engine.waiting():
+        with tracing.span("chunk") if stream.again else self.engine.waiting():
             return await self.engine.batcher.advance(
                 stream, step=step, since_s=there_s if stream.again else None, late=self._late
             )
