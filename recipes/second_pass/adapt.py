@@ -9,7 +9,9 @@ every few minutes, from which the same command goes on; `adapted.safetensors` (t
 Self-distillation, after the "audio context fine-tuning" that users of whisper.cpp came to: the student hears the clip
 and a tail of 0.2 to 1.2 s of silence drawn at random; the loss is the Kullback-Leibler divergence of its token
 distributions from the original's along the original's greedy text, the end included, and the distance of its encoded
-frames from the original's. Embeddings and positions stay as they are.
+frames from the original's. Where a clip has a transcript that the original's text does not say, the loss is the cross
+entropy of the original's text with its wrong words mended instead. Embeddings and positions stay as they are. To go on
+from weights that were adapted before, give their folder in the place of WHISPER.
 """
 
 from __future__ import annotations
@@ -31,6 +33,8 @@ from torch.nn.utils.rnn import pad_sequence
 
 from asr.second_pass.features import log_mel
 from asr.second_pass.model import AttentionModel, load_attention_model
+from asr.second_pass.tokens import WrittenTokens
+from recipes.second_pass.labels import mend
 from recipes.second_pass.teacher import PROMPT
 
 console = Console(stderr=True, highlight=False)
@@ -52,9 +56,9 @@ def window(clip: dict[str, Any], rng: np.random.Generator) -> Tensor:
     return log_mel(F.pad(samples, (0, total - len(samples))))
 
 
-def batches(parts: list[Path], rng: np.random.Generator) -> list[list[dict[str, Any]]]:
+def batches(parts: list[Path], tokens: WrittenTokens, rng: np.random.Generator) -> list[list[dict[str, Any]]]:
     """The clips of some parts in batches of similar length."""
-    clips = [clip for part in parts for clip in torch.load(part, weights_only=True)]
+    clips = [correct(clip, tokens) for part in parts for clip in torch.load(part, weights_only=True)]
     clips.sort(key=lambda clip: len(clip["samples"]) * rng.uniform(0.9, 1.1))
     out: list[list[dict[str, Any]]] = [[]]
     for clip in clips:
@@ -63,6 +67,15 @@ def batches(parts: list[Path], rng: np.random.Generator) -> list[list[dict[str, 
             out.append([])
         out[-1].append(clip)
     return [out[i] for i in rng.permutation(len(out))]
+
+
+def correct(clip: dict[str, Any], tokens: WrittenTokens) -> dict[str, Any]:
+    """A clip of the cache whose text is mended where its transcript says otherwise; its one next token is then sure."""
+    mended = mend(tokens.decode(clip["tokens"][:-1].tolist()), clip["text"]) if clip["text"] else None
+    if mended is None:
+        return clip
+    ids = torch.tensor([*tokens.encode(mended), tokens.end], dtype=torch.int32)
+    return {**clip, "tokens": ids, "next": ids[:, None], "log_p": torch.zeros(len(ids), 1).half()}
 
 
 def losses(student: AttentionModel, batch: list[dict[str, Any]], rng: np.random.Generator) -> tuple[Tensor, Tensor]:
@@ -151,6 +164,7 @@ def main() -> None:
     run = Adaptation(load_attention_model(args.whisper).train(), args.rate)
     if (args.out / "checkpoint.pt").exists():
         run.load(args.out)
+    tokens = WrittenTokens(args.whisper / "tokenizer.json", run.student.config.vocab_size)
     rng = np.random.default_rng(run.step)
     until, saved, sums = time.monotonic() + 3600 * args.hours, time.monotonic(), []
     used: dict[Path, int] = {}
@@ -162,7 +176,7 @@ def main() -> None:
         parts.sort(key=lambda part: (used.get(part, 0), rng.random()))  # new ones first
         for part in parts[:POOL]:
             used[part] = used.get(part, 0) + 1
-        for batch in batches(parts[:POOL], rng):
+        for batch in batches(parts[:POOL], tokens, rng):
             with torch.autocast("cpu", torch.bfloat16):
                 divergence, apart = losses(run.student, batch, rng)
                 loss = divergence + FRAMES_WEIGHT * apart

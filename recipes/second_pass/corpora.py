@@ -1,7 +1,7 @@
 """What is listened to in adapting the second pass: a fixed random order of clips of all training speech.
 
 Short answers and single words come most often, because a window without padding is strangest for them. No transcript is
-needed: the original model's own output is what is learned.
+needed: the original model's own output is what is learned. Where there is one, it tells where the original is wrong.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ from asr.audio import SAMPLE_RATE, Samples
 from asr.jsonl import read_objects
 from asr.recordings import AudioReader, parse_audio
 from asr.training.augment import augment, coloured_noise
-from asr.training.speech import corpus_of, decode_int16, trim
+from asr.training.speech import NOT_VERBATIM, corpus_of, decode_int16, trim
 
 SHARES = {
     "alnum_weak": 1.0,
-    "an4": 2.0,
-    "commonvoice_en": 1.0,
-    "fsdd_strings": 1.0,
-    "followups": 1.0,
-    "kathleen": 0.7,
-    "librispeech": 1.2,
-    "ljspeech": 1.0,
-    "speech_commands": 0.4,
-    "speechocean762": 0.5,
+    "an4": 1.5,
+    "commonvoice_en": 2.0,
+    "fsdd_strings": 1.5,
+    "followups": 0.7,
+    "kathleen": 0.5,
+    "librispeech": 2.0,
+    "ljspeech": 2.0,
+    "speech_commands": 0.25,
+    "speechocean762": 0.4,
     "untranscribed": 1.0,
-    "vctk_sample": 1.0,
+    "vctk_sample": 2.0,
 }
 """How often each utterance of a corpus is drawn."""
 AUGMENTED, CUT, WITHOUT_SPEECH = 0.4, 0.1, 0.04
@@ -42,11 +42,13 @@ LONGEST_S = 24.0
 
 @dataclass(frozen=True)
 class Clip:
-    """samples: (n,) float32 at 16 kHz. speech: False where nothing is said in it."""
+    """samples: (n,) float32 at 16 kHz. speech: False where nothing is said in it. text: its transcript in normal form;
+    "" where there is none, or the clip ends before its text does."""
 
     id: str
     samples: Samples
     speech: bool
+    text: str = ""
 
 
 def draw_clips(data: Path, seed: int = 0) -> Iterator[Clip]:
@@ -57,25 +59,27 @@ def draw_clips(data: Path, seed: int = 0) -> Iterator[Clip]:
         share = SHARES.get(corpus_of(manifest), 0.0)
         for line in read_objects(manifest):
             for copy in range(int(share + rng.random())):
-                drawn.append((manifest.parent, line, copy))
+                drawn.append((manifest, line, copy))
     with AudioReader() as reader:
         for at in rng.permutation(len(drawn)):
-            folder, line, copy = drawn[at]
+            manifest, line, copy = drawn[at]
             own = np.random.default_rng(zlib.crc32(f"{seed} {line['id']} {copy}".encode()))
-            samples = decode_int16(reader.read(parse_audio(line, folder))).astype(np.float32) / 32768
+            samples = decode_int16(reader.read(parse_audio(line, manifest.parent))).astype(np.float32) / 32768
             if len(samples) > LONGEST_S * SAMPLE_RATE:
                 continue
-            yield Clip(f"{line['id']} {copy}", _varied(samples, own), True)
+            text = "" if corpus_of(manifest) in NOT_VERBATIM else line["text"]
+            cut = own.random() < CUT
+            yield Clip(f"{line['id']} {copy}", _varied(samples, own, cut), True, "" if cut else text)
             if own.random() < WITHOUT_SPEECH:
                 yield Clip(f"{line['id']} {copy} none", _without_speech(own), False)
 
 
-def _varied(samples: Samples, rng: np.random.Generator) -> Samples:
+def _varied(samples: Samples, rng: np.random.Generator, cut: bool) -> Samples:
     if rng.random() < 0.5:
         samples = trim(samples, rng.uniform(0.02, 0.3))
     if rng.random() < AUGMENTED:
         samples = augment(samples, lambda: samples, rng)[: int(LONGEST_S * SAMPLE_RATE)]
-    if rng.random() < CUT:
+    if cut:
         samples = samples[: int(len(samples) * rng.uniform(0.3, 0.95))]
     return np.pad(samples, (int(rng.uniform(0, 0.6) * SAMPLE_RATE), 0))
 

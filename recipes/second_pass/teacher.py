@@ -70,6 +70,7 @@ def targets(model: AttentionModel, clips: list[Clip], banned: Tensor) -> list[di
         out.append(
             {
                 "id": clip.id,
+                "text": clip.text,
                 "samples": torch.from_numpy((clip.samples * 32767).clip(-32768, 32767).astype(np.int16)),
                 "tokens": text[:count].int(),
                 "next": torch.stack([s.indices[i] for s in steps[:count]]).int(),
@@ -84,6 +85,7 @@ def nothing(clip: Clip) -> dict[str, Tensor | str]:
     """The target of a clip in which nothing is said: the end, surely."""
     return {
         "id": clip.id,
+        "text": "",
         "samples": torch.from_numpy((clip.samples * 32767).clip(-32768, 32767).astype(np.int16)),
         "tokens": torch.tensor([END]).int(),
         "next": torch.tensor([[END]]).int(),
@@ -116,7 +118,7 @@ def main() -> None:
         path = args.cache / f"part-{number:05}.pt"
         if path.exists():
             continue
-        spoken = [clip for clip in part if clip.speech]
+        spoken = sorted((clip for clip in part if clip.speech), key=lambda clip: len(clip.samples))
         out = [nothing(clip) for clip in part if not clip.speech]
         for batch in _batched(spoken, args.batch):
             out += targets(model, batch, banned)
