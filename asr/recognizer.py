@@ -294,14 +294,16 @@ class Recognizer:
             return out
         longest = [_most_tokens(results[i].nbest[0].text) for i, *_ in ears]
         attended = self.attention.hear([features for _, features, _ in ears], longest)
+        lists, encodings = [], []
         for (i, _, encoded), ear in zip(ears, attended, strict=True):
-            result, encoded = results[i], replace(encoded, attention=ear)
-            known = {h.text for h in result.nbest}
+            known = {h.text for h in results[i].nbest}
             texts = [t for t in _said(ear) if t not in known and not self.unspellable([t])]
-            own = self._forced(texts, encoded, heard[i].row.graph)
-            ranked = sorted(self._with_attention([*result.nbest, *own], encoded), key=lambda h: -h.score)
-            nbest = self._calibrated(ranked)
-            out[i] = replace(result, nbest=nbest, encoded=encoded, passes=(*result.passes, Pass.ATTENTION))
+            lists.append([*results[i].nbest, *self._forced(texts, encoded, heard[i].row.graph)])
+            encodings.append(replace(encoded, attention=ear))
+        for (i, *_), nbest, encoded in zip(ears, self._with_attention(lists, encodings), encodings, strict=True):
+            ranked = self._calibrated(sorted(nbest, key=lambda h: -h.score))
+            passes = (*results[i].passes, Pass.ATTENTION)
+            out[i] = replace(results[i], nbest=ranked, encoded=encoded, passes=passes)
         return out
 
     def _calibrated(self, nbest: Sequence[Hypothesis]) -> tuple[Hypothesis, ...]:
@@ -322,18 +324,32 @@ class Recognizer:
 
         return tuple(_with_words(h, tuple(map(calibrated, h.words))) for h in nbest)
 
-    def _with_attention(self, hypotheses: Sequence[Hypothesis], encoded: Encoded) -> list[Hypothesis]:
-        """With the attention decoder's scores, where it has heard the utterance: of each text's likeliest form."""
-        if self.attention is None or encoded.attention is None:
-            return list(hypotheses)
-        forms = [written_forms(h.text) for h in hypotheses]
-        scores = iter(self.attention.scores(encoded.attention, [form for row in forms for form in row]))
-        best = [max(islice(scores, len(row))) for row in forms]
-        own, weight = _said(encoded.attention), self._attention_weight
-        return [
-            replace(h, attention=weight * max(score, own.get(h.text, -math.inf)))
-            for h, score in zip(hypotheses, best, strict=True)
+    def _with_attention(
+        self, lists: Sequence[Sequence[Hypothesis]], encoded: Sequence[Encoded]
+    ) -> list[list[Hypothesis]]:
+        """Lists of utterances with the attention decoder's scores, where it has heard them: of a text that it wrote
+        itself in its own writing, of others in the likeliest of their written forms."""
+        ears = [(i, e.attention) for i, e in enumerate(encoded) if self.attention and e.attention]
+        out = [list(hypotheses) for hypotheses in lists]
+        if self.attention is None or not ears:
+            return out
+        own = [_said(ear) for _, ear in ears]
+        forms = [
+            [() if h.text in said else written_forms(h.text) for h in lists[i]]
+            for (i, _), said in zip(ears, own, strict=True)
         ]
+        scores = self.attention.scores([ear for _, ear in ears], [[f for row in rows for f in row] for rows in forms])
+        for (i, _), said, rows, scored in zip(ears, own, forms, scores, strict=True):
+            left = iter(scored)
+            best = [
+                max(zip(islice(left, len(row)), row, strict=True)) if row else said[h.text]
+                for h, row in zip(lists[i], rows, strict=True)
+            ]
+            out[i] = [
+                replace(h, attention=self._attention_weight * log_p, written=written)
+                for h, (log_p, written) in zip(lists[i], best, strict=True)
+            ]
+        return out
 
     def searched(self, row: Row, encoded: Tensor) -> Row:
         """A search after (T, J) encoded frames more."""
@@ -420,7 +436,7 @@ class Recognizer:
         """
         if self.unspellable(texts):
             raise UnspellableError("a text to score has characters outside a-z and the apostrophe: normalise it first")
-        return self._with_attention(self._forced(texts, encoded, graph), encoded)
+        return self._with_attention([self._forced(texts, encoded, graph)], [encoded])[0]
 
     def _forced(self, texts: Sequence[str], encoded: Encoded, graph: PhraseGraph | None) -> list[Hypothesis]:
         """Each text with the transducer's, the CTC head's and the language model's scores."""
@@ -502,12 +518,12 @@ def _with_words(hypothesis: Hypothesis, words: tuple[Word, ...]) -> Hypothesis:
     return replace(hypothesis, words=words, confidence=mean)
 
 
-def _said(attended: Attended) -> dict[str, float]:
-    """What may have been said of the texts that the attention decoder wrote, with the likeliest writing's score."""
-    texts: dict[str, float] = {}
+def _said(attended: Attended) -> dict[str, tuple[float, str]]:
+    """What may have been said of the texts that the attention decoder wrote: the likeliest writing's score, and it."""
+    texts: dict[str, tuple[float, str]] = {}
     for written in attended.written:
         for text in spoken_forms(written.text, _SPOKEN_FORMS):
-            texts[text] = max(written.log_p, texts.get(text, -math.inf))
+            texts[text] = max((written.log_p, written.text), texts.get(text, (-math.inf, "")))
     return texts
 
 

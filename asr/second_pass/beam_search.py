@@ -27,8 +27,7 @@ class TokenHypothesis:
 def beam_search(
     decoder: Decoder,
     project: Projection,
-    audio: Cache,
-    heard: Tensor | None,
+    audio: Sequence[Cache],
     *,
     prompt: Sequence[int],
     end: int,
@@ -43,15 +42,14 @@ def beam_search(
 
     Args:
         project: the decoder's output projection, `Decoder.logits` or a packed one.
-        audio: of `Decoder.audio` for B utterances.
-        heard: (B, T) bool, which encoded frames are of the utterance; None: all.
+        audio: of `Decoder.audio`, for each of B utterances.
         banned: (V,) bool, tokens that are never put out; not `end`.
         beam: K, hypotheses kept.
         longest: most tokens of each utterance's texts: one that has so many is made to end.
     """
     count, device = len(longest), banned.device
     tokens = torch.tensor([prompt] * count, device=device)
-    states, cache = decoder(tokens, audio, heard)
+    states, cache = decoder(tokens, audio)
     log_p = _next(project, states[:, -1], banned)
     cache = [(k.repeat_interleave(beam, 0), v.repeat_interleave(beam, 0)) for k, v in cache]
     score = torch.full((count, beam), -torch.inf, device=device)
@@ -76,7 +74,7 @@ def beam_search(
             break
         rows = (parent + torch.arange(count, device=device)[:, None] * beam).flatten()
         cache = [(k[rows], v[rows]) for k, v in cache]
-        states, cache = decoder(token.reshape(-1, 1), audio, heard, cache)
+        states, cache = decoder(token.reshape(-1, 1), audio, cache)
         log_p = _next(project, states[:, -1], banned)
     return [sorted(hyps, key=lambda h: -h.log_p) for hyps in ended]
 

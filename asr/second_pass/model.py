@@ -8,7 +8,7 @@ as it is.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -23,7 +23,7 @@ from asr.errors import ModelError
 from asr.model.files import unpack
 
 Cache = list[tuple[Tensor, Tensor]]
-"""Keys and values of each decoder layer, each (B, heads, length, D / heads)."""
+"""Keys and values of each decoder layer, each (rows, heads, length, D / heads)."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +78,13 @@ class Attention(nn.Module):
         Returns (B, U, D)."""
         out = F.scaled_dot_product_attention(self._split(self.q_proj(x)), keys, values, attn_mask=mask)
         return self.out_proj(out.transpose(1, 2).flatten(2))
+
+    def to_each(self, x: Tensor, others: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
+        """x: (B, U, D) queries, those of each utterance to its own keys and values, which differ in length: one after
+        the other, so that no utterance is padded and none depends on another. Returns (B, U, D)."""
+        queries = self._split(self.q_proj(x)).split(1)
+        out = [F.scaled_dot_product_attention(q, *own) for q, own in zip(queries, others, strict=True)]
+        return self.out_proj(torch.cat(out).transpose(1, 2).flatten(2))
 
 
 class EncoderLayer(nn.Module):
@@ -143,19 +150,18 @@ class DecoderLayer(nn.Module):
         self,
         x: Tensor,
         past: tuple[Tensor, Tensor] | None,
-        audio: tuple[Tensor, Tensor],
+        audio: Sequence[tuple[Tensor, Tensor]],
         seen: Tensor | None,
-        heard: Tensor | None,
     ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        """x: (B·K, U, D). past: keys and values of the tokens before. audio: those of the encoded frames, (B, ...),
-        which the K hypotheses of an utterance share. seen, heard: masks of the two attentions."""
+        """x: (B·K, U, D). past: keys and values of the tokens before. audio: those of each utterance's encoded frames,
+        which its K hypotheses share. seen: which tokens may be attended to; None: all."""
         normed = self.self_attn_layer_norm(x)
         keys, values = self.self_attn.keys_values(normed)
         if past is not None:
             keys, values = torch.cat([past[0], keys], 2), torch.cat([past[1], values], 2)
         x = x + self.self_attn(normed, keys, values, seen)
-        queries = self.encoder_attn_layer_norm(x).reshape(len(audio[0]), -1, x.shape[-1])
-        x = x + self.encoder_attn(queries, *audio, heard).view_as(x)
+        queries = self.encoder_attn_layer_norm(x).reshape(len(audio), -1, x.shape[-1])
+        x = x + self.encoder_attn.to_each(queries, audio).view_as(x)
         return x + self.fc2(F.gelu(self.fc1(self.final_layer_norm(x)))), (keys, values)
 
 
@@ -172,34 +178,45 @@ class Decoder(nn.Module):
         self.layer_norm = nn.LayerNorm(width)
 
     def audio(self, encoded: Tensor) -> Cache:
-        """(B, T, D) encoded frames → what each layer reads of them, computed once for all tokens."""
+        """(T, D) encoded frames of an utterance → what each layer reads of them, computed once for all tokens."""
         layers = cast(Iterable[DecoderLayer], self.layers)
-        return [layer.encoder_attn.keys_values(encoded) for layer in layers]
+        return [layer.encoder_attn.keys_values(encoded[None]) for layer in layers]
 
-    def forward(
-        self, tokens: Tensor, audio: Cache, heard: Tensor | None = None, past: Cache | None = None
-    ) -> tuple[Tensor, Cache]:
+    def forward(self, tokens: Tensor, audio: Sequence[Cache], past: Cache | None = None) -> tuple[Tensor, Cache]:
         """The states after each token, from which `logits` tells the next one.
 
         Args:
             tokens: (B·K, U) int64, those that follow what `past` holds; the hypotheses of an utterance stand together.
-            audio: of `audio`, of B utterances.
-            heard: (B, T) bool, which encoded frames are of the utterance; None: all.
+            audio: of `audio`, for each of B utterances.
             past: of an earlier call; None: the tokens are the first.
         Returns:
             (B·K, U, D) states, and the keys and values with these tokens.
         """
         start = past[0][0].shape[2] if past else 0
-        count = tokens.shape[1]
-        x = self.embed_tokens(tokens) + self.embed_positions.weight[start : start + count]
-        seen = None
-        if count > 1:
-            at = torch.arange(start + count, device=x.device)
-            seen = at[None] <= at[start:, None]
-        frames = None if heard is None else heard[:, None, None]
+        at = torch.arange(start + tokens.shape[1], device=tokens.device)
+        seen = at[None] <= at[start:, None] if tokens.shape[1] > 1 else None
+        return self._forward(tokens, at[start:], seen, audio, past)
+
+    def forward_tree(self, tokens: Tensor, positions: Tensor, seen: Tensor, audio: Cache) -> Tensor:
+        """The states after each node of a tree of tokens, in which texts of an utterance share what they begin with.
+
+        Args:
+            tokens: (U,) int64, the nodes.
+            positions: (U,) int64, how deep each stands.
+            seen: (U, U) bool: row u tells the nodes from the root to u, itself included.
+            audio: of `audio`.
+        Returns:
+            (U, D) states.
+        """
+        return self._forward(tokens[None], positions, seen, [audio], None)[0][0]
+
+    def _forward(
+        self, tokens: Tensor, positions: Tensor, seen: Tensor | None, audio: Sequence[Cache], past: Cache | None
+    ) -> tuple[Tensor, Cache]:
+        x = self.embed_tokens(tokens) + self.embed_positions(positions)
         new: Cache = []
         for i, layer in enumerate(self.layers):
-            x, kept = layer(x, past[i] if past else None, audio[i], seen, frames)
+            x, kept = layer(x, past[i] if past else None, [own[i] for own in audio], seen)
             new.append(kept)
         return self.layer_norm(x), new
 

@@ -1,7 +1,4 @@
-"""Weights as inference on a CPU wants them: fp16 matrices, and an int8 output projection, in FBGEMM's layouts.
-
-A text of a few tokens waits for the weights to be read from memory, and the output projection is half of them.
-"""
+"""Weights as inference on a CPU wants them: int8 matrices in FBGEMM's layout, inputs quantised as they come."""
 
 from __future__ import annotations
 
@@ -15,15 +12,30 @@ Projection = Callable[[Tensor], Tensor]
 """(N, D) states → (N, V) scores of the next token before the softmax."""
 
 
-class _PackedLinear(nn.Module):
-    """x (..., I) → x Wᵀ + b (..., O), with fp16 weights and float32 sums."""
+class Int8Linear(nn.Module):
+    """x (..., I) → x Wᵀ + b (..., O) by int8 products: a scale for each row of W, and one for each row of x.
 
-    def __init__(self, layer: nn.Linear) -> None:
+    The kernel quantises by one scale for all rows of a call. Here each row is brought to the range from -1 to 1 first,
+    and a row with these bounds stands beside them, so that the outputs of one row do not depend on the others.
+    """
+
+    def __init__(self, weight: Tensor, bias: Tensor | None = None) -> None:
         super().__init__()
-        self._packed = torch.ops.quantized.linear_prepack_fp16(layer.weight.detach().contiguous(), layer.bias)
+        scale = weight.abs().amax(1).clamp(min=1e-12) / 127
+        rows = torch.quantize_per_channel(weight, scale, torch.zeros(len(scale), dtype=torch.int64), 0, torch.qint8)
+        self._packed = torch.ops.quantized.linear_prepack(rows, None)
+        self._bounds = F.one_hot(torch.tensor([0]), weight.shape[1]).float()
+        self._bounds[0, 1] = -1.0
+        self._bias = weight.new_zeros(1) if bias is None else bias
+        self._short = not torch.cpu._is_vnni_supported()
+        """Whether inputs have seven bits: without VNNI, sums of two products of eight bits do not fit."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return torch.ops.quantized.linear_dynamic_fp16(x, self._packed)
+        rows = x.reshape(-1, x.shape[-1])
+        largest = rows.abs().amax(-1, keepdim=True).clamp_(min=1e-12)
+        unit = torch.cat([rows / largest, self._bounds])
+        out: Tensor = torch.ops.quantized.linear_dynamic(unit, self._packed, self._short)
+        return torch.addcmul(self._bias, out[:-1], largest).view(*x.shape[:-1], -1)
 
 
 def can_pack(weight: Tensor) -> bool:
@@ -35,28 +47,16 @@ def pack_linears(module: nn.Module) -> None:
     """Replaces the linear layers in a module, for inference only."""
     for name, layer in module.named_children():
         if isinstance(layer, nn.Linear):
-            setattr(module, name, _PackedLinear(layer))
+            bias = layer.bias.detach() if layer.bias is not None else None
+            setattr(module, name, Int8Linear(layer.weight.detach(), bias))
         else:
             pack_linears(layer)
 
 
-def output_projection(embedding: Tensor) -> Projection:
-    """The projection onto (V, D) token embeddings: int8 with a scale for each row where there are kernels for it.
-
-    States are quantised by one scale for all rows of a call. Here each is brought to the same range first, and a row of
-    its bounds stands beside them, so that the scores of one do not depend on the others.
-    """
-    if not can_pack(embedding):
-        return lambda states: F.linear(states, embedding)
-    scale = embedding.abs().amax(1).clamp(min=1e-12) / 127
-    rows = torch.quantize_per_channel(embedding, scale, torch.zeros(len(scale), dtype=torch.int64), 0, torch.qint8)
-    packed = torch.ops.quantized.linear_prepack(rows, None)
-    bounds = F.one_hot(torch.tensor([0]), embedding.shape[1]) - F.one_hot(torch.tensor([1]), embedding.shape[1])
-
-    def project(states: Tensor) -> Tensor:
-        largest = states.abs().amax(-1, keepdim=True).clamp(min=1e-12)
-        unit = torch.cat([states / largest, bounds.to(states.dtype)])
-        logits: Tensor = torch.ops.quantized.linear_dynamic(unit, packed, True)
-        return logits[:-1].mul_(largest)
-
-    return project
+def output_projection(embedding: Tensor, banned: Tensor) -> Projection:
+    """The projection onto (V, D) token embeddings, int8 where there are kernels for it. banned: (V,) bool, tokens whose
+    score is -inf."""
+    bias = embedding.new_zeros(len(embedding)).masked_fill(banned, -torch.inf)
+    if can_pack(embedding):
+        return Int8Linear(embedding, bias)
+    return lambda states: F.linear(states, embedding, bias)

@@ -5,17 +5,18 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import torch
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 
 from asr.errors import ModelError
 from asr.features import MELS
 from asr.second_pass.beam_search import beam_search
 from asr.second_pass.model import AttentionModel, Cache, load_attention_model
 from asr.second_pass.packing import can_pack, output_projection, pack_linears
+from asr.second_pass.token_tree import TokenTree
 from asr.second_pass.tokens import WrittenTokens
 
 SHIPPED = Path(__file__).parent.parent / "weights" / "second_pass"
@@ -26,6 +27,8 @@ _RANGE = 2.0
 """Features are clipped so far below the utterance's loudest: 8 decades, scaled as Whisper's."""
 
 _TOO_LONG = -1e4
+_ROWS = 128
+"""Nodes of a tree of texts whose next tokens are scored at once."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,8 @@ class SecondPass:
         embedding = model.decoder.embed_tokens.weight.detach()
         self._device = embedding.device
         self._banned = ~tokens.allowed().to(self._device)
-        self._project = output_projection(embedding)
+        self._project = output_projection(embedding, self._banned)
+        self._room = model.config.max_target_positions - len(tokens.prompt)
         if can_pack(embedding):
             pack_linears(model)
 
@@ -79,28 +83,20 @@ class SecondPass:
 
     @torch.inference_mode()
     def hear(self, features: Sequence[Tensor], longest: Sequence[int]) -> list[Attended]:
-        """Encodes utterances and searches for their likeliest texts, in one batch.
+        """Encodes utterances and searches for their likeliest texts, the search of all in one batch.
 
         Args:
             features: (F, mels) each, of `asr.features` or `asr.second_pass.features`; at most 30 s.
             longest: most tokens of each utterance's texts; never more than the decoder reads.
         """
-        room = self.model.config.max_target_positions - len(self.tokens.prompt) - 1
-        padded = [self._padded(f.to(self._device)) for f in features]
-        lengths = torch.tensor([len(f) for f in padded], device=self._device)
-        encoded = self.model.encoder(pad_sequence(padded, batch_first=True), lengths)
-        lengths //= 2
         decoder, tokens = self.model.decoder, self.tokens
-        audio = decoder.audio(encoded)
-        heard = torch.arange(encoded.shape[1], device=self._device) < lengths[:, None]
-        found = beam_search(decoder, self._project, audio, heard, prompt=tokens.prompt, end=tokens.end,
-                            banned=self._banned, beam=self.beam, longest=[min(n, room) for n in longest])  # fmt: skip
+        audio = [decoder.audio(self.model.encoder(self._padded(f.to(self._device))[None])[0]) for f in features]
+        room = [min(most, self._room - 1) for most in longest]
+        found = beam_search(decoder, self._project, audio, prompt=tokens.prompt, end=tokens.end, banned=self._banned,
+                            beam=self.beam, longest=room)  # fmt: skip
         return [
-            Attended(
-                [(keys[i : i + 1, :, :length], values[i : i + 1, :, :length]) for keys, values in audio],
-                tuple(WrittenHypothesis(tokens.decode(h.tokens), h.log_p) for h in hyps),
-            )
-            for i, (hyps, length) in enumerate(zip(found, lengths.tolist(), strict=True))
+            Attended(own, tuple(WrittenHypothesis(tokens.decode(h.tokens), h.log_p) for h in hypotheses))
+            for own, hypotheses in zip(audio, found, strict=True)
         ]
 
     def _padded(self, features: Tensor) -> Tensor:
@@ -113,18 +109,32 @@ class SecondPass:
         return out
 
     @torch.inference_mode()
-    def scores(self, attended: Attended, texts: Sequence[str]) -> list[float]:
-        """log P(text, end | audio) of each written text, nats; very little for those with more tokens than it reads."""
-        if not texts:
-            return []
-        prompt = torch.tensor(self.tokens.prompt, device=self._device)
-        room = self.model.config.max_target_positions - len(prompt)
-        ids = [[*self.tokens.encode(text), self.tokens.end] for text in texts]
-        tokens = [torch.tensor(one[:room], device=self._device) for one in ids]
-        given = pad_sequence([torch.cat([prompt, t[:-1]]) for t in tokens], batch_first=True)
-        states, _ = self.model.decoder(given, attended.audio)
-        after = torch.cat([s[len(prompt) - 1 :][: len(t)] for s, t in zip(states, tokens, strict=True)])
-        logits = self._project(after).masked_fill_(self._banned, -torch.inf)
-        log_p = logits.gather(1, torch.cat(tokens)[:, None])[:, 0] - logits.logsumexp(-1)
-        sums = [float(part.sum()) for part in log_p.split([len(t) for t in tokens])]
-        return [score if len(one) <= room else _TOO_LONG for score, one in zip(sums, ids, strict=True)]
+    def scores(self, attended: Sequence[Attended], texts: Sequence[Sequence[str]]) -> list[list[float]]:
+        """log P(text, end | audio) of each utterance's written texts, nats; very little for those with more tokens than
+        the decoder reads. What texts of an utterance have in common is computed once."""
+        ids = [[(*self.tokens.encode(text), self.tokens.end) for text in own] for own in texts]
+        short = [[text for text in own if len(text) <= self._room] for own in ids]
+        trees = [TokenTree.of(self.tokens.prompt, own) for own in short]
+        scored = [self._log_p(ear, tree) for ear, tree in zip(attended, trees, strict=True)]
+        values = iter(torch.cat(scored).tolist() if scored else [])
+        out = []
+        for own, tree in zip(ids, trees, strict=True):
+            log_p = list(islice(values, len(tree.steps)))
+            sums = iter([sum(log_p[step] for step in path) for path in tree.texts])
+            out.append([next(sums) if len(text) <= self._room else _TOO_LONG for text in own])
+        return out
+
+    def _log_p(self, attended: Attended, tree: TokenTree) -> Tensor:
+        """(steps,) log-probability of each step of the tree; few nodes at a time, for each has scores of all tokens."""
+        if not tree.steps:
+            return torch.zeros(0, device=self._device)
+        given = torch.tensor(tree.tokens).to(self._device)
+        depths, seen = tree.depths().to(self._device), tree.seen().to(self._device)
+        states = self.model.decoder.forward_tree(given, depths, seen, attended.audio)
+        nodes, tokens = torch.tensor(tree.steps, device=self._device).T
+        out = states.new_empty(len(nodes))
+        for at in range(len(self.tokens.prompt) - 1, len(states), _ROWS):
+            logits = self._project(states[at : at + _ROWS])
+            here = (nodes >= at) & (nodes < at + _ROWS)
+            out[here] = logits[nodes[here] - at, tokens[here]] - logits.logsumexp(-1)[nodes[here] - at]
+        return out

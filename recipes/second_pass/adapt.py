@@ -83,7 +83,6 @@ def losses(student: AttentionModel, batch: list[dict[str, Any]], rng: np.random.
     features = [window(clip, rng) for clip in batch]
     lengths = torch.tensor([len(f) for f in features])
     encoded = student.encoder(pad_sequence(features, batch_first=True), lengths)
-    heard = torch.arange(encoded.shape[1]) < -(-lengths[:, None] // 2)
     apart = []
     for clip, frames in zip(batch, encoded, strict=True):
         wanted = clip["encoded"].float()
@@ -92,7 +91,8 @@ def losses(student: AttentionModel, batch: list[dict[str, Any]], rng: np.random.
     texts = [clip["tokens"].long() for clip in batch]
     prompt = torch.tensor(PROMPT)
     given = pad_sequence([torch.cat([prompt, t[:-1]]) for t in texts], batch_first=True)
-    states, _ = student.decoder(given, student.decoder.audio(encoded), heard)
+    audio = [student.decoder.audio(one[: n // 2]) for one, n in zip(encoded, lengths.tolist(), strict=True)]
+    states, _ = student.decoder(given, audio)
     states = torch.cat([s[len(PROMPT) - 1 :][: len(t)] for s, t in zip(states, texts, strict=True)])
     log_p = student.decoder.logits(states).float().log_softmax(-1)
     at, divergence = 0, []

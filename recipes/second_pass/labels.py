@@ -7,7 +7,8 @@ from rapidfuzz.distance import Levenshtein
 from asr.evaluation.wer import align, count
 from asr.text import normalize
 
-DIGITS = {w: str(i) for i, w in enumerate("zero one two three four five six seven eight nine".split())} | {"oh": "0"}
+DIGITS = {"oh": "0", "zero": "0", "one": "1", "two": "2", "three": "3", "four": "4", "five": "5", "six": "6",
+          "seven": "7", "eight": "8", "nine": "9"}  # fmt: skip
 
 
 def mend(written: str, transcript: str) -> str | None:

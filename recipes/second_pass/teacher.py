@@ -44,13 +44,13 @@ def targets(model: AttentionModel, clips: list[Clip], banned: Tensor) -> list[di
     features = torch.stack([log_mel(F.pad(torch.from_numpy(c.samples), (0, _missing(c)))) for c in clips])
     with torch.autocast("cpu", torch.bfloat16):
         encoded = model.encoder(features).float()
-    audio = model.decoder.audio(encoded)
+    audio = [model.decoder.audio(one) for one in encoded]
     tokens = torch.tensor([PROMPT] * len(clips))
     limit = max(most_tokens(len(c.samples) / SAMPLE_RATE) for c in clips)
     new, past, steps = tokens, None, []
     ended = torch.zeros(len(clips), dtype=torch.bool)
     for _ in range(limit):
-        states, past = model.decoder(new, audio, past=past)
+        states, past = model.decoder(new, audio, past)
         scores = model.decoder.logits(states[:, -1])
         scores[:, banned] = -torch.inf
         steps.append(torch.topk(scores.log_softmax(-1), KEPT))

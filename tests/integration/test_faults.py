@@ -367,9 +367,7 @@ def test_a_client_that_leaves_at_any_moment(workshop: Any, pcm: bytes, monkeypat
     assert "CANCELLED" in codes and codes <= {"CANCELLED", "OK"}
 
 
-def test_a_client_that_leaves_before_it_speaks_made_no_mistake(
-    workshop: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_client_that_leaves_before_it_speaks_made_no_mistake(workshop: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """gRPC tells of some that leave first as of streams that end without audio."""
     monkeypatch.setattr(recognizer_service, "_LEAVING_S", 30.0)  # however busy the machine is
     replica = workshop.start()

@@ -33,7 +33,7 @@ def features(seed: int, frames: int = 80) -> torch.Tensor:
 @torch.inference_mode()
 def every_text(model: AttentionModel, feature: torch.Tensor, longest: int) -> dict[tuple[int, ...], float]:
     """log P of each text of at most so many tokens, by teacher forcing; END is the only way to end."""
-    audio = model.decoder.audio(model.encoder(feature))
+    audio = [model.decoder.audio(model.encoder(feature)[0])]
     out = {}
     for length in range(longest + 1):
         for text in itertools.product(ALLOWED[1:], repeat=length):
@@ -48,9 +48,9 @@ def every_text(model: AttentionModel, feature: torch.Tensor, longest: int) -> di
 @pytest.mark.parametrize("seed", range(4))
 def test_a_wide_beam_finds_the_likeliest_texts(model: AttentionModel, banned: torch.Tensor, seed: int) -> None:
     wanted = sorted(every_text(model, features(seed), 3).items(), key=lambda item: -item[1])
-    audio = model.decoder.audio(model.encoder(features(seed)).detach())
+    audio = [model.decoder.audio(model.encoder(features(seed))[0].detach())]
     (found,) = beam_search(
-        model.decoder, model.decoder.logits, audio, None, prompt=PROMPT, end=END, banned=banned, beam=200, longest=[3]
+        model.decoder, model.decoder.logits, audio, prompt=PROMPT, end=END, banned=banned, beam=200, longest=[3]
     )
     assert [h.tokens for h in found] == [text for text, _ in wanted]
     assert [h.log_p for h in found] == pytest.approx([p for _, p in wanted], abs=1e-3)
@@ -59,15 +59,11 @@ def test_a_wide_beam_finds_the_likeliest_texts(model: AttentionModel, banned: to
 @pytest.mark.parametrize("beam", [1, 2, 4])
 def test_utterances_of_a_batch_are_as_alone(model: AttentionModel, banned: torch.Tensor, beam: int) -> None:
     with torch.inference_mode():
-        long, short = features(1, 100), features(2, 60)
-        padded = torch.cat([long, torch.nn.functional.pad(short, (0, 0, 0, 40))])
-        together = model.decoder.audio(model.encoder(padded, torch.tensor([100, 60])))
-        heard = torch.arange(50) < torch.tensor([[50], [30]])
-        alone = [model.decoder.audio(model.encoder(f)) for f in (long, short)]
+        audio = [model.decoder.audio(model.encoder(f)[0]) for f in (features(1, 100), features(2, 60))]
     options = {"prompt": PROMPT, "end": END, "banned": banned, "beam": beam}
-    both = beam_search(model.decoder, model.decoder.logits, together, heard, longest=[6, 4], **options)
-    for found, audio, longest in zip(both, alone, (6, 4), strict=True):
-        (own,) = beam_search(model.decoder, model.decoder.logits, audio, None, longest=[longest], **options)
+    both = beam_search(model.decoder, model.decoder.logits, audio, longest=[6, 4], **options)
+    for found, one, longest in zip(both, audio, (6, 4), strict=True):
+        (own,) = beam_search(model.decoder, model.decoder.logits, [one], longest=[longest], **options)
         assert [h.tokens for h in found] == [h.tokens for h in own]
         assert [h.log_p for h in found] == pytest.approx([h.log_p for h in own], abs=1e-3)
         assert all(len(h.tokens) <= longest for h in found)
@@ -91,13 +87,13 @@ def test_an_early_end_that_is_unlikely_does_not_crowd_out_a_long_text() -> None:
         return logits.scatter(1, sure[:, None], 0.0)
 
     banned = torch.zeros(40, dtype=torch.bool)
-    (found,) = beam_search(Sure(), project, [], None, prompt=PROMPT, end=END, banned=banned, beam=3, longest=[20])  # type: ignore[arg-type]
+    (found,) = beam_search(Sure(), project, [], prompt=PROMPT, end=END, banned=banned, beam=3, longest=[20])  # type: ignore[arg-type]
     assert tuple(range(3, 13)) in [h.tokens for h in found]
 
 
 def test_a_bound_of_nothing_gives_the_empty_text(model: AttentionModel, banned: torch.Tensor) -> None:
-    audio = model.decoder.audio(model.encoder(features(3)).detach())
+    audio = [model.decoder.audio(model.encoder(features(3))[0].detach())]
     (found,) = beam_search(
-        model.decoder, model.decoder.logits, audio, None, prompt=PROMPT, end=END, banned=banned, beam=3, longest=[0]
+        model.decoder, model.decoder.logits, audio, prompt=PROMPT, end=END, banned=banned, beam=3, longest=[0]
     )
     assert [h.tokens for h in found] == [()]
