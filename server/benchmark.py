@@ -61,11 +61,17 @@ class Waits:
 
     first_partial: list[float] = field(default_factory=list)
     final: list[float] = field(default_factory=list)
+    finals: int = 0
+    """Final results with words: an utterance may have several."""
+    second_passes: int = 0
+    """Those of them that the attention decoder heard."""
 
     def summary(self) -> dict[str, Any]:
-        """Percentiles of both, and of how many utterances."""
+        """Percentiles of both, of how many utterances, and the share of final results with the second pass."""
         named = {"first_partial_ms": self.first_partial, "final_ms": self.final}
-        return {name: _percentiles(values) for name, values in named.items()} | {"utterances": len(self.final)}
+        share = round(self.second_passes / self.finals, 3) if self.finals else None
+        found = {name: _percentiles(values) for name, values in named.items()}
+        return found | {"utterances": len(self.final), "second_pass_share": share}
 
 
 def ratio_of_p99(waits: Sequence[float], others: Sequence[float]) -> dict[str, float] | None:
@@ -167,6 +173,9 @@ async def _say(stub: Any, clip: Clip, waits: Waits, dialogue: str, phrases: Sequ
         nonlocal first_s
         if first_s is None and found.alternatives[0].transcript:
             first_s = time.monotonic()
+        if found.is_final and found.alternatives[0].transcript:
+            waits.finals += 1
+            waits.second_passes += pb.StreamingRecognitionResult.ATTENTION in found.passes
 
     await recognise(stub, config, audio(), result)
     waits.final.append((time.monotonic() - closed_s) * 1000)

@@ -188,9 +188,7 @@ class Server:
         """Listen; returns the port. Raises PortError; then only `close` is left to do."""
         await self._start_probes()
         limits = self.settings.limits
-        server = grpc.aio.server(
-            interceptors=(self.guard,), maximum_concurrent_rpcs=limits.calls, options=self.options
-        )
+        server = grpc.aio.server(interceptors=(self.guard,), maximum_concurrent_rpcs=limits.calls, options=self.options)
         add: Any = recognizer_pb2_grpc.add_RecognizerServicer_to_server
         add(self._recognizer, server)
         add = context_pb2_grpc.add_ContextServicer_to_server

@@ -77,9 +77,9 @@ def main(
     """Start a server and let callers speak to it in real time over a socket.
 
     first_partial_ms is from the start of speech to the first interim result with words, final_ms from the end of the
-    audio to the final result. With --dead-store, of utterances without a dialogue; those in one follow, and how the
-    p99 of their final results compares. Settings of the server come from CARRYOVER_* variables, but its device, host,
-    ports, TLS and keys.
+    audio to the final result, second_pass_share how many of the final results the attention decoder heard. With
+    --dead-store, of utterances without a dialogue; those in one follow, and how the p99 of their final results
+    compares. Settings of the server come from CARRYOVER_* variables, but its device, host, ports, TLS and keys.
     """
     try:
         check_writable(json_file, plot_file)
@@ -173,12 +173,14 @@ def _more(streams: int, p95_ms: float, until_ms: float | None) -> int | None:
 def _show(measured: dict[str, Any]) -> None:
     of = "/".join(f"p{p}" for p in PERCENTILES)
     ratios: list[str] = []
-    table = Table("streams", "utterances", f"first partial, ms {of}", f"final, ms {of}")
+    table = Table("streams", "utterances", f"first partial, ms {of}", f"final, ms {of}", "second pass")
     for number, row in measured["streams"].items():
-        table.add_row(number, str(row["utterances"]), _line(row["first_partial_ms"]), _line(row["final_ms"]))
+        waits = _line(row["first_partial_ms"]), _line(row["final_ms"])
+        table.add_row(number, str(row["utterances"]), *waits, _percent(row["second_pass_share"]))
         if dead := row.get("dead_store"):
             waits = _line(dead["first_partial_ms"]), _line(dead["final_ms"])
-            table.add_row(f"{number}, dead store", str(dead["utterances"]), *waits)
+            taken = _percent(dead["second_pass_share"])
+            table.add_row(f"{number}, dead store", str(dead["utterances"]), *waits, taken)
             ratios.append(f"{number} streams: the p99 with the store dead is {_ratio(dead['final_p99_ratio'])} of it")
     _err.print(table, *ratios, sep="\n")
     _err.print(f"peak memory of the server: {measured['peak_memory_mb']:.0f} MB")
@@ -186,6 +188,10 @@ def _show(measured: dict[str, Any]) -> None:
 
 def _ratio(found: dict[str, float] | None) -> str:
     return "-" if found is None else f"{found['ratio']:.2f} ({found['low']:.2f} to {found['high']:.2f})"
+
+
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{100 * share:.0f}%"
 
 
 def _line(waits: dict[str, float | None]) -> str:

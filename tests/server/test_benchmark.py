@@ -27,7 +27,8 @@ def test_the_summary_has_percentiles_of_both_waits() -> None:
     summary = Waits([3.0, 1.0, 2.0], [float(i) for i in range(101)]).summary()
     assert summary["first_partial_ms"]["p50"] == 2.0
     assert summary["final_ms"] == {"p50": 50.0, "p95": 95.0, "p99": 99.0}
-    assert summary["utterances"] == 101
+    assert summary["utterances"] == 101 and summary["second_pass_share"] is None
+    assert Waits(finals=8, second_passes=7).summary()["second_pass_share"] == 0.875
     assert json.loads(json.dumps(Waits().summary()))["final_ms"] == {"p50": None, "p95": None, "p99": None}
 
 
