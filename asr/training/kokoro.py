@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
@@ -39,6 +40,7 @@ class Kokoro:
 
     Args:
         folder: with the model, kokoro-v1.0-int8.onnx, and the pack of speakers, kokoro-voices-54-fp16.npz.
+        speakers: of the pack; None: all but those that are held out.
 
     Raises:
         ModelError: piper-tts (for espeak-ng's phonemes and onnxruntime) or a file is missing.
@@ -46,7 +48,7 @@ class Kokoro:
 
     name, share = "kokoro", 4.0
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, speakers: Collection[str] | None = None) -> None:
         try:
             import onnxruntime
             from piper.phonemize_espeak import EspeakPhonemizer
@@ -56,7 +58,7 @@ class Kokoro:
         if missing := [path.name for path in (model, pack) if not path.exists()]:
             raise ModelError(f"{folder}: {' and '.join(missing)} missing: give the folder of Kokoro's files")
         with np.load(pack) as styles:
-            self._styles = {name: styles[name].astype(np.float32) for name in sorted({*styles} - HELD_OUT)}
+            self._styles = {name: styles[name].astype(np.float32) for name in sorted(speakers or {*styles} - HELD_OUT)}
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
         self._session = onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
