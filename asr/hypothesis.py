@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -64,6 +65,8 @@ class Hypothesis:
     """Mean of the words' confidences."""
     from_context: bool = False
     """True for a candidate that came from the context and not from the search."""
+    written: str = ""
+    """The likeliest written form by the attention decoder, cased and punctuated; "": it did not hear the utterance."""
 
     @property
     def score(self) -> float:
@@ -76,11 +79,14 @@ class Encoded:
 
     frames: (T, D) float32; start_s: time of the first frame's start, seconds from the start of the stream. attention:
     what the attention decoder reads of the utterance, and the texts that it wrote itself; None: it did not hear it.
+    sound: which frames hold sound (`asr.word_times`); empty: not known. end_s: of the audio, in the stream.
     """
 
     frames: torch.Tensor
     start_s: float
     attention: Attended | None = None
+    sound: tuple[bool, ...] = ()
+    end_s: float = math.inf
 
 
 @dataclass(frozen=True)

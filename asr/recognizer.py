@@ -45,6 +45,7 @@ from asr.streams import LED_BEAM, Chunk, Heard, Progress, Row, Stream, StreamOpt
 from asr.text import spoken_forms
 from asr.threads import one_thread
 from asr.tokens import Tokenizer
+from asr.word_times import sound_of, word_spans
 
 __all__ = ["Recognizer", "Stream", "StreamOptions"]
 
@@ -275,8 +276,9 @@ class Recognizer:
         results = []
         for i, h in enumerate(heard):
             frames, beam = anew.get(i, h.frames), found.get(i, h.row.beam)
-            nbest = self.hypotheses(beam, frames, h.start_s, max(h.nbest, _RANKED))
-            encoded = None if frames is None else Encoded(frames, h.start_s)
+            sound = () if h.loudness is None else sound_of(h.loudness)
+            encoded = None if frames is None else Encoded(frames, h.start_s, sound=sound, end_s=h.end_s)
+            nbest = self.hypotheses(beam, encoded, max(h.nbest, _RANKED))
             passes = (Pass.STREAMING,) if h.features is None else (Pass.STREAMING, Pass.WHOLE_UTTERANCE)
             results.append(Result(nbest, True, 1.0, h.start_s, h.start_s, encoded=encoded, passes=passes))
         results = self._attended(results, heard)
@@ -415,7 +417,7 @@ class Recognizer:
         beams = self._search([encoded.frames for _, encoded, _ in led], rows)
         for (i, encoded, _), beam in zip(led, beams, strict=True):
             known = {hypothesis.text for hypothesis in out[i].nbest}
-            found = self.hypotheses(beam, encoded.frames, encoded.start_s, nbest[i])
+            found = self.hypotheses(beam, encoded, nbest[i])
             biased = tuple(h for h in found if h.text not in known)
             out[i] = replace(out[i], biased=biased, passes=(*out[i].passes, Pass.CONTEXT_PHRASES))
         return out
@@ -447,7 +449,7 @@ class Recognizer:
             replace(r, language=self._fused(r, score), bias=graph.bonus(r.tokens) if graph else 0.0)
             for r, score in zip(readings, scores, strict=True)
         ]
-        return [self._hypothesis(r, score, encoded.start_s) for r, score in zip(readings, scores, strict=True)]
+        return [self._hypothesis(r, score, encoded) for r, score in zip(readings, scores, strict=True)]
 
     def _token_scores(self, readings: Sequence[Reading]) -> list[list[float]]:
         """log P of each token of each reading, and of the text's end; empty lists without a language model."""
@@ -468,23 +470,24 @@ class Recognizer:
         ctc = self._ctc_weight * self.model.ctc_scores(frames, [r.tokens for r in readings])
         return [replace(r, acoustic=r.acoustic + c) for r, c in zip(readings, ctc.tolist(), strict=True)]
 
-    def hypotheses(self, beam: BeamState, frames: Tensor | None, start_s: float, nbest: int) -> tuple[Hypothesis, ...]:
-        """What a search read in an utterance's (T, J) encoded frames, None: there were none; best first, of several
-        segmentations of a text the likeliest."""
+    def hypotheses(self, beam: BeamState, encoded: Encoded | None, nbest: int) -> tuple[Hypothesis, ...]:
+        """What a search read in an encoded utterance, None: it had no frames; best first, of several segmentations of a
+        text the likeliest."""
         readings = self.search.nbest(beam, 0)
-        if frames is not None:
-            readings = sorted(self.with_ctc(readings, frames), key=lambda r: -r.score)
+        if encoded is not None:
+            readings = sorted(self.with_ctc(readings, encoded.frames), key=lambda r: -r.score)
         texts: dict[str, Reading] = {}
         for reading in readings:
             texts.setdefault(self.tokenizer.decode(reading.tokens), reading)
         readings = list(texts.values())[:nbest]
         scores = self._token_scores(readings)
-        return tuple(self._hypothesis(r, score, start_s) for r, score in zip(readings, scores, strict=True))
+        return tuple(self._hypothesis(r, score, encoded) for r, score in zip(readings, scores, strict=True))
 
-    def _hypothesis(self, reading: Reading, scores: Sequence[float], start_s: float) -> Hypothesis:
+    def _hypothesis(self, reading: Reading, scores: Sequence[float], encoded: Encoded | None) -> Hypothesis:
         """scores: of `_token_scores`."""
+        start_s = encoded.start_s if encoded else 0.0
         times = tuple(start_s + f * self.model.frame_s for f in reading.frames)
-        words = tuple(self._words(reading, scores, times))
+        words = tuple(self._words(reading, scores, encoded)) if encoded else ()
         hypothesis = Hypothesis(
             text=self.tokenizer.decode(reading.tokens),
             acoustic=reading.acoustic,
@@ -495,22 +498,25 @@ class Recognizer:
         )
         return _with_words(hypothesis, words)
 
-    def _words(self, reading: Reading, scores: Sequence[float], times: Sequence[float]) -> Iterator[Word]:
+    def _words(self, reading: Reading, scores: Sequence[float], encoded: Encoded) -> Iterator[Word]:
         groups: list[list[int]] = []
         for i, token in enumerate(reading.tokens):
             if not groups or self.tokenizer.starts_word(token):
                 groups.append([])
             groups[-1].append(i)
-        for group in groups:
-            text = self.tokenizer.decode([reading.tokens[i] for i in group])
-            if not text:
-                continue
+        texts = [self.tokenizer.decode([reading.tokens[i] for i in group]) for group in groups]
+        count, frame_s = len(groups), self.model.frame_s
+        said = [(group, text) for group, text in zip(groups, texts, strict=True) if text]
+        end = (encoded.end_s - encoded.start_s) / frame_s
+        spans = word_spans([(reading.frames[g[0]], reading.frames[g[-1]]) for g, _ in said], encoded.sound, end)
+        for (group, text), span in zip(said, spans, strict=True):
             certainty = [reading.certainty[i] for i in group]
             sure, evidence = math.exp(sum(certainty) / len(certainty)), None
             if scores:
-                evidence = Evidence.of(text, certainty, reading.certainty, [scores[i] for i in group], len(groups))
+                evidence = Evidence.of(text, certainty, reading.certainty, [scores[i] for i in group], count)
                 sure = self.calibration.confidence(evidence) if self.calibration else sure
-            yield Word(text, times[group[0]], times[group[-1]] + self.model.frame_s, sure, evidence)
+            start_s, end_s = (encoded.start_s + frames * frame_s for frames in span)
+            yield Word(text, start_s, end_s, sure, evidence)
 
 
 def _with_words(hypothesis: Hypothesis, words: tuple[Word, ...]) -> Hypothesis:

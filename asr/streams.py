@@ -74,7 +74,8 @@ class Heard:
     row: the search as it stands, of (T, J) encoded frames, None: there are none. searched: it has read those frames and
     no others; else they are to be searched anew. features: (lookback + F + lookahead, 80) of the utterance, where it is
     to be heard once more. known: the plain result, where it is settled already. context: phrases of a context that are
-    yet to be searched for. start_s: seconds into the stream.
+    yet to be searched for. start_s, end_s: seconds into the stream, of the utterance's audio. loudness: (T,) dB of the
+    frames.
     """
 
     row: Row
@@ -85,6 +86,8 @@ class Heard:
     context: PhraseGraph | None
     start_s: float
     nbest: int
+    loudness: Tensor | None = None
+    end_s: float = math.inf
 
 
 @dataclass(frozen=True)
@@ -369,6 +372,8 @@ class Stream:
             context=None if known is not None and searched is self._context else self._context,
             start_s=progress.start * model.frame_s,
             nbest=self.options.nbest,
+            loudness=torch.cat(progress.loudness)[:frames] if progress.loudness else None,
+            end_s=min((progress.start + frames) * model.frame_s, self._heard / SAMPLE_RATE),
         )
 
     def concluded(self, result: Result) -> tuple[Progress, list[Result]]:
