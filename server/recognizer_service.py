@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from importlib.metadata import version
@@ -16,6 +16,7 @@ from asr.context.phrases import supported_words
 from asr.endpoint import EndpointRule
 from asr.errors import AudioLengthError
 from asr.hypothesis import Pass, Result
+from asr.search import BoostedPhrase
 from carryover.v1 import recognizer_pb2 as pb
 from server import logs, memory, results, tracing
 from server.access import Caller
@@ -278,9 +279,21 @@ class _Turn:
             self._metrics.context_changes.inc(used.changed)
             self._metrics.final_seconds.observe(time.monotonic() - self._last_s)
             logs.note(context=status, changed=used.changed)
-        words = supported_words(used.nbest[0].text, self._phrases.graph.spoken if self._phrases.graph else {})
+        spoken = self._phrases.graph.spoken if self._phrases.graph else {}
+        words = supported_words(used.nbest[0].text, spoken)
         plain, most = result.nbest[0].text, self._request.max_alternatives
+        if self._request.written:
+            used, plain = await self._written(result, used, spoken)
         return results.final(result, used, plain, words, most, self._request.words)
+
+    async def _written(self, result: Result, used: Used, spoken: Mapping[str, BoostedPhrase]) -> tuple[Used, str]:
+        """What context did, and the plain transcript, in written form; as they are where that does not work."""
+        most = self._request.max_alternatives
+        try:
+            return await self.stream.engine.run(results.in_written_form, result, used, spoken, most)
+        except Exception as error:
+            logs.failure("written_form_failed", error)
+            return used, result.nbest[0].text
 
     async def _in_context(self, result: Result) -> Used:
         recognizer, graph = self.stream.engine.recognizer, self._phrases.graph

@@ -82,7 +82,8 @@ def largest_recording(limits: Limits) -> int:
 
 @dataclass(frozen=True)
 class TurnRequest:
-    """A checked configuration. encoding: one of RAW. dialogue: None when the request names none."""
+    """A checked configuration. encoding: one of RAW. dialogue: None when the request names none. written: results are
+    wanted in written form."""
 
     encoding: str
     options: StreamOptions
@@ -90,6 +91,7 @@ class TurnRequest:
     words: bool
     dialogue: DialogueId | None
     turn: str
+    written: bool = False
 
 
 @dataclass(frozen=True)
@@ -116,7 +118,8 @@ def check_streaming(config: pb.StreamingConfig, nbest: int, tenant: str) -> Turn
         single_utterance=config.single_utterance,
     )
     dialogue, turn = dialogue_and_turn(tenant, config.dialogue_id, config.turn_id)
-    return TurnRequest(encoding, options, alternatives, config.enable_word_time_offsets, dialogue, turn)
+    words, written = config.enable_word_time_offsets, config.automatic_punctuation
+    return TurnRequest(encoding, options, alternatives, words, dialogue, turn, written)
 
 
 def check_utterance(config: pb.RecognitionConfig, nbest: int, tenant: str) -> TurnRequest:
@@ -129,8 +132,8 @@ def check_utterance(config: pb.RecognitionConfig, nbest: int, tenant: str) -> Tu
         sample_rate_hertz=config.sample_rate_hertz, nbest=max(nbest, alternatives), endpointing=False
     )
     dialogue, turn = dialogue_and_turn(tenant, config.dialogue_id, config.turn_id)
-    words = config.enable_word_time_offsets
-    return TurnRequest(encoding if encoding in RAW else "FILE", options, alternatives, words, dialogue, turn)
+    words, written = config.enable_word_time_offsets, config.automatic_punctuation
+    return TurnRequest(encoding if encoding in RAW else "FILE", options, alternatives, words, dialogue, turn, written)
 
 
 def dialogue_and_turn(tenant: str, dialogue_id: str, turn_id: str) -> tuple[DialogueId | None, str]:

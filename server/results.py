@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
+from asr.context.spelling import phrase_spelling
 from asr.context.types import BiasedWord
 from asr.hypothesis import Hypothesis, Result
+from asr.search import BoostedPhrase
+from asr.written import written_hypothesis, written_nbest
 from carryover.v1 import recognizer_pb2 as pb
 from server.context_use import Used
 
@@ -38,6 +42,21 @@ def final(
         passes=[one.name for one in result.passes],
         skipped_passes=[one.name for one in result.skipped],
     )
+
+
+def in_written_form(
+    result: Result, used: Used, spoken: Mapping[str, BoostedPhrase], alternatives: int
+) -> tuple[Used, str]:
+    """What context did to a final result, and the first transcript without it, in written form. CPU bound.
+
+    spoken: spoken forms of the request's own phrases. alternatives: how many at most; the others are left out.
+    """
+    attended = result.encoded.attention if result.encoded else None
+    embedding = used.context.embedding if used.context and used.status == pb.ContextInfo.APPLIED else None
+    spelling = phrase_spelling(spoken, embedding, used.biased_words)
+    nbest = written_nbest(used.nbest, attended, spelling, alternatives)
+    plain = written_hypothesis(result.nbest[0], attended, phrase_spelling(spoken))
+    return replace(used, nbest=nbest), plain.text
 
 
 def alternative(hypothesis: Hypothesis, words: bool) -> pb.SpeechRecognitionAlternative:

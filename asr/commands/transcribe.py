@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,13 +12,17 @@ import typer
 
 from asr.audio import read_container
 from asr.commands.terminal import console, give_up, report, track, warn
+from asr.context.spelling import phrase_spelling
 from asr.errors import AsrError, AudioError, ManifestError
 from asr.evaluation.manifest import reference_of, required_text
 from asr.evaluation.wer import Errors, align, count
+from asr.hypothesis import Hypothesis, Result
 from asr.jsonl import Problem, read_lines, text_output
 from asr.recognizer import Recognizer
 from asr.recordings import AudioReader, parse_audio
 from asr.search import BEAM, BoostedPhrase
+from asr.text import spoken_forms
+from asr.written import written_nbest
 
 BOOST = 5.0
 """Nats for each phrase of --phrases-field: what the server takes where a client sets no boost."""
@@ -32,8 +37,11 @@ def transcribe(
     files: AudioReader,
     nbest: int,
     phrases_field: str | None,
+    *,
+    written: bool = False,
 ) -> dict[str, Any]:
-    """One line of the output for one line `{id, path, ...}` of the list, or of a manifest.
+    """One line of the output for one line `{id, path, ...}` of the list, or of a manifest. written: its texts are in
+    written form.
 
     Raises:
         ManifestError, AudioError: what is wrong with the line or its file.
@@ -42,7 +50,8 @@ def transcribe(
     samples, rate = read_container(files.read(parse_audio(value, folder)))
     phrases = _phrases(value, phrases_field) if phrases_field else ()
     started = time.perf_counter()
-    found = recognizer.recognize(samples, rate, nbest, phrases).nbest
+    result = recognizer.recognize(samples, rate, nbest, phrases)
+    found = _in_written_form(result, phrases) if written else result.nbest
     seconds = time.perf_counter() - started
     return {
         "id": name,
@@ -51,6 +60,13 @@ def transcribe(
         "seconds_audio": round(len(samples) / rate, 3),
         "seconds_wall": round(seconds, 4),
     }
+
+
+def _in_written_form(result: Result, phrases: Sequence[BoostedPhrase]) -> tuple[Hypothesis, ...]:
+    """The n-best, phrases spelled as they are listed."""
+    spelling = phrase_spelling({form: phrase for phrase in reversed(phrases) for form in spoken_forms(phrase.text)})
+    attended = result.encoded.attention if result.encoded else None
+    return written_nbest(result.nbest, attended, spelling)
 
 
 def _phrases(value: dict[str, Any], field: str) -> tuple[BoostedPhrase, ...]:
@@ -80,6 +96,9 @@ def main(
     phrases_field: Annotated[
         str | None, typer.Option(metavar="NAME", help="A field of the list's lines with phrases to expect.")
     ] = None,
+    written: Annotated[
+        bool, typer.Option("--written", help="Write texts cased and punctuated, with numbers as digits.")
+    ] = False,
     any_spelling: Annotated[
         bool, typer.Option("--any-spelling", help="Take British and American spelling of a word for the same.")
     ] = False,
@@ -102,7 +121,7 @@ def main(
                 failed += report(list_file, [value])
                 continue
             try:
-                row = transcribe(recognizer, value, list_file.parent, files, nbest, phrases_field)
+                row = transcribe(recognizer, value, list_file.parent, files, nbest, phrases_field, written=written)
             except (AudioError, ManifestError) as error:
                 failed += report(list_file, [Problem(number, str(error))])
                 continue

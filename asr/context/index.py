@@ -120,6 +120,11 @@ class PhraseIndex:
         """Phones of one of `parts`."""
         return self.heard_as[self._by_text[part.text]]
 
+    def part(self, text: str) -> Part | None:
+        """The one of `parts` with so normalised words."""
+        place = self._by_text.get(text)
+        return None if place is None else self.parts[place]
+
     def find(self, words: Sequence[str]) -> tuple[Part, int, int] | None:
         """The longest part among the words, the strongest of equally long ones: (part, first word, past the last)."""
         for size in range(min(self.longest, len(words)), 0, -1):

@@ -144,6 +144,16 @@ def alternatives(text: str) -> list[Forms]:
     return [tuple(dict.fromkeys(forms))[:_MAX_TOKEN_FORMS] for forms in _read(text)]
 
 
+def tokens_of(text: str) -> list[tuple[int, int, Forms]]:
+    """`alternatives`, each with the places in the text where its token begins and ends.
+
+    text: of `clean`, so that the places are the text's own.
+    """
+    return [
+        (match.start(), match.end(), tuple(dict.fromkeys(forms))[:_MAX_TOKEN_FORMS]) for match, forms in _matches(text)
+    ]
+
+
 def _likeliest_first(sizes: list[int]) -> Iterator[tuple[int, ...]]:
     """A choice from each of several lists: the first of all, then by the sum of the places."""
     start = (0,) * len(sizes)
@@ -181,9 +191,14 @@ class _Token:
 
 def _read(text: str) -> Iterator[Iterator[str]]:
     """The spoken forms of each token, made as they are asked for."""
+    return (forms for _, forms in _matches(clean(text)))
+
+
+def _matches(text: str) -> Iterator[tuple[re.Match[str], Iterator[str]]]:
+    """The tokens of a text of `clean`, with their spoken forms."""
     before = ""
-    for match in _READER.finditer(clean(text)):
-        yield _SAY[match.lastgroup or ""](_Token(match, before))
+    for match in _READER.finditer(text):
+        yield match, _SAY[match.lastgroup or ""](_Token(match, before))
         before = match.group()
 
 

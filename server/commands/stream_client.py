@@ -50,6 +50,9 @@ def main(
     certificate_key: Annotated[
         Path | None, typer.Option(envvar="CARRYOVER_CLIENT_CERTIFICATE_KEY", help="PEM file: its private key.")
     ] = None,
+    written: Annotated[
+        bool, typer.Option("--written", help="Final results cased, punctuated, with numbers as digits.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a final result on standard output.")] = False,
 ) -> None:
     """Recognise FILE with live partial results on standard error and final ones on standard output."""
@@ -57,7 +60,7 @@ def main(
     contexts = [pb.SpeechContext(phrases=phrase)] if phrase else []
     config = pb.StreamingConfig(
         encoding=pb.LINEAR16, interim_results=True, max_alternatives=nbest, enable_word_time_offsets=True,
-        dialogue_id=dialogue, turn_id=turn, speech_contexts=contexts,
+        dialogue_id=dialogue, turn_id=turn, speech_contexts=contexts, automatic_punctuation=written,
     )  # fmt: skip
     source = None if microphone or file == "-" else Path(file)
     try:

@@ -61,7 +61,7 @@ def test_words_are_in_order_apart_and_in_the_audio(frames: list[int], sound: lis
     tokens = list(zip(frames[::2], frames[1::2], strict=False))
     spans = word_spans(tokens, sound, end)
     edges = [edge for span in spans for edge in span]
-    assert edges == sorted(edges) and 0.0 <= edges[0] and edges[-1] <= end
+    assert edges == sorted(edges) and edges[0] >= 0.0 and edges[-1] <= end
 
 
 def test_loudness_of_nothing_is_no_sound() -> None:

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1d\x63\x61rryover/v1/recognizer.proto\x12\x0c\x63\x61rryover.v1\"\x16\n\x14GetServerInfoRequest\"\xce\x01\n\x15GetServerInfoResponse\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x15\n\rmodel_version\x18\x02 \x01(\t\x12\x1d\n\x15\x63ontext_model_version\x18\x03 \x01(\t\x12?\n\x06limits\x18\x04 \x03(\x0b\x32/.carryover.v1.GetServerInfoResponse.LimitsEntry\x1a-\n\x0bLimitsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\">\n\rSpeechContext\x12\x0f\n\x07phrases\x18\x01 \x03(\t\x12\x12\n\x05\x62oost\x18\x02 \x01(\x02H\x00\x88\x01\x01\x42\x08\n\x06_boost\"W\n\x13SpeechContextReport\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x01 \x01(\x05\x12.\n\x08rejected\x18\x02 \x03(\x0b\x32\x1c.carryover.v1.RejectedPhrase\"]\n\x0eRejectedPhrase\x12\x15\n\rcontext_index\x18\x01 \x01(\x05\x12\x14\n\x0cphrase_index\x18\x02 \x01(\x05\x12\x0e\n\x06phrase\x18\x03 \x01(\t\x12\x0e\n\x06reason\x18\x04 \x01(\t\"\xa6\x02\n\x0fStreamingConfig\x12-\n\x08\x65ncoding\x18\x01 \x01(\x0e\x32\x1b.carryover.v1.AudioEncoding\x12\x19\n\x11sample_rate_hertz\x18\x02 \x01(\x05\x12\x17\n\x0finterim_results\x18\x03 \x01(\x08\x12\x18\n\x10max_alternatives\x18\x04 \x01(\x05\x12\x18\n\x10single_utterance\x18\x05 \x01(\x08\x12 \n\x18\x65nable_word_time_offsets\x18\x06 \x01(\x08\x12\x34\n\x0fspeech_contexts\x18\x07 \x03(\x0b\x32\x1b.carryover.v1.SpeechContext\x12\x13\n\x0b\x64ialogue_id\x18\x08 \x01(\t\x12\x0f\n\x07turn_id\x18\t \x01(\t\"h\n\x19StreamingRecognizeRequest\x12/\n\x06\x63onfig\x18\x01 \x01(\x0b\x32\x1d.carryover.v1.StreamingConfigH\x00\x12\x0f\n\x05\x61udio\x18\x02 \x01(\x0cH\x00\x42\t\n\x07request\"\xf5\x01\n\x11RecognitionConfig\x12-\n\x08\x65ncoding\x18\x01 \x01(\x0e\x32\x1b.carryover.v1.AudioEncoding\x12\x19\n\x11sample_rate_hertz\x18\x02 \x01(\x05\x12\x18\n\x10max_alternatives\x18\x03 \x01(\x05\x12 \n\x18\x65nable_word_time_offsets\x18\x04 \x01(\x08\x12\x34\n\x0fspeech_contexts\x18\x05 \x03(\x0b\x32\x1b.carryover.v1.SpeechContext\x12\x13\n\x0b\x64ialogue_id\x18\x06 \x01(\t\x12\x0f\n\x07turn_id\x18\x07 \x01(\t\"R\n\x10RecognizeRequest\x12/\n\x06\x63onfig\x18\x01 \x01(\x0b\x32\x1f.carryover.v1.RecognitionConfig\x12\r\n\x05\x61udio\x18\x02 \x01(\x0c\"H\n\x08WordInfo\x12\x0c\n\x04word\x18\x01 \x01(\t\x12\r\n\x05start\x18\x02 \x01(\x01\x12\x0b\n\x03\x65nd\x18\x03 \x01(\x01\x12\x12\n\nconfidence\x18\x04 \x01(\x02\"\x92\x01\n\x1cSpeechRecognitionAlternative\x12\x12\n\ntranscript\x18\x01 \x01(\t\x12\x12\n\nconfidence\x18\x02 \x01(\x02\x12%\n\x05words\x18\x03 \x03(\x0b\x32\x16.carryover.v1.WordInfo\x12\r\n\x05score\x18\x04 \x01(\x01\x12\x14\n\x0c\x66rom_context\x18\x05 \x01(\x08\"\xcd\x03\n\x1aStreamingRecognitionResult\x12@\n\x0c\x61lternatives\x18\x01 \x03(\x0b\x32*.carryover.v1.SpeechRecognitionAlternative\x12\x10\n\x08is_final\x18\x02 \x01(\x08\x12\x11\n\tstability\x18\x03 \x01(\x02\x12\r\n\x05start\x18\x04 \x01(\x01\x12\x0b\n\x03\x65nd\x18\x05 \x01(\x01\x12*\n\x07\x63ontext\x18\x06 \x01(\x0b\x32\x19.carryover.v1.ContextInfo\x12\x14\n\x0clikely_final\x18\x07 \x01(\x08\x12=\n\x06passes\x18\x08 \x03(\x0e\x32-.carryover.v1.StreamingRecognitionResult.Pass\x12\x45\n\x0eskipped_passes\x18\t \x03(\x0e\x32-.carryover.v1.StreamingRecognitionResult.Pass\"d\n\x04Pass\x12\x14\n\x10PASS_UNSPECIFIED\x10\x00\x12\r\n\tSTREAMING\x10\x01\x12\x13\n\x0fWHOLE_UTTERANCE\x10\x02\x12\x13\n\x0f\x43ONTEXT_PHRASES\x10\x03\x12\r\n\tATTENTION\x10\x04\"\x99\x01\n\x1aStreamingRecognizeResponse\x12\x39\n\x07results\x18\x01 \x03(\x0b\x32(.carryover.v1.StreamingRecognitionResult\x12@\n\x15speech_context_report\x18\x02 \x01(\x0b\x32!.carryover.v1.SpeechContextReport\"\x90\x01\n\x11RecognizeResponse\x12\x39\n\x07results\x18\x01 \x03(\x0b\x32(.carryover.v1.StreamingRecognitionResult\x12@\n\x15speech_context_report\x18\x02 \x01(\x0b\x32!.carryover.v1.SpeechContextReport\"\xf2\x02\n\x0b\x43ontextInfo\x12\x30\n\x06status\x18\x01 \x01(\x0e\x32 .carryover.v1.ContextInfo.Status\x12\x0f\n\x07\x63hanged\x18\x02 \x01(\x08\x12\x18\n\x10plain_transcript\x18\x03 \x01(\t\x12.\n\x0c\x62iased_words\x18\x04 \x03(\x0b\x32\x18.carryover.v1.BiasedWord\x12-\n\x07timings\x18\x05 \x01(\x0b\x32\x1c.carryover.v1.ContextTimings\x12\x0e\n\x06reason\x18\x06 \x01(\t\x12\x17\n\x0f\x63ontext_turn_id\x18\x07 \x01(\t\"~\n\x06Status\x12\x0f\n\x0bUNSPECIFIED\x10\x00\x12\x0b\n\x07\x41PPLIED\x10\x01\x12\x11\n\rNOT_REQUESTED\x10\x02\x12\r\n\tNOT_FOUND\x10\x03\x12\r\n\tNOT_READY\x10\x04\x12\x0b\n\x07\x45XPIRED\x10\x05\x12\n\n\x06\x46\x41ILED\x10\x06\x12\x0c\n\x08\x44ISABLED\x10\x07\"r\n\nBiasedWord\x12\x0c\n\x04word\x18\x01 \x01(\t\x12\x0e\n\x06phrase\x18\x02 \x01(\t\x12\x0e\n\x06signal\x18\x03 \x01(\t\x12\x11\n\x04nats\x18\x04 \x01(\x02H\x00\x88\x01\x01\x12\x11\n\x04rank\x18\x05 \x01(\x05H\x01\x88\x01\x01\x42\x07\n\x05_natsB\x07\n\x05_rank\"\xb8\x01\n\x0e\x43ontextTimings\x12 \n\x13trigger_to_ready_ms\x18\x01 \x01(\x01H\x00\x88\x01\x01\x12\x13\n\x06\x61ge_ms\x18\x02 \x01(\x01H\x01\x88\x01\x01\x12\x16\n\tlookup_ms\x18\x03 \x01(\x01H\x02\x88\x01\x01\x12\x17\n\nrescore_ms\x18\x04 \x01(\x01H\x03\x88\x01\x01\x42\x16\n\x14_trigger_to_ready_msB\t\n\x07_age_msB\x0c\n\n_lookup_msB\r\n\x0b_rescore_ms*l\n\rAudioEncoding\x12\x18\n\x14\x45NCODING_UNSPECIFIED\x10\x00\x12\x0c\n\x08LINEAR16\x10\x01\x12\x0b\n\x07\x46LOAT32\x10\x02\x12\t\n\x05MULAW\x10\x03\x12\x08\n\x04\x41LAW\x10\x04\x12\x07\n\x03WAV\x10\x05\x12\x08\n\x04\x46LAC\x10\x06\x32\xa1\x02\n\nRecognizer\x12L\n\tRecognize\x12\x1e.carryover.v1.RecognizeRequest\x1a\x1f.carryover.v1.RecognizeResponse\x12k\n\x12StreamingRecognize\x12\'.carryover.v1.StreamingRecognizeRequest\x1a(.carryover.v1.StreamingRecognizeResponse(\x01\x30\x01\x12X\n\rGetServerInfo\x12\".carryover.v1.GetServerInfoRequest\x1a#.carryover.v1.GetServerInfoResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1d\x63\x61rryover/v1/recognizer.proto\x12\x0c\x63\x61rryover.v1\"\x16\n\x14GetServerInfoRequest\"\xce\x01\n\x15GetServerInfoResponse\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x15\n\rmodel_version\x18\x02 \x01(\t\x12\x1d\n\x15\x63ontext_model_version\x18\x03 \x01(\t\x12?\n\x06limits\x18\x04 \x03(\x0b\x32/.carryover.v1.GetServerInfoResponse.LimitsEntry\x1a-\n\x0bLimitsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\">\n\rSpeechContext\x12\x0f\n\x07phrases\x18\x01 \x03(\t\x12\x12\n\x05\x62oost\x18\x02 \x01(\x02H\x00\x88\x01\x01\x42\x08\n\x06_boost\"W\n\x13SpeechContextReport\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x01 \x01(\x05\x12.\n\x08rejected\x18\x02 \x03(\x0b\x32\x1c.carryover.v1.RejectedPhrase\"]\n\x0eRejectedPhrase\x12\x15\n\rcontext_index\x18\x01 \x01(\x05\x12\x14\n\x0cphrase_index\x18\x02 \x01(\x05\x12\x0e\n\x06phrase\x18\x03 \x01(\t\x12\x0e\n\x06reason\x18\x04 \x01(\t\"\xc5\x02\n\x0fStreamingConfig\x12-\n\x08\x65ncoding\x18\x01 \x01(\x0e\x32\x1b.carryover.v1.AudioEncoding\x12\x19\n\x11sample_rate_hertz\x18\x02 \x01(\x05\x12\x17\n\x0finterim_results\x18\x03 \x01(\x08\x12\x18\n\x10max_alternatives\x18\x04 \x01(\x05\x12\x18\n\x10single_utterance\x18\x05 \x01(\x08\x12 \n\x18\x65nable_word_time_offsets\x18\x06 \x01(\x08\x12\x34\n\x0fspeech_contexts\x18\x07 \x03(\x0b\x32\x1b.carryover.v1.SpeechContext\x12\x13\n\x0b\x64ialogue_id\x18\x08 \x01(\t\x12\x0f\n\x07turn_id\x18\t \x01(\t\x12\x1d\n\x15\x61utomatic_punctuation\x18\n \x01(\x08\"h\n\x19StreamingRecognizeRequest\x12/\n\x06\x63onfig\x18\x01 \x01(\x0b\x32\x1d.carryover.v1.StreamingConfigH\x00\x12\x0f\n\x05\x61udio\x18\x02 \x01(\x0cH\x00\x42\t\n\x07request\"\x94\x02\n\x11RecognitionConfig\x12-\n\x08\x65ncoding\x18\x01 \x01(\x0e\x32\x1b.carryover.v1.AudioEncoding\x12\x19\n\x11sample_rate_hertz\x18\x02 \x01(\x05\x12\x18\n\x10max_alternatives\x18\x03 \x01(\x05\x12 \n\x18\x65nable_word_time_offsets\x18\x04 \x01(\x08\x12\x34\n\x0fspeech_contexts\x18\x05 \x03(\x0b\x32\x1b.carryover.v1.SpeechContext\x12\x13\n\x0b\x64ialogue_id\x18\x06 \x01(\t\x12\x0f\n\x07turn_id\x18\x07 \x01(\t\x12\x1d\n\x15\x61utomatic_punctuation\x18\x08 \x01(\x08\"R\n\x10RecognizeRequest\x12/\n\x06\x63onfig\x18\x01 \x01(\x0b\x32\x1f.carryover.v1.RecognitionConfig\x12\r\n\x05\x61udio\x18\x02 \x01(\x0c\"H\n\x08WordInfo\x12\x0c\n\x04word\x18\x01 \x01(\t\x12\r\n\x05start\x18\x02 \x01(\x01\x12\x0b\n\x03\x65nd\x18\x03 \x01(\x01\x12\x12\n\nconfidence\x18\x04 \x01(\x02\"\x92\x01\n\x1cSpeechRecognitionAlternative\x12\x12\n\ntranscript\x18\x01 \x01(\t\x12\x12\n\nconfidence\x18\x02 \x01(\x02\x12%\n\x05words\x18\x03 \x03(\x0b\x32\x16.carryover.v1.WordInfo\x12\r\n\x05score\x18\x04 \x01(\x01\x12\x14\n\x0c\x66rom_context\x18\x05 \x01(\x08\"\xcd\x03\n\x1aStreamingRecognitionResult\x12@\n\x0c\x61lternatives\x18\x01 \x03(\x0b\x32*.carryover.v1.SpeechRecognitionAlternative\x12\x10\n\x08is_final\x18\x02 \x01(\x08\x12\x11\n\tstability\x18\x03 \x01(\x02\x12\r\n\x05start\x18\x04 \x01(\x01\x12\x0b\n\x03\x65nd\x18\x05 \x01(\x01\x12*\n\x07\x63ontext\x18\x06 \x01(\x0b\x32\x19.carryover.v1.ContextInfo\x12\x14\n\x0clikely_final\x18\x07 \x01(\x08\x12=\n\x06passes\x18\x08 \x03(\x0e\x32-.carryover.v1.StreamingRecognitionResult.Pass\x12\x45\n\x0eskipped_passes\x18\t \x03(\x0e\x32-.carryover.v1.StreamingRecognitionResult.Pass\"d\n\x04Pass\x12\x14\n\x10PASS_UNSPECIFIED\x10\x00\x12\r\n\tSTREAMING\x10\x01\x12\x13\n\x0fWHOLE_UTTERANCE\x10\x02\x12\x13\n\x0f\x43ONTEXT_PHRASES\x10\x03\x12\r\n\tATTENTION\x10\x04\"\x99\x01\n\x1aStreamingRecognizeResponse\x12\x39\n\x07results\x18\x01 \x03(\x0b\x32(.carryover.v1.StreamingRecognitionResult\x12@\n\x15speech_context_report\x18\x02 \x01(\x0b\x32!.carryover.v1.SpeechContextReport\"\x90\x01\n\x11RecognizeResponse\x12\x39\n\x07results\x18\x01 \x03(\x0b\x32(.carryover.v1.StreamingRecognitionResult\x12@\n\x15speech_context_report\x18\x02 \x01(\x0b\x32!.carryover.v1.SpeechContextReport\"\xf2\x02\n\x0b\x43ontextInfo\x12\x30\n\x06status\x18\x01 \x01(\x0e\x32 .carryover.v1.ContextInfo.Status\x12\x0f\n\x07\x63hanged\x18\x02 \x01(\x08\x12\x18\n\x10plain_transcript\x18\x03 \x01(\t\x12.\n\x0c\x62iased_words\x18\x04 \x03(\x0b\x32\x18.carryover.v1.BiasedWord\x12-\n\x07timings\x18\x05 \x01(\x0b\x32\x1c.carryover.v1.ContextTimings\x12\x0e\n\x06reason\x18\x06 \x01(\t\x12\x17\n\x0f\x63ontext_turn_id\x18\x07 \x01(\t\"~\n\x06Status\x12\x0f\n\x0bUNSPECIFIED\x10\x00\x12\x0b\n\x07\x41PPLIED\x10\x01\x12\x11\n\rNOT_REQUESTED\x10\x02\x12\r\n\tNOT_FOUND\x10\x03\x12\r\n\tNOT_READY\x10\x04\x12\x0b\n\x07\x45XPIRED\x10\x05\x12\n\n\x06\x46\x41ILED\x10\x06\x12\x0c\n\x08\x44ISABLED\x10\x07\"r\n\nBiasedWord\x12\x0c\n\x04word\x18\x01 \x01(\t\x12\x0e\n\x06phrase\x18\x02 \x01(\t\x12\x0e\n\x06signal\x18\x03 \x01(\t\x12\x11\n\x04nats\x18\x04 \x01(\x02H\x00\x88\x01\x01\x12\x11\n\x04rank\x18\x05 \x01(\x05H\x01\x88\x01\x01\x42\x07\n\x05_natsB\x07\n\x05_rank\"\xb8\x01\n\x0e\x43ontextTimings\x12 \n\x13trigger_to_ready_ms\x18\x01 \x01(\x01H\x00\x88\x01\x01\x12\x13\n\x06\x61ge_ms\x18\x02 \x01(\x01H\x01\x88\x01\x01\x12\x16\n\tlookup_ms\x18\x03 \x01(\x01H\x02\x88\x01\x01\x12\x17\n\nrescore_ms\x18\x04 \x01(\x01H\x03\x88\x01\x01\x42\x16\n\x14_trigger_to_ready_msB\t\n\x07_age_msB\x0c\n\n_lookup_msB\r\n\x0b_rescore_ms*l\n\rAudioEncoding\x12\x18\n\x14\x45NCODING_UNSPECIFIED\x10\x00\x12\x0c\n\x08LINEAR16\x10\x01\x12\x0b\n\x07\x46LOAT32\x10\x02\x12\t\n\x05MULAW\x10\x03\x12\x08\n\x04\x41LAW\x10\x04\x12\x07\n\x03WAV\x10\x05\x12\x08\n\x04\x46LAC\x10\x06\x32\xa1\x02\n\nRecognizer\x12L\n\tRecognize\x12\x1e.carryover.v1.RecognizeRequest\x1a\x1f.carryover.v1.RecognizeResponse\x12k\n\x12StreamingRecognize\x12\'.carryover.v1.StreamingRecognizeRequest\x1a(.carryover.v1.StreamingRecognizeResponse(\x01\x30\x01\x12X\n\rGetServerInfo\x12\".carryover.v1.GetServerInfoRequest\x1a#.carryover.v1.GetServerInfoResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,8 +34,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_GETSERVERINFORESPONSE_LIMITSENTRY']._loaded_options = None
   _globals['_GETSERVERINFORESPONSE_LIMITSENTRY']._serialized_options = b'8\001'
-  _globals['_AUDIOENCODING']._serialized_start=2929
-  _globals['_AUDIOENCODING']._serialized_end=3037
+  _globals['_AUDIOENCODING']._serialized_start=2991
+  _globals['_AUDIOENCODING']._serialized_end=3099
   _globals['_GETSERVERINFOREQUEST']._serialized_start=47
   _globals['_GETSERVERINFOREQUEST']._serialized_end=69
   _globals['_GETSERVERINFORESPONSE']._serialized_start=72
@@ -49,33 +49,33 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_REJECTEDPHRASE']._serialized_start=433
   _globals['_REJECTEDPHRASE']._serialized_end=526
   _globals['_STREAMINGCONFIG']._serialized_start=529
-  _globals['_STREAMINGCONFIG']._serialized_end=823
-  _globals['_STREAMINGRECOGNIZEREQUEST']._serialized_start=825
-  _globals['_STREAMINGRECOGNIZEREQUEST']._serialized_end=929
-  _globals['_RECOGNITIONCONFIG']._serialized_start=932
-  _globals['_RECOGNITIONCONFIG']._serialized_end=1177
-  _globals['_RECOGNIZEREQUEST']._serialized_start=1179
-  _globals['_RECOGNIZEREQUEST']._serialized_end=1261
-  _globals['_WORDINFO']._serialized_start=1263
-  _globals['_WORDINFO']._serialized_end=1335
-  _globals['_SPEECHRECOGNITIONALTERNATIVE']._serialized_start=1338
-  _globals['_SPEECHRECOGNITIONALTERNATIVE']._serialized_end=1484
-  _globals['_STREAMINGRECOGNITIONRESULT']._serialized_start=1487
-  _globals['_STREAMINGRECOGNITIONRESULT']._serialized_end=1948
-  _globals['_STREAMINGRECOGNITIONRESULT_PASS']._serialized_start=1848
-  _globals['_STREAMINGRECOGNITIONRESULT_PASS']._serialized_end=1948
-  _globals['_STREAMINGRECOGNIZERESPONSE']._serialized_start=1951
-  _globals['_STREAMINGRECOGNIZERESPONSE']._serialized_end=2104
-  _globals['_RECOGNIZERESPONSE']._serialized_start=2107
-  _globals['_RECOGNIZERESPONSE']._serialized_end=2251
-  _globals['_CONTEXTINFO']._serialized_start=2254
-  _globals['_CONTEXTINFO']._serialized_end=2624
-  _globals['_CONTEXTINFO_STATUS']._serialized_start=2498
-  _globals['_CONTEXTINFO_STATUS']._serialized_end=2624
-  _globals['_BIASEDWORD']._serialized_start=2626
-  _globals['_BIASEDWORD']._serialized_end=2740
-  _globals['_CONTEXTTIMINGS']._serialized_start=2743
-  _globals['_CONTEXTTIMINGS']._serialized_end=2927
-  _globals['_RECOGNIZER']._serialized_start=3040
-  _globals['_RECOGNIZER']._serialized_end=3329
+  _globals['_STREAMINGCONFIG']._serialized_end=854
+  _globals['_STREAMINGRECOGNIZEREQUEST']._serialized_start=856
+  _globals['_STREAMINGRECOGNIZEREQUEST']._serialized_end=960
+  _globals['_RECOGNITIONCONFIG']._serialized_start=963
+  _globals['_RECOGNITIONCONFIG']._serialized_end=1239
+  _globals['_RECOGNIZEREQUEST']._serialized_start=1241
+  _globals['_RECOGNIZEREQUEST']._serialized_end=1323
+  _globals['_WORDINFO']._serialized_start=1325
+  _globals['_WORDINFO']._serialized_end=1397
+  _globals['_SPEECHRECOGNITIONALTERNATIVE']._serialized_start=1400
+  _globals['_SPEECHRECOGNITIONALTERNATIVE']._serialized_end=1546
+  _globals['_STREAMINGRECOGNITIONRESULT']._serialized_start=1549
+  _globals['_STREAMINGRECOGNITIONRESULT']._serialized_end=2010
+  _globals['_STREAMINGRECOGNITIONRESULT_PASS']._serialized_start=1910
+  _globals['_STREAMINGRECOGNITIONRESULT_PASS']._serialized_end=2010
+  _globals['_STREAMINGRECOGNIZERESPONSE']._serialized_start=2013
+  _globals['_STREAMINGRECOGNIZERESPONSE']._serialized_end=2166
+  _globals['_RECOGNIZERESPONSE']._serialized_start=2169
+  _globals['_RECOGNIZERESPONSE']._serialized_end=2313
+  _globals['_CONTEXTINFO']._serialized_start=2316
+  _globals['_CONTEXTINFO']._serialized_end=2686
+  _globals['_CONTEXTINFO_STATUS']._serialized_start=2560
+  _globals['_CONTEXTINFO_STATUS']._serialized_end=2686
+  _globals['_BIASEDWORD']._serialized_start=2688
+  _globals['_BIASEDWORD']._serialized_end=2802
+  _globals['_CONTEXTTIMINGS']._serialized_start=2805
+  _globals['_CONTEXTTIMINGS']._serialized_end=2989
+  _globals['_RECOGNIZER']._serialized_start=3102
+  _globals['_RECOGNIZER']._serialized_end=3391
 # @@protoc_insertion_point(module_scope)

@@ -77,7 +77,7 @@ class RejectedPhrase(_message.Message):
     def __init__(self, context_index: _Optional[int] = ..., phrase_index: _Optional[int] = ..., phrase: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
 
 class StreamingConfig(_message.Message):
-    __slots__ = ("encoding", "sample_rate_hertz", "interim_results", "max_alternatives", "single_utterance", "enable_word_time_offsets", "speech_contexts", "dialogue_id", "turn_id")
+    __slots__ = ("encoding", "sample_rate_hertz", "interim_results", "max_alternatives", "single_utterance", "enable_word_time_offsets", "speech_contexts", "dialogue_id", "turn_id", "automatic_punctuation")
     ENCODING_FIELD_NUMBER: _ClassVar[int]
     SAMPLE_RATE_HERTZ_FIELD_NUMBER: _ClassVar[int]
     INTERIM_RESULTS_FIELD_NUMBER: _ClassVar[int]
@@ -87,6 +87,7 @@ class StreamingConfig(_message.Message):
     SPEECH_CONTEXTS_FIELD_NUMBER: _ClassVar[int]
     DIALOGUE_ID_FIELD_NUMBER: _ClassVar[int]
     TURN_ID_FIELD_NUMBER: _ClassVar[int]
+    AUTOMATIC_PUNCTUATION_FIELD_NUMBER: _ClassVar[int]
     encoding: AudioEncoding
     sample_rate_hertz: int
     interim_results: bool
@@ -96,7 +97,8 @@ class StreamingConfig(_message.Message):
     speech_contexts: _containers.RepeatedCompositeFieldContainer[SpeechContext]
     dialogue_id: str
     turn_id: str
-    def __init__(self, encoding: _Optional[_Union[AudioEncoding, str]] = ..., sample_rate_hertz: _Optional[int] = ..., interim_results: _Optional[bool] = ..., max_alternatives: _Optional[int] = ..., single_utterance: _Optional[bool] = ..., enable_word_time_offsets: _Optional[bool] = ..., speech_contexts: _Optional[_Iterable[_Union[SpeechContext, _Mapping]]] = ..., dialogue_id: _Optional[str] = ..., turn_id: _Optional[str] = ...) -> None: ...
+    automatic_punctuation: bool
+    def __init__(self, encoding: _Optional[_Union[AudioEncoding, str]] = ..., sample_rate_hertz: _Optional[int] = ..., interim_results: _Optional[bool] = ..., max_alternatives: _Optional[int] = ..., single_utterance: _Optional[bool] = ..., enable_word_time_offsets: _Optional[bool] = ..., speech_contexts: _Optional[_Iterable[_Union[SpeechContext, _Mapping]]] = ..., dialogue_id: _Optional[str] = ..., turn_id: _Optional[str] = ..., automatic_punctuation: _Optional[bool] = ...) -> None: ...
 
 class StreamingRecognizeRequest(_message.Message):
     __slots__ = ("config", "audio")
@@ -107,7 +109,7 @@ class StreamingRecognizeRequest(_message.Message):
     def __init__(self, config: _Optional[_Union[StreamingConfig, _Mapping]] = ..., audio: _Optional[bytes] = ...) -> None: ...
 
 class RecognitionConfig(_message.Message):
-    __slots__ = ("encoding", "sample_rate_hertz", "max_alternatives", "enable_word_time_offsets", "speech_contexts", "dialogue_id", "turn_id")
+    __slots__ = ("encoding", "sample_rate_hertz", "max_alternatives", "enable_word_time_offsets", "speech_contexts", "dialogue_id", "turn_id", "automatic_punctuation")
     ENCODING_FIELD_NUMBER: _ClassVar[int]
     SAMPLE_RATE_HERTZ_FIELD_NUMBER: _ClassVar[int]
     MAX_ALTERNATIVES_FIELD_NUMBER: _ClassVar[int]
@@ -115,6 +117,7 @@ class RecognitionConfig(_message.Message):
     SPEECH_CONTEXTS_FIELD_NUMBER: _ClassVar[int]
     DIALOGUE_ID_FIELD_NUMBER: _ClassVar[int]
     TURN_ID_FIELD_NUMBER: _ClassVar[int]
+    AUTOMATIC_PUNCTUATION_FIELD_NUMBER: _ClassVar[int]
     encoding: AudioEncoding
     sample_rate_hertz: int
     max_alternatives: int
@@ -122,7 +125,8 @@ class RecognitionConfig(_message.Message):
     speech_contexts: _containers.RepeatedCompositeFieldContainer[SpeechContext]
     dialogue_id: str
     turn_id: str
-    def __init__(self, encoding: _Optional[_Union[AudioEncoding, str]] = ..., sample_rate_hertz: _Optional[int] = ..., max_alternatives: _Optional[int] = ..., enable_word_time_offsets: _Optional[bool] = ..., speech_contexts: _Optional[_Iterable[_Union[SpeechContext, _Mapping]]] = ..., dialogue_id: _Optional[str] = ..., turn_id: _Optional[str] = ...) -> None: ...
+    automatic_punctuation: bool
+    def __init__(self, encoding: _Optional[_Union[AudioEncoding, str]] = ..., sample_rate_hertz: _Optional[int] = ..., max_alternatives: _Optional[int] = ..., enable_word_time_offsets: _Optional[bool] = ..., speech_contexts: _Optional[_Iterable[_Union[SpeechContext, _Mapping]]] = ..., dialogue_id: _Optional[str] = ..., turn_id: _Optional[str] = ..., automatic_punctuation: _Optional[bool] = ...) -> None: ...
 
 class RecognizeRequest(_message.Message):
     __slots__ = ("config", "audio")

@@ -1,0 +1,54 @@
+"""How the phrases that a client or a context expects are written, by what is said."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from asr.context.types import BiasedWord, ContextEmbedding
+from asr.search import BoostedPhrase
+from asr.text import spoken_forms
+from asr.text.written import Spelling, fit
+
+
+def phrase_spelling(
+    spoken: Mapping[str, BoostedPhrase] | None = None,
+    embedding: ContextEmbedding | None = None,
+    biased: Iterable[BiasedWord] = (),
+) -> Spelling:
+    """Of a client's phrases first, then of a context's entries.
+
+    Args:
+        spoken: spoken forms of a client's phrases (`PhraseGraph.spoken`).
+        embedding: of a context: its entries count whole, without a leading article, or by two words and more of them.
+        biased: words that only the context brought: these count alone too, as "Bauer" of "Meg Bauer".
+    """
+    alone = {word.word: word.phrase for word in biased if word.phrase}
+
+    def spelling(form: str) -> str:
+        if spoken and form in spoken:
+            return spoken[form].text
+        if form in alone:
+            return _part(alone[form], form, spoken_forms(alone[form]))
+        part = embedding.index.part(form) if embedding is not None else None
+        if embedding is None or part is None or (part.kind != "full" and " " not in form):
+            return ""
+        return _part(embedding.phrases[part.phrase].written, form, embedding.index.forms[part.phrase])
+
+    return spelling
+
+
+def _part(written: str, form: str, forms: Sequence[str]) -> str:
+    """The words of a written phrase that stand for a part of one of its spoken forms; "": that cannot be told."""
+    if form in forms or not written:
+        return written
+    words = form.split()
+    for whole in forms:
+        said = whole.split()
+        for start in range(len(said) - len(words) + 1):
+            end = start + len(words)
+            if said[start:end] != words:
+                continue
+            part = [w for w in fit(written, whole).words if start <= w.start and w.end <= end]
+            if part and (part[0].start, part[-1].end) == (start, end):
+                return " ".join(w.text for w in part).rstrip(",;")
+    return ""
