@@ -20,7 +20,9 @@ _EARLY = 2.0
 _REACH_BACK, _REACH_ON = 8, 12
 """Frames of sound before the first and behind the last token that can be the word's, where it goes on without end."""
 _SHARE = 0.3
-"""Sound is what is louder than the utterance's background by so much of what its speech is."""
+"""Sound is what is louder than the utterance's background by so much of what its speech is,"""
+_RANGE_DB = 36.0
+"""and no further than so many dB below its loudest frame: breath and the hum of a room are none."""
 _CLOSURE = 2
 """So few quiet frames between sounds are part of a word, as before a plosive."""
 _LEAST = 1.0
@@ -35,7 +37,8 @@ def sound_of(loudness: Tensor) -> tuple[bool, ...]:
         return ()
     levels = loudness.cpu().numpy()
     background, speech = np.quantile(levels, (0.1, 0.95))
-    loud: list[bool] = (levels > background + _SHARE * (speech - background)).tolist()
+    least = max(background + _SHARE * (speech - background), levels.max() - _RANGE_DB)
+    loud: list[bool] = (levels > least).tolist()
     last = -1
     for i, is_loud in enumerate(loud):
         if is_loud:

@@ -37,7 +37,6 @@ def transcribe(
     files: AudioReader,
     nbest: int,
     phrases_field: str | None,
-    *,
     written: bool = False,
 ) -> dict[str, Any]:
     """One line of the output for one line `{id, path, ...}` of the list, or of a manifest. written: its texts are in
@@ -121,7 +120,7 @@ def main(
                 failed += report(list_file, [value])
                 continue
             try:
-                row = transcribe(recognizer, value, list_file.parent, files, nbest, phrases_field, written=written)
+                row = transcribe(recognizer, value, list_file.parent, files, nbest, phrases_field, written)
             except (AudioError, ManifestError) as error:
                 failed += report(list_file, [Problem(number, str(error))])
                 continue

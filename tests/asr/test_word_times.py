@@ -48,6 +48,11 @@ def test_without_sound_tokens_are_late_and_early_by_what_is_usual() -> None:
     assert word_spans([(10, 14)], (), float("inf")) == [(8.0, 16.0)]
 
 
+def test_breath_before_a_word_is_no_sound() -> None:
+    levels = torch.tensor([-20.0] * 6 + [8.0] * 3 + [46.0] * 8 + [-20.0] * 6)
+    assert word_spans([(11, 13)], sound_of(levels), 23.0) == [(9.5, 16.5)]
+
+
 def test_steady_noise_bounds_a_word() -> None:
     ((start, end),) = word_spans([(50, 52)], _sound(1, 120, 1), 122.0)
     assert 50 - 8 <= start < 50 and 52 < end <= 52 + 12

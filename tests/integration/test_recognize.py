@@ -18,6 +18,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
 from asr.recognizer import Recognizer, StreamOptions
+from asr.text import normalize
 from carryover.v1 import recognizer_pb2 as pb
 from carryover.v1.recognizer_pb2_grpc import RecognizerStub
 from server.client import recognise
@@ -40,6 +41,33 @@ def test_stream_gives_what_the_recogniser_gives(shared: Any, pcm: bytes, tiny_re
         assert [(w.word, w.start, w.end) for w in answer.words] == [(w.text, w.start_s, w.end_s) for w in best.words]
         assert final.context.status == pb.ContextInfo.NOT_REQUESTED
         assert final.context.plain_transcript == best.text
+
+
+def test_written_form_is_of_the_same_results(shared: Any, pcm: bytes) -> None:
+    options = {"max_alternatives": 2, "enable_word_time_offsets": True, "interim_results": True}
+    plain, written = (
+        [r for response in shared.stream(pcm, automatic_punctuation=on, **options) for r in response.results]
+        for on in (False, True)
+    )
+    assert len(plain) == len(written) and any(r.is_final for r in plain)
+    for one, other in zip(plain, written, strict=True):
+        if not one.is_final and not one.likely_final:
+            assert one == other
+            continue
+        best, answer = one.alternatives[0], other.alternatives[0]
+        assert best.transcript == best.transcript.lower() != answer.transcript == other.context.plain_transcript
+        assert normalize(answer.transcript) == best.transcript
+        assert answer.transcript == " ".join(w.word for w in answer.words)
+        assert [(w.start, w.end) for w in answer.words] == [(w.start, w.end) for w in best.words]
+        assert (answer.score, answer.confidence) == (best.score, best.confidence)
+
+
+def test_a_result_that_cannot_be_written_stays_in_its_normal_form(
+    shared: Any, pcm: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = shared.finals(pcm)
+    monkeypatch.setattr("server.results.written_nbest", None)
+    assert shared.finals(pcm, automatic_punctuation=True) == expected
 
 
 @pytest.mark.parametrize("chunk", [22, 640, 31_998, 10**6])

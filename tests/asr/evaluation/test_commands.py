@@ -17,6 +17,7 @@ from asr.commands import evaluate_wer, rescore_nbest, transcribe
 from asr.context import ContextEncoder, Rescorer
 from asr.recognizer import Recognizer
 from asr.search import BoostedPhrase
+from asr.text import normalize
 
 
 @pytest.fixture(autouse=True)
@@ -54,6 +55,24 @@ def test_transcribe(tmp_path: Path, speech: Samples, tiny_recognizer: Recognizer
     assert [n["text"] for n in b["nbest"]] == [h.text for h in plain.nbest]
     assert b["nbest"][0]["score"] == pytest.approx(plain.nbest[0].score, abs=1e-3)
     assert a["seconds_audio"] == 3.0 and a["seconds_wall"] > 0
+
+
+def test_transcribe_in_written_form(tmp_path: Path, speech: Samples, tiny_recognizer: Recognizer) -> None:
+    nbest = tiny_recognizer.recognize(speech, nbest=3).nbest
+    word = next(w for w in nbest[0].text.split() if len(w) > 1)
+    soundfile.write(tmp_path / "a.wav", speech, 16_000, subtype="FLOAT")
+    listed = write(
+        tmp_path / "list.jsonl", {"id": "a", "path": "a.wav", "text": nbest[0].text, "names": [word.upper()]}
+    )
+    result = run(transcribe.app, listed, "--out", tmp_path / "out.jsonl", "--nbest", 3, "--written")
+    assert result.exit_code == 0 and "WER 0.00%" in result.stderr
+    (row,) = read(tmp_path / "out.jsonl")
+    assert set(row) == {"id", "hyp", "nbest", "seconds_audio", "seconds_wall"}
+    assert row["hyp"] == row["nbest"][0]["text"] and row["hyp"][0].isupper() and row["hyp"].endswith(".")
+    assert normalize(row["hyp"]) == nbest[0].text
+    arguments = (listed, "--out", tmp_path / "out.jsonl", "--written", "--phrases-field", "names")
+    assert run(transcribe.app, *arguments).exit_code == 0
+    assert word.upper() in read(tmp_path / "out.jsonl")[0]["hyp"]
 
 
 def test_transcripts_are_scored_as_they_may_have_been_said(

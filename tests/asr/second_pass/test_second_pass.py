@@ -17,6 +17,7 @@ from asr.search import BoostedPhrase
 from asr.second_pass.second_pass import SHIPPED, SecondPass
 from asr.streams import StreamOptions
 from asr.text import normalize
+from asr.written import written_hypothesis
 
 AUDIO = Path(__file__).parents[3] / "samples" / "audio"
 RATE = 16_000
@@ -65,6 +66,33 @@ def test_utterances_of_a_batch_are_as_alone(ear: SecondPass) -> None:
     heard = [features(recording(name)) for name in ("drew.opus", "send_a_message_to_thompson.opus")]
     for alone, together in zip([ear.hear([f], [20])[0] for f in heard], ear.hear(heard, [20, 20]), strict=True):
         assert together.written == alone.written
+
+
+def test_what_is_written_is_likeliest_and_has_the_times_of_what_is_said(recognizer: Recognizer) -> None:
+    result = recognizer.recognize(recording("an4_an187-mkem-b.opus"))
+    assert result.encoded is not None
+    assert (result.nbest[0].text, result.nbest[0].written) == ("enter one thirty one", "Enter 131.")
+    assert all(normalize(h.written) for h in result.nbest)
+    (again,) = recognizer.force_score(result.encoded, ["enter one thirty one"])
+    assert again.written == "Enter 131."
+    best = written_hypothesis(result.nbest[0], result.encoded.attention)
+    said = result.nbest[0].words
+    assert [(w.text, w.start_s, w.end_s) for w in best.words] == [
+        ("Enter", said[0].start_s, said[0].end_s),
+        ("131.", said[1].start_s, said[-1].end_s),
+    ]
+
+
+@pytest.mark.parametrize("name", ["drew.opus", "frank.opus"])
+def test_a_word_lasts_as_long_as_its_sound(recognizer: Recognizer, name: str) -> None:
+    """With silence of known length around it; the recording's own is told by its level."""
+    word = recording(name)
+    loud = (np.abs(word) > 0.05 * np.abs(word).max()).nonzero()[0]
+    pause = np.zeros(RATE * 7 // 10, np.float32)
+    result = recognizer.recognize(np.concatenate([pause, word, pause]))
+    words = result.nbest[0].words
+    assert words[0].start_s == pytest.approx(0.7 + loud[0] / RATE, abs=0.06)
+    assert words[-1].end_s == pytest.approx(0.7 + loud[-1] / RATE, abs=0.1)
 
 
 @pytest.mark.parametrize(
