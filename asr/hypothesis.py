@@ -55,8 +55,6 @@ class Hypothesis:
     context: float = 0.0
     attention: float = 0.0
     """log P(text | audio) of the attention decoder's, weighted; 0 where it did not hear the utterance."""
-    written: str = ""
-    """The text as the attention decoder would write it, cased and punctuated; "" where it did not hear it."""
     tokens: tuple[int, ...] = ()
     token_times: tuple[float, ...] = ()
     """When each token was put out, seconds from the start of the stream."""
