@@ -295,7 +295,8 @@ class Recognizer:
         if self.attention is None or not ears:
             return out
         longest = [_most_tokens(results[i].nbest[0].text) for i, *_ in ears]
-        attended = self.attention.hear([features for _, features, _ in ears], longest)
+        phrases = [self.attention.written_phrases(heard[i].row.graph) for i, *_ in ears]
+        attended = self.attention.hear([features for _, features, _ in ears], longest, phrases)
         lists, encodings = [], []
         for (i, _, encoded), ear in zip(ears, attended, strict=True):
             known = {h.text for h in results[i].nbest}

@@ -2,25 +2,46 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from asr.second_pass.model import Cache, Decoder
 from asr.second_pass.packing import Projection
+from asr.second_pass.phrases import START, State, WrittenPhrases
 
 _MARGIN = 15.0
 """Nats behind its utterance's likeliest hypothesis at which one is dropped."""
+_BLOCK = 64
+"""Tokens whose likeliest is found first."""
 
 
 @dataclass(frozen=True)
 class TokenHypothesis:
-    """tokens: without prompt and end. log_p: log P(tokens, end | audio), nats."""
+    """tokens: without prompt and end. log_p: log P(tokens, end | audio), nats. bonus: what its phrases gain it."""
 
     tokens: tuple[int, ...]
     log_p: float
+    bonus: float = 0.0
+
+    @property
+    def score(self) -> float:
+        return self.log_p + self.bonus
+
+
+class _Open(NamedTuple):
+    """A hypothesis that has not ended. state: where its text is in the phrases; row: its place in the batch."""
+
+    tokens: tuple[int, ...]
+    log_p: float
+    bonus: float
+    state: State
+    row: int
 
 
 @torch.inference_mode()
@@ -31,9 +52,10 @@ def beam_search(
     *,
     prompt: Sequence[int],
     end: int,
-    banned: Tensor,
     beam: int,
     longest: Sequence[int],
+    phrases: Sequence[WrittenPhrases | None] = (),
+    device: torch.device | str = "cpu",
 ) -> list[list[TokenHypothesis]]:
     """Likely texts of each utterance, best first: those that have ended when `beam` have, fewer than twice as many.
 
@@ -41,44 +63,73 @@ def beam_search(
     long text only because it is short does not count. Those far behind their utterance's likeliest are dropped.
 
     Args:
-        project: the decoder's output projection, `Decoder.logits` or a packed one.
+        project: the decoder's output projection, `Decoder.logits` or a packed one; -inf: never put out.
         audio: of `Decoder.audio`, for each of B utterances.
-        banned: (V,) bool, tokens that are never put out; not `end`.
         beam: K, hypotheses kept.
         longest: most tokens of each utterance's texts: one that has so many is made to end.
+        phrases: those that lead each utterance's search, whose nats count beside log P (shallow fusion); None, and
+            empty ones, change no bit.
     """
-    count, device = len(longest), banned.device
-    tokens = torch.tensor([prompt] * count, device=device)
-    states, cache = decoder(tokens, audio)
-    log_p = _next(project, states[:, -1], banned)
-    cache = [(k.repeat_interleave(beam, 0), v.repeat_interleave(beam, 0)) for k, v in cache]
-    score = torch.full((count, beam), -torch.inf, device=device)
-    score[:, 0] = 0.0
-    log_p = log_p.repeat_interleave(beam, 0)
-    texts: list[list[tuple[int, ...]]] = [[()] * beam for _ in range(count)]
+    count = len(longest)
+    led = [own or None for own in phrases] or [None] * count
+    utterances = list(range(count))  # those that are searched on, in the batch's order
+    hyps = [[_Open((), 0.0, 0.0, START, i)] for i in range(count)]
     ended: list[list[TokenHypothesis]] = [[] for _ in range(count)]
-    bound = torch.tensor(longest, device=device)[:, None]
+    states, cache = decoder(torch.tensor([prompt] * count, device=device), audio)
     for length in range(max(longest) + 1):
-        total = score[:, :, None] + log_p.view(count, beam, -1)
-        full = (length >= bound)[:, :, None] & (torch.arange(total.shape[-1], device=device) != end)
-        best = total.masked_fill_(full, -torch.inf).flatten(1).topk(beam)
-        parent, token = best.indices // total.shape[-1], best.indices % total.shape[-1]
-        score = best.values
-        for i in range(count):
-            steps = list(zip(parent[i].tolist(), token[i].tolist(), score[i].tolist(), strict=True))
-            ended[i] += [TokenHypothesis(texts[i][p], s) for p, t, s in steps if t == end and s > -torch.inf]
-            texts[i] = [(*texts[i][p], t) for p, t, _ in steps]
-        score = score.masked_fill((token == end) | (score < score[:, :1] - _MARGIN), -torch.inf)
-        score[[len(hyps) >= beam for hyps in ended]] = -torch.inf
-        if not bool((score > -torch.inf).any()):
+        log_p = project(states[:, -1]).log_softmax(-1)
+        for i in utterances:
+            if (own := led[i]) is not None:
+                for hyp in hyps[i]:
+                    own.gains(hyp.state).add_to(log_p[hyp.row], own.vocabulary.kind, end)
+        values, tokens = (part.tolist() for part in likeliest(log_p, beam))
+        ends = log_p[:, end].tolist()
+        for i in utterances:
+            if length >= longest[i]:
+                nexts = [(hyp, ends[hyp.row], end) for hyp in hyps[i]]
+            else:
+                nexts = [(h, v, t) for h in hyps[i] for v, t in zip(values[h.row], tokens[h.row], strict=True)]
+            steps = [(hyp.log_p + hyp.bonus + value, hyp, token, value) for hyp, value, token in nexts]
+            best = sorted(steps, key=lambda step: -step[0])[:beam]
+            hyps[i] = []
+            for score, hyp, token, value in best:
+                if score == -torch.inf:
+                    break
+                own, state, gain = led[i], hyp.state, 0.0
+                if own is not None:
+                    state, gain = (state, own.end(state)) if token == end else own.step(state, token)
+                after, bonus = hyp.log_p + value - gain, hyp.bonus + gain
+                if token == end:
+                    ended[i].append(TokenHypothesis(hyp.tokens, after, bonus))
+                elif score >= best[0][0] - _MARGIN:
+                    hyps[i].append(_Open((*hyp.tokens, token), after, bonus, state, hyp.row))
+            if len(ended[i]) >= beam:
+                hyps[i] = []
+        going = [place for place, i in enumerate(utterances) if hyps[i]]
+        if not going:
             break
-        rows = (parent + torch.arange(count, device=device)[:, None] * beam).flatten()
-        cache = [(k[rows], v[rows]) for k, v in cache]
-        states, cache = decoder(token.reshape(-1, 1), audio, cache)
-        log_p = _next(project, states[:, -1], banned)
-    return [sorted(hyps, key=lambda h: -h.log_p) for hyps in ended]
+        if len(going) < len(utterances):
+            audio = [audio[place] for place in going]
+            utterances = [utterances[place] for place in going]
+        batch = [hyp for i in utterances for hyp in hyps[i]]
+        parents = [hyp.row for hyp in batch]
+        if parents != list(range(len(log_p))):
+            cache = [(k[parents], v[parents]) for k, v in cache]
+        last = torch.tensor([hyp.tokens[-1:] for hyp in batch], device=device)
+        states, cache = decoder(last, audio, cache, [len(hyps[i]) for i in utterances])
+        row = itertools.count()
+        for i in utterances:
+            hyps[i] = [hyp._replace(row=next(row)) for hyp in hyps[i]]
+    return [sorted(own, key=lambda h: -h.score) for own in ended]
 
 
-def _next(project: Projection, states: Tensor, banned: Tensor) -> Tensor:
-    """(N, D) → (N, V) log-probabilities of the next token."""
-    return project(states).masked_fill(banned, -torch.inf).log_softmax(-1)
+def likeliest(log_p: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """The largest of each row of (N, V), at most `count`, and where they are, both (N, count).
+
+    Among the blocks with the largest maxima they all are, so most of a row is read only for its blocks' maxima.
+    """
+    blocks = F.pad(log_p, (0, -log_p.shape[1] % _BLOCK), value=-torch.inf).unflatten(1, (-1, _BLOCK))
+    chosen = blocks.amax(2).topk(min(count, blocks.shape[1])).indices
+    inside = blocks.gather(1, chosen[:, :, None].expand(-1, -1, _BLOCK)).flatten(1)
+    best = inside.topk(min(count, log_p.shape[1]))
+    return best.values, chosen.gather(1, best.indices // _BLOCK) * _BLOCK + best.indices % _BLOCK

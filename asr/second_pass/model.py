@@ -79,12 +79,15 @@ class Attention(nn.Module):
         out = F.scaled_dot_product_attention(self._split(self.q_proj(x)), keys, values, attn_mask=mask)
         return self.out_proj(out.transpose(1, 2).flatten(2))
 
-    def to_each(self, x: Tensor, others: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
-        """x: (B, U, D) queries, those of each utterance to its own keys and values, which differ in length: one after
-        the other, so that no utterance is padded and none depends on another. Returns (B, U, D)."""
-        queries = self._split(self.q_proj(x)).split(1)
-        out = [F.scaled_dot_product_attention(q, *own) for q, own in zip(queries, others, strict=True)]
-        return self.out_proj(torch.cat(out).transpose(1, 2).flatten(2))
+    def to_each(self, x: Tensor, others: Sequence[tuple[Tensor, Tensor]], rows: Sequence[int]) -> Tensor:
+        """x: (sum of rows, U, D) queries, so many rows to each utterance's own keys and values, which differ in length:
+        one after the other, so that no utterance is padded and none depends on another. Returns (sum of rows, U, D)."""
+        queries = self.q_proj(x).split(list(rows))
+        out = [
+            F.scaled_dot_product_attention(self._split(q.flatten(0, 1)[None]), *own).transpose(1, 2).reshape(q.shape)
+            for q, own in zip(queries, others, strict=True)
+        ]
+        return self.out_proj(torch.cat(out))
 
 
 class EncoderLayer(nn.Module):
@@ -151,17 +154,17 @@ class DecoderLayer(nn.Module):
         x: Tensor,
         past: tuple[Tensor, Tensor] | None,
         audio: Sequence[tuple[Tensor, Tensor]],
+        rows: Sequence[int],
         seen: Tensor | None,
     ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        """x: (B·K, U, D). past: keys and values of the tokens before. audio: those of each utterance's encoded frames,
-        which its K hypotheses share. seen: which tokens may be attended to; None: all."""
+        """x: (hypotheses, U, D). past: keys and values of the tokens before. audio: those of each utterance's encoded
+        frames, which so many rows share. seen: which tokens may be attended to; None: all."""
         normed = self.self_attn_layer_norm(x)
         keys, values = self.self_attn.keys_values(normed)
         if past is not None:
             keys, values = torch.cat([past[0], keys], 2), torch.cat([past[1], values], 2)
         x = x + self.self_attn(normed, keys, values, seen)
-        queries = self.encoder_attn_layer_norm(x).reshape(len(audio), -1, x.shape[-1])
-        x = x + self.encoder_attn.to_each(queries, audio).view_as(x)
+        x = x + self.encoder_attn.to_each(self.encoder_attn_layer_norm(x), audio, rows)
         return x + self.fc2(F.gelu(self.fc1(self.final_layer_norm(x)))), (keys, values)
 
 
@@ -182,20 +185,24 @@ class Decoder(nn.Module):
         layers = cast(Iterable[DecoderLayer], self.layers)
         return [layer.encoder_attn.keys_values(encoded[None]) for layer in layers]
 
-    def forward(self, tokens: Tensor, audio: Sequence[Cache], past: Cache | None = None) -> tuple[Tensor, Cache]:
+    def forward(
+        self, tokens: Tensor, audio: Sequence[Cache], past: Cache | None = None, rows: Sequence[int] | None = None
+    ) -> tuple[Tensor, Cache]:
         """The states after each token, from which `logits` tells the next one.
 
         Args:
-            tokens: (B·K, U) int64, those that follow what `past` holds; the hypotheses of an utterance stand together.
+            tokens: (hypotheses, U) int64, those that follow what `past` holds; those of an utterance stand together.
             audio: of `audio`, for each of B utterances.
             past: of an earlier call; None: the tokens are the first.
+            rows: hypotheses of each utterance; None: all have as many.
         Returns:
-            (B·K, U, D) states, and the keys and values with these tokens.
+            (hypotheses, U, D) states, and the keys and values with these tokens.
         """
+        rows = rows or [len(tokens) // len(audio)] * len(audio)
         start = past[0][0].shape[2] if past else 0
         at = torch.arange(start + tokens.shape[1], device=tokens.device)
         seen = at[None] <= at[start:, None] if tokens.shape[1] > 1 else None
-        return self._forward(tokens, at[start:], seen, audio, past)
+        return self._forward(tokens, at[start:], seen, audio, rows, past)
 
     def forward_tree(self, tokens: Tensor, positions: Tensor, seen: Tensor, audio: Cache) -> Tensor:
         """The states after each node of a tree of tokens, in which texts of an utterance share what they begin with.
@@ -208,15 +215,21 @@ class Decoder(nn.Module):
         Returns:
             (U, D) states.
         """
-        return self._forward(tokens[None], positions, seen, [audio], None)[0][0]
+        return self._forward(tokens[None], positions, seen, [audio], [1], None)[0][0]
 
     def _forward(
-        self, tokens: Tensor, positions: Tensor, seen: Tensor | None, audio: Sequence[Cache], past: Cache | None
+        self,
+        tokens: Tensor,
+        positions: Tensor,
+        seen: Tensor | None,
+        audio: Sequence[Cache],
+        rows: Sequence[int],
+        past: Cache | None,
     ) -> tuple[Tensor, Cache]:
         x = self.embed_tokens(tokens) + self.embed_positions(positions)
         new: Cache = []
         for i, layer in enumerate(self.layers):
-            x, kept = layer(x, past[i] if past else None, [own[i] for own in audio], seen)
+            x, kept = layer(x, past[i] if past else None, [own[i] for own in audio], rows, seen)
             new.append(kept)
         return self.layer_norm(x), new
 

@@ -7,15 +7,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
 
 from asr.errors import ModelError
 from asr.features import MELS
+from asr.search import PhraseGraph
 from asr.second_pass.beam_search import beam_search
 from asr.second_pass.model import AttentionModel, Cache, load_attention_model
 from asr.second_pass.packing import can_pack, output_projection, pack_linears
+from asr.second_pass.phrases import TokenLetters, WrittenPhrases
 from asr.second_pass.token_tree import TokenTree
 from asr.second_pass.tokens import WrittenTokens
 
@@ -33,7 +36,7 @@ _ROWS = 128
 
 @dataclass(frozen=True)
 class WrittenHypothesis:
-    """text: as the model wrote it, cased and punctuated. log_p: nats."""
+    """text: as the model wrote it, cased and punctuated. log_p: nats, without what phrases gain it."""
 
     text: str
     log_p: float
@@ -43,8 +46,8 @@ class WrittenHypothesis:
 class Attended:
     """An utterance that the attention decoder has heard.
 
-    audio: what it reads of it, (1, heads, T, D / heads) keys and values of each layer. written: its own n-best, best
-    first.
+    audio: what it reads of it, (1, heads, T, D / heads) keys and values of each layer. written: its own n-best, in the
+    order of its search, which phrases may have led.
     """
 
     audio: Cache
@@ -52,7 +55,7 @@ class Attended:
 
 
 class SecondPass:
-    """An attention model with its tokens; holds no state of any utterance.
+    """An attention model with its tokens; holds no state of any utterance, and of phrases what a graph in use has.
 
     Args:
         model: taken over: its weights are packed for inference.
@@ -64,8 +67,9 @@ class SecondPass:
         self.model, self.tokens, self.beam, self.version = model.eval(), tokens, beam, version
         embedding = model.decoder.embed_tokens.weight.detach()
         self._device = embedding.device
-        self._banned = ~tokens.allowed().to(self._device)
-        self._project = output_projection(embedding, self._banned)
+        self._letters = TokenLetters(tokens.texts())
+        self._phrases: WeakKeyDictionary[PhraseGraph, WrittenPhrases] = WeakKeyDictionary()
+        self._project = output_projection(embedding, ~tokens.allowed().to(self._device))
         self._room = model.config.max_target_positions - len(tokens.prompt)
         if can_pack(embedding):
             pack_linears(model)
@@ -82,22 +86,34 @@ class SecondPass:
         return cls(model, tokens, beam=beam, version=digest)
 
     @torch.inference_mode()
-    def hear(self, features: Sequence[Tensor], longest: Sequence[int]) -> list[Attended]:
+    def hear(
+        self, features: Sequence[Tensor], longest: Sequence[int], phrases: Sequence[WrittenPhrases | None] = ()
+    ) -> list[Attended]:
         """Encodes utterances and searches for their likeliest texts, the search of all in one batch.
 
         Args:
             features: (F, mels) each, of `asr.features` or `asr.second_pass.features`; at most 30 s.
             longest: most tokens of each utterance's texts; never more than the decoder reads.
+            phrases: those that lead each utterance's search; none: no utterance has any.
         """
         decoder, tokens = self.model.decoder, self.tokens
         audio = [decoder.audio(self.model.encoder(self._padded(f.to(self._device))[None])[0]) for f in features]
         room = [min(most, self._room - 1) for most in longest]
-        found = beam_search(decoder, self._project, audio, prompt=tokens.prompt, end=tokens.end, banned=self._banned,
-                            beam=self.beam, longest=room)  # fmt: skip
+        found = beam_search(decoder, self._project, audio, prompt=tokens.prompt, end=tokens.end, beam=self.beam,
+                            longest=room, phrases=phrases, device=self._device)  # fmt: skip
         return [
             Attended(own, tuple(WrittenHypothesis(tokens.decode(h.tokens), h.log_p) for h in hypotheses))
             for own, hypotheses in zip(audio, found, strict=True)
         ]
+
+    def written_phrases(self, graph: PhraseGraph | None) -> WrittenPhrases | None:
+        """A graph's phrases as this decoder follows them, for as long as the graph lives."""
+        if not graph:
+            return None
+        known = self._phrases.get(graph)
+        if known is None:
+            known = self._phrases[graph] = WrittenPhrases.of(graph.spoken, self._letters)
+        return known
 
     def _padded(self, features: Tensor) -> Tensor:
         """(F, mels) → what the encoder reads: floor and padding as Whisper's."""

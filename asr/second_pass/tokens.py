@@ -52,12 +52,19 @@ class WrittenTokens:
     def decode(self, tokens: Sequence[int]) -> str:
         return self._encoding.decode(list(tokens)).strip()
 
-    def allowed(self) -> Tensor:
-        """(V,) bool: the end, and tokens of printable ASCII without marks of sounds and markup: what English needs."""
-        mask = torch.zeros(self.vocabulary, dtype=torch.bool)
+    def texts(self) -> list[str | None]:
+        """Of each token what it spells where that is printable ASCII without marks of sounds and markup: what English
+        needs; None for the others, the special ones among them."""
+        texts: list[str | None] = [None] * self.vocabulary
         for data, token in self._words.items():
             text = data.decode("ascii", "replace")
-            mask[token] = text.isascii() and text.isprintable() and not _NO_TEXT & set(text)
+            if token != self.end and text.isascii() and text.isprintable() and not _NO_TEXT & set(text):
+                texts[token] = text
+        return texts
+
+    def allowed(self) -> Tensor:
+        """(V,) bool: the end, and the tokens that have `texts`."""
+        mask = torch.tensor([text is not None for text in self.texts()])
         mask[self.end] = True
         return mask
 

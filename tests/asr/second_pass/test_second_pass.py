@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -93,6 +95,33 @@ def test_a_word_lasts_as_long_as_its_sound(recognizer: Recognizer, name: str) ->
     words = result.nbest[0].words
     assert words[0].start_s == pytest.approx(0.7 + loud[0] / RATE, abs=0.06)
     assert words[-1].end_s == pytest.approx(0.7 + loud[-1] / RATE, abs=0.1)
+
+
+def test_phrases_lead_its_search_and_are_kept_no_longer_than_their_graph(
+    recognizer: Recognizer, ear: SecondPass
+) -> None:
+    heard = features(recording("drew.opus"))
+    (plain,) = ear.hear([heard], [20])
+    assert "Dru" not in [w.text for w in plain.written]
+    graph = recognizer.compile([BoostedPhrase("Dru", 5.0)])
+    led = ear.written_phrases(graph)
+    assert led and ear.written_phrases(graph) is led and ear.written_phrases(None) is None
+    (found,) = ear.hear([heard], [20], [led])
+    (dru,) = [w for w in found.written if w.text == "Dru"]
+    assert ear.scores([found], [["Dru"]])[0] == pytest.approx([dru.log_p], abs=0.1)  # without the bonus
+    (unled,) = ear.hear([heard], [20], [ear.written_phrases(recognizer.compile([]))])
+    assert unled.written == plain.written
+    kept = weakref.ref(led)
+    del graph, led
+    gc.collect()
+    assert kept() is None
+
+
+def test_a_clients_phrases_bring_texts_of_the_attention_decoder(recognizer: Recognizer) -> None:
+    phrases = [BoostedPhrase("Thomson", 5.0)]
+    led = recognizer.recognize(recording("send_a_message_to_thompson.opus"), phrases=phrases)
+    assert led.encoded is not None and led.encoded.attention is not None
+    assert any(w.text.startswith("Send a message to Thomson") for w in led.encoded.attention.written)
 
 
 @pytest.mark.parametrize(
