@@ -29,9 +29,10 @@ _HALF = WINDOW // 2
 
 
 @cache
-def _tables(device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+def window_and_bank(device: torch.device, mels: int = MELS) -> tuple[torch.Tensor, torch.Tensor]:
+    """Whisper's window (400,) and mel filters (201, mels)."""
     bank = load_torchaudio().functional.melscale_fbanks(
-        WINDOW // 2 + 1, 0.0, SAMPLE_RATE / 2, MELS, SAMPLE_RATE, norm="slaney", mel_scale="slaney"
+        WINDOW // 2 + 1, 0.0, SAMPLE_RATE / 2, mels, SAMPLE_RATE, norm="slaney", mel_scale="slaney"
     )
     return torch.hann_window(WINDOW, device=device), bank.to(device)
 
@@ -44,7 +45,7 @@ def log_mel(padded: torch.Tensor) -> torch.Tensor:
     Returns:
         (..., T, 80) float32, about -0.5 (silence) to 1.5.
     """
-    window, bank = _tables(padded.device)
+    window, bank = window_and_bank(padded.device)
     frames = padded.unfold(-1, WINDOW, HOP) * window
     power = torch.fft.rfft(frames).abs().square()
     return (power @ bank).clamp(min=FLOOR).log10().add(4.0).div(4.0)

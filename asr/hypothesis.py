@@ -54,7 +54,8 @@ class Hypothesis:
     """The bonus for phrases that were expected."""
     context: float = 0.0
     attention: float = 0.0
-    """log P(text | audio) of the attention decoder's, weighted; 0 where it did not hear the utterance."""
+    """log P(text | audio) of the attention decoder's, weighted, with the bonus for each word; 0 where it did not hear
+    the utterance."""
     tokens: tuple[int, ...] = ()
     token_times: tuple[float, ...] = ()
     """When each token was put out, seconds from the start of the stream."""

@@ -18,6 +18,7 @@ from asr.batch import batch_shape, encode_batch
 from asr.confidence import Calibration, Evidence, load_calibration, log_odds
 from asr.errors import ModelError, UnspellableError
 from asr.features import FRAME_S, MELS
+from asr.fitted import FittedWeights, ModelVersions, weights_for
 from asr.hypothesis import Encoded, Hypothesis, Pass, Result, Word
 from asr.model import is_emformer, load_emformer, load_model
 from asr.model.files import SHIPPED
@@ -49,10 +50,6 @@ from asr.word_times import sound_of, word_spans
 
 __all__ = ["Recognizer", "Stream", "StreamOptions"]
 
-CTC_WEIGHT = 0.3
-"""What log P of the CTC head counts beside the transducer's in a final result; chosen on dev (docs/results.md)."""
-ATTENTION_WEIGHT = 2.0
-"""What log P of the attention decoder counts beside the transducer's; chosen on dev (docs/results.md)."""
 _SPOKEN_FORMS = 6
 """Ways to say a text that the attention decoder wrote, the usual ones first: "545" is five hundred and forty five, or
 five forty five; which, the transducer heard."""
@@ -72,14 +69,14 @@ class Recognizer:
     Args:
         beam: hypotheses kept, which is also the longest n-best list.
         chunk_ms: audio that the encoder sees at once, which is the latency; a multiple of 40.
-        language: an n-gram model over the same tokens. Its weight and the bonus for each token are its own where none
-            are given.
+        language: an n-gram model over the same tokens.
+        weights: of the scores, fitted to these models; language_weight, token_bonus, ctc_weight, attention_weight:
+            one of them in its place, where given. The CTC head's log P(y|x) is added where final readings are ranked
+            and texts are scored (hybrid CTC, Watanabe et al. 2017, on the n-best list).
         calibration: of the words' confidences, fitted to this model with this language model; attention_calibration: of
             those of results that the attention decoder has heard too.
-        ctc_weight: by which log P(y|x) of the model's CTC head, if it has one, is added to the transducer's where final
-            readings are ranked and texts are scored (hybrid CTC, Watanabe et al. 2017, on the n-best list).
         attention: hears utterances that have ended, beside the second pass: its own texts join the n-best, and its
-            score of every text is added, times `attention_weight` (two passes: Sainath et al. 2019, arXiv:1908.10992).
+            score of every text is added (two passes: Sainath et al. 2019, arXiv:1908.10992).
         second_pass: final results are of the utterance encoded and searched once more, as a whole, so that each frame
             has heard what comes behind it (Zhang et al. 2020, arXiv:2012.05481), with a model that can do that.
     """
@@ -95,11 +92,12 @@ class Recognizer:
         language: NGram | None = None,
         language_weight: float | None = None,
         token_bonus: float | None = None,
+        weights: FittedWeights | None = None,
         calibration: Calibration | None = None,
-        ctc_weight: float = CTC_WEIGHT,
+        ctc_weight: float | None = None,
         second_pass: bool = True,
         attention: SecondPass | None = None,
-        attention_weight: float = ATTENTION_WEIGHT,
+        attention_weight: float | None = None,
         attention_calibration: Calibration | None = None,
     ) -> None:
         if model.vocab_size != tokenizer.vocab_size:
@@ -107,20 +105,30 @@ class Recognizer:
         if language is not None and not language.fits(tokenizer):
             raise ModelError("the language model was made for other tokens; train one for the acoustic model's")
         self.model, self.tokenizer, self.version, self.language = model, tokenizer, version, language
-        self.calibration, self._ctc_weight = calibration, ctc_weight
-        self.attention_calibration = attention_calibration
+        self.calibration, self.attention_calibration = calibration, attention_calibration
         self.second_pass = second_pass and model.longest > 0
-        self.attention, self._attention_weight = attention if self.second_pass else None, attention_weight
-        self._weight = _given(language_weight, language.weight if language else 0.0)
-        self._bonus = _given(token_bonus, language.token_bonus if language else 0.0)
+        self.attention = attention if self.second_pass else None
+        weights = weights or FittedWeights()
+        self.weights = replace(
+            weights,
+            language=_given(language_weight, weights.language if language else 0.0),
+            token_bonus=_given(token_bonus, weights.token_bonus if language else 0.0),
+            ctc=_given(ctc_weight, weights.ctc),
+            attention=_given(attention_weight, weights.attention),
+        )
         self.search = BeamSearch(
-            model, beam, language=language, language_weight=self._weight, token_bonus=self._bonus,
+            model, beam, language=language, language_weight=self.weights.language, token_bonus=self.weights.token_bonus,
             margin=MARGIN, silence=SILENCE,
         )  # fmt: skip
         self._compiler = PhraseCompiler(tokenizer)
         self.chunk_frames = model.chunk_frames(chunk_ms)
         self.window_frames = model.lookback + self.chunk_frames + model.lookahead
         self._warm()
+
+    @property
+    def models(self) -> ModelVersions:
+        """Versions of the models that have a part in its scores."""
+        return _versions(self.version, self.language, self.attention)
 
     @property
     def second_passes(self) -> tuple[Pass, ...]:
@@ -141,19 +149,23 @@ class Recognizer:
         language: NGram | None = None,
         language_weight: float | None = None,
         token_bonus: float | None = None,
-        ctc_weight: float = CTC_WEIGHT,
+        ctc_weight: float | None = None,
         second_pass: bool | Path = True,
+        fitted: Path | None = None,
     ) -> Recognizer:
         """The model in `folder`, or the shipped one, or one of torchaudio's RNN-T bundles by its name.
 
         `Recognizer.load("EMFORMER_RNNT_BASE_LIBRISPEECH", chunk_ms=160)`: an Emformer reads its own segments only.
         Without a `language` the shipped n-gram is taken where it was made for the model's tokens; a `language_weight`
         of 0 goes without. second_pass: a folder with another attention decoder than the shipped one: a Whisper model in
-        the Hugging Face form; False: neither it nor the whole utterance's encoding.
+        the Hugging Face form; False: neither it nor the whole utterance's encoding. fitted: the file with the weights
+        of their scores; None: the fitted.json beside the attention decoder or the acoustic model that belongs to them.
 
         Raises:
-            ModelError: a file is missing or the files do not belong together, there is no such device, or torch and
-                torchaudio are no pair.
+            ModelError: a file is missing or the files do not belong together, `fitted` is of other models, there is no
+                such device, or torch and torchaudio are no pair.
+        Warns:
+            UnfittedWarning: no weights were fitted to these models together, and defaults stand in.
         """
         load_torchaudio()
         try:
@@ -170,14 +182,16 @@ class Recognizer:
         if language is None and language_weight != 0:
             language = NGram.load_shipped(tokenizer)
         beside = SHIPPED if folder is None else Path(folder)
-        attention, attention_calibration = None, None
+        attention, attention_calibration, folders = None, None, [beside]
         if second_pass is not False and model.longest:
             ear = SHIPPED_SECOND_PASS if second_pass is True else second_pass
             attention = SecondPass.load(ear, device=device)
+            folders.insert(0, ear)
             if language:
                 attention_calibration = load_calibration(ear, version, language.version, attention.version)
+        weights = weights_for(_versions(version, language, attention), folders, fitted)
         return cls(
-            model, tokenizer, beam=beam, chunk_ms=chunk_ms, version=version,
+            model, tokenizer, beam=beam, chunk_ms=chunk_ms, version=version, weights=weights,
             language=language, language_weight=language_weight, token_bonus=token_bonus,
             calibration=load_calibration(beside, version, language.version) if language else None,
             ctc_weight=ctc_weight, second_pass=second_pass is not False,
@@ -336,6 +350,7 @@ class Recognizer:
         out = [list(hypotheses) for hypotheses in lists]
         if self.attention is None or not ears:
             return out
+        weight, bonus = self.weights.attention, self.weights.word_bonus
         own = [_said(ear) for _, ear in ears]
         forms = [
             [() if h.text in said else written_forms(h.text) for h in lists[i]]
@@ -349,7 +364,7 @@ class Recognizer:
                 for h, row in zip(lists[i], rows, strict=True)
             ]
             out[i] = [
-                replace(h, attention=self._attention_weight * log_p, written=written)
+                replace(h, attention=weight * log_p + bonus * len(h.text.split()), written=written)
                 for h, (log_p, written) in zip(lists[i], best, strict=True)
             ]
         return out
@@ -460,7 +475,7 @@ class Recognizer:
 
     def _fused(self, reading: Reading, scores: Sequence[float]) -> float:
         """What the search adds for a text's tokens, nats."""
-        return self._weight * sum(scores) + self._bonus * len(reading.tokens)
+        return self.weights.language * sum(scores) + self.weights.token_bonus * len(reading.tokens)
 
     def with_ctc(self, readings: Sequence[Reading], frames: Tensor) -> list[Reading]:
         """Readings of (T, J) encoded frames with the CTC head's share in `acoustic`.
@@ -468,7 +483,7 @@ class Recognizer:
         The joiner takes the second of two equal words for an echo of the first; the CTC head, which does not know what
         it put out, hears both.
         """
-        ctc = self._ctc_weight * self.model.ctc_scores(frames, [r.tokens for r in readings])
+        ctc = self.weights.ctc * self.model.ctc_scores(frames, [r.tokens for r in readings])
         return [replace(r, acoustic=r.acoustic + c) for r, c in zip(readings, ctc.tolist(), strict=True)]
 
     def hypotheses(self, beam: BeamState, encoded: Encoded | None, nbest: int) -> tuple[Hypothesis, ...]:
@@ -542,6 +557,10 @@ def _most_tokens(text: str) -> int:
 def _width(row: Row) -> int:
     """The hypotheses that a search keeps."""
     return row.beam.acoustic.shape[1]
+
+
+def _versions(acoustic: str, language: NGram | None, attention: SecondPass | None) -> ModelVersions:
+    return ModelVersions(acoustic, language.version if language else "", attention.version if attention else "")
 
 
 def _given(value: float | None, default: float) -> float:

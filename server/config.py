@@ -59,6 +59,9 @@ class ModelSettings(_Section):
         default=True,
         description="Hear an utterance that has ended once more, as a whole. A folder: with the Whisper model in it.",
     )
+    fitted: Path | None = Field(
+        default=None, description="File with the scores' weights; unset: the fitted.json beside the models."
+    )
     second_pass_wait_ms: float = Field(
         default=60, ge=0, description="Later than this after its audio, a result goes without it where others wait."
     )

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -17,6 +19,7 @@ from asr.context.encoder import ContextEncoder
 from asr.context.phrases import graph_phrases
 from asr.context.rescorer import Rescorer as ContextRescorer
 from asr.context.types import ContextEmbedding
+from asr.fitted import UnfittedWarning
 from asr.recognizer import Recognizer as StreamingRecognizer
 from asr.search import PhraseGraph
 from carryover.v1 import context_pb2, context_pb2_grpc, recognizer_pb2, recognizer_pb2_grpc
@@ -75,18 +78,23 @@ class Parts:
 def load_parts(settings: Settings, store: ContextStore) -> Parts:
     """The models that the settings name, with a store. Takes seconds. Raises ModelError, ContextError."""
     model, context = settings.model, settings.context
-    return Parts(
-        recognizer=StreamingRecognizer.load(
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UnfittedWarning)
+        recognizer = StreamingRecognizer.load(
             model.weights,
             device=model.device,
             beam=model.beam,
             chunk_ms=model.chunk_ms,
             second_pass=model.second_pass,
-        ),
-        encoder=ContextEncoder.load(context.weights),
-        rescorer=ContextRescorer.load(context.weights),
-        store=store,
-    )
+            fitted=model.fitted,
+        )
+        rescorer = ContextRescorer.load(context.weights, recognizer.models)
+    for warning in caught:
+        if not issubclass(warning.category, UnfittedWarning):
+            warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
+            continue
+        logs.event("models_not_fitted", level=logging.WARNING, what=str(warning.message))
+    return Parts(recognizer=recognizer, encoder=ContextEncoder.load(context.weights), rescorer=rescorer, store=store)
 
 
 def context_graph(recognizer: Recognizer, embedding: ContextEmbedding) -> PhraseGraph | None:

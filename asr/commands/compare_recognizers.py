@@ -46,7 +46,7 @@ def carryover(model: Path | None, beam: int, *, with_context: bool = False) -> T
     speaks; exact scores and rescoring come after the last sample.
     """
     recognizer = Recognizer.load(model, beam=beam)
-    models = (ContextEncoder.load(), Rescorer.load()) if with_context else None
+    models = (ContextEncoder.load(), Rescorer.load(models=recognizer.models)) if with_context else None
 
     def transcribe(samples: Samples, context: Context) -> Answer:
         if models is None or not context:

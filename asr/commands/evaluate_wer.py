@@ -20,7 +20,7 @@ from asr.evaluation.page import page
 from asr.evaluation.report import endpoint_line, signal_lines, table, to_json
 from asr.evaluation.run import Outcome, evaluate
 from asr.evaluation.summary import summarize
-from asr.recognizer import CTC_WEIGHT, Recognizer
+from asr.recognizer import Recognizer
 from asr.search import BEAM
 
 app = typer.Typer(add_completion=False)
@@ -47,7 +47,9 @@ def main(
     nbest: Annotated[int, typer.Option(min=1, help="Readings that context may choose from; at most the beam.")] = 8,
     beam: Annotated[int, typer.Option(min=1, help="Hypotheses that the search keeps.")] = BEAM,
     model: Annotated[Path | None, typer.Option(help="Folder of the acoustic model; none: the shipped one.")] = None,
-    ctc_weight: Annotated[float, typer.Option(min=0, help="What the CTC head counts in final results.")] = CTC_WEIGHT,
+    ctc_weight: Annotated[
+        float | None, typer.Option(min=0, help="What the CTC head counts in final results; none: as fitted.")
+    ] = None,
     second_pass: Annotated[
         bool, typer.Option(help="Hear an utterance that has ended once more as a whole for its final result.")
     ] = True,
@@ -74,7 +76,7 @@ def main(
         recognizer = Recognizer.load(
             model, beam=beam, chunk_ms=chunk_ms, ctc_weight=ctc_weight, second_pass=second_pass
         )
-        models = (ContextEncoder.load(), Rescorer.load()) if need_context(named) else None
+        models = (ContextEncoder.load(), Rescorer.load(models=recognizer.models)) if need_context(named) else None
         check_writable(json_file, html_file)
     except (AsrError, OSError) as error:
         give_up(error)
@@ -89,7 +91,7 @@ def main(
     settings = {
         "manifest": manifest.name, "model": recognizer.version,
         "context model": models[1].model_version if models else "none",
-        "beam": beam, "nbest": nbest, "ctc_weight": ctc_weight, "second_pass": second_pass,
+        "beam": beam, "nbest": nbest, "ctc_weight": recognizer.weights.ctc, "second_pass": second_pass,
         "chunk_ms": chunk_ms, "seed": seed, "any_spelling": any_spelling,
     }  # fmt: skip
     if outcomes:

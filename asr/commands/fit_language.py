@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -13,6 +14,8 @@ from rich.table import Table
 from asr.commands.terminal import Bars, give_up
 from asr.errors import AsrError
 from asr.evaluation.statistics import Bootstrap
+from asr.fitted import FILE, FittedWeights, ModelVersions, read_fitted, save_fitted
+from asr.model.files import SHIPPED as ACOUSTIC
 from asr.recognizer import Recognizer
 from asr.search import BEAM
 from asr.search.ngram import SHIPPED, NGram
@@ -36,11 +39,19 @@ def report(trials: list[Trial], spoken: list[Spoken]) -> Table:
     return table
 
 
+def keep(file: Path, models: ModelVersions, weight: float, token_bonus: float) -> None:
+    """Writes the values, with the other weights of the file where these are of the same models."""
+    known = read_fitted(FittedWeights, file) if file.exists() else FittedWeights()
+    if known.models is None or not known.models.covers(models):
+        known = FittedWeights(models=models)
+    save_fitted(replace(known, language=weight, token_bonus=token_bonus), file)
+
+
 @app.command()
 def main(
     data: Annotated[Path, typer.Option(help="Folder with speech/ and followups/.", show_default=False)],
     model: Annotated[Path | None, typer.Option(help="Folder of the acoustic model; none: the shipped one.")] = None,
-    language: Annotated[Path, typer.Option(help="Folder of the language model, which is written to.")] = SHIPPED,
+    language: Annotated[Path, typer.Option(help="Folder of the language model.")] = SHIPPED,
     seconds: Annotated[float, typer.Option(min=1, help="Of audio of each dev corpus.")] = 90.0,
     rounds: Annotated[int, typer.Option(min=1, help="Searches at most, besides the one without the model.")] = 4,
     beam: Annotated[int, typer.Option(min=1, help="Hypotheses that the search keeps.")] = BEAM,
@@ -48,8 +59,8 @@ def main(
 ) -> None:
     """Search dev a few times and keep the values with the fewest word errors, each corpus counted alike.
 
-    Writes weight and token_bonus into LANGUAGE/config.json, where the recogniser takes them from, and prints WER by
-    corpus for all values tried.
+    Writes them into fitted.json of the MODEL, from where the recogniser takes them, and prints WER by corpus for all
+    values tried. What else stands there for these models is kept; fit it anew afterwards.
     """
     torch.set_num_threads(threads)
     try:
@@ -59,12 +70,12 @@ def main(
             spoken = encode_dev(recognizer, data, seconds, bars.show)
             fit = Fit(recognizer, ngram, spoken, beam, bars.show)
             best = fit.run(rounds)
-        ngram.weight, ngram.token_bonus = best.weight, best.bonus
-        ngram.save_config(language)
+        file = (model or ACOUSTIC) / FILE
+        keep(file, ModelVersions(recognizer.version, ngram.version), best.weight, best.bonus)
     except (AsrError, OSError) as error:
         give_up(error)
     Console(width=None if Console().is_terminal else 200, highlight=False).print(report(fit.trials, spoken))
-    print(f"weight {best.weight}, token_bonus {best.bonus}: written to {language / 'config.json'}")
+    print(f"weight {best.weight}, token_bonus {best.bonus}: written to {file}")
 
 
 if __name__ == "__main__":

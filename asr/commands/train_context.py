@@ -7,7 +7,7 @@ import json
 import logging
 import random
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -19,10 +19,11 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from safetensors.torch import load_file, save_file
 
-from asr.context.encoder import ContextEncoder, save_model
+from asr.context.encoder import ContextEncoder, load_model, save_model
 from asr.context.model import ContextModel, ContextModelConfig
 from asr.context.rescorer import ListScorer, read_tables
 from asr.context.types import Context
+from asr.fitted import FILE, ModelVersions, RescorerConstants, content_digest, save_fitted
 from asr.recognizer import Recognizer
 from asr.search import BEAM
 from asr.search import ngram as language_model
@@ -122,11 +123,8 @@ def read_network(out: Path, tokenizer: Tokenizer) -> ContextModel:
 
 def _heard_with(acoustic: Path) -> str:
     """A digest of what decides scores: the acoustic model, and the shipped language model where there is one."""
-    digest = hashlib.sha256((acoustic / "transducer.safetensors").read_bytes())
-    for file in ("config.json", "ngram.safetensors"):
-        if (language_model.SHIPPED / file).exists():
-            digest.update((language_model.SHIPPED / file).read_bytes())
-    return digest.hexdigest()[:12]
+    files = [acoustic / name for name in ("encoder.safetensors", "transducer.safetensors", FILE)]
+    return content_digest(*filter(Path.exists, [*files, language_model.SHIPPED / "ngram.safetensors"]))
 
 
 def load_tools(acoustic: Path, beam: int, out: Path, audio: Path, work: Path) -> Tools:
@@ -184,19 +182,21 @@ def callers(data: Path, tools: Callable[[], Tools], workers: int, bar: Progress)
     return out
 
 
-def _save(out: Path, encoder: ContextEncoder, scorers: dict[str, ListScorer], margins: list[float]) -> str:
-    """Writes OUT/model; the version is a digest of everything that decides a result."""
+def _save(
+    out: Path, encoder: ContextEncoder, scorers: dict[str, ListScorer], margins: list[float], heard_by: ModelVersions
+) -> str:
+    """Writes OUT/model and returns its version. heard_by: the models whose lists the scorers were fitted to."""
     folder = out / "model"
     table = json.loads((out / "tables.json").read_text())
-    save_model(folder, encoder.model, encoder.tokenizer, {"tables": table, "margins": margins, "version": ""})
+    save_model(folder, encoder.model, encoder.tokenizer, {"tables": table, "version": "context"})
     tensors = load_file(folder / "context.safetensors")
     for name, scorer in scorers.items():
         tensors |= {f"{name}.{k}": v.float().contiguous() for k, v in scorer.state_dict().items()}
     save_file(tensors, folder / "context.safetensors")
-    config = json.loads((folder / "config.json").read_text())
-    digest = hashlib.sha256((folder / "context.safetensors").read_bytes() + json.dumps(config).encode())
-    version = f"context-{digest.hexdigest()[:12]}"
-    (folder / "config.json").write_text(json.dumps(config | {"version": version}, indent=1) + "\n")
+    version = str(load_model(folder)[2]["version"])
+    forced, ranked = margins
+    constants = RescorerConstants((forced, ranked), models=replace(heard_by, context=version))
+    save_fitted(constants, folder / FILE)
     return version
 
 
@@ -264,12 +264,10 @@ def main(
         if "fit" not in chosen:
             return
         names = callers(data, partial(tools, data, work), workers, bar)
-    fit_and_report(out, tools(data, work).encoder, items, names)
+    fit_and_report(out, tools(data, work), items, names)
 
 
-def fit_and_report(
-    out: Path, encoder: ContextEncoder, items: dict[str, list[_Both]], names: dict[str, list[Example]]
-) -> None:
+def fit_and_report(out: Path, tools: Tools, items: dict[str, list[_Both]], names: dict[str, list[Example]]) -> None:
     """The stage `fit`: scorers, margins, the model's folder and the report."""
     scorers, margins, results = {}, [], {}
     for name, parts in (("forced", {}), ("ranked", names)):
@@ -285,7 +283,7 @@ def fit_and_report(
             results[f"{name} {split}"] = report(part, choose(part, scorers[name], margin))
         for judged in held_out:
             results[f"{name} names, cross-fitted"] = report(judged.lists, judged.choose(margin))
-    version = _save(out, encoder, scorers, margins)
+    version = _save(out, tools.encoder, scorers, margins, tools.recognizer.models)
     (out / "report.json").write_text(
         json.dumps({"version": version, "margins": margins} | {k: as_json(v) for k, v in results.items()}, indent=1)
     )

@@ -63,7 +63,7 @@ def main(
 ) -> None:
     """Count, mix and prune; prints the perplexity on each dev set. A minute or two on one core.
 
-    The weights with which the recogniser uses the model are kept where OUT has them; scripts/fit_language fits them.
+    scripts/fit_language fits the weight with which a recogniser uses it.
     """
     try:
         tokenizer = Tokenizer.load(tokens / "tokens.model" if tokens.is_dir() else tokens)
@@ -71,9 +71,6 @@ def main(
             TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), console=console, transient=True
         ) as bar:
             model = train(data, tokenizer, order, arcs, bar)
-        if (out / "config.json").exists():
-            before = NGram.load(out)
-            model.weight, model.token_bonus = before.weight, before.token_bonus
         model.save(out)
         model = NGram.load(out, tokenizer)
         Console(highlight=False).print(perplexities(model, tokenizer, transcripts(data, "dev")))

@@ -17,6 +17,7 @@ from asr.context.model import ContextModel, ContextModelConfig
 from asr.context.repeats import asked_again, lean_towards
 from asr.context.types import MAX_TURNS, MAX_VECTORS, Context, ContextEmbedding, Phrase
 from asr.errors import ModelError
+from asr.fitted import named_version
 from asr.threads import one_thread
 from asr.tokens import Tokenizer
 
@@ -100,14 +101,16 @@ def _phrases(entries: list[Phrase], logp: torch.Tensor) -> tuple[Phrase, ...]:
 
 
 def load_model(folder: Path) -> tuple[ContextModel, Tokenizer, dict[str, object]]:
-    """The network, its tokens and the whole of config.json."""
+    """The network, its tokens and the whole of config.json, its version with a digest of the other files behind it."""
     try:
         config = json.loads((folder / "config.json").read_text())
         model = ContextModel(ContextModelConfig(**config["model"]))
-        tensors = load_file(folder / "context.safetensors")
+        files = folder / "context.safetensors", folder / "tokens.model"
+        tensors = load_file(files[0])
+        config["version"] = named_version(str(config["version"]), *files)
         own = {k.removeprefix("model."): v.float() for k, v in tensors.items() if k.startswith("model.")}
         model.load_state_dict(own)
-        tokenizer = Tokenizer.load(folder / "tokens.model")
+        tokenizer = Tokenizer.load(files[1])
     except (OSError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
         raise ModelError(f"context weights in {folder.name!r} cannot be read: {type(error).__name__}") from error
     return model, tokenizer, config

@@ -16,6 +16,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from difflib import SequenceMatcher
@@ -35,6 +36,7 @@ from asr.context.features import FEATURES, LIST_FEATURES, Match, Pool, match, po
 from asr.context.model import ContextModel
 from asr.context.types import BiasedWord, ContextEmbedding, Rescored
 from asr.errors import ContextError, ModelError
+from asr.fitted import FILE, ModelVersions, RescorerConstants, UnfittedWarning, read_fitted, require
 from asr.hypothesis import Hypothesis
 from asr.text import normalize
 from asr.threads import one_thread
@@ -56,13 +58,6 @@ _REACH = 0.45
 """Phonetic distance, as a share of the longer text's phones, past which nothing joins a list without audio."""
 _PER_DISTANCE = 2.5
 """Nats that a unit of phonetic distance costs where no audio can be asked."""
-_TEMPERATURE = 1.5
-"""By which scores are divided to be log-probabilities: training for few errors makes them too sure; chosen on dev."""
-_ATTENDED = 1.25
-"""What the context's score counts where the attention decoder has a part in the readings' scores, whose differences are
-larger than those that the scorer was fitted to; chosen on dev (docs/results.md)."""
-_ATTENDED_TEMPERATURE = 3.0
-"""As `_TEMPERATURE`, of such scores."""
 _OURS = re.compile("[a-z' ]*")
 _COMPARED = 10
 """Readings of a list without audio that candidates are compared with."""
@@ -97,7 +92,7 @@ class Rescorer:
     Args:
         model, tokenizer: those of the context encoder. tables: how people answer.
         forced, ranked: scorers for readings with exact log P(y|x) and for foreign lists.
-        margins: what a reading must win by, nats, for each of the two.
+        constants: fitted with them.
     """
 
     def __init__(
@@ -107,27 +102,40 @@ class Rescorer:
         tables: AnswerTables,
         forced: ListScorer,
         ranked: ListScorer,
-        margins: tuple[float, float],
+        constants: RescorerConstants,
         model_version: str,
     ) -> None:
         self.model, self.tokenizer, self.tables = model.eval(), tokenizer, tables
-        self.forced, self.ranked, self.margins = forced.eval(), ranked.eval(), margins
+        self.forced, self.ranked, self.constants = forced.eval(), ranked.eval(), constants
         self.model_version = model_version
 
     @classmethod
     @one_thread()
-    def load(cls, folder: Path | None = None) -> Rescorer:
+    def load(cls, folder: Path | None = None, models: ModelVersions | None = None) -> Rescorer:
         """Reads a folder that `scripts/train_context` wrote; None: the shipped weights.
+
+        models: those whose lists with exact scores it will get; None: it gets other recognisers' lists only.
 
         Raises:
             ModelError: files are missing or do not fit together.
+        Warns:
+            UnfittedWarning: it was fitted to lists of other models.
         """
         folder = folder or WEIGHTS
         model, tokenizer, config = load_model(folder)
+        version = str(config["version"])
+        constants = read_fitted(RescorerConstants, folder / FILE)
+        require(constants.models, ModelVersions("", context=version), folder / FILE)
+        if models is not None and not (constants.models and constants.models.covers(models)):
+            warnings.warn(
+                f"the rescorer was fitted to lists of other models ({constants.models}) than these ({models}): "
+                "contexts may help less or do harm. Fit it: ./scripts/train_context",
+                UnfittedWarning,
+                stacklevel=3,
+            )
         try:
             tensors = load_file(folder / "context.safetensors")
             tables = read_tables(json.loads(json.dumps(config["tables"])))
-            margins = tuple(float(m) for m in config["margins"])  # type: ignore[attr-defined]
             scorers = []
             for name in ("forced", "ranked"):
                 scorer = ListScorer()
@@ -135,8 +143,7 @@ class Rescorer:
                 scorer.load_state_dict(own)
                 scorers.append(scorer)
             forced, ranked = scorers
-            version = str(config["version"])
-            return cls(model, tokenizer, tables, forced, ranked, (margins[0], margins[1]), version)
+            return cls(model, tokenizer, tables, forced, ranked, constants, version)
         except (OSError, KeyError, TypeError, ValueError, IndexError, RuntimeError) as error:
             raise ModelError(f"context weights in {folder.name!r} cannot be read: {type(error).__name__}") from error
 
@@ -189,18 +196,18 @@ class Rescorer:
         attended = any(h.attention for h in readings)
         own = self._scores(vouched.only(weighed), named, embedding, force_score is not None)
         if attended:
-            own = [_ATTENDED * score for score in own]
+            own = [self.constants.attended * score for score in own]
         scores = {i: score + raised[i] - base[i] for i, score in zip(weighed, own, strict=True)}
         total = [b + scores.get(i, -math.inf) for i, b in enumerate(base)]
         order = sorted(weighed, key=lambda i: -total[i])
-        margin = self.margins[0 if force_score else 1]
+        margin = self.constants.margins[0 if force_score else 1]
         first = order[0]
         if first == 0 or total[first] <= total[0] + margin or pool.texts[first] == pool.texts[0]:
             return same
         if _same_entry(matches[first], matches[0], embedding):
             return same
         kept = [i for i in order if i < len(head) or total[i] > total[0] + margin]
-        temperature = _ATTENDED_TEMPERATURE if attended else _TEMPERATURE
+        temperature = self.constants.attended_temperature if attended else self.constants.temperature
         chances = torch.tensor([total[i] / temperature for i in kept], dtype=torch.float64).softmax(0).tolist()
         ranked = [
             _with_confidence(

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from asr.audio import SAMPLE_RATE
 from asr.errors import ModelError
 from asr.features import FRAME_S, HOP, MELS, WINDOW
+from asr.fitted import named_version
 from asr.model.interface import PredictorState
 from asr.pairing import load_torchaudio
 from asr.tokens import Tokenizer
@@ -165,7 +166,7 @@ def load_emformer(source: Path | str, device: str = "cpu") -> tuple[EmformerTran
         mean, invstddev = weights.pop("mean"), weights.pop("invstddev")
         model = EmformerTransducer(load_torchaudio().models.emformer_rnnt_model(**config["emformer"]), mean, invstddev)
         model.rnnt.load_state_dict(weights)
-        version = str(config["version"])
+        version = named_version(str(config["version"]), folder / "emformer.safetensors", folder / "tokens.model")
     except _BROKEN as error:
         raise ModelError(f"Emformer in {folder}: {error}") from error
     return _ready(str(folder), model, tokenizer, device), tokenizer, version
@@ -190,7 +191,8 @@ def save_emformer(
 def load_bundle(
     name: str, folder: Path | None = None, device: str = "cpu"
 ) -> tuple[EmformerTransducer, Tokenizer, str]:
-    """A pretrained bundle of `torchaudio.pipelines`, its tokens and its name as version; fetches nothing.
+    """A pretrained bundle of `torchaudio.pipelines`, its tokens and its version, its name and a digest of
+    its weights; fetches nothing.
 
     Args:
         name: for instance EMFORMER_RNNT_BASE_LIBRISPEECH.
@@ -219,7 +221,7 @@ def load_bundle(
         model = EmformerTransducer(rnnt, torch.tensor(scale["mean"]), torch.tensor(scale["invstddev"]))
     except _BROKEN as error:
         raise ModelError(f"{name}: {error}") from error
-    return _ready(name, model, tokenizer, device), tokenizer, name
+    return _ready(name, model, tokenizer, device), tokenizer, named_version(name, *paths)
 
 
 def _bundle(name: str) -> RNNTBundle | None:

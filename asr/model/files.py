@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from asr.errors import ModelError
+from asr.fitted import named_version
 from asr.model.encoder import Encoder
 from asr.model.presets import ModelConfig
 from asr.model.transducer import Transducer
@@ -23,7 +24,8 @@ SHIPPED = Path(__file__).parent.parent / "weights" / "acoustic"
 
 
 def save_model(folder: Path, model: Transducer, tokenizer: Tokenizer, version: str) -> None:
-    """Writes the model, rounded to 8 bits; the encoder goes into a file of its own."""
+    """Writes the model, rounded to 8 bits; the encoder goes into a file of its own. version: its name; what
+    `load_model` gives has a digest of the weights behind it."""
     folder.mkdir(parents=True, exist_ok=True)
     weights = pack({k: v.detach().to("cpu", torch.float32) for k, v in model.state_dict().items()})
     for name, chosen in (("encoder", True), ("transducer", False)):
@@ -58,7 +60,8 @@ def unpack(stored: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def load_model(folder: Path | None = None, device: str = "cpu") -> tuple[Transducer, Tokenizer, str]:
-    """The model in `folder` (None: the shipped one) in float32, its tokenizer and its version.
+    """The model in `folder` (None: the shipped one) in float32, its tokenizer and its version: its name and a
+    digest of its weights and tokens.
 
     Raises:
         ModelError: a file is missing or the files do not belong together.
@@ -67,8 +70,10 @@ def load_model(folder: Path | None = None, device: str = "cpu") -> tuple[Transdu
     try:
         config = json.loads((folder / "config.json").read_text())
         tokenizer = Tokenizer.load(folder / "tokens.model")
-        weights = load_file(folder / "encoder.safetensors") | load_file(folder / "transducer.safetensors")
-        shape, version = ModelConfig.from_dict(config["model"]), str(config["version"])
+        files = [folder / "encoder.safetensors", folder / "transducer.safetensors"]
+        weights = {name: value for file in files for name, value in load_file(file).items()}
+        shape = ModelConfig.from_dict(config["model"])
+        version = named_version(str(config["version"]), *files, folder / "tokens.model")
     except ModelError:
         raise
     except KeyError as error:

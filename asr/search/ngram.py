@@ -24,6 +24,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from asr.errors import ModelError
+from asr.fitted import named_version
 from asr.tokens import Tokenizer
 
 Array = npt.NDArray[Any]
@@ -43,8 +44,7 @@ class NGram:
         left: (S,) log of the probability that a state's arcs leave to all other tokens; not used for state 0.
         order: tokens in the longest n-gram.
         tokens_hash: of the tokens that it was made for, see `hash_tokens`.
-        weight, token_bonus: what a recogniser takes where it is told nothing else: weight * log P is added to a
-            hypothesis's score, and token_bonus for each of its tokens; fitted on dev.
+        version: its name; of a model that was loaded, with a digest of its arrays behind it.
     """
 
     def __init__(
@@ -58,12 +58,10 @@ class NGram:
         vocab_size: int,
         tokens_hash: str,
         blank: int = Tokenizer.blank,
-        weight: float = 0.0,
-        token_bonus: float = 0.0,
         version: str = "unnamed",
     ) -> None:
         self.order, self.vocab_size, self.blank = order, vocab_size, blank
-        self.tokens_hash, self.weight, self.token_bonus, self.version = tokens_hash, weight, token_bonus, version
+        self.tokens_hash, self.version = tokens_hash, version
         count = np.concatenate([[vocab_size], children[children > 0].astype(np.int64)])
         arcs, states = int(count.sum()), len(count)
         if not len(token) == len(log_prob) == len(children) == arcs or len(left) != states:
@@ -194,13 +192,15 @@ class NGram:
         """
         folder = SHIPPED if folder is None else Path(folder)
         try:
-            arrays = load_file(folder / "ngram.safetensors")
+            config, file = _read_config(folder), folder / "ngram.safetensors"
+            arrays = load_file(file)
+            config["version"] = named_version(str(config.get("version", "unnamed")), file)
             model = cls(
                 arrays["token"],
                 arrays["log_prob"].astype(np.float32) * -STEP,
                 arrays["children"],
                 arrays["left"].astype(np.float32) * -STEP,
-                **_read_config(folder),
+                **config,
             )
         except ModelError:
             raise
@@ -239,11 +239,7 @@ class NGram:
             "left": rounded(np.log((1 - used).clip(1e-9))),
         }
         save_file(arrays, folder / "ngram.safetensors")
-        self.save_config(folder)
-
-    def save_config(self, folder: Path) -> None:
-        """Writes config.json alone: where only `weight` and `token_bonus` changed."""
-        names = ("version", "order", "vocab_size", "blank", "tokens_hash", "weight", "token_bonus")
+        names = ("version", "order", "vocab_size", "blank", "tokens_hash")
         config = {name: getattr(self, name) for name in names}
         (folder / "config.json").write_text(json.dumps(config, indent=1) + "\n")
 

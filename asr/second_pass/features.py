@@ -6,25 +6,13 @@ utterance's own maximum, as the model was trained (Radford et al. 2022, arXiv:22
 
 from __future__ import annotations
 
-from functools import cache
-
 import torch
-import torchaudio
 from torch import Tensor
 
-from asr.audio import SAMPLE_RATE
+from asr.features import HOP, WINDOW, window_and_bank
 
-WINDOW, HOP = 400, 160
 _RANGE = 8.0
 """Decades between the loudest band of an utterance and its floor."""
-
-
-@cache
-def _tables(mels: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    bank = torchaudio.functional.melscale_fbanks(
-        WINDOW // 2 + 1, 0.0, SAMPLE_RATE / 2, mels, SAMPLE_RATE, norm="slaney", mel_scale="slaney"
-    )
-    return torch.hann_window(WINDOW, device=device), bank.to(device)
 
 
 def log_mel(samples: Tensor, mels: int = 80) -> Tensor:
@@ -36,7 +24,7 @@ def log_mel(samples: Tensor, mels: int = 80) -> Tensor:
     Returns:
         (n // 160, mels) float32.
     """
-    window, bank = _tables(mels, samples.device)
+    window, bank = window_and_bank(samples.device, mels)
     spectrum = torch.stft(samples, WINDOW, HOP, window=window, return_complex=True)[:, :-1]
     power = spectrum.abs().square().mT @ bank
     logarithm = power.clamp(min=1e-10).log10()

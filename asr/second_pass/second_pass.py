@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -14,6 +13,7 @@ from torch import Tensor
 
 from asr.errors import ModelError
 from asr.features import MELS
+from asr.fitted import content_digest
 from asr.search import PhraseGraph
 from asr.second_pass.beam_search import beam_search
 from asr.second_pass.model import AttentionModel, Cache, load_attention_model
@@ -82,8 +82,7 @@ class SecondPass:
             heard = model.config.num_mel_bins
             raise ModelError(f"second pass in {folder}: it hears {heard} mel bands, take a model that hears {MELS}")
         tokens = WrittenTokens(folder / "tokenizer.json", model.config.vocab_size)
-        digest = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()[:12]
-        return cls(model, tokens, beam=beam, version=digest)
+        return cls(model, tokens, beam=beam, version=content_digest(folder / "model.safetensors"))
 
     @torch.inference_mode()
     def hear(

@@ -10,6 +10,7 @@ import pytest
 from asr.audio import Samples
 from asr.endpoint import EndpointRule
 from asr.errors import ModelError
+from asr.fitted import FittedWeights
 from asr.hypothesis import Pass, Result
 from asr.model import Transducer
 from asr.recognizer import Recognizer, StreamOptions
@@ -129,14 +130,15 @@ def language(tiny_tokenizer: Tokenizer) -> NGram:
     log_prob = -length - np.log(np.exp(-length).sum())
     return NGram(
         np.arange(vocab), log_prob, np.zeros(vocab, np.int64), np.zeros(1),
-        order=2, vocab_size=vocab, tokens_hash=hash_tokens(tiny_tokenizer), weight=0.5, token_bonus=0.25,
+        order=2, vocab_size=vocab, tokens_hash=hash_tokens(tiny_tokenizer),
     )  # fmt: skip
 
 
 def test_the_language_model_is_a_part_of_its_own(
     tiny_model: Transducer, tiny_tokenizer: Tokenizer, language: NGram, speech: Samples
 ) -> None:
-    recognizer = Recognizer(tiny_model, tiny_tokenizer, beam=6, language=language)
+    weights = FittedWeights(language=0.5, token_bonus=0.25)
+    recognizer = Recognizer(tiny_model, tiny_tokenizer, beam=6, language=language, weights=weights)
     result = recognizer.recognize(speech)
     assert [h.score for h in result.nbest] == sorted((h.score for h in result.nbest), reverse=True)
     assert result.encoded is not None

@@ -13,6 +13,7 @@ from asr.context.features import FEATURES
 from asr.context.model import ContextModel, ContextModelConfig
 from asr.context.phonetics import distance, phones
 from asr.context.rescorer import ForceScore, ListScorer
+from asr.fitted import RescorerConstants
 from asr.hypothesis import Hypothesis
 from asr.tokens import Tokenizer
 
@@ -55,7 +56,7 @@ def tables() -> AnswerTables:
 @pytest.fixture(scope="session")
 def rescorer(network: ContextModel, tiny_tokenizer: Tokenizer, tables: AnswerTables) -> Rescorer:
     scorer = scorer_that_likes(full=8.0, last=4.0, first=3.0)
-    return Rescorer(network, tiny_tokenizer, tables, scorer, scorer, (0.5, 0.5), "tiny-1")
+    return Rescorer(network, tiny_tokenizer, tables, scorer, scorer, RescorerConstants((0.5, 0.5)), "tiny-1")
 
 
 @pytest.fixture

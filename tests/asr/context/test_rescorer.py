@@ -15,12 +15,14 @@ from asr.context.index import PhraseIndex, parts_of
 from asr.context.rescorer import ForceScore, ListScorer, biased_words, pseudo_acoustic
 from asr.context.types import ContextEmbedding, Phrase
 from asr.errors import ContextError
+from asr.fitted import RescorerConstants
 from asr.hypothesis import Hypothesis, Word
 
 MEG = Context(
     (Turn("user", "call Meg"), Turn("system", "Do you mean Meg Jones or Meg Bauer?")),
     (Entry("contacts", "Meg Jones"), Entry("contacts", "Meg Bauer")),
 )
+NO_MARGIN = RescorerConstants((0.0, 0.0))
 HEARD = (Hypothesis("power", -6.0), Hypothesis("powder", -8.0), Hypothesis("our", -9.0))
 SoundsLike = Callable[[str], ForceScore]
 heard_lists = st.lists(
@@ -198,7 +200,7 @@ def test_between_two_phrases_equally_meant_the_sound_decides(
 ) -> None:
     """Whatever the scorer thinks of them: here it prefers what the search did not find."""
     biased = likes(from_context=3.0)
-    other = Rescorer(rescorer.model, rescorer.tokenizer, rescorer.tables, biased, biased, (0.0, 0.0), "tiny-1")
+    other = Rescorer(rescorer.model, rescorer.tokenizer, rescorer.tables, biased, biased, NO_MARGIN, "tiny-1")
     offered = Context(
         (Turn("system", "Do you mean Anna Power or Anna Tower?"),),
         (Entry("contacts", "Anna Power"), Entry("contacts", "Anna Tower")),
@@ -218,7 +220,7 @@ def test_a_context_of_another_kind_bends_no_command(
     """A reading without a phrase gains no more than the context makes it likelier, here nothing, whatever the scorer
     likes."""
     fluent = likes(is_plain=-8.0)
-    other = Rescorer(rescorer.model, rescorer.tokenizer, rescorer.tables, fluent, fluent, (0.0, 0.0), "tiny-1")
+    other = Rescorer(rescorer.model, rescorer.tokenizer, rescorer.tables, fluent, fluent, NO_MARGIN, "tiny-1")
     devices = Context((Turn("system", "OK."),), (Entry("devices", "desk fan"), Entry("devices", "kitchen lamp")))
     heard = (Hypothesis("call meg", -4.0), Hypothesis("call mage", -9.0), Hypothesis("call mag", -9.5))
     silent = replace(encoder.encode(devices), vectors=np.zeros((0, 16), np.float32))
@@ -261,8 +263,9 @@ def test_the_margin_keeps_the_plain_answer(
     encoder: ContextEncoder, rescorer: Rescorer, sounds_like: SoundsLike
 ) -> None:
     strict = Rescorer(
-        rescorer.model, rescorer.tokenizer, rescorer.tables, rescorer.forced, rescorer.ranked, (50.0, 50.0), "tiny-1"
-    )
+        rescorer.model, rescorer.tokenizer, rescorer.tables, rescorer.forced, rescorer.ranked,
+        RescorerConstants((50.0, 50.0)), "tiny-1",
+    )  # fmt: skip
     assert not strict.rescore(HEARD, encoder.encode(MEG), sounds_like("bauer")).changed
 
 
@@ -271,7 +274,7 @@ def test_a_closed_gate_keeps_the_plain_answer(
 ) -> None:
     closed = likes(last=4.0)
     closed.gate[2].bias.data.fill_(-40.0)
-    shut = Rescorer(rescorer.model, rescorer.tokenizer, rescorer.tables, closed, closed, (0.5, 0.5), "tiny-1")
+    shut = Rescorer(rescorer.model, rescorer.tokenizer, rescorer.tables, closed, closed, rescorer.constants, "tiny-1")
     assert not shut.rescore(HEARD, encoder.encode(MEG), sounds_like("power")).changed
 
 

@@ -19,6 +19,7 @@ from asr.context.candidates import AnswerTables
 from asr.context.features import FEATURES
 from asr.context.model import ContextModel, ContextModelConfig
 from asr.context.rescorer import ListScorer
+from asr.fitted import RescorerConstants
 from asr.model import Transducer
 from asr.recognizer import Recognizer
 from asr.tokens import Tokenizer
@@ -51,7 +52,8 @@ def context_parts(tiny_tokenizer: Tokenizer) -> ContextParts:
             parameter.zero_()
         scorer.gate[2].bias.fill_(30.0)
         scorer.linear.weight[0, FEATURES.index("full")] = 30.0
-    rescorer = Rescorer(network, tiny_tokenizer, AnswerTables(), scorer, scorer, (5.0, 5.0), "tiny-1")
+    constants = RescorerConstants((5.0, 5.0))
+    rescorer = Rescorer(network, tiny_tokenizer, AnswerTables(), scorer, scorer, constants, "tiny-1")
     return ContextParts(ContextEncoder(network, tiny_tokenizer, "tiny-1"), rescorer)
 
 
