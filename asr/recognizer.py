@@ -228,13 +228,16 @@ class Recognizer:
         stream = self.open(options)
         return [*stream.accept(samples), *stream.finish()][-1]
 
-    def compile(self, phrases: Iterable[BoostedPhrase]) -> PhraseGraph:
-        """Phrases as the search follows them; what cannot be used is in the graph's `dropped`, with the reason.
+    def compile(self, phrases: Iterable[BoostedPhrase], *, of_context: bool = False) -> PhraseGraph:
+        """Phrases as the searches follow them; what cannot be used is in the graph's `dropped`, with the reason.
 
-        Nothing of them is kept but in the graph: several streams with the same phrases may share it
-        (`StreamOptions.graph`).
+        Nothing of them is kept beyond the graph's life: several streams with the same phrases may share it
+        (`StreamOptions.graph`). of_context: phrases of a context, which do not lead the attention decoder's search.
         """
-        return self._compiler.compile(tuple(phrases))
+        graph = self._compiler.compile(tuple(phrases))
+        if self.attention is not None and not of_context:
+            self.attention.written_phrases(graph)
+        return graph
 
     @one_thread()
     @torch.inference_mode()

@@ -120,8 +120,8 @@ class Recognizer(Protocol):
         """One chunk, or result, of each stream that is ready; where it raises, no stream has changed."""
         ...
 
-    def compile(self, phrases: Any) -> Any:
-        """Phrases as the search follows them (`asr.search.PhraseGraph`)."""
+    def compile(self, phrases: Any, *, of_context: bool = False) -> Any:
+        """Phrases as the search follows them (`asr.search.PhraseGraph`). of_context: of a context, not of a client."""
         ...
 
     def force_score(self, encoded: Any, texts: Any, graph: Any = None) -> list[Hypothesis]:

@@ -100,7 +100,7 @@ def load_parts(settings: Settings, store: ContextStore) -> Parts:
 def context_graph(recognizer: Recognizer, embedding: ContextEmbedding) -> PhraseGraph | None:
     """A context's phrases for the search. They are kept nowhere else: the dialogue may be erased."""
     phrases = graph_phrases(embedding)
-    graph: PhraseGraph | None = recognizer.compile(phrases) if phrases else None
+    graph: PhraseGraph | None = recognizer.compile(phrases, of_context=True) if phrases else None
     return graph
 
 

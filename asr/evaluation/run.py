@@ -118,7 +118,7 @@ class Prepared:
 def prepare(context: Context, encoder: EncodesContext, recognizer: Recognizer) -> Prepared:
     """What the reply window does."""
     embedding = encoder.encode(context)
-    return Prepared(embedding, recognizer.compile(graph_phrases(embedding)))
+    return Prepared(embedding, recognizer.compile(graph_phrases(embedding), of_context=True))
 
 
 def apply_context(
