@@ -18,7 +18,13 @@ MAX_WORDS = 10
 """Words of a phrase that are matched; the rest of a longer one is ignored."""
 _SHARES = {"full": 0.5, "last": 0.25, "first": 0.15, "other": 0.1}
 """How often a phrase is named by such a part, for the pointer; what people really do is the scorer's to learn."""
-_TITLES = {"the", "a", "an", "doctor", "mr", "mrs", "dr", "mister", "missus"}
+_ARTICLES = {"the", "a", "an"}
+_TITLES = {
+    "doctor", "dr", "mr", "mister", "mrs", "missus", "misses", "ms", "miss", "miz", "prof", "professor", "sgt",
+    "sergeant", "capt", "captain", "sir", "madam", "father", "sister", "brother", "uncle", "aunt", "auntie", "rev",
+    "reverend", "senator", "colonel", "lieutenant",
+}  # fmt: skip
+"""What stands before a name and names nobody alone."""
 _SMALL = {"the", "a", "an", "of", "and", "in", "on", "to", "for", "at", "i", "is", "it", "you", "me", "my", "with"}
 
 
@@ -37,13 +43,18 @@ def parts_of(text: str) -> list[tuple[str, str]]:
 
     >>> parts_of("meg bauer")
     [('meg bauer', 'full'), ('bauer', 'last'), ('meg', 'first')]
+    >>> parts_of("doctor meg brown")
+    [('doctor meg brown', 'full'), ('meg brown', 'full'), ('doctor brown', 'full'), ('brown', 'last'), ('meg', 'first')]
     """
     words = text.split()[:MAX_WORDS]
     if not words:
         return []
     parts = {" ".join(words): "full"}
-    if len(words) > 1 and words[0] in _TITLES:
-        parts.setdefault(" ".join(words[1:]), "full")
+    if len(words) > 1 and words[0] in _ARTICLES | _TITLES:
+        title, *words = words
+        parts.setdefault(" ".join(words), "full")
+        if len(words) > 1 and title in _TITLES:
+            parts.setdefault(f"{title} {words[-1]}", "full")
     if len(words) > 1:
         if words[-1] not in _SMALL and len(words) <= 4:
             parts.setdefault(words[-1], "last")
@@ -61,7 +72,7 @@ def parts_of_forms(forms: Sequence[str]) -> list[tuple[str, str]]:
     """The parts of the first of an entry's spoken forms, and of each other form what names the whole entry.
 
     >>> parts_of_forms(["doctor brown", "dr brown"])
-    [('doctor brown', 'full'), ('brown', 'full'), ('doctor', 'first'), ('dr brown', 'full')]
+    [('doctor brown', 'full'), ('brown', 'full'), ('dr brown', 'full')]
     """
     first, *others = forms
     parts = parts_of(first)
