@@ -81,13 +81,17 @@ class RescorerConstants:
 
     margins: nats that a reading must win by, in lists with exact scores and in foreign ones. attended: by which the
     context's score is multiplied where the attention decoder has a part in the list's scores, whose differences are
-    larger than those that the scorer was fitted to. temperature, attended_temperature: by which scores without and with
-    that part are divided to be log-probabilities: training for few errors makes them too sure. models: those whose
-    lists they were fitted to, the context model with its scorers among them.
+    larger than those that the scorer was fitted to. offered, attended_offered: the least nats of a reading that names
+    one of a few offered entries, in lists without and with that part (chosen on the sets of `recipes.names`).
+    temperature, attended_temperature: by which scores without and with that part are divided to be log-probabilities:
+    training for few errors makes them too sure. models: those whose lists they were fitted to, the context model with
+    its scorers among them.
     """
 
     margins: tuple[float, float]
     attended: float = 1.25
+    offered: float = 12.0
+    attended_offered: float = 25.0
     temperature: float = 1.5
     attended_temperature: float = 3.0
     models: ModelVersions | None = None

@@ -18,7 +18,11 @@ _YES_NO = re.compile(
     r"|\b(do you want|would you like|shall i|should i|is that|are you)\b",
     re.I,
 )
-_CAPITALISED = re.compile(r"\b[A-Z][\w'&.-]*(?:\s+(?:(?:of|the|and|in|de|la|van|der|&)\s+)*[A-Z0-9][\w'&.-]*)*")
+_NAME = r"(?:(?:Dr|Mr|Mrs|Ms|Prof|St|Jr|Sr|Sgt|Capt|Lt|Col|Gen|Rev|[A-Z])\.|[A-Z0-9](?:[\w'&-]|\.(?=\w))*)"
+_CAPITALISED = re.compile(
+    rf"\b(?=[A-Z]){_NAME}(?:\s+(?:(?:of|the|and|in|de|du|le|la|del|di|da|van|von|der|&)\s+)*{_NAME})*"
+)
+"""Words with a capital, and small ones between them; a full stop ends them but behind an abbreviation or an initial."""
 _OPENERS = frozenset({
     "i", "the", "there", "which", "who", "whose", "what", "where", "when", "how", "do", "did", "does", "is", "are",
     "shall", "should", "would", "could", "can", "calling", "ok", "okay", "sure", "yes", "no", "so", "and", "or", "for",
@@ -51,6 +55,7 @@ def phrases_in_turns(turns: Sequence[Turn]) -> list[Phrase]:
     for turn in [t for t in turns if t.speaker == "system"][-2:]:
         text = turn.text[-MAX_TEXT:]
         pieces = [m.group() for m in _CAPITALISED.finditer(text)]
+        pieces += [part for piece in pieces if " and " in piece for part in piece.split(" and ")]
         named = {w for p in pieces for w in normalize(p).split()} - _OPENERS
         pieces += [a for a in _alternatives(text) if not named & set(normalize(a).split())]
         for piece in pieces:

@@ -229,6 +229,38 @@ def test_a_context_of_another_kind_bends_no_command(
     assert other.rescore(heard, offered, sounds_like("call meg")).nbest[0].text != "call mage"
 
 
+@pytest.mark.parametrize(
+    ("entries", "question", "heard", "text", "changed"),
+    [
+        (("Meg Jones", "Meg Bauer"), "Do you mean Meg Jones or Meg Bauer?", "power", "bauer", True),
+        (("Meg Jones", "Meg Bauer"), "Do you mean Meg Jones or Meg Bauer?", "the answer is power", "bauer", True),
+        ((), "Meg Jones or Meg Bauer?", "power", "bauer", True),
+        ((), "I found Meg Jones and Meg Bauer. Which one?", "power", "bauer", True),
+        (("Dr. Brown", "Mr. Brown"), "Dr. Brown or Mr. Brown?", "doctor crown", "brown", True),
+        (("Meg Jones", "Meg Bauer"), "Do you mean Meg Jones or Meg Bauer?", "cancel", "cancel", False),
+        (("Meg Jones", "Meg Bauer"), "Do you mean Meg Jones or Meg Bauer?", "turn on the fan", "fan", False),
+    ],
+)
+def test_what_is_offered_outweighs_what_is_likelier_to_be_said(
+    encoder: ContextEncoder,
+    rescorer: Rescorer,
+    sounds_like: SoundsLike,
+    likes: Callable[..., ListScorer],
+    entries: tuple[str, ...],
+    question: str,
+    heard: str,
+    text: str,
+    changed: bool,
+) -> None:
+    """Whatever the network says, where it sounds like what was heard, and only there."""
+    nothing = likes()
+    only = Rescorer(rescorer.model, rescorer.tokenizer, rescorer.tables, nothing, nothing, rescorer.constants, "tiny-1")
+    context = Context((Turn("system", question),), tuple(Entry("contacts", entry) for entry in entries))
+    rescored = only.rescore((Hypothesis(heard, -2.0),), encoder.encode(context), sounds_like(heard))
+    assert rescored.changed == changed
+    assert text in rescored.nbest[0].text
+
+
 def test_silence_is_never_filled(encoder: ContextEncoder, rescorer: Rescorer, sounds_like: SoundsLike) -> None:
     silence = (Hypothesis("", -0.5),)
     assert rescorer.rescore(silence, encoder.encode(MEG), sounds_like("bauer")).nbest == silence
@@ -274,7 +306,8 @@ def test_a_closed_gate_keeps_the_plain_answer(
 ) -> None:
     closed = likes(last=4.0)
     closed.gate[2].bias.data.fill_(-40.0)
-    shut = Rescorer(rescorer.model, rescorer.tokenizer, rescorer.tables, closed, closed, rescorer.constants, "tiny-1")
+    alone = replace(rescorer.constants, offered=0.0)
+    shut = Rescorer(rescorer.model, rescorer.tokenizer, rescorer.tables, closed, closed, alone, "tiny-1")
     assert not shut.rescore(HEARD, encoder.encode(MEG), sounds_like("power")).changed
 
 
