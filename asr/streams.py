@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -73,9 +73,9 @@ class Heard:
 
     row: the search as it stands, of (T, J) encoded frames, None: there are none. searched: it has read those frames and
     no others; else they are to be searched anew. features: (lookback + F + lookahead, 80) of the utterance, where it is
-    to be heard once more. known: the plain result, where it is settled already. context: phrases of a context that are
-    yet to be searched for. start_s, end_s: seconds into the stream, of the utterance's audio. loudness: (T,) dB of the
-    frames.
+    to be heard once more, though not in the passes left_out. known: the plain result, where it is settled already.
+    context: phrases of a context that are yet to be searched for. start_s, end_s: seconds into the stream, of the
+    utterance's audio. loudness: (T,) dB of the frames.
     """
 
     row: Row
@@ -88,6 +88,7 @@ class Heard:
     nbest: int
     loudness: Tensor | None = None
     end_s: float = math.inf
+    left_out: frozenset[Pass] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -145,7 +146,7 @@ class Stream:
         compiled = options.graph is not None or not options.phrases
         self._phrases = options.graph if compiled else recognizer.compile(options.phrases)
         self._context: PhraseGraph | None = None
-        self._hurried = False
+        self._left_out: frozenset[Pass] = frozenset()
         self.progress = self._begun(Progress(model.initial_state(1), Row(recognizer.search.start(1), None)), 0)
 
     @property
@@ -174,13 +175,16 @@ class Stream:
     def again(self) -> bool:
         """The result that is due takes a second pass."""
         progress = self.progress  # which has features only where there is a second pass
-        return bool(self.due and progress.features) and progress.settled is None and not self._hurried
+        due = bool(self.due and progress.features) and progress.settled is None
+        return due and not self._left_out.issuperset(self._recognizer.second_passes)
 
-    def hurry(self) -> bool:
-        """The result that is due is made without a second pass; returns whether it would have taken one."""
+    def leave_out(self, passes: Iterable[Pass]) -> bool:
+        """The result that is due is made without these of the recogniser's `second_passes`; returns whether it would
+        have taken one of them."""
         would = self.again
-        self._hurried = self._hurried or would
-        return would
+        more = frozenset(passes).intersection(self._recognizer.second_passes) - self._left_out if would else frozenset()
+        self._left_out |= more
+        return bool(more)
 
     @torch.inference_mode()
     def set_phrases(self, phrases: Sequence[BoostedPhrase]) -> None:
@@ -368,6 +372,7 @@ class Stream:
             searched=frames == _searched(row),
             frames=torch.cat(progress.encoded)[:frames] if progress.encoded else None,
             features=torch.cat(progress.features)[:features] if self.again else None,
+            left_out=self._left_out,
             known=known,
             context=None if known is not None and searched is self._context else self._context,
             start_s=progress.start * model.frame_s,
@@ -379,7 +384,7 @@ class Stream:
     def concluded(self, result: Result) -> tuple[Progress, list[Result]]:
         """What the stream is after the result that was due, as it goes out, if it does; changes nothing yet."""
         progress, due = self.progress, self.due
-        skipped = self._recognizer.second_passes if self._hurried else ()
+        skipped = result.skipped or tuple(one for one in self._recognizer.second_passes if one in self._left_out)
         result = replace(result, end_s=self._end_s(progress), skipped=skipped)
         text = result.nbest[0].text
         if due == "likely":
@@ -401,7 +406,7 @@ class Stream:
         """The ready chunk, or the result that was due, is done with."""
         if not self.due:
             self._pending = self._pending[self._recognizer.chunk_frames :]
-        self.progress, self._hurried = progress, False
+        self.progress, self._left_out = progress, frozenset()
 
     def _interim(self, progress: Progress, readings: Sequence[Reading]) -> tuple[Progress, list[Result]]:
         """The interim result that is due, if any."""

@@ -5,6 +5,7 @@ as one batch. Nobody waits for company that is not there: only while other strea
 matter of milliseconds, a batch waits for them, and never longer than its bound. Chunks of streams whose audio has ended
 go first, in batches without others, which are done sooner: their callers wait for the final result, the others' are
 still speaking. Then second passes, which take long: where there are several workers, one is always left for the rest.
+One that is late is made in part, or left out.
 """
 
 from __future__ import annotations
@@ -22,6 +23,11 @@ from asr.batch import worthwhile
 from asr.hypothesis import Result
 from server import tracing
 from server.metrics import Metrics
+
+_PARTLY = 1 / 3
+"""Share of the longest wait from which on a second pass is made in part."""
+_TOGETHER = 4
+"""Second passes in a batch: the attention decoder's weights are read once for all, but each takes as long as all."""
 
 Advance = Callable[[Sequence[Any]], list[list[Result]]]
 Run = Callable[[Advance, Sequence[Any]], Coroutine[Any, Any, list[list[Result]]]]
@@ -41,7 +47,7 @@ class _Waiting:
     stream: Any
     since_s: float
     answer: asyncio.Future[list[Result]]
-    late: Callable[[], None]
+    late: Callable[[bool], bool]
     span: Any = field(default_factory=tracing.current)
 
 
@@ -52,7 +58,8 @@ class Batcher:
         advance: recognises one step of each of several streams; where it raises, no stream has changed.
         run: does that in one of the workers' threads.
         workers: batches at once. max_batch: streams in one. wait_s: the longest that a chunk waits for others.
-        late_s: seconds since its audio was there from which on a second pass is late, and has to give way to others.
+        late_s: seconds since its audio was there from which on a second pass gives way to others entirely; a part of
+            it gives way from a third of them on.
     """
 
     def __init__(
@@ -94,12 +101,13 @@ class Batcher:
         *,
         step: Step = Step.CHUNK,
         since_s: float | None = None,
-        late: Callable[[], None] = lambda: None,
+        late: Callable[[bool], bool] = lambda entirely: entirely,
     ) -> list[Result]:
         """The results of the stream's next step. Raises what recognising this stream raises.
 
         since_s: when the audio was there, by the loop's clock; None: now. late: called before a second pass that comes
-        too late: it has to make the step short.
+        late, with whether it has to be left out entirely; else a part of it will do. It tells whether the step is short
+        now.
 
         A caller that is cancelled only stops waiting: a step that is being made then is finished, unheard.
         """
@@ -127,16 +135,14 @@ class Batcher:
             self._again_in(self._wait_s - waited_s)
             return False
         others = self._idle < self._workers or sum(map(len, self._queues.values())) > 1
-        late = [one for one in waiting if others and step is Step.SECOND_PASS and now - one.since_s > self._late_s]
-        for one in late:
-            one.late()
-        if late:
-            waiting = late
+        short = [one for one in waiting if others and step is Step.SECOND_PASS and self._gives_way(one, now)]
+        if short:
+            waiting = short
         elif step is Step.SECOND_PASS:
             if self._second_passes >= self._most_second_passes:
                 self._again_in(min(one.since_s for one in waiting) + self._late_s - now)
                 return False
-            most, long = 1, True  # together they would take less time, but each as long as all
+            most, long = min(most, _TOGETHER), True
         batch = waiting[: min(most, worthwhile(-(-len(waiting) // self._idle)))]
         for one in batch:
             queue.remove(one)
@@ -146,6 +152,11 @@ class Batcher:
         self._batches.add(task)
         task.add_done_callback(self._batches.discard)
         return True
+
+    def _gives_way(self, one: _Waiting, now: float) -> bool:
+        """Has a late second pass made shorter; returns whether the step is short now."""
+        waited_s = now - one.since_s
+        return waited_s > self._late_s * _PARTLY and one.late(waited_s > self._late_s)
 
     def _again_in(self, seconds: float) -> None:
         """Dispatches anew then, if not before."""

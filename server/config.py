@@ -63,7 +63,10 @@ class ModelSettings(_Section):
         default=None, description="File with the scores' weights; unset: the fitted.json beside the models."
     )
     second_pass_wait_ms: float = Field(
-        default=60, ge=0, description="Later than this after its audio, a result goes without it where others wait."
+        default=180,
+        ge=0,
+        description="Later than this after its audio, a result goes without it where others wait; later than a third, "
+        "without the transducer's part of it.",
     )
     workers: int = Field(
         default_factory=lambda: min(256, available_cpus()), ge=1, le=256, description="Threads that recognise."

@@ -15,7 +15,7 @@ from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
-from asr.hypothesis import Hypothesis, Result
+from asr.hypothesis import Hypothesis, Pass, Result
 from server import logs, tracing
 from server.batcher import Batcher, Step
 from server.fair_threads import FairThreads, lower_priority
@@ -83,8 +83,8 @@ class Stream(Protocol):
         """The result that is due takes a second pass."""
         ...
 
-    def hurry(self) -> bool:
-        """Has the result that is due made without a second pass; returns whether there would have been one."""
+    def leave_out(self, passes: Any) -> bool:
+        """Has the result that is due made without these second passes; returns whether it would have taken one."""
         ...
 
     def take(self, samples: Samples) -> None:
@@ -178,9 +178,12 @@ class RunningStream:
                 stream, step=step, since_s=there_s if stream.again else None, late=self._late
             )
 
-    def _late(self) -> None:
-        if self.stream.hurry():
+    def _late(self, entirely: bool) -> bool:
+        """Leaves out second passes: the whole-utterance one, which costs most for what it brings, or all of them."""
+        left_out = self.stream.leave_out(Pass if entirely else (Pass.WHOLE_UTTERANCE,))
+        if left_out and not self.stream.again:
             self.engine.metrics.second_passes_left_out.inc()
+        return not self.stream.again
 
     async def _or_without_context(self, work: Callable[[], Awaitable[list[Result]]]) -> list[Result]:
         """What the work brings; where it fails, once more without a context's phrases."""

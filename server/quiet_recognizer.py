@@ -89,7 +89,7 @@ class QuietRecognizer:
         def results() -> Iterator[Result]:
             while stream.ready:
                 if hurried:
-                    stream.hurry()
+                    stream.leave_out(Pass)
                 yield from self.parts.recognizer.advance([stream])[0]
 
         stream.take(decode_pcm(linear16(samples), "LINEAR16"))

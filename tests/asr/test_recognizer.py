@@ -109,11 +109,11 @@ def test_a_result_in_a_hurry_is_that_of_the_first_pass(tiny_recognizer: Recogniz
     model, tokenizer = tiny_recognizer.model, tiny_recognizer.tokenizer
     first = Recognizer(model, tokenizer, beam=tiny_recognizer.search.beam, second_pass=False)
     stream = tiny_recognizer.open(StreamOptions(endpointing=False))
-    assert not stream.hurry() and not stream.accept(speech)
+    assert not stream.leave_out(Pass) and not stream.accept(speech)
     stream.end()
     while not stream.due:
         tiny_recognizer.advance([stream])
-    assert stream.hurry()
+    assert stream.leave_out(Pass)
     (result,) = tiny_recognizer.advance([stream])[0]
     quiet, once = tiny_recognizer.recognize(speech), first.recognize(speech)
     assert result.nbest == once.nbest != quiet.nbest
