@@ -89,9 +89,9 @@ class RescorerConstants:
     """
 
     margins: tuple[float, float]
-    attended: float = 1.25
+    attended: float = 1.9
     offered: float = 12.0
-    attended_offered: float = 25.0
+    attended_offered: float = 30.0
     temperature: float = 1.5
     attended_temperature: float = 3.0
     models: ModelVersions | None = None

@@ -64,7 +64,7 @@ _OURS = re.compile("[a-z' ]*")
 _OFFERED = math.log(0.19)
 """Weight of a phrase that was probably meant: one of a few that are offered. What a question offers by itself ("Miller
 or Taylor?") is that too."""
-_ALIKE = 0.35
+_ALIKE = 0.3
 """Phonetic distance, as a share of the longer text's phones, to the likest reading of the n-best, past which what was
 probably meant was not said. What was said is within 0.28 in 99 of 100 turns of dev."""
 _COMPARED = 10
