@@ -56,7 +56,7 @@ BESIDE = (
     "set a timer for ten minutes", "how is the weather tomorrow", "neither of them", "what did you say", "go back",
 )  # fmt: skip
 ORDINALS = (("the first one", 0), ("the second one", 1), ("the second", 1), ("the first", 0), ("the last one", 1))
-TITLES = (("Dr.", "doctor"), ("Mr.", "mister"), ("Mrs.", "missus"), ("Prof.", "professor"), ("Ms.", "miz"))
+TITLES = (("Dr.", "doctor"), ("Mr.", "mister"), ("Mrs.", "missus"), ("Prof.", "professor"))
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,7 @@ def turns(names: Names, rng: random.Random) -> dict[str, Callable[[], Turn]]:
     def titles() -> Turn:
         (surname,), pair, at = names.surname(1), rng.sample(TITLES, 2), rng.randrange(2)
         entries = [f"{title} {surname}" for title, _ in pair]
-        spoken = {"missus": "misses", "miz": "miss"}.get(pair[at][1], pair[at][1])
+        spoken = "misses" if pair[at][1] == "missus" else pair[at][1]
         text = normalize(entries[at])
         return Turn("titles", ask(entries), tuple(entries), f"{spoken} {surname}", text, entries[at])
 
