@@ -228,6 +228,7 @@ class Recognizer:
         stream = self.open(options)
         return [*stream.accept(samples), *stream.finish()][-1]
 
+    @one_thread()
     def compile(self, phrases: Iterable[BoostedPhrase], *, of_context: bool = False) -> PhraseGraph:
         """Phrases as the searches follow them; what cannot be used is in the graph's `dropped`, with the reason.
 

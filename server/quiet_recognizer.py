@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -71,8 +71,8 @@ class QuietRecognizer:
         options = replace(options, endpoint=self.settings.endpoint.rule())
         graph = context_graph(self.parts.recognizer, embedding) if embedding is not None else None
         texts: list[dict[Kind, str]] = []
-        for hurried, led in itertools.product((False, True), (None, graph)):
-            results = await asyncio.to_thread(self._hear, samples, options, led, hurried=hurried)
+        for left_out, led in itertools.product(((), (Pass.WHOLE_UTTERANCE,), tuple(Pass)), (None, graph)):
+            results = await asyncio.to_thread(self._hear, samples, options, led, left_out)
             texts += [{} for _ in results[len(texts) :]]
             for result, found in zip(results, texts, strict=False):  # without all passes there may be fewer, or more
                 passes = frozenset(one.name for one in result.passes)
@@ -81,15 +81,14 @@ class QuietRecognizer:
                     found[passes, True] = await self._in_context(result, embedding)
         return tuple(texts)
 
-    def _hear(self, samples: Samples, options: StreamOptions, graph: Any, *, hurried: bool) -> list[Result]:
-        """Final results. graph: a context's phrases. hurried: every pass that can be left out is."""
+    def _hear(self, samples: Samples, options: StreamOptions, graph: Any, left_out: Sequence[Pass]) -> list[Result]:
+        """Final results. graph: a context's phrases. left_out: passes that results go without."""
         stream = self.parts.recognizer.open(options)
         stream.set_context(graph)
 
         def results() -> Iterator[Result]:
             while stream.ready:
-                if hurried:
-                    stream.leave_out(Pass)
+                stream.leave_out(left_out)
                 yield from self.parts.recognizer.advance([stream])[0]
 
         stream.take(decode_pcm(linear16(samples), "LINEAR16"))

@@ -106,8 +106,8 @@ def test_a_result_is_held_against_what_the_same_passes_give(
     batcher = replica.server.engine.batcher
     advance = batcher.advance
 
-    async def busy(stream: Any, *, step: Step, since_s: float | None, late: Callable[[], None]) -> Any:
-        late()
+    async def busy(stream: Any, *, step: Step, since_s: float | None, late: Callable[[bool], bool]) -> Any:
+        late(True)
         return await advance(stream, step=Step.LAST if step is Step.SECOND_PASS else step, since_s=since_s, late=late)
 
     tally = soak(replica, scene, dialogue, lambda: monkeypatch.setattr(batcher, "advance", busy))

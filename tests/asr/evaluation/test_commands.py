@@ -25,7 +25,7 @@ def tiny_weights(monkeypatch: pytest.MonkeyPatch, tiny_recognizer: Recognizer, c
     """The commands run as they are, on tiny models."""
     monkeypatch.setattr(Recognizer, "load", lambda *_, **__: tiny_recognizer)
     monkeypatch.setattr(ContextEncoder, "load", lambda *_: context_parts.encoder)
-    monkeypatch.setattr(Rescorer, "load", lambda *_: context_parts.rescorer)
+    monkeypatch.setattr(Rescorer, "load", lambda *_, **__: context_parts.rescorer)
 
 
 def run(app: Typer, *arguments: object) -> Result:

@@ -9,6 +9,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from asr.commands import compare_recognizers
+from asr.context.rescorer import Rescorer
 from asr.evaluation import peers
 from asr.evaluation.compare import Transcribed, best_form, page, scores, sizes_of, to_json, transcribe_all
 from asr.evaluation.manifest import read_manifest
@@ -81,7 +82,9 @@ def absent(_: object = None, **__: object) -> peers.Transcribe:
 @pytest.fixture(autouse=True)
 def no_weights(monkeypatch: pytest.MonkeyPatch, tiny_recognizer: Recognizer) -> None:
     """A tiny model of ours, one other recogniser that is there, and others that are not."""
+    shipped = Rescorer.load()
     monkeypatch.setattr(Recognizer, "load", lambda *_, **__: tiny_recognizer)
+    monkeypatch.setattr(Rescorer, "load", lambda *_, **__: shipped)
     monkeypatch.setattr(peers, "pocketsphinx", fake)
     for name in ("whisper", "moonshine", "vosk"):
         monkeypatch.setattr(peers, name, absent)
