@@ -64,7 +64,9 @@ class FittedWeights:
             + word_bonus × words
 
     language and token_bonus count in the search already, the others where final results are ranked; word_bonus in
-    those that the attention decoder has heard. models: those that they were fitted to; None: to none.
+    those that the attention decoder has heard, whose texts are at most `limit` nats behind the best by the first four
+    scores: where the transducer has misheard, it does not outvote the decoder. models: those that they were fitted to;
+    None: to none.
     """
 
     language: float = 0.35
@@ -72,6 +74,7 @@ class FittedWeights:
     ctc: float = 0.3
     attention: float = 2.0
     word_bonus: float = 0.0
+    limit: float = 20.0
     models: ModelVersions | None = None
 
 

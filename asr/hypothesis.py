@@ -54,8 +54,8 @@ class Hypothesis:
     """The bonus for phrases that were expected."""
     context: float = 0.0
     attention: float = 0.0
-    """log P(text | audio) of the attention decoder's, weighted, with the bonus for each word; 0 where it did not hear
-    the utterance."""
+    """log P(text | audio) of the attention decoder's, weighted, with the bonus for each word and what it makes up for
+    of the others' scores (`asr.fitted`); 0 where it did not hear the utterance."""
     tokens: tuple[int, ...] = ()
     token_times: tuple[float, ...] = ()
     """When each token was put out, seconds from the start of the stream."""
@@ -78,7 +78,9 @@ class Encoded:
 
     frames: (T, D) float32; start_s: time of the first frame's start, seconds from the start of the stream. attention:
     what the attention decoder reads of the utterance, and the texts that it wrote itself; None: it did not hear it.
-    sound: which frames hold sound (`asr.word_times`); empty: not known. end_s: of the audio, in the stream.
+    sound: which frames hold sound (`asr.word_times`); empty: not known. end_s: of the audio, in the stream. least: nats
+    below which the transducer's and language model's scores of a text do not count where the attention decoder has
+    heard it (`asr.fitted`).
     """
 
     frames: torch.Tensor
@@ -86,6 +88,7 @@ class Encoded:
     attention: Attended | None = None
     sound: tuple[bool, ...] = ()
     end_s: float = math.inf
+    least: float = -math.inf
 
 
 @dataclass(frozen=True)

@@ -325,7 +325,8 @@ class Recognizer:
             known = {h.text for h in results[i].nbest}
             texts = [t for t in _said(ear) if t not in known and not self.unspellable([t])]
             lists.append([*results[i].nbest, *self._forced(texts, encoded, heard[i].row.graph)])
-            encodings.append(replace(encoded, attention=ear))
+            best = max(h.acoustic + h.language for h in lists[-1])
+            encodings.append(replace(encoded, attention=ear, least=best - self.weights.limit))
         for (i, *_), nbest, encoded in zip(ears, self._with_attention(lists, encodings), encodings, strict=True):
             ranked = self._calibrated(sorted(nbest, key=lambda h: -h.score))
             passes = (*results[i].passes, Pass.ATTENTION)
@@ -367,13 +368,17 @@ class Recognizer:
         ]
         scores = self.attention.scores([ear for _, ear in ears], [[f for row in rows for f in row] for rows in forms])
         for (i, _), said, rows, scored in zip(ears, own, forms, scores, strict=True):
-            left = iter(scored)
+            left, least = iter(scored), encoded[i].least
             best = [
                 max(zip(islice(left, len(row)), row, strict=True)) if row else said[h.text]
                 for h, row in zip(lists[i], rows, strict=True)
             ]
             out[i] = [
-                replace(h, attention=weight * log_p + bonus * len(h.text.split()), written=written)
+                replace(
+                    h,
+                    attention=weight * log_p + bonus * len(h.text.split()) + max(0.0, least - h.acoustic - h.language),
+                    written=written,
+                )
                 for h, (log_p, written) in zip(lists[i], best, strict=True)
             ]
         return out

@@ -43,9 +43,15 @@ class DevLists:
 
     def errors(self, tried: Sequence[FittedWeights]) -> Array:
         """(N, K) word errors of the text that each of the weights ranks first."""
-        columns = np.array([(1.0, w.ctc, w.language, w.token_bonus, w.attention, w.word_bonus) for w in tried]).T
-        pairs = zip(self._scores, self._errors, strict=True)
-        return np.array([errors[np.argmax(scores @ columns, axis=0)] for scores, errors in pairs], np.float64)
+        first = np.array([(1.0, w.ctc, w.language, w.token_bonus) for w in tried]).T
+        second = np.array([(w.attention, w.word_bonus) for w in tried]).T
+        limits = np.array([w.limit for w in tried])
+        out = []
+        for scores, errors in zip(self._scores, self._errors, strict=True):
+            heard = scores[:, :4] @ first
+            total = np.maximum(heard, heard.max(0) - limits) + scores[:, 4:] @ second
+            out.append(errors[np.argmax(total, axis=0)])
+        return np.array(out, np.float64)
 
     def rates(self, errors: Array) -> Array:
         """(N, K) word errors → (sets, K) word error rates, percent."""

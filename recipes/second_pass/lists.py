@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -60,11 +61,12 @@ def listen(recognizer: Recognizer, audio: AudioReader, utterance: Utterance) -> 
     ctc = [0.0] * len(found)
     if result.encoded is not None:
         ctc = recognizer.model.ctc_scores(result.encoded.frames, [h.tokens for h in found]).tolist()
-    weights = recognizer.weights
+    weights, least = recognizer.weights, result.encoded.least if result.encoded else -math.inf
     candidates = []
     for h, c in zip(found, ctc, strict=True):
         language = (h.language - weights.token_bonus * len(h.tokens)) / (weights.language or 1.0)
-        attention = (h.attention - weights.word_bonus * len(h.text.split())) / (weights.attention or 1.0)
+        raised = max(0.0, least - h.acoustic - h.language)
+        attention = (h.attention - raised - weights.word_bonus * len(h.text.split())) / (weights.attention or 1.0)
         candidates.append(Candidate(h.text, h.acoustic - weights.ctc * c, c, language, attention, len(h.tokens)))
     return TextList(utterance.id, utterance.set, utterance.reference, tuple(candidates))
 

@@ -32,7 +32,7 @@ from asr.search.ngram import NGram, hash_tokens
 from asr.tokens import Tokenizer
 
 MODELS = ModelVersions("a-1", "l-1", "t-1")
-FITTED = FittedWeights(0.5, 1.0, 0.2, 2.5, 0.5, MODELS)
+FITTED = FittedWeights(0.5, 1.0, 0.2, 2.5, 0.5, models=MODELS)
 
 
 @pytest.fixture

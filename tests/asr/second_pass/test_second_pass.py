@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import weakref
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ import torch
 from asr.audio import Samples, read_at_16k
 from asr.errors import ModelError
 from asr.features import features
-from asr.hypothesis import Pass
+from asr.hypothesis import Hypothesis, Pass
 from asr.recognizer import Recognizer
 from asr.search import BoostedPhrase
 from asr.second_pass.second_pass import SHIPPED, SecondPass
@@ -55,6 +56,20 @@ def test_its_own_texts_join_the_list_and_every_text_has_its_score(recognizer: Re
     assert result.encoded is not None and result.encoded.attention is not None
     (again,) = recognizer.force_score(result.encoded, [result.nbest[0].text])
     assert again.attention == pytest.approx(result.nbest[0].attention, abs=1e-3)
+
+
+def test_the_transducer_outvotes_it_within_a_limit(recognizer: Recognizer, monkeypatch: pytest.MonkeyPatch) -> None:
+    def listed(limit: float) -> list[Hypothesis]:
+        monkeypatch.setattr(recognizer, "weights", replace(recognizer.weights, limit=limit))
+        return list(recognizer.recognize(recording("send_a_message_to_thompson.opus"), nbest=16).nbest)
+
+    free, half, none = listed(1e9), listed(5.0), listed(0.0)
+    best = max(h.acoustic + h.language for h in free)
+    log_p = {h.text: h.attention for h in free}  # without what it makes up for
+    for limit, found in ((5.0, half), (0.0, none)):
+        for h in found:
+            assert h.score == pytest.approx(max(h.acoustic + h.language, best - limit) + log_p[h.text], abs=1e-3)
+    assert [h.text for h in none] == sorted((h.text for h in none), key=lambda text: -log_p[text])
 
 
 def test_a_text_that_it_wrote_has_the_score_that_its_search_gave(ear: SecondPass) -> None:
