@@ -93,7 +93,7 @@ class RescorerConstants:
 
     margins: tuple[float, float]
     attended: float = 1.9
-    offered: float = 12.0
+    offered: float = 13.5
     attended_offered: float = 30.0
     temperature: float = 1.5
     attended_temperature: float = 3.0

@@ -96,7 +96,7 @@ class SecondPass:
             phrases: those that lead each utterance's search; none: no utterance has any.
         """
         decoder, tokens = self.model.decoder, self.tokens
-        audio = [decoder.audio(self.model.encoder(self._padded(f.to(self._device))[None])[0]) for f in features]
+        audio = [decoder.audio(self.model.encoder(self._padded(f)[None].to(self._device))[0]) for f in features]
         room = [min(most, self._room - 1) for most in longest]
         found = beam_search(decoder, self._project, audio, prompt=tokens.prompt, end=tokens.end, beam=self.beam,
                             longest=room, phrases=phrases, device=self._device)  # fmt: skip
