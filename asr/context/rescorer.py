@@ -68,7 +68,7 @@ _ALIKE = 0.3
 """Phonetic distance, as a share of the longer text's phones, to the likest reading of the n-best, past which what was
 probably meant was not said. What was said is within 0.28 in 99 of 100 turns of dev."""
 _COMPARED = 10
-"""Readings of a list without audio that candidates are compared with."""
+"""Readings of a list that candidates without audio, and what was probably meant, are compared with."""
 
 
 class ListScorer(nn.Module):
@@ -376,9 +376,7 @@ def _apart(pool: Pool, named: Mapping[int, Match]) -> dict[int, float]:
     if pairs:
         sounds, lengths = phonetics.encode(phonetics.phones_of(own for _, own, _ in pairs))
         others, of = phonetics.encode(phonetics.phones_of(other for *_, other in pairs))
-        shares = phonetics.distances(sounds, lengths, others, of, to=np.arange(len(pairs))) / np.maximum(
-            1, np.maximum(lengths, of)
-        )
+        shares = phonetics.distances(sounds, lengths, others, of) / np.maximum(1, np.maximum(lengths, of))
         for (i, *_), share in zip(pairs, shares.tolist(), strict=True):
             least[i] = min(least[i], share)
     return least

@@ -46,7 +46,10 @@ class TokenTree:
 
     def depths(self) -> Tensor:
         """(U,) int64: the place of each node in its texts, the prompt's first being 0."""
-        return self.seen().sum(1) - 1
+        depths: list[int] = []
+        for parent in self.parents:
+            depths.append(depths[parent] + 1 if parent >= 0 else 0)
+        return torch.tensor(depths)
 
     def seen(self) -> Tensor:
         """(U, U) bool: row u tells the nodes on the way from the root to u, itself included."""

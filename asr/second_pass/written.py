@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 _NAME_WORDS = 4
 """Texts of up to so many words may be a name or a title, in which each word has a capital."""
@@ -13,8 +13,8 @@ _TITLES = {
 }  # fmt: skip
 _PARTED = re.compile(r"(mc|o'|d')(?=[a-z]{2})")
 """What a name begins with before another capital."""
-_DIGITS = {"oh": "0", "zero": "0", "one": "1", "two": "2", "three": "3", "four": "4", "five": "5", "six": "6",
-           "seven": "7", "eight": "8", "nine": "9"}  # fmt: skip
+DIGITS = {"oh": "0", "zero": "0", "one": "1", "two": "2", "three": "3", "four": "4", "five": "5", "six": "6",
+          "seven": "7", "eight": "8", "nine": "9"}  # fmt: skip
 
 
 def written_forms(text: str) -> tuple[str, ...]:
@@ -59,17 +59,19 @@ def _spelled(words: list[str]) -> list[str]:
     out: list[str] = []
     run: list[str] = []
     for word in [*words, ""]:
-        if word in _DIGITS or len(word) == 1:
+        if word in DIGITS or len(word) == 1:
             run.append(word)
             continue
-        if len(run) > 1:
-            signs = [_DIGITS.get(one, one.upper()) for one in run]
-            out.append(("" if all(map(str.isdigit, signs)) else "-").join(signs))
-        else:
-            out += run
+        out += [as_signs(run)] if len(run) > 1 else run
         run = []
         out += [word] if word else []
     return out
+
+
+def as_signs(words: Sequence[str]) -> str:
+    """Letters and digits one after the other, as Whisper writes them: "L-O-3-9", "359"."""
+    signs = [DIGITS.get(word, word.upper()) for word in words]
+    return ("" if all(map(str.isdigit, signs)) else "-").join(signs)
 
 
 def _capital(word: str) -> str:

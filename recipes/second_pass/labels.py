@@ -5,10 +5,8 @@ from __future__ import annotations
 from rapidfuzz.distance import Levenshtein
 
 from asr.evaluation.wer import align, count
+from asr.second_pass.written import DIGITS, as_signs
 from asr.text import normalize
-
-DIGITS = {"oh": "0", "zero": "0", "one": "1", "two": "2", "three": "3", "four": "4", "five": "5", "six": "6",
-          "seven": "7", "eight": "8", "nine": "9"}  # fmt: skip
 
 
 def mend(written: str, transcript: str) -> str | None:
@@ -49,7 +47,7 @@ def mend(written: str, transcript: str) -> str | None:
         while run < len(wanted) and kept[run] is None and (wanted[run] in DIGITS or len(wanted[run]) == 1):
             run += 1
         if run - at > 1:
-            out.append(_spelled(wanted[at:run]))
+            out.append(as_signs(wanted[at:run]))
             at = run
             continue
         model = like[at]
@@ -63,9 +61,3 @@ def mend(written: str, transcript: str) -> str | None:
     text = " ".join(out)
     end = written[-1:] if written[-1:] in ".?!" else ""
     return text if text[-1:] in ".?!" else text.rstrip(",;:") + end
-
-
-def _spelled(words: list[str]) -> str:
-    """Letters and digits one after the other, as Whisper writes them: "L-O-3-9", "359"."""
-    signs = [DIGITS.get(word, word.upper()) for word in words]
-    return ("" if all(sign.isdigit() for sign in signs) else "-").join(signs)
