@@ -284,7 +284,7 @@ class Recognizer:
         """Final results without the readings of a context."""
         anew, rows = {}, []
         for i, h in enumerate(heard):
-            if h.features is not None and Pass.WHOLE_UTTERANCE not in h.left_out:
+            if h.features is not None and h.takes(Pass.WHOLE_UTTERANCE):
                 anew[i] = self.encode_whole(h.features)
                 rows.append(Row(self.search.start(1), h.row.graph))
             elif h.frames is not None and not h.searched:
@@ -297,8 +297,7 @@ class Recognizer:
             sound = () if h.loudness is None else sound_of(h.loudness)
             encoded = None if frames is None else Encoded(frames, h.start_s, sound=sound, end_s=h.end_s)
             nbest = self.hypotheses(beam, encoded, max(h.nbest, _RANKED))
-            whole = h.features is not None and Pass.WHOLE_UTTERANCE not in h.left_out
-            passes = (Pass.STREAMING, Pass.WHOLE_UTTERANCE) if whole else (Pass.STREAMING,)
+            passes = (Pass.STREAMING, Pass.WHOLE_UTTERANCE) if h.takes(Pass.WHOLE_UTTERANCE) else (Pass.STREAMING,)
             results.append(Result(nbest, True, 1.0, h.start_s, h.start_s, encoded=encoded, passes=passes))
         results = self._attended(results, heard)
         return [replace(r, nbest=r.nbest[: h.nbest]) for r, h in zip(results, heard, strict=True)]
@@ -310,7 +309,7 @@ class Recognizer:
             (i, h.features[self.model.lookback :], r.encoded)
             for i, (r, h) in enumerate(zip(results, heard, strict=True))
             if h.features is not None
-            and Pass.ATTENTION not in h.left_out
+            and h.takes(Pass.ATTENTION)
             and len(h.features) <= most
             and r.encoded is not None
             and r.nbest[0].text

@@ -90,6 +90,10 @@ class Heard:
     end_s: float = math.inf
     left_out: frozenset[Pass] = frozenset()
 
+    def takes(self, second: Pass) -> bool:
+        """Whether it is to be heard once more in such a pass."""
+        return self.features is not None and second not in self.left_out
+
 
 @dataclass(frozen=True)
 class Progress:
