@@ -15,6 +15,7 @@ import numpy.typing as npt
 import torch
 
 from asr.audio import SAMPLE_RATE
+from asr.level import Level
 from asr.pairing import load_torchaudio
 
 WINDOW = 400
@@ -24,7 +25,9 @@ FRAME_S = HOP / SAMPLE_RATE
 BLOCK = 4
 """Frames computed at once (40 ms)."""
 FLOOR = 1e-6
-"""Mel power below this is silence: -0.5 after scaling."""
+"""Mel power below this is silence."""
+SILENCE = -0.5
+"""The floor's feature."""
 _HALF = WINDOW // 2
 
 
@@ -73,12 +76,16 @@ class FeatureStream:
         self._function = function
         self._span, self._wanted = block * HOP, (block + lead) * HOP
         self._rest = np.zeros(_HALF, np.float32)
+        self._level = Level()
 
     def accept(self, samples: npt.NDArray[np.float32]) -> torch.Tensor:
         self._rest = np.concatenate([self._rest, samples])
         blocks = []
         while len(self._rest) >= (needed := self._wanted + WINDOW - HOP):
-            blocks.append(self._function(torch.from_numpy(self._rest[:needed])))
+            block = self._rest[:needed]
+            self._level = self._level.after(block)
+            gain = np.float32(self._level.gain)
+            blocks.append(self._function(torch.from_numpy(block if gain == 1 else gain * block)))
             self._rest, self._wanted = self._rest[self._wanted :], self._span
         return torch.cat(blocks) if blocks else torch.zeros(0, MELS)
 

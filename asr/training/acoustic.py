@@ -21,7 +21,6 @@ from torch import Tensor
 
 from asr.errors import ModelError
 from asr.evaluation.wer import Errors, align, count
-from asr.features import log_mel
 from asr.model import PRESETS, Transducer, load_encoder, load_model, save_model
 from asr.tokens import Tokenizer
 from asr.training.augment import collate, mask_features
@@ -62,6 +61,8 @@ class Recipe:
     shares: dict[str, float] = field(
         default_factory=lambda: {"speech_commands": 0.6, "an4": 2.0, "fsdd_strings": 2.0, "librispeech": 1.5}
     )
+    sounds: float = 0.1
+    """Share of the utterances in whose place a sound is heard that nobody speaks (`sounds.py`)."""
     seed: int = 1
 
     def from_model(self) -> Recipe:
@@ -179,11 +180,11 @@ def loss_of(
     """Loss per token of a batch: encoded (B, T, encoded), lengths (B,) in frames of 10 ms."""
     blank = model.config.blank
     counts = torch.tensor([len(t) for t in texts], dtype=torch.int32)
-    targets = torch.zeros(len(texts), int(counts.max()), dtype=torch.int64)
+    targets = torch.zeros(len(texts), max(1, int(counts.max())), dtype=torch.int64)
     for row, text in zip(targets, texts, strict=True):
         row[: len(text)] = torch.tensor(text)
     targets, frames = targets.to(encoded.device), (lengths // 4).to(torch.int32)
-    total = counts.sum()
+    total = counts.sum().clamp(min=1)
     scores = model.ctc(encoded).float()
     ctc = torch.nn.functional.ctc_loss(scores.transpose(0, 1), targets, frames, counts, blank, reduction="sum")
     parts = {"ctc": float(ctc.detach() / total)}
@@ -210,11 +211,10 @@ def prepare(
     rendered: Rendered, tokenizer: Tokenizer, rng: np.random.Generator, device: str
 ) -> tuple[Tensor, Tensor, Tensor, list[list[int]]]:
     """Features (B, F, 80) as they are and masked, their lengths (B,) in frames, and the texts' tokens."""
-    padded, lengths = collate(rendered.waves)
-    whole = log_mel(padded.to(device))
+    whole, lengths = collate(rendered.waves)
+    whole = whole.to(device)
     features = mask_features(whole, lengths, rng)
-    spoken = [u.text for u in rendered.planned.utterances]
-    texts = [tokenizer.sample(text) if rng.random() < 0.2 else tokenizer.encode(text) for text in spoken]
+    texts = [tokenizer.sample(text) if rng.random() < 0.2 else tokenizer.encode(text) for text in rendered.texts]
     fits = [i for i, t in enumerate(texts) if needed_frames(t) <= int(lengths[i]) // 4]
     return whole[fits], features[fits], lengths[fits], [texts[i] for i in fits]
 
@@ -257,10 +257,9 @@ def quick_wer(
     errors: dict[str, Errors] = {}
     rng = np.random.default_rng(0)
     for batch in batches(utterances, 60.0, rng):
-        padded, _ = collate([cache.samples(u) for u in batch], tail=6400)
-        features = log_mel(padded.to(device))
+        features, _ = collate([cache.samples(u) for u in batch], tail=6400)
         search = greedy_rnnt if rnnt else greedy_ctc
-        for utterance, ids in zip(batch, search(model, features, chunk), strict=True):
+        for utterance, ids in zip(batch, search(model, features.to(device), chunk), strict=True):
             found = count(align(utterance.text, tokenizer.decode(ids)))
             errors[utterance.corpus] = errors.get(utterance.corpus, Errors()) + found
     return {name: round(100 * found.rate, 1) for name, found in sorted(errors.items())}
@@ -305,7 +304,7 @@ def train(
     heard, begun = 0.0, state.seconds
     parts: dict[str, float] = {}
     frozen_now: bool | None = None
-    for rendered in render(cache, steps(cache, recipe, state.epoch, state.step), recipe.seed, workers):
+    for rendered in render(cache, steps(cache, recipe, state.epoch, state.step), recipe.seed, workers, recipe.sounds):
         rng = np.random.default_rng([recipe.seed, state.step, 1])
         torch.manual_seed(recipe.seed * 1_000_003 + state.step)
         share = state.seconds / (3600 * recipe.hours)

@@ -7,11 +7,16 @@ from collections.abc import Callable
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from asr.audio import Samples
+from asr.features import HOP, MELS, SILENCE, WINDOW, FeatureStream
+from asr.model.encoder import LOOKAHEAD
 from asr.training.channels import draw_channel, transmit
 from asr.training.rooms import convolve, room_response
+from asr.training.sounds import draw_sound
+
+BLOCK = 32
+"""Feature frames that a stream reads at once."""
 
 
 def change_speed(samples: Samples, factor: float) -> Samples:
@@ -40,7 +45,7 @@ def babble(count: int, draw: Callable[[], Samples], rng: np.random.Generator) ->
 
 
 def augment(samples: Samples, draw: Callable[[], Samples], rng: np.random.Generator) -> Samples:
-    """One random rendering of an utterance: speed, a room, noise, babble, level and a connection, each now and then.
+    """One random rendering of an utterance: speed, a room, noise, babble, sounds, level and a connection, now and then.
 
     Args:
         draw: gives another utterance each time, for babble.
@@ -57,8 +62,17 @@ def augment(samples: Samples, draw: Callable[[], Samples], rng: np.random.Genera
         samples = samples + noise * power * 10 ** (-rng.uniform(8, 35) / 20)
     if rng.random() < 0.2:
         samples = samples + babble(len(samples), draw, rng) * power * 10 ** (-rng.uniform(8, 25) / 20)
+    if rng.random() < 0.1:
+        sound = draw_sound(len(samples), draw, rng)
+        samples = samples + sound * (power / (_rms(sound) + 1e-6)) * 10 ** (-rng.uniform(10, 30) / 20)
+    return recorded(samples, rng)
+
+
+def recorded(samples: Samples, rng: np.random.Generator) -> Samples:
+    """At some level, a peak of 0 to -24 dBFS or, one in five, to -50, in 16 bits; now and then over a connection."""
     peak = float(np.abs(samples).max()) + 1e-6
-    samples = (samples / peak * 10 ** (-rng.uniform(0, 24) / 20)).astype(np.float32)
+    level = rng.uniform(24, 50) if rng.random() < 0.2 else rng.uniform(0, 24)
+    samples = (np.rint(samples / peak * 10 ** (-level / 20) * 32767) / 32768).astype(np.float32)
     return transmit(samples, draw_channel(rng), rng) if rng.random() < 0.2 else samples
 
 
@@ -82,11 +96,11 @@ def mask_features(features: Tensor, lengths: Tensor, rng: np.random.Generator) -
 
 
 def collate(waves: list[Samples], tail: int = 3200) -> tuple[Tensor, Tensor]:
-    """Pads to (B, n) with half a window of silence in front and a tail behind, and feature lengths in frames.
-
-    n fits a number of feature frames that is a multiple of 4.
-    """
-    longest = max(map(len, waves))
-    frames = -(-(longest + tail) // 640) * 4
-    out = torch.stack([F.pad(torch.from_numpy(w), (200, frames * 160 + 40 - len(w))) for w in waves])
-    return out, torch.tensor([-(-(len(w) + tail) // 640) * 4 for w in waves])
+    """Features as a stream's (`FeatureStream`), each with a tail of silence behind: (B, F, 80), F a multiple of 4, and
+    each one's frames, (B,)."""
+    lengths = torch.tensor([-(-(len(w) + tail) // 640) * 4 for w in waves])
+    out = torch.full((len(waves), int(lengths.max()), MELS), SILENCE)
+    for row, wave, length in zip(out, waves, lengths.tolist(), strict=True):
+        stream = FeatureStream(block=BLOCK, lead=LOOKAHEAD)
+        row[:length] = stream.accept(np.pad(wave, (0, (length + BLOCK) * HOP - len(wave) + WINDOW)))[:length]
+    return out, lengths

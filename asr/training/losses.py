@@ -29,6 +29,8 @@ def band_starts(
     device, ctc, targets = ctc.device, ctc.detach().float().cpu(), targets.cpu()  # at once: each copy waits for a GPU
     align = load_torchaudio().functional.forced_align
     for i, (t, u) in enumerate(zip(frames.tolist(), counts.tolist(), strict=True)):
+        if not u:
+            continue
         path, _ = align(ctc[i : i + 1, :t], targets[i : i + 1, :u], blank=blank)
         before = torch.nn.functional.pad(path[0, :-1], (1, 0), value=blank)
         reached = ((path[0] != blank) & (path[0] != before)).cumsum(0)

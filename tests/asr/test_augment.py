@@ -115,7 +115,7 @@ def test_augmentation_is_the_seeds_and_keeps_the_level_in_range(seed: int, count
         return augment(voice(seed, count), lambda: coloured_noise(900, 1.0, rng), rng)
 
     out = once()
-    assert np.isfinite(out).all() and 0.02 < np.abs(out).max() <= 1.5 and out.dtype == np.float32
+    assert np.isfinite(out).all() and 0.002 < np.abs(out).max() <= 1.5 and out.dtype == np.float32
     assert count / 1.15 <= len(out) <= count / 0.88 + 0.9 * SAMPLE_RATE
     assert np.array_equal(out, once())
 
