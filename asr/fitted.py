@@ -82,21 +82,15 @@ class FittedWeights:
 class RescorerConstants:
     """What a context's score counts beside the recogniser's.
 
-    margins: nats that a reading must win by, in lists with exact scores and in foreign ones. attended: by which the
-    context's score is multiplied where the attention decoder has a part in the list's scores, whose differences are
-    larger than those that the scorer was fitted to. offered, attended_offered: the least nats of a reading that names
-    one of a few offered entries, in lists without and with that part (chosen on the sets of `recipes.names`).
-    temperature, attended_temperature: by which scores without and with that part are divided to be log-probabilities:
-    training for few errors makes them too sure. models: those whose lists they were fitted to, the context model with
-    its scorers among them.
+    attended, unattended: weights of `asr.context.evidence.EVIDENCE` for readings that name an entry, log-odds, in lists
+    that the attention decoder has a part in and in those that it has not (`python -m recipes.rescorer.fit`). margin:
+    nats that a reading must win by in another recogniser's list. models: those whose lists they were fitted to, the
+    context model with its scorer among them.
     """
 
-    margins: tuple[float, float]
-    attended: float = 1.9
-    offered: float = 13.5
-    attended_offered: float = 30.0
-    temperature: float = 1.5
-    attended_temperature: float = 3.0
+    attended: tuple[float, ...]
+    unattended: tuple[float, ...]
+    margin: float
     models: ModelVersions | None = None
 
 

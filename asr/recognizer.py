@@ -306,11 +306,11 @@ class Recognizer:
         """The results with what the attention decoder makes of those utterances that are heard once more."""
         out, most = list(results), round(_LONGEST_ATTENDED_S / FRAME_S)
         ears = [
-            (i, h.features[self.model.lookback :], r.encoded)
+            (i, h.features[self.model.lookback : len(h.features) - self.model.lookahead], r.encoded)
             for i, (r, h) in enumerate(zip(results, heard, strict=True))
             if h.features is not None
             and h.takes(Pass.ATTENTION)
-            and len(h.features) <= most
+            and len(h.features) - self.model.lookback - self.model.lookahead <= most
             and r.encoded is not None
             and r.nbest[0].text
         ]

@@ -23,7 +23,7 @@ _CARRIERS = (8, 2)
 """Carriers tried with what the first, second, … hypothesis heard; as many hypotheses are compared with candidates."""
 _FREQUENT = 2
 """Carriers tried with parts that only explain all that was heard."""
-_KEPT_PARTS = 8
+_KEPT_PARTS = 12
 _KEPT_SPANS = 2
 _MAX_SPAN_WORDS = 6
 _MAX_HEARD_WORDS = 30
@@ -131,7 +131,7 @@ def candidates(
 ) -> list[str]:
     """Texts worth scoring that are not in the n-best.
 
-    A third of the places is for what was probably meant (an offered choice), however different it sounds.
+    Half of the places are for what was probably meant (an offered choice), however different it sounds.
 
     Args:
         nbest: texts, best first. limit: the most that are returned.
@@ -153,7 +153,7 @@ def candidates(
     for one, distance in _likest(tried, reach):
         costs[one.text] = min(distance + one.cost, costs.get(one.text, np.inf))
     known = set(nbest)
-    offered = [t for t in _likely(embedding.index) if t not in known][: 0 if by_sound_only else limit // 3]
+    offered = [t for t in _likely(embedding.index) if t not in known][: 0 if by_sound_only else limit // 2]
     ranked = [t for _, t in sorted((c, t) for t, c in costs.items()) if t not in known and t not in offered]
     return [*offered, *ranked][:limit]
 

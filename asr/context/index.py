@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from asr.context import phonetics
 from asr.context.copying import PhrasePrefixes
+from asr.context.nicknames import nicknames_of
 from asr.context.types import Phrase
 
 PART_KINDS = ("full", "last", "first", "other")
@@ -25,7 +26,9 @@ _TITLES = {
     "reverend", "senator", "colonel", "lieutenant",
 }  # fmt: skip
 """What stands before a name and names nobody alone."""
-_SMALL = {"the", "a", "an", "of", "and", "in", "on", "to", "for", "at", "i", "is", "it", "you", "me", "my", "with"}
+_SMALL = {
+    "the", "a", "an", "of", "and", "in", "on", "to", "for", "at", "i", "is", "it", "you", "me", "my", "with", "will",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -39,12 +42,15 @@ class Part:
 
 
 def parts_of(text: str) -> list[tuple[str, str]]:
-    """(words, kind) by which people name something: all of it, without its article, its first or its last word.
+    """(words, kind) by which people name something: all of it, without its article, its first or its last word, with a
+    nickname in the place of a given name.
 
     >>> parts_of("meg bauer")
     [('meg bauer', 'full'), ('bauer', 'last'), ('meg', 'first')]
     >>> parts_of("doctor meg brown")
     [('doctor meg brown', 'full'), ('meg brown', 'full'), ('doctor brown', 'full'), ('brown', 'last'), ('meg', 'first')]
+    >>> parts_of("derek shaw")[3:]
+    [('ricky', 'first'), ('ricky shaw', 'full'), ('rick', 'first'), ('rick shaw', 'full')]
     """
     words = text.split()[:MAX_WORDS]
     if not words:
@@ -60,6 +66,9 @@ def parts_of(text: str) -> list[tuple[str, str]]:
             parts.setdefault(words[-1], "last")
         if words[0] not in _SMALL:
             parts.setdefault(words[0], "first")
+        for nickname in nicknames_of(words[0]):
+            parts.setdefault(nickname, "first")
+            parts.setdefault(" ".join((nickname, *words[1:])), "full")
     if len(words) > 2:
         parts.setdefault(" ".join(words[:2]), "other")
         parts.setdefault(" ".join(words[-2:]), "other")

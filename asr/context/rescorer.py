@@ -33,8 +33,8 @@ from torch import Tensor, nn
 from asr.context import phonetics
 from asr.context.candidates import AnswerTables, candidates, expand
 from asr.context.encoder import WEIGHTS, load_model
-from asr.context.features import FEATURES, LIST_FEATURES, Match, Pool, match, pool_features, vouched_for
-from asr.context.mining import TURN_SIGNAL
+from asr.context.evidence import evidence
+from asr.context.features import FEATURES, LIST_FEATURES, Match, Pool, match, pool_features
 from asr.context.model import ContextModel
 from asr.context.types import BiasedWord, ContextEmbedding, Rescored
 from asr.errors import ContextError, ModelError
@@ -45,7 +45,9 @@ from asr.threads import one_thread
 from asr.tokens import Tokenizer
 
 ForceScore = Callable[[Sequence[str]], list[Hypothesis]]
-MAX_CANDIDATES = 24
+MAX_CANDIDATES = 32
+MAX_LED = 8
+"""Readings of the search that the context's phrases led."""
 MAX_EXPANDED = 12
 """Candidates of the second round: what the first round's scores support, within carriers."""
 MAX_SCORED = 16
@@ -61,14 +63,10 @@ _REACH = 0.45
 _PER_DISTANCE = 2.5
 """Nats that a unit of phonetic distance costs where no audio can be asked."""
 _OURS = re.compile("[a-z' ]*")
-_OFFERED = math.log(0.19)
-"""Weight of a phrase that was probably meant: one of a few that are offered. What a question offers by itself ("Miller
-or Taylor?") is that too."""
-_ALIKE = 0.3
-"""Phonetic distance, as a share of the longer text's phones, to the likest reading of the n-best, past which what was
-probably meant was not said. What was said is within 0.28 in 99 of 100 turns of dev."""
 _COMPARED = 10
-"""Readings of a list that candidates without audio, and what was probably meant, are compared with."""
+"""Readings of a list that candidates without audio are compared with."""
+NATS = 10.0
+"""Nats of a score for each unit of log-odds."""
 
 
 class ListScorer(nn.Module):
@@ -99,8 +97,7 @@ class Rescorer:
 
     Args:
         model, tokenizer: those of the context encoder. tables: how people answer.
-        forced, ranked: scorers for readings with exact log P(y|x) and for foreign lists.
-        constants: fitted with them.
+        ranked: the scorer of lists without exact scores. constants: fitted with it.
     """
 
     def __init__(
@@ -108,13 +105,12 @@ class Rescorer:
         model: ContextModel,
         tokenizer: Tokenizer,
         tables: AnswerTables,
-        forced: ListScorer,
         ranked: ListScorer,
         constants: RescorerConstants,
         model_version: str,
     ) -> None:
         self.model, self.tokenizer, self.tables = model.eval(), tokenizer, tables
-        self.forced, self.ranked, self.constants = forced.eval(), ranked.eval(), constants
+        self.ranked, self.constants = ranked.eval(), constants
         self.model_version = model_version
 
     @classmethod
@@ -144,14 +140,10 @@ class Rescorer:
         try:
             tensors = load_file(folder / "context.safetensors")
             tables = read_tables(json.loads(json.dumps(config["tables"])))
-            scorers = []
-            for name in ("forced", "ranked"):
-                scorer = ListScorer()
-                own = {k.removeprefix(f"{name}."): v.float() for k, v in tensors.items() if k.startswith(f"{name}.")}
-                scorer.load_state_dict(own)
-                scorers.append(scorer)
-            forced, ranked = scorers
-            return cls(model, tokenizer, tables, forced, ranked, constants, version)
+            ranked = ListScorer()
+            own = {k.removeprefix("ranked."): v.float() for k, v in tensors.items() if k.startswith("ranked.")}
+            ranked.load_state_dict(own)
+            return cls(model, tokenizer, tables, ranked, constants, version)
         except (OSError, KeyError, TypeError, ValueError, IndexError, RuntimeError) as error:
             raise ModelError(f"context weights in {folder.name!r} cannot be read: {type(error).__name__}") from error
 
@@ -180,88 +172,100 @@ class Rescorer:
                 f"context embedding of model {embedding.model_version!r}, the rescorer is {self.model_version!r}: "
                 "encode the context again"
             )
-        led = [h.text for h in nbest if h.from_context]
-        nbest = without_bias([h for h in nbest if not h.from_context])
-        same = Rescored(nbest)
-        if embedding.empty or not nbest or is_silence(nbest[0].text, nbest[0].acoustic if force_score else None):
-            return same
-        head = tuple(nbest[:MAX_SCORED])
+        same = without_bias([h for h in nbest if not h.from_context])
+        if embedding.empty or not same or is_silence(same[0].text, same[0].acoustic if force_score else None):
+            return Rescored(same)
         if force_score:
-            readings = self._forced_readings(head, led, embedding, force_score)
+            readings, heard = self.readings(nbest, embedding, force_score)
+            matches = [match(h.text, embedding) for h in readings]
+            scores, margin = self._entry_scores(readings, heard, matches, embedding), 0.0
         else:
-            readings = self._ranked(head, embedding)
-        pool = Pool(
-            tuple(normalize(h.text) if force_score is None else h.text for h in readings),
-            tuple(h.acoustic + h.attention for h in readings),
-            tuple(h.language for h in readings),
-            tuple(i if i < len(head) else -1 for i in range(len(readings))),
-            () if force_score else heard_texts([h.text for h in head]),
-        )
-        matches = [match(text, embedding) for text in pool.texts]
-        vouched = vouched_for(pool, matches) if force_score else pool
-        weighed, base, raised = most_likely(vouched), pool.base, vouched.base
-        named = [matches[i] for i in weighed]
-        attended = any(h.attention for h in readings)
-        own = self._scores(vouched.only(weighed), named, embedding, force_score is not None)
-        if attended:
-            own = [self.constants.attended * score for score in own]
-        scores = {i: score + raised[i] - base[i] for i, score in zip(weighed, own, strict=True)}
-        if force_score:
-            least = self.constants.attended_offered if attended else self.constants.offered
-            for i in self._offered(pool, matches, embedding):
-                scores[i] = max(least, scores.get(i, 0.0))
-        total = [b + scores.get(i, -math.inf) for i, b in enumerate(base)]
-        order = sorted(scores, key=lambda i: -total[i])
-        margin = self.constants.margins[0 if force_score else 1]
+            readings = self._ranked(same[:MAX_SCORED], embedding)
+            heard = min(len(same), MAX_SCORED)
+            pool = Pool(
+                tuple(normalize(h.text) for h in readings),
+                tuple(h.acoustic for h in readings),
+                tuple(h.language for h in readings),
+                tuple(i if i < heard else -1 for i in range(len(readings))),
+                heard_texts([h.text for h in same[:MAX_SCORED]]),
+            )
+            matches = [match(text, embedding) for text in pool.texts]
+            weighed = most_likely(pool)
+            own = self._scores(pool.only(weighed), [matches[i] for i in weighed], embedding)
+            scores, margin = dict(zip(weighed, own, strict=True)), self.constants.margin
+        return self._decided(same, readings, heard, matches, scores, margin, embedding)
+
+    def _decided(
+        self,
+        nbest: Sequence[Hypothesis],
+        readings: Sequence[Hypothesis],
+        heard: int,
+        matches: Sequence[Match | None],
+        scores: Mapping[int, float],
+        margin: float,
+        embedding: ContextEmbedding,
+    ) -> Rescored:
+        """The n-best with the readings in the order of their sums, if another one than the plain 1-best comes first.
+
+        scores: what the context says for readings, by place, nats; what has none keeps its place behind.
+        """
+        same = Rescored(tuple(nbest))
+        base = [h.acoustic + h.language + h.attention for h in readings]
+        total = {i: base[i] + score for i, score in scores.items()}
+        order = sorted(total, key=lambda i: -total[i])
         first = order[0]
-        if first == 0 or total[first] <= total[0] + margin or pool.texts[first] == pool.texts[0]:
+        plain = normalize(readings[0].text)
+        if first == 0 or total[first] <= total[0] + margin or normalize(readings[first].text) == plain:
             return same
         if _same_entry(matches[first], matches[0], embedding):
             return same
-        kept = [i for i in order if i < len(head) or total[i] > total[0] + margin]
-        temperature = self.constants.attended_temperature if attended else self.constants.temperature
-        chances = torch.tensor([total[i] / temperature for i in kept], dtype=torch.float64).softmax(0).tolist()
+        kept = [i for i in order if i < heard or total[i] > total[0] + margin]
+        odds = torch.tensor([total[i] / NATS for i in kept], dtype=torch.float64).softmax(0).tolist()
         ranked = [
-            _with_confidence(
-                replace(readings[i], context=scores[i], from_context=i >= len(head)), chance, nbest[0].text
-            )
-            for i, chance in zip(kept, chances, strict=True)
+            _with_confidence(replace(readings[i], context=scores[i], from_context=i >= heard), chance, nbest[0].text)
+            for i, chance in zip(kept, odds, strict=True)
         ]
-        rest = [readings[i] for i in range(len(head)) if i not in scores]
+        rest = [readings[i] for i in range(heard) if i not in scores]
         rank = 1 + sum(base[i] > base[first] for i in scores)
         biased = biased_words(ranked[0], nbest[0].text, embedding, rank)
         return Rescored((*ranked, *rest, *nbest[MAX_SCORED:]), True, biased)
 
-    def _offered(self, pool: Pool, matches: Sequence[Match | None], embedding: ContextEmbedding) -> list[int]:
-        """Places of the readings that name what was probably meant, alone, among words that people say with it, or in
-        the place of other words of the plain 1-best, and that sound like what was heard."""
-        asked = embedding.question == "which"
+    def _entry_scores(
+        self,
+        readings: Sequence[Hypothesis],
+        heard: int,
+        matches: Sequence[Match | None],
+        embedding: ContextEmbedding,
+    ) -> dict[int, float]:
+        """What the context says for the readings of the n-best and for those that name an entry, nats: of these so
+        much that they are ahead of the plain 1-best by `NATS` for each unit of their log-odds."""
+        base = [h.acoustic + h.language + h.attention for h in readings]
+        attended = any(h.attention for h in readings)
+        weights = self.constants.attended if attended else self.constants.unattended
+        odds = {
+            i: sum(w * x for w, x in zip(weights, numbers, strict=True))
+            for i, numbers in evidence(readings, heard, matches, embedding, self.tables).items()
+        }
+        scores = {i: base[0] - base[i] + NATS * value for i, value in odds.items() if i}
+        return {0: NATS * max(0.0, odds.get(0, 0.0))} | dict.fromkeys(range(1, heard), 0.0) | scores
 
-        def named(i: int, found: Match) -> bool:
-            phrase = embedding.phrases[found.part.phrase]
-            if phrase.weight < _OFFERED and not (asked and phrase.signal == TURN_SIGNAL):
-                return False
-            if found.carrier in self.tables.carriers:
-                return True
-            return i > 0 and found.part.kind in ("full", "last") and bool(_within(pool.texts[0], found.carrier))
-
-        offered = {i: found for i, found in enumerate(matches) if found and named(i, found)}
-        apart = _apart(pool, offered)
-        return [i for i in offered if apart[i] <= _ALIKE]
-
-    def _forced_readings(
-        self, nbest: Sequence[Hypothesis], led: Sequence[str], embedding: ContextEmbedding, force_score: ForceScore
-    ) -> list[Hypothesis]:
-        texts = [h.text for h in nbest]
+    def readings(
+        self, nbest: Sequence[Hypothesis], embedding: ContextEmbedding, force_score: ForceScore
+    ) -> tuple[list[Hypothesis], int]:
+        """What the context is asked about: the first of the n-best and its candidates, with exact scores; and how many
+        of them are of the n-best. Arguments as for `rescore`."""
+        led = [h.text for h in nbest if h.from_context]
+        head = without_bias([h for h in nbest if not h.from_context])[:MAX_SCORED]
+        texts = [h.text for h in head]
         found = candidates(texts, embedding, self.tables, MAX_CANDIDATES)
-        first = list(dict.fromkeys((*texts, *led, *found)))[: len(texts) + MAX_CANDIDATES]
+        first = list(dict.fromkeys((*texts, *led[:MAX_LED], *found)))
         scored = dict(zip(first, force_score(first), strict=True))
         scores = {t: h.acoustic + h.attention for t, h in scored.items()}
         more = expand(texts, embedding, self.tables, scores, MAX_EXPANDED)
         if more:
             scored |= zip(more, force_score(more), strict=True)
-        own = [_scored_as(h, scored[h.text]) for h in nbest]
-        return own + [h for t, h in scored.items() if t not in texts]
+        own = [_scored_as(h, scored[h.text]) for h in head]
+        return own + [h for t, h in scored.items() if t not in texts], len(head)
 
     def _ranked(self, nbest: Sequence[Hypothesis], embedding: ContextEmbedding) -> list[Hypothesis]:
         texts = [normalize(h.text) for h in nbest]
@@ -271,15 +275,12 @@ class Rescorer:
         scores = candidate_acoustics(found, texts, values)
         return own + [Hypothesis(t, acoustic=s) for t, s in zip(found, scores, strict=True)]
 
-    def _scores(
-        self, pool: Pool, named: Sequence[Match | None], embedding: ContextEmbedding, exact: bool
-    ) -> list[float]:
-        """What the context says for each reading, over the first, nats. named: the phrase in each."""
+    def _scores(self, pool: Pool, named: Sequence[Match | None], embedding: ContextEmbedding) -> list[float]:
+        """What the context says for each reading of a list without audio, over the first, nats. named: the phrase in
+        each."""
         known = pool_features(pool, embedding, self.model, self.tokenizer, self.tables, named)
         with torch.inference_mode():
-            scores: list[float] = (self.forced if exact else self.ranked)(
-                known.rows, known.of_list, known.limits
-            ).tolist()
+            scores: list[float] = self.ranked(known.rows, known.of_list, known.limits).tolist()
         return scores
 
 
@@ -353,33 +354,6 @@ def without_bias(nbest: Sequence[Hypothesis]) -> tuple[Hypothesis, ...]:
 def _scored_as(hypothesis: Hypothesis, scored: Hypothesis) -> Hypothesis:
     """The hypothesis with another's exact scores of the same text."""
     return replace(hypothesis, acoustic=scored.acoustic, language=scored.language, attention=scored.attention)
-
-
-def _within(text: str, carrier: tuple[str, str]) -> str:
-    """The words of a text that a carrier has around it; "" where it is another one, or there are none."""
-    words, before, after = text.split(), carrier[0].split(), carrier[1].split()
-    end = len(words) - len(after)
-    if len(before) >= end or words[: len(before)] != before or words[end:] != after:
-        return ""
-    return " ".join(words[len(before) : end])
-
-
-def _apart(pool: Pool, named: Mapping[int, Match]) -> dict[int, float]:
-    """How far some readings are from the likest of the first few heard, in sound, a share of the longer one's phones:
-    what each names from what stands there in its place, or the whole where all have other words around it."""
-    heard = [text for text, rank in zip(pool.texts, pool.ranks, strict=True) if text and 0 <= rank < _COMPARED]
-    pairs = []
-    for i, found in named.items():
-        inside = [(i, found.part.text, words) for text in heard if (words := _within(text, found.carrier))]
-        pairs += inside or [(i, pool.texts[i], text) for text in heard]
-    least = dict.fromkeys(named, 1.0)
-    if pairs:
-        sounds, lengths = phonetics.encode(phonetics.phones_of(own for _, own, _ in pairs))
-        others, of = phonetics.encode(phonetics.phones_of(other for *_, other in pairs))
-        shares = phonetics.distances(sounds, lengths, others, of) / np.maximum(1, np.maximum(lengths, of))
-        for (i, *_), share in zip(pairs, shares.tolist(), strict=True):
-            least[i] = min(least[i], share)
-    return least
 
 
 def most_likely(pool: Pool) -> list[int]:

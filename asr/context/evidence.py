@@ -1,0 +1,118 @@
+"""What speaks for a reading that names an entry of the context: a dozen numbers, and what they add up to.
+
+The weights are those of a logistic regression (`asr.fitted.RescorerConstants`): of the readings that name an entry, and
+the plain 1-best as it stands, which is right? So a sum is a log-odds, and few numbers were learned from many makes of
+lists. Absolute evidence is among them: how far apart the reading and what was heard sound, and how surprised the
+attention decoder is by the plain 1-best, as rare names leave it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from asr.context import phonetics
+from asr.context.candidates import AnswerTables
+from asr.context.features import Match
+from asr.context.mining import TURN_SIGNAL
+from asr.context.types import ContextEmbedding
+from asr.hypothesis import Hypothesis
+
+EVIDENCE = (
+    "constant", "acoustic", "language", "attention", "unlike", "distance", "surprise", "phones", "prior", "entries",
+    "offered", "whole", "carrier", "strange",
+)  # fmt: skip
+"""constant: 1. acoustic, language, attention: how much likelier than the plain 1-best, tens of nats, at least -10.
+unlike, distance: phonetic distance from what was heard in the entry's place, fifths of the longer one's phones, and
+threes of phones. surprise: the attention decoder's score of the plain 1-best, nats a letter. phones: of the name,
+fives. prior: the entry's weight, twos of nats. entries: the logarithm of how many phrases there are, twos. offered: 1
+where the entry is one of a few that a question offers. whole: 1 where all of the entry is said. carrier: log
+probability of the words around it, fives of nats, 0 where it is not known; strange: 1 there."""
+COMPARED = 10
+"""Readings of the n-best that sounds are compared with."""
+_OFFERED = math.log(0.19)
+"""Weight of a phrase that was probably meant: one of a few that are offered."""
+_LEAST = -10.0
+
+
+def evidence(
+    readings: Sequence[Hypothesis],
+    heard: int,
+    matches: Sequence[Match | None],
+    embedding: ContextEmbedding,
+    tables: AnswerTables,
+) -> dict[int, tuple[float, ...]]:
+    """The numbers of `EVIDENCE` for the readings that name an entry alone or among words that people say with it, by
+    place. A name or a surname also counts among other words in the n-best, and in the place of other words of the plain
+    1-best.
+
+    Args:
+        readings: the plain 1-best first; the first `heard` are of the n-best. matches: the phrase in each.
+    """
+    plain = readings[0]
+    surprise = plain.attention / max(1, len(plain.text))
+    entries = math.log(max(1, len(embedding.phrases))) / 2
+    named = {
+        i: found
+        for i, found in enumerate(matches)
+        if found
+        and (
+            found.carrier in tables.carriers
+            or (found.part.kind in ("full", "last") and (i < heard or within(plain.text, found.carrier)))
+        )
+    }
+    distances = apart([h.text for h in readings], heard, named)
+    out: dict[int, tuple[float, ...]] = {}
+    for i, found in named.items():
+        phrase = embedding.phrases[found.part.phrase]
+        offered = phrase.weight >= _OFFERED or (embedding.question == "which" and phrase.signal == TURN_SIGNAL)
+        distance, share = distances[i]
+        reading = readings[i]
+        out[i] = (
+            1.0,
+            max(_LEAST, (reading.acoustic - plain.acoustic) / 10),
+            max(_LEAST, (reading.language - plain.language) / 10),
+            max(_LEAST, (reading.attention - plain.attention) / 10),
+            share / 0.2,
+            distance / 3,
+            surprise,
+            len(embedding.index.sound(found.part)) / 5,
+            embedding.index.weight(found.part) / 2,
+            entries,
+            float(offered),
+            float(found.part.kind == "full"),
+            tables.carriers.get(found.carrier, 0.0) / 5,
+            float(found.carrier not in tables.carriers),
+        )
+    return out
+
+
+def within(text: str, carrier: tuple[str, str]) -> str:
+    """The words of a text that a carrier has around it; "" where it is another one, or there are none."""
+    words, before, after = text.split(), carrier[0].split(), carrier[1].split()
+    end = len(words) - len(after)
+    if len(before) >= end or words[: len(before)] != before or words[end:] != after:
+        return ""
+    return " ".join(words[len(before) : end])
+
+
+def apart(texts: Sequence[str], heard: int, named: Mapping[int, Match]) -> dict[int, tuple[float, float]]:
+    """How far some readings are from the likest of the first few heard, in sound, and that as a share of the longer
+    one's phones: what each names from what stands there in its place, or the whole where all have other words around
+    it."""
+    others = [text for text in texts[: min(heard, COMPARED)] if text]
+    pairs = []
+    for i, found in named.items():
+        inside = [(i, found.part.text, words) for text in others if (words := within(text, found.carrier))]
+        pairs += inside or [(i, texts[i], text) for text in others]
+    least = dict.fromkeys(named, (math.inf, 1.0))
+    if pairs:
+        sounds, lengths = phonetics.encode(phonetics.phones_of(own for _, own, _ in pairs))
+        of, of_lengths = phonetics.encode(phonetics.phones_of(other for *_, other in pairs))
+        distances = phonetics.distances(sounds, lengths, of, of_lengths)
+        longer = np.maximum(1, np.maximum(lengths, of_lengths))
+        for (i, *_), distance, share in zip(pairs, distances.tolist(), (distances / longer).tolist(), strict=True):
+            least[i] = min(least[i], (distance, share), key=lambda pair: pair[1])
+    return {i: (min(distance, 10.0), share) for i, (distance, share) in least.items()}
