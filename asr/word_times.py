@@ -1,6 +1,6 @@
 """When words begin and end: from the frames of their tokens to the sound around them.
 
-A transducer puts a token out when it has heard enough of it: a word's first token comes some 90 ms after the word has
+A transducer puts a token out when it has heard enough of it: a word's first token comes some 120 ms after the word has
 begun, its last one before it has ended. So a word reaches from where the sound before its first token begins to where
 the sound behind its last token ends, and words without a pause between them meet shortly before the first token of the
 second. Times here are in frames of the encoder from the utterance's start, as fractions.
@@ -13,18 +13,25 @@ from collections.abc import Sequence
 import numpy as np
 from torch import Tensor
 
-_LATE = 2.0
+_LATE = 3.0
 """Frames by which a word's first token comes late, where nothing else says when the word began."""
 _EARLY = 2.0
 """Frames by which its last one comes early."""
-_REACH_BACK, _REACH_ON = 8, 12
-"""Frames of sound before the first and behind the last token that can be the word's, where it goes on without end."""
-_SHARE = 0.3
+_REACH_BACK, _REACH_ON = 8, 20
+"""Frames of sound before the first and behind the last token that can be the word's, where it goes on without end. On
+dev a slow word ("go" of 0.7 s) puts its only token out at its beginning."""
+_SHARE = 0.25
 """Sound is what is louder than the utterance's background by so much of what its speech is,"""
 _RANGE_DB = 36.0
 """and no further than so many dB below its loudest frame: breath and the hum of a room are none."""
+_DIGITAL_DB = 3.0
+"""What is no further than this above the quietest frame may be digital silence, before or behind a recording, and"""
+_QUIET_DB, _LEAST_QUIET = 25.0, 5
+"""what is so far below the loudest is background: the room's is the lower fifth of it, where there are such frames."""
 _CLOSURE = 2
 """So few quiet frames between sounds are part of a word, as before a plosive."""
+_OVERHANG = 0.25
+"""Frames by which a word's last loud frame lasts longer than its sound: a frame is as loud as its loudest quarter."""
 _LEAST = 1.0
 """Frames of the shortest word."""
 
@@ -37,6 +44,9 @@ def sound_of(loudness: Tensor) -> tuple[bool, ...]:
         return ()
     levels = loudness.cpu().numpy()
     background, speech = np.quantile(levels, (0.1, 0.95))
+    room = levels[(levels > levels.min() + _DIGITAL_DB) & (levels < levels.max() - _QUIET_DB)]
+    if len(room) >= _LEAST_QUIET:
+        background = max(background, np.quantile(room, 0.2))
     least = max(background + _SHARE * (speech - background), levels.max() - _RANGE_DB)
     loud: list[bool] = (levels > least).tolist()
     last = -1
@@ -73,7 +83,7 @@ def _start(first: int, before: int, sound: Sequence[bool]) -> float:
         at -= 1
     if at and sound[at - 1]:  # no pause before the word
         return max(before + 0.5, first - _LATE, 0.0)
-    return at + 0.5
+    return float(at)
 
 
 def _end(last: int, start: float, following: float, sound: Sequence[bool]) -> float:
@@ -88,10 +98,10 @@ def _end(last: int, start: float, following: float, sound: Sequence[bool]) -> fl
             at -= 1
         if not (0 < at <= len(sound) and sound[at - 1]):
             at = last + 1
-        return min(at - 0.5, following)
+        return min(at - _OVERHANG, following)
     if at >= most:  # no pause behind the word
         return following if most == following else min(following, last + _EARLY)
-    return min(at - 0.5, following)
+    return min(at - _OVERHANG, following)
 
 
 def _apart(starts: Sequence[float], ends: Sequence[float], end: float) -> list[Span]:

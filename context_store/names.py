@@ -88,6 +88,10 @@ def _check_texts(event: Event) -> None:
             raise InvalidEventError("signal", "is empty; name it: contacts, devices, places, or a name of your own")
         for entry in body.entries:
             _check_text("entries", entry)
+        if body.ids and len(body.ids) != len(body.entries):
+            raise InvalidEventError("ids", "give one for each entry, or none at all")
+        for entry_id in body.ids:
+            _check_text("ids", entry_id)
 
 
 def _check_text(field: str, text: str) -> None:

@@ -259,6 +259,8 @@ def _content(body: Body) -> bytes | None:
         value: dict[str, object] = {"text": body.text}
     elif isinstance(body, Entities):
         value = {"signal": body.signal, "entries": list(body.entries)}
+        if any(body.ids):
+            value["ids"] = list(body.ids)
     else:
         return None
     return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
@@ -277,5 +279,5 @@ def _body(event: EventRecord, content: bytes | None) -> Body | None:
     if event.kind == Reply.kind:
         return Reply(value["text"])
     if event.kind == Entities.kind:
-        return Entities(value["signal"], tuple(value["entries"]))
+        return Entities(value["signal"], tuple(value["entries"]), tuple(value.get("ids", ())))
     raise TamperedError("an event of an unknown kind is in the events table; run the version that wrote it")

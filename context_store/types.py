@@ -40,12 +40,14 @@ class Reply:
 class Entities:
     """What a service knows: entries of one signal, in the service's order.
 
-    signal: contacts, devices, places, screen, preferences, device_type, or any custom name.
+    signal: contacts, devices, places, screen, preferences, device_type, or any custom name. ids: the service's own, one
+    for each entry, "" where it has none; or none at all.
     """
 
     kind: ClassVar[str] = "entities"
     signal: str = field(repr=False)
     entries: tuple[str, ...] = field(repr=False)
+    ids: tuple[str, ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True)

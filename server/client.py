@@ -92,6 +92,7 @@ def context_summary(info: pb.ContextInfo) -> dict[str, Any]:
         "changed": info.changed,
         "plain_transcript": info.plain_transcript,
         "biased_words": [_biased_word(b) for b in info.biased_words],
+        "meant": [{"entry": m.entry, "signal": m.signal, "id": m.entry_id} for m in info.meant],
         "timings": timings,
         "reason": info.reason,
     }
@@ -111,4 +112,5 @@ def _biased_word(word: pb.BiasedWord) -> dict[str, Any]:
         "signal": word.signal,
         "nats": round(word.nats, 2) if word.HasField("nats") else None,
         "rank": word.rank if word.HasField("rank") else None,
+        "id": word.entry_id,
     }

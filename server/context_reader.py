@@ -11,8 +11,8 @@ from context_store import Entities, Reply, StoredTurn, Utterance
 def context_of(turns: Sequence[StoredTurn], last: str, max_entries: int) -> Context:
     """The context up to and with turn `last`.
 
-    turns: oldest first; those after `last` are left out. Entities: the newest turn's first, each (signal, text) once,
-    at most `max_entries`. A turn without texts gives nothing.
+    turns: oldest first; those after `last` are left out. Entities: the newest turn's first, each (signal, text, id)
+    once, at most `max_entries`. A turn without texts gives nothing.
     """
     ids = [turn.turn for turn in turns]
     used = turns[: ids.index(last) + 1] if last in ids else turns
@@ -33,5 +33,6 @@ def _spoken(turn: StoredTurn) -> Iterable[Turn]:
 def _entries(turn: StoredTurn) -> Iterable[Entry]:
     for event in turn.events:
         if isinstance(event.body, Entities):
-            for text in event.body.entries:
-                yield Entry(event.body.signal, text)
+            ids = event.body.ids or ("",) * len(event.body.entries)
+            for text, entry_id in zip(event.body.entries, ids, strict=True):
+                yield Entry(event.body.signal, text, entry_id)

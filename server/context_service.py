@@ -22,7 +22,7 @@ from server.context_use import ContextSource, Used
 from server.embedding_cache import State, TurnContext
 from server.encoder_thread import EncoderThread
 from server.errors import InvalidRequestError, LimitError, NotFoundError
-from server.events import check_signal, event_of
+from server.events import check_entry_id, check_signal, event_of
 from server.places import Places
 from server.reply_window import ReplyWindow
 from server.requests import check_id, dialogue_and_turn, required_dialogue, too_many_events
@@ -206,7 +206,13 @@ class ContextService:
             turns.append(Turn("user" if turn.speaker == pb.ContextTurn.USER else "system", turn.text))
         for i, entities in enumerate(inline.entities):
             check_signal(f"context.entities[{i}].signal", entities.signal)
-        entries = [Entry(entities.signal, text) for entities in inline.entities for text in entities.entries]
+        entries = []
+        for i, entities in enumerate(inline.entities):
+            entries += [Entry(entities.signal, text) for text in entities.entries]
+            entries += [
+                Entry(entities.signal, item.text, check_entry_id(f"context.entities[{i}].items.id", item.id))
+                for item in entities.items
+            ]
         if len(entries) > self._limits.entries:
             most = self._limits.entries
             raise LimitError("entries", f"context.entities: {len(entries)} entries; send at most {most}")

@@ -7,9 +7,10 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
+from asr.context.meaning import meant
 from asr.context.phrases import candidates_of
 from asr.context.rescorer import NullContext
-from asr.context.types import BiasedWord, ContextEmbedding, Rescored
+from asr.context.types import BiasedWord, ContextEmbedding, Meant, Rescored
 from asr.hypothesis import Hypothesis
 from asr.search import PhraseGraph
 from carryover.v1.recognizer_pb2 import ContextInfo
@@ -37,7 +38,8 @@ class Used:
     """What context did to one final result.
 
     nbest: best first; the very same hypotheses unless status is APPLIED. status: a `ContextInfo.Status`.
-    context: what was used or waited for. cause: why it is not APPLIED, as one of few words, for the metrics.
+    context: what was used or waited for. meant: the entries that the first hypothesis names. cause: why it is not
+    APPLIED, as one of few words, for the metrics.
     """
 
     nbest: tuple[Hypothesis, ...]
@@ -49,6 +51,7 @@ class Used:
     lookup_ms: float | None = None
     rescore_ms: float | None = None
     age_ms: float | None = None
+    meant: tuple[Meant, ...] = ()
 
     @property
     def cause(self) -> str:
@@ -89,7 +92,8 @@ class ContextSource:
         started = time.monotonic()
         try:
             with tracing.span("rescore"):
-                rescored = await self.run(_weigh, self.rescorer, (*nbest, *more), embedding, force_score)
+                weighed = await self.run(_weigh, self.rescorer, (*nbest, *more), embedding, force_score)
+            rescored, named = weighed
             best = rescored.nbest[0]
         except Exception as error:
             logs.failure("rescoring_failed", error)
@@ -100,6 +104,7 @@ class ContextSource:
             nbest=tuple(rescored.nbest),
             changed=best.text != nbest[0].text,
             biased_words=tuple(rescored.biased_words),
+            meant=named,
             rescore_ms=milliseconds_since(started),
         )
 
@@ -159,14 +164,16 @@ class ContextUse:
 
 def _weigh(
     rescorer: Rescorer, nbest: Sequence[Hypothesis], embedding: ContextEmbedding, force_score: ForceScore | None
-) -> Rescored:
-    """Rescored. What a client's own phrases brought is known beforehand, so it stays, whatever the context says."""
+) -> tuple[Rescored, tuple[Meant, ...]]:
+    """Rescored, and the entries that the first reading names. What a client's own phrases brought is known beforehand,
+    so it stays, whatever the context says."""
 
     def prior(found: Sequence[Hypothesis]) -> list[Hypothesis]:
         return [replace(h, language=h.language + h.bias, bias=0.0) if h.bias else h for h in found]
 
     force = (lambda texts: prior(force_score(texts))) if force_score else None
-    return rescorer.rescore(prior(nbest), embedding, force)
+    rescored = rescorer.rescore(prior(nbest), embedding, force)
+    return rescored, meant(rescored.nbest[0].text, embedding)
 
 
 def _without(follow: Follow) -> tuple[ContextInfo.Status, bool, tuple[BiasedWord, ...], str]:

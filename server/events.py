@@ -9,6 +9,7 @@ from server.errors import InvalidRequestError, LimitError
 from server.requests import check_id, is_control
 
 MAX_SIGNAL_CHARACTERS = 64
+MAX_ENTRY_ID_CHARACTERS = 256
 _TIMES = range(100_000_000_000)  # seconds since 1970; what is later was meant as milliseconds
 
 
@@ -34,6 +35,13 @@ def check_signal(field: str, signal: str) -> str:
         )
         raise InvalidRequestError(field, advice)
     return signal
+
+
+def check_entry_id(field: str, entry_id: str) -> str:
+    """An entry's id, "": it has none. Raises InvalidRequestError."""
+    if len(entry_id) > MAX_ENTRY_ID_CHARACTERS:
+        raise InvalidRequestError(field, f"is longer than {MAX_ENTRY_ID_CHARACTERS} characters; send a shorter one")
+    return entry_id
 
 
 def _body(event: pb.Event, field: str, limits: Limits) -> Body:
@@ -64,12 +72,18 @@ def _text(text: str, field: str, limits: Limits) -> str:
 
 def _entities(entities: pb.Entities, field: str, limits: Limits) -> Entities:
     check_signal(f"{field}.signal", entities.signal)
-    if not entities.entries:
+    count = len(entities.entries) + len(entities.items)
+    if not count:
         raise InvalidRequestError(f"{field}.entries", "is empty; send at least one entry or leave the event out")
-    if len(entities.entries) > limits.entries:
-        raise LimitError("entries", f"{field}: {len(entities.entries)} entries; send at most {limits.entries}")
-    for i, entry in enumerate(entities.entries):
-        if len(entry) > limits.phrase_characters:
-            advice = f"{len(entry)} characters; send at most {limits.phrase_characters}"
-            raise LimitError("phrase_characters", f"{field}.entries[{i}]: {advice}")
-    return Entities(entities.signal, tuple(entities.entries))
+    if count > limits.entries:
+        raise LimitError("entries", f"{field}: {count} entries; send at most {limits.entries}")
+    texts = [(f"{field}.entries[{i}]", entry) for i, entry in enumerate(entities.entries)]
+    texts += [(f"{field}.items[{i}].text", item.text) for i, item in enumerate(entities.items)]
+    for name, text in texts:
+        if len(text) > limits.phrase_characters:
+            advice = f"{len(text)} characters; send at most {limits.phrase_characters}"
+            raise LimitError("phrase_characters", f"{name}: {advice}")
+    for i, item in enumerate(entities.items):
+        check_entry_id(f"{field}.items[{i}].id", item.id)
+    ids = (*[""] * len(entities.entries), *(item.id for item in entities.items))
+    return Entities(entities.signal, tuple(text for _, text in texts), ids if any(ids) else ())

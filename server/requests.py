@@ -50,9 +50,11 @@ def _phrase_bounds(limits: Limits) -> dict[str, Bound]:
 
 def _context_bounds(method: str, limits: Limits) -> dict[str, Bound]:
     if method == "RecordEvents":
+        entries = _most("entries", MAX_EVENTS_PER_CALL * limits.entries, "events: {} entries")
         return {
             "events": (_ROUGHLY * MAX_EVENTS_PER_CALL, too_many_events),
-            "events.entities.entries": _most("entries", MAX_EVENTS_PER_CALL * limits.entries, "events: {} entries"),
+            "events.entities.entries": entries,
+            "events.entities.items": entries,
         }
     if method == "Rescore":
         entities = _most("entries", limits.entries, "context.entities: {} entries or lists")
@@ -61,6 +63,7 @@ def _context_bounds(method: str, limits: Limits) -> dict[str, Bound]:
             "context.turns": _most("turns", limits.turns, "context: {} turns"),
             "context.entities": entities,
             "context.entities.entries": entities,
+            "context.entities.items": entities,
         }
     return {}
 

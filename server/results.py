@@ -76,7 +76,9 @@ def alternative(hypothesis: Hypothesis, words: bool) -> pb.SpeechRecognitionAlte
 def context_info(used: Used, plain: str, phrase_words: Iterable[BiasedWord] = ()) -> pb.ContextInfo:
     """What context did to a result, `plain` being the first transcript without it."""
     words = [
-        pb.BiasedWord(word=b.word, phrase=b.phrase, signal=b.signal, nats=b.nats or None, rank=b.rank or None)
+        pb.BiasedWord(
+            word=b.word, phrase=b.phrase, signal=b.signal, nats=b.nats or None, rank=b.rank or None, entry_id=b.id
+        )
         for b in (*used.biased_words, *phrase_words)
     ]
     return pb.ContextInfo(
@@ -87,6 +89,7 @@ def context_info(used: Used, plain: str, phrase_words: Iterable[BiasedWord] = ()
         timings=_timings(used),
         reason=used.reason,
         context_turn_id=used.context.turn if used.context else "",
+        meant=[pb.MeantEntry(entry=m.entry, signal=m.signal, entry_id=m.id) for m in used.meant],
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,6 +12,7 @@ import typer
 
 from asr.commands.terminal import console, give_up, report, track, warn
 from asr.context.encoder import ContextEncoder
+from asr.context.meaning import meant
 from asr.context.rescorer import Rescorer
 from asr.errors import AsrError, ContextError, ManifestError
 from asr.evaluation.manifest import parse_context, reference_of
@@ -24,7 +26,8 @@ _NBEST = 'nbest must be a list of {text, score?}, best first, as in {"nbest": [{
 
 
 def rescore(value: dict[str, Any], encoder: EncodesContext, rescorer: Rescores) -> dict[str, Any]:
-    """The line with its `nbest` re-ordered and `changed`; every other field, also of the readings, stays as it was.
+    """The line with its `nbest` re-ordered, `changed` and, where it has a context, `meant`, the entries that the first
+    reading names; every other field, also of the readings, stays as it was.
 
     A reading that the list did not have, a phrase of the context that sounds like what was heard, is marked
     `from_context`.
@@ -42,7 +45,8 @@ def rescore(value: dict[str, Any], encoder: EncodesContext, rescorer: Rescores) 
         return {**value, "changed": False}
     scores = _scores(readings)
     nbest = tuple(Hypothesis(text=r["text"], acoustic=s) for r, s in zip(readings, scores, strict=True))
-    rescored = rescorer.rescore(nbest, encoder.encode(context), None)
+    embedding = encoder.encode(context)
+    rescored = rescorer.rescore(nbest, embedding, None)
     left = list(readings)
     out = []
     for hypothesis in rescored.nbest:
@@ -50,7 +54,8 @@ def rescore(value: dict[str, Any], encoder: EncodesContext, rescorer: Rescores) 
         if own is not None:
             left.remove(own)
         out.append(own or {"text": hypothesis.text, "from_context": True})
-    return {**value, "nbest": out, "changed": rescored.changed}
+    named = [asdict(m) for m in meant(rescored.nbest[0].text, embedding)]
+    return {**value, "nbest": out, "changed": rescored.changed, "meant": named}
 
 
 def _scores(readings: list[dict[str, Any]]) -> list[float]:
@@ -78,7 +83,7 @@ def main(
         Path,
         typer.Argument(
             metavar="OUT.jsonl",
-            help="The same lines, re-ordered, with `changed`; -: stdout.",
+            help="The same lines, re-ordered, with `changed` and `meant`; -: stdout.",
             show_default=False,
         ),
     ],

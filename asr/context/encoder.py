@@ -11,7 +11,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from asr.context.items import Items, entries_of, items_of
+from asr.context.items import Items, asked_of, entries_of, items_of
 from asr.context.mining import question_of
 from asr.context.model import ContextModel, ContextModelConfig
 from asr.context.repeats import asked_again, lean_towards
@@ -76,6 +76,7 @@ class ContextEncoder:
             phrases=lean_towards(asked_again(context.turns), _phrases(entries, logp)),
             question=question_of(context.turns),
             model_version=self.model_version,
+            asked=asked_of(context),
         )
 
 

@@ -114,9 +114,12 @@ class PhraseIndex:
         self.forms: tuple[tuple[str, ...], ...] = tuple(phrase.forms for phrase in self.phrases)
         """The spoken forms of each phrase."""
         best: dict[str, Part] = {}
+        self.named: dict[str, list[Part]] = {}
+        """The parts of all phrases by their words, also those that several have in common."""
         for place, forms in enumerate(self.forms):
             for text, kind in parts_of_forms(forms):
                 part = Part(text, kind, place)
+                self.named.setdefault(text, []).append(part)
                 other = best.get(text)
                 if other is None or self._rank(part) > self._rank(other):
                     best[text] = part

@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from asr.context.mining import phrases_in_turns
 from asr.context.model import ITEM_KINDS, OVERLAPS
-from asr.context.types import MAX_PHRASES, MAX_TEXT, MAX_TURNS, MAX_WRITTEN, Context, Phrase
+from asr.context.types import MAX_IDS, MAX_PHRASES, MAX_TEXT, MAX_TURNS, MAX_WRITTEN, Context, Phrase
 from asr.text import normalize
 from asr.tokens import Tokenizer
 
@@ -47,12 +47,21 @@ def entries_of(context: Context) -> list[Phrase]:
         text = _normal(entry.text[:MAX_TEXT])
         if text:
             written = " ".join(entry.text.split())
-            found.setdefault(text, Phrase(text, entry.signal, 0.0, written if len(written) <= MAX_WRITTEN else ""))
+            phrase = Phrase(text, entry.signal, 0.0, written if len(written) <= MAX_WRITTEN else "")
+            known_as = found.setdefault(text, phrase)
+            if entry.id and entry.id not in known_as.ids and len(known_as.ids) < MAX_IDS:
+                found[text] = replace(known_as, ids=(*known_as.ids, entry.id))
     known = [f" {text} " for text in found]
     for phrase in phrases_in_turns(context.turns[-MAX_TURNS:]):
         if len(found) < MAX_PHRASES and not any(f" {phrase.text} " in text for text in known):
             found.setdefault(phrase.text, phrase)
     return list(found.values())
+
+
+def asked_of(context: Context) -> str:
+    """The words of the last turn, normalised, where it is the system's; else ""."""
+    last = context.turns[-1] if context.turns else None
+    return _normal(last.text[-MAX_TEXT:]) if last is not None and last.speaker == "system" else ""
 
 
 def items_of(

@@ -302,7 +302,8 @@ def biased_words(answer: Hypothesis, plain: str, embedding: ContextEmbedding, ra
     def word(place: int) -> BiasedWord:
         phrase = embedding.phrases[found.part.phrase] if found and place in named else None
         name, signal = (phrase.name, phrase.signal) if phrase else ("", "")
-        return BiasedWord(words[place], name, signal, answer.context, rank)
+        entry_id = phrase.ids[0] if phrase and len(phrase.ids) == 1 else ""
+        return BiasedWord(words[place], name, signal, answer.context, rank, entry_id)
 
     return tuple(map(word, _new_words(words, _words(plain))))
 

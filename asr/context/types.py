@@ -33,6 +33,8 @@ MAX_TEXT = 400
 
 MAX_FORMS = 6
 """Spoken forms of an entry."""
+MAX_IDS = 8
+"""Entries of one spelling whose ids are kept."""
 MAX_WRITTEN = 100
 """Characters of an entry's own spelling; a longer one is reported in its normal form."""
 
@@ -51,10 +53,12 @@ class Turn:
 
 @dataclass(frozen=True)
 class Entry:
-    """Something a service knows: the signal is any name ("contacts", "devices", or one of your own)."""
+    """Something a service knows: the signal is any name ("contacts", "devices", or one of your own). id: the service's
+    own, "": none."""
 
     signal: str
     text: str
+    id: str = ""
 
 
 @dataclass(frozen=True)
@@ -72,13 +76,15 @@ class Context:
 class Phrase:
     """Normalised words that may be said next; weight: log of the probability that this entry is the one meant.
 
-    written: as its source writes it, for reports and for its other spoken forms; "" where that is not known.
+    written: as its source writes it, for reports and for its other spoken forms; "" where that is not known. ids: of
+    the entries that are so written, at most MAX_IDS; empty: they have none.
     """
 
     text: str
     signal: str
     weight: float
     written: str = ""
+    ids: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -98,7 +104,8 @@ class ContextEmbedding:
     """A context as the rescorer reads it.
 
     vectors: (n, d) float32, n at most 64, turns first; none for an empty context. summary: (d,) float32.
-    question: what the last system turn asks. It is a value: serialise it with `to_bytes`.
+    question: what the last system turn asks. asked: its words, normalised; "" where the user spoke last. It is a value:
+    serialise it with `to_bytes`.
     """
 
     vectors: NDArray[np.float32]
@@ -106,6 +113,7 @@ class ContextEmbedding:
     phrases: tuple[Phrase, ...]
     question: Question
     model_version: str
+    asked: str = ""
 
     @property
     def empty(self) -> bool:
@@ -126,6 +134,8 @@ class ContextEmbedding:
                 "question": self.question,
                 "shape": list(self.vectors.shape),
                 "phrases": [[p.text, p.signal, round(p.weight, 4), p.written] for p in self.phrases],
+                "ids": {str(i): p.ids for i, p in enumerate(self.phrases) if p.ids},
+                "asked": self.asked,
             },
             ensure_ascii=True,
         ).encode()
@@ -158,7 +168,10 @@ class ContextEmbedding:
         if not (0 <= n <= MAX_VECTORS and 0 < width <= _MAX_WIDTH and len(data) == 8 + size + 4 * (n + 1) * width):
             raise ContextError("context embedding: its sizes do not fit, encode the context again")
         values = np.frombuffer(data, "<f4", offset=8 + size).astype(np.float32)
-        phrases = tuple(Phrase(str(t), str(s), float(w), str(n)) for t, s, w, n in header["phrases"])
+        ids = {int(i): tuple(map(str, own[:MAX_IDS])) for i, own in header.get("ids", {}).items()}
+        phrases = tuple(
+            Phrase(str(t), str(s), float(w), str(n), ids.get(i, ())) for i, (t, s, w, n) in enumerate(header["phrases"])
+        )
         if not np.isfinite(values).all() or not all(math.isfinite(p.weight) for p in phrases):
             raise ContextError("context embedding: holds values that are no numbers, encode the context again")
         if header["question"] not in QUESTIONS or len(phrases) > MAX_PHRASES:
@@ -169,6 +182,7 @@ class ContextEmbedding:
             phrases=phrases,
             question=header["question"],
             model_version=str(header["version"]),
+            asked=str(header.get("asked", "")),
         )
 
 
@@ -177,7 +191,8 @@ class BiasedWord:
     """A word of the answer that only the context brought, and the phrase that did; "": no phrase, but the dialogue.
 
     nats: what the context said for the answer, over the plain 1-best. rank: the answer's place by sound and language
-    model alone, from 1, among the readings and candidates that were weighed; 0 where nothing was weighed.
+    model alone, from 1, among the readings and candidates that were weighed; 0 where nothing was weighed. id: of the
+    phrase's entry, "": it has none, or several have its name.
     """
 
     word: str
@@ -185,6 +200,16 @@ class BiasedWord:
     signal: str
     nats: float = 0.0
     rank: int = 0
+    id: str = ""
+
+
+@dataclass(frozen=True)
+class Meant:
+    """An entry that a text names, as its service writes it. id: the service's own, "": it has none."""
+
+    entry: str
+    signal: str
+    id: str = ""
 
 
 @dataclass(frozen=True)

@@ -141,7 +141,9 @@ def parse_turns(values: Any) -> tuple[Turn, ...]:
 
 
 def parse_entries(values: Any) -> tuple[Entry, ...]:
-    """`[{signal, text}]`, where the signal (contacts, devices, …) may also stand under `type`."""
+    """`[{signal, text, id?}]`, where the signal (contacts, devices, …) may also stand under `type`."""
     if not isinstance(values, list) or not all(isinstance(v, dict) and isinstance(v.get("text"), str) for v in values):
         raise ManifestError(f"entities must be a list of {{signal, text}}, as in {CONTEXT_EXAMPLE}")
-    return tuple(Entry(str(v.get("signal") or v.get("type") or "entity"), v["text"]) for v in values)
+    return tuple(
+        Entry(str(v.get("signal") or v.get("type") or "entity"), v["text"], str(v.get("id", ""))) for v in values
+    )

@@ -102,7 +102,8 @@ def to_json(summary: Summary, outcomes: Sequence[Outcome], settings: dict[str, A
     """The whole run: `settings` of the command, `summary`, and every utterance with what was heard.
 
     biased_words has the conditions under which context changed the text: each word that it brought, the phrase and the
-    signal behind it, what the context said for the answer (nats), and its rank without. context_status is that of the
+    signal behind it, what the context said for the answer (nats), and its rank without. meant has the entries that the
+    text under a condition names. context_status is that of the
     utterance's own context (of *none* where *relevant* was not asked for); context_statuses has it for each condition.
     """
     return {"settings": settings, "summary": summary.to_json(), "utterances": [_utterance(o) for o in outcomes]}
@@ -118,6 +119,7 @@ def _utterance(outcome: Outcome) -> dict[str, Any]:
         "hyp": {condition: h.nbest[0] for condition, h in heard.items()},
         "nbest": {condition: list(h.nbest) for condition, h in heard.items()},
         "biased_words": {c: [_rounded(asdict(b)) for b in h.biased_words] for c, h in heard.items() if h.biased_words},
+        "meant": {c: [asdict(m) for m in h.meant] for c, h in heard.items() if h.meant},
         "context_status": own.status,
         "context_statuses": {condition: h.status for condition, h in heard.items()},
         "seconds_audio": round(outcome.seconds_audio, 3),

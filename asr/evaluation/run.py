@@ -9,9 +9,10 @@ from functools import partial
 from typing import Protocol
 
 from asr.audio import Samples, read_container
+from asr.context.meaning import meant
 from asr.context.phrases import candidates_of, graph_phrases
 from asr.context.rescorer import ForceScore, NullContext
-from asr.context.types import BiasedWord, Context, ContextEmbedding, Rescored
+from asr.context.types import BiasedWord, Context, ContextEmbedding, Meant, Rescored
 from asr.errors import AudioError, ManifestError
 from asr.evaluation.conditions import context_for, need_context
 from asr.evaluation.endpoint import Ending, find_ending
@@ -45,7 +46,7 @@ class Heard:
 
     nbest: texts, best first. status: the name that the server's ContextInfo would have. encode_ms (with compiling the
     phrases), rescore_ms (with the search that they lead and exact scores): wall time; None where that did not run.
-    biased_words: the words that context brought, and by what.
+    biased_words: the words that context brought, and by what. meant: the entries that the first text names.
     """
 
     nbest: tuple[str, ...]
@@ -54,6 +55,7 @@ class Heard:
     rescore_ms: float | None = None
     biased_words: tuple[BiasedWord, ...] = ()
     problem: str = ""
+    meant: tuple[Meant, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -196,4 +198,11 @@ def _hear(
         return Heard(as_it_is, "FAILED", problem=f"{type(error).__name__}: {error}")
     done = time.perf_counter()
     texts = tuple(h.text for h in rescored.nbest)[:nbest]
-    return Heard(texts, "APPLIED", 1000 * (ready - started), 1000 * (done - ready), rescored.biased_words)
+    return Heard(
+        texts,
+        "APPLIED",
+        1000 * (ready - started),
+        1000 * (done - ready),
+        rescored.biased_words,
+        meant=meant(texts[0], prepared.embedding),
+    )

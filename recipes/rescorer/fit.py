@@ -39,7 +39,7 @@ from asr.fitted import FILE, RescorerConstants, read_fitted, save_fitted
 from asr.recognizer import Recognizer
 from recipes.rescorer.lists import ReadingList, read_lists
 
-HARM = 1.0
+HARM = 2.0
 _RIDGE = 1e-3
 _FOLDS = 5
 

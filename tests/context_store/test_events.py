@@ -25,6 +25,7 @@ from context_store import (
     Utterance,
 )
 from context_store import payloads as payloads_module
+from context_store import store as store_module
 
 QUESTION = [
     Event("u1", START_S + 1, Utterance("call Meg")),
@@ -69,6 +70,18 @@ def test_texts_come_back_in_the_order_of_time(bench: Bench, dialogue: DialogueId
     (turn,) = bench.replica().store.read_turns(dialogue)
     assert turn.events == tuple(QUESTION)
     assert turn.version == 5
+
+
+def test_ids_of_entries_come_back_and_entries_without_are_stored_as_before(bench: Bench, dialogue: DialogueId) -> None:
+    named = Entities("contacts", ("Meg", "Peg"), ("17", ""))
+    bench.store.record(
+        dialogue, "t1", [Event("a", START_S, named), Event("b", START_S + 1, Entities("places", ("Rome",)))]
+    )
+    (turn,) = bench.replica().store.read_turns(dialogue)
+    assert [event.body for event in turn.events] == [named, Entities("places", ("Rome",))]
+    assert store_module._content(Entities("places", ("Rome",))) == b'{"signal":"places","entries":["Rome"]}'
+    with pytest.raises(InvalidEventError, match="ids"):
+        bench.store.record(dialogue, "t1", [Event("c", START_S, Entities("contacts", ("Meg", "Peg"), ("17",)))])
 
 
 def test_events_table_and_requests_hold_no_text(bench: Bench, dialogue: DialogueId) -> None:

@@ -222,6 +222,7 @@ def test_unknown_dialogue(shared: Any, refused: Any, dialogue: str) -> None:
 
 def test_events_that_cannot_be_recorded(shared: Any, refused: Any, dialogue: str) -> None:
     event, entities = context_pb2.Event, context_pb2.Entities
+    many, long_id = [context_pb2.Entry(text="a")] * 1000, [context_pb2.Entry(text="a", id="x" * 257)]
     cases = [
         (INVALID, "events: is empty", []),
         (INVALID, "events[0].event", [event(event_id="a")]),
@@ -235,6 +236,8 @@ def test_events_that_cannot_be_recorded(shared: Any, refused: Any, dialogue: str
         (INVALID, "events[0].time", [event(time={"nanos": 1_000_000_000}, speak=context_pb2.Speak())]),
         (TOO_MUCH, "limits.text_characters", [event(reply=context_pb2.Reply(text="x" * 4001))]),
         (TOO_MUCH, "limits.entries", [event(entities=entities(signal="contacts", entries=["a"] * 1001))]),
+        (TOO_MUCH, "limits.entries", [event(entities=entities(signal="x", entries=["a"], items=many))]),
+        (INVALID, "events[0].entities.items[0].id", [event(entities=entities(signal="x", items=long_id))]),
         (TOO_MUCH, "limits.phrase_characters", [event(entities=entities(signal="contacts", entries=["a" * 101]))]),
         (TOO_MUCH, "events", [event(event_id=f"e{i}", speak=context_pb2.Speak()) for i in range(33)]),
     ]

@@ -49,6 +49,8 @@ def test_a_follow_up_is_rescored_with_its_context(workshop: Any, pcm: bytes, dia
         assert [(b.word, b.phrase, b.signal, b.nats, b.rank) for b in info.biased_words] == [
             ("meg", "meg bauer", "contacts", 2.5, 3), ("bauer", "meg bauer", "contacts", 2.5, 3)
         ]  # fmt: skip
+        assert [(m.entry, m.signal, m.entry_id) for m in info.meant] == [("meg bauer", "contacts", "")]
+        assert not without.context.meant
         assert info.context_turn_id == "1"
         assert list(without.passes) == [pb.StreamingRecognitionResult.STREAMING, WHOLE_UTTERANCE]
         assert list(final.passes) == [*without.passes, CONTEXT_PHRASES] and not final.skipped_passes
@@ -309,6 +311,22 @@ def test_embedding_of_a_turn(workshop: Any, dialogue: str) -> None:
     assert len(answer.summary) == 4
     assert answer.model_version == "echo-1"
     assert [(p.phrase, p.signal) for p in answer.phrases] == [("meg bauer", "contacts")]
+
+
+def test_the_ids_of_entries_come_back_with_what_is_meant(workshop: Any, pcm: bytes, dialogue: str) -> None:
+    replica = workshop.start()
+    bauer = context_pb2.Entities(signal="contacts", items=[context_pb2.Entry(text="Meg Bauer", id="17")])
+    jones = context_pb2.Entities(signal="contacts", entries=["Meg Jones"])
+    events = [context_pb2.Event(entities=e) for e in (bauer, jones)]
+    replica.record(dialogue, "1", *events, context_pb2.Event(expect_speech=context_pb2.ExpectSpeech()))
+    replica.wait_for("READY", dialogue)
+    power = context_pb2.NBestEntry(text="power")
+    infos = [final.context for final in replica.finals(pcm, dialogue_id=dialogue, turn_id="2")]
+    for source in ({"dialogue_id": dialogue}, {"context": context_pb2.InlineContext(entities=[bauer, jones])}):
+        rescored = replica.context.Rescore(context_pb2.RescoreRequest(nbest=[power], **source), timeout=30)
+        infos.append(rescored.context)
+    for info in infos:
+        assert [(m.entry, m.signal, m.entry_id) for m in info.meant] == [("meg bauer", "contacts", "17")]
 
 
 def test_rescore_with_a_dialogue_or_an_inline_context(workshop: Any, dialogue: str) -> None:

@@ -43,5 +43,12 @@ def test_entries_are_bounded_and_distinct() -> None:
     assert context_of(again, "4", 0).entries == ()
 
 
+def test_entries_have_their_ids() -> None:
+    turns = [turn("1", Entities("contacts", ("Meg", "Meg", "Peg"), ("17", "4", "")))]
+    assert context_of(turns, "1", 10).entries == (
+        Entry("contacts", "Meg", "17"), Entry("contacts", "Meg", "4"), Entry("contacts", "Peg")
+    )  # fmt: skip
+
+
 def test_nothing_gives_nothing() -> None:
     assert not context_of([], "1", 10)

@@ -89,6 +89,7 @@ def test_bytes_are_a_message_or_an_error_of_the_request(data: bytes, long: bool)
     [
         ("RecordEvents", REQUEST, b"\x1a\x00" * MANY, TooLargeError, "more than 32 in one call"),
         ("RecordEvents", REQUEST, inside(3, 5, body=b"\x12\x00" * MANY), LimitError, "limits.entries"),
+        ("RecordEvents", REQUEST, inside(3, 5, body=b"\x1a\x00" * MANY), LimitError, "limits.entries"),
         ("RecordEvents", REQUEST, b"\x0a\x00" * MANY, InvalidRequestError, "more than 1000 fields"),
         ("RecordEvents", REQUEST, inside(3, body=b"\x0a\x00" * MANY), InvalidRequestError, "more than 1000 fields"),
         ("RecordEvents", REQUEST, inside(3, 2, body=b"\x08\x00" * MANY), InvalidRequestError, "more than 1000 fields"),
@@ -100,6 +101,7 @@ def test_bytes_are_a_message_or_an_error_of_the_request(data: bytes, long: bool)
         ("Rescore", context_pb2.RescoreRequest, inside(3, body=b"\x0a\x00" * MANY), LimitError, "limits.turns"),
         ("Rescore", context_pb2.RescoreRequest, inside(3, body=b"\x12\x00" * MANY), LimitError, "limits.entries"),
         ("Rescore", context_pb2.RescoreRequest, inside(3, 2, body=b"\x12\x00" * MANY), LimitError, "limits.entries"),
+        ("Rescore", context_pb2.RescoreRequest, inside(3, 2, body=b"\x1a\x00" * MANY), LimitError, "limits.entries"),
         ("StreamingRecognize", STREAM, inside(1, body=b"\x3a\x00" * MANY), LimitError, "limits.phrases"),
         ("StreamingRecognize", STREAM, inside(1, 7, body=b"\x0a\x00" * MANY), LimitError, "limits.phrases"),
         ("StreamingRecognize", STREAM, b"\x0a\x00" * MANY, InvalidRequestError, "more than 1000 fields"),

@@ -43,13 +43,23 @@ class Reply(_message.Message):
     text: str
     def __init__(self, text: _Optional[str] = ...) -> None: ...
 
+class Entry(_message.Message):
+    __slots__ = ("text", "id")
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    ID_FIELD_NUMBER: _ClassVar[int]
+    text: str
+    id: str
+    def __init__(self, text: _Optional[str] = ..., id: _Optional[str] = ...) -> None: ...
+
 class Entities(_message.Message):
-    __slots__ = ("signal", "entries")
+    __slots__ = ("signal", "entries", "items")
     SIGNAL_FIELD_NUMBER: _ClassVar[int]
     ENTRIES_FIELD_NUMBER: _ClassVar[int]
+    ITEMS_FIELD_NUMBER: _ClassVar[int]
     signal: str
     entries: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, signal: _Optional[str] = ..., entries: _Optional[_Iterable[str]] = ...) -> None: ...
+    items: _containers.RepeatedCompositeFieldContainer[Entry]
+    def __init__(self, signal: _Optional[str] = ..., entries: _Optional[_Iterable[str]] = ..., items: _Optional[_Iterable[_Union[Entry, _Mapping]]] = ...) -> None: ...
 
 class Transcribe(_message.Message):
     __slots__ = ()

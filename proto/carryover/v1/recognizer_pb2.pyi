@@ -213,7 +213,7 @@ class RecognizeResponse(_message.Message):
     def __init__(self, results: _Optional[_Iterable[_Union[StreamingRecognitionResult, _Mapping]]] = ..., speech_context_report: _Optional[_Union[SpeechContextReport, _Mapping]] = ...) -> None: ...
 
 class ContextInfo(_message.Message):
-    __slots__ = ("status", "changed", "plain_transcript", "biased_words", "timings", "reason", "context_turn_id")
+    __slots__ = ("status", "changed", "plain_transcript", "biased_words", "timings", "reason", "context_turn_id", "meant")
     class Status(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         UNSPECIFIED: _ClassVar[ContextInfo.Status]
@@ -239,6 +239,7 @@ class ContextInfo(_message.Message):
     TIMINGS_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
     CONTEXT_TURN_ID_FIELD_NUMBER: _ClassVar[int]
+    MEANT_FIELD_NUMBER: _ClassVar[int]
     status: ContextInfo.Status
     changed: bool
     plain_transcript: str
@@ -246,21 +247,34 @@ class ContextInfo(_message.Message):
     timings: ContextTimings
     reason: str
     context_turn_id: str
-    def __init__(self, status: _Optional[_Union[ContextInfo.Status, str]] = ..., changed: _Optional[bool] = ..., plain_transcript: _Optional[str] = ..., biased_words: _Optional[_Iterable[_Union[BiasedWord, _Mapping]]] = ..., timings: _Optional[_Union[ContextTimings, _Mapping]] = ..., reason: _Optional[str] = ..., context_turn_id: _Optional[str] = ...) -> None: ...
+    meant: _containers.RepeatedCompositeFieldContainer[MeantEntry]
+    def __init__(self, status: _Optional[_Union[ContextInfo.Status, str]] = ..., changed: _Optional[bool] = ..., plain_transcript: _Optional[str] = ..., biased_words: _Optional[_Iterable[_Union[BiasedWord, _Mapping]]] = ..., timings: _Optional[_Union[ContextTimings, _Mapping]] = ..., reason: _Optional[str] = ..., context_turn_id: _Optional[str] = ..., meant: _Optional[_Iterable[_Union[MeantEntry, _Mapping]]] = ...) -> None: ...
+
+class MeantEntry(_message.Message):
+    __slots__ = ("entry", "signal", "entry_id")
+    ENTRY_FIELD_NUMBER: _ClassVar[int]
+    SIGNAL_FIELD_NUMBER: _ClassVar[int]
+    ENTRY_ID_FIELD_NUMBER: _ClassVar[int]
+    entry: str
+    signal: str
+    entry_id: str
+    def __init__(self, entry: _Optional[str] = ..., signal: _Optional[str] = ..., entry_id: _Optional[str] = ...) -> None: ...
 
 class BiasedWord(_message.Message):
-    __slots__ = ("word", "phrase", "signal", "nats", "rank")
+    __slots__ = ("word", "phrase", "signal", "nats", "rank", "entry_id")
     WORD_FIELD_NUMBER: _ClassVar[int]
     PHRASE_FIELD_NUMBER: _ClassVar[int]
     SIGNAL_FIELD_NUMBER: _ClassVar[int]
     NATS_FIELD_NUMBER: _ClassVar[int]
     RANK_FIELD_NUMBER: _ClassVar[int]
+    ENTRY_ID_FIELD_NUMBER: _ClassVar[int]
     word: str
     phrase: str
     signal: str
     nats: float
     rank: int
-    def __init__(self, word: _Optional[str] = ..., phrase: _Optional[str] = ..., signal: _Optional[str] = ..., nats: _Optional[float] = ..., rank: _Optional[int] = ...) -> None: ...
+    entry_id: str
+    def __init__(self, word: _Optional[str] = ..., phrase: _Optional[str] = ..., signal: _Optional[str] = ..., nats: _Optional[float] = ..., rank: _Optional[int] = ..., entry_id: _Optional[str] = ...) -> None: ...
 
 class ContextTimings(_message.Message):
     __slots__ = ("trigger_to_ready_ms", "age_ms", "lookup_ms", "rescore_ms")

@@ -106,6 +106,15 @@ def test_words_of_a_list_with_capitals_and_stops_find_their_phrase(encoder: Cont
     assert (word.word, word.phrase, word.signal) == ("bauer", "Meg Bauer", "contacts")
 
 
+@pytest.mark.parametrize(("ids", "found"), [(("17",), "17"), (("17", "4"), "")])
+def test_a_biased_word_has_the_id_of_its_entry_where_only_one_is_so_named(
+    encoder: ContextEncoder, ids: tuple[str, ...], found: str
+) -> None:
+    context = Context((), tuple(Entry("contacts", "Meg Bauer", one) for one in ids))
+    (word,) = biased_words(Hypothesis("bauer", -1.0), "power", encoder.encode(context), 2)
+    assert word.id == found
+
+
 def test_a_biased_word_tells_where_its_reading_stood_without_context(
     encoder: ContextEncoder, rescorer: Rescorer, sounds_like: SoundsLike
 ) -> None:

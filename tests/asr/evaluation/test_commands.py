@@ -181,6 +181,7 @@ def test_rescore_nbest(tmp_path: Path) -> None:
     assert first["changed"] and first["nbest"][0] == LISTED["nbest"][1]
     assert LISTED["nbest"][0] in first["nbest"] and first["more"] == [1]
     assert all(n in LISTED["nbest"] or n["from_context"] for n in first["nbest"])
+    assert first["meant"] == [{"entry": "Meg Bauer", "signal": "contacts", "id": ""}]
     assert second["changed"] and second["nbest"][0] == {"text": "meg bauer"}
     assert third == {**nothing, "changed": False}
     assert fourth == {"id": "4", "nbest": [], "changed": False}

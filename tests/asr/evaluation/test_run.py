@@ -119,6 +119,8 @@ def test_the_json_of_the_contract(outcomes: list[Outcome]) -> None:
     assert {u["id"] for u in value["utterances"] if "relevant" in u["biased_words"]} == {
         c.outcome.utterance.id for c in changes(outcomes, CONDITIONS) if c.condition == "relevant"
     }
+    assert all(set(m) == {"entry", "signal", "id"} for u in value["utterances"] for c in u["meant"].values() for m in c)
+    assert "relevant" in first["meant"] and "none" not in first["meant"]
     brought = first["biased_words"]["relevant"]
     assert all(b["signal"] == "contacts" and b["nats"] > 0 and b["rank"] >= 1 for b in brought) and brought
 
