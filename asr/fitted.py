@@ -84,13 +84,15 @@ class RescorerConstants:
 
     attended, unattended: weights of `asr.context.evidence.EVIDENCE` for readings that name an entry, log-odds, in lists
     that the attention decoder has a part in and in those that it has not (`python -m recipes.rescorer.fit`). margin:
-    nats that a reading must win by in another recogniser's list. models: those whose lists they were fitted to, the
-    context model with its scorer among them.
+    nats that a reading must win by in another recogniser's list. contacts: weights of `asr.context.contacts.FEATURES`
+    and a constant, for the whole names of contacts in such lists (`recipes.rescorer.callers`); none: those are weighed
+    as all else is. models: those whose lists they were fitted to, the context model with its scorer among them.
     """
 
     attended: tuple[float, ...]
     unattended: tuple[float, ...]
     margin: float
+    contacts: tuple[float, ...] = ()
     models: ModelVersions | None = None
 
 

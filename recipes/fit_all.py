@@ -1,11 +1,11 @@
 """Fits every constant of a set of models anew, in one run, and reports by make what they do.
 
-    python -m recipes.fit_all DATA WORK [--voices VOICES] [--steps NAME,NAME] [--small] [--report-only]
+    python -m recipes.fit_all DATA WORK [--voices VOICES] [--small]
 
-DATA is the folder of docs/data.md, WORK gets sets, lists, logs and report.md; VOICES holds the files of Piper and Kokoro
-(recipes/sets). Each step is a command that could be run by hand; it is printed, its output is kept in WORK/logs, and
-where it has run to its end with the same command and the same models before it, it is left out: a run that is stopped
-goes on. --small draws few recordings: it shows that the steps work, not what the constants should be.
+DATA is the folder of docs/data.md, WORK gets sets, lists, logs and report.md; VOICES holds the files of Piper and
+Kokoro (recipes/sets). Each step is a command that could be run by hand; it is printed, its output is kept in WORK/logs,
+and where it has run to its end with the same command and the same models before it, it is left out: a run that is
+stopped goes on. --small draws few recordings: it shows that the steps work, not what the constants should be.
 
 | step | fits | writes |
 |---|---|---|
@@ -13,10 +13,10 @@ goes on. --small draws few recordings: it shows that the steps work, not what th
 | sets | nothing: makes sets of answers of several makes, train and dev | WORK/sets |
 | lists | nothing: what is heard of them, and of the follow-ups | WORK/lists |
 | entries | what speaks for a reading that names an entry | asr/weights/context/fitted.json |
-| callers | what speaks for one in another recogniser's list | asr/weights/context |
+| callers | what speaks for a contact in another recogniser's list | asr/weights/context/fitted.json |
 | confidence | what a word's confidence means | confidence.json of both models |
 | endings | nothing: delay and cut utterances at the shipped endpointing | WORK/endings.json |
-| report | nothing: every dev make under every condition | WORK/report.md, asr/weights/FIGURES.md |
+| report | nothing: every dev make under every condition | WORK/report.md |
 """
 
 from __future__ import annotations
@@ -88,7 +88,8 @@ def steps(data: Path, work: Path, voices: Path | None, small: bool) -> list[Step
     reported = [file for (_, split), file in answers.items() if split == "dev"]
     return [
         Step("scores", (
-            ("recipes.second_pass.weights", *dev, followups[1], "--sample", few, "--lists", str(lists / "scores.jsonl")),
+            ("recipes.second_pass.weights", *dev, followups[1], "--sample", few,
+             "--lists", str(lists / "scores.jsonl")),
         )),
         Step("sets", (
             *(("recipes.sets.answers", str(data), str(sets), "--split", split, "--makes", ",".join(own), *spoken, *each)
@@ -99,6 +100,7 @@ def steps(data: Path, work: Path, voices: Path | None, small: bool) -> list[Step
         Step("entries", (
             ("recipes.rescorer.fit", str(lists / "train.jsonl"), "--judge", str(lists / "dev.jsonl")),
         )),
+        Step("callers", (("recipes.rescorer.callers", str(data), *(("--limit", "40") if small else ())),)),
         Step("confidence", (
             ("asr.commands.calibrate_confidence", *dev, "--sample", many),
             ("asr.commands.calibrate_confidence", *dev, "--sample", many, "--attention", str(SECOND_PASS)),
@@ -165,7 +167,7 @@ def main() -> None:
     except (AsrError, OSError) as error:
         give_up(error)
     (args.work / "report.md").write_text(figures(args.work, planned), encoding="utf-8")
-    print(args.work / "report.md")
+    console.print(f"{args.work / 'report.md'}")
 
 
 if __name__ == "__main__":

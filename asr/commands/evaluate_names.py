@@ -22,7 +22,7 @@ from asr.evaluation.wer import contains
 from asr.hypothesis import Hypothesis
 from asr.text import normalize
 from asr.training.context_fit import word_errors
-from asr.training.context_names import HALVES, Call, ContactLists, read_calls, read_contacts
+from asr.training.context_names import HALVES, MAKES, Call, ContactLists, read_calls, read_contacts
 
 app = typer.Typer(add_completion=False)
 
@@ -42,6 +42,7 @@ class Tried:
 class Line:
     """Shares of the calls: the name in the 1-best before and after, changed, changed for the worse."""
 
+    make: str
     contacts: int
     present: bool
     calls: int
@@ -51,10 +52,21 @@ class Line:
     worse: Interval
 
 
-def attempt(call: Call, contacts: ContactLists, size: int, present: bool, tools: tuple[ContextEncoder, Rescorer],
-            seed: int) -> Tried:  # fmt: skip
+@dataclass(frozen=True)
+class Kind:
+    """A kind of contact lists: make, one of MAKES, entries, and whether the caller's name is among them."""
+
+    make: str
+    contacts: int
+    present: bool
+
+    def rng(self, call: Call, seed: int) -> random.Random:
+        return random.Random(f"{seed} {call.id} {self}")
+
+
+def attempt(call: Call, contacts: ContactLists, kind: Kind, tools: tuple[ContextEncoder, Rescorer], seed: int) -> Tried:
     encoder, rescorer = tools
-    context = contacts.context(call, size, present, random.Random(f"{seed} {call.id} {size} {present}"))
+    context = contacts.context(call, kind.contacts, kind.present, kind.rng(call, seed), kind.make)
     heard = tuple(Hypothesis(t, 0.0) for t in call.nbest)
     rescored = rescorer.rescore(heard, encoder.encode(context), None)
     before, after = normalize(call.nbest[0]), normalize(rescored.nbest[0].text)
@@ -62,25 +74,26 @@ def attempt(call: Call, contacts: ContactLists, size: int, present: bool, tools:
     return Tried(call.speaker, contains(before, call.name), contains(after, call.name), rescored.changed, more)
 
 
-def line(tried: Sequence[Tried], size: int, present: bool) -> Line:
+def line(tried: Sequence[Tried], kind: Kind) -> Line:
     draws, all_ = Bootstrap([t.speaker for t in tried]), [1] * len(tried)
 
     def share(values: list[bool]) -> Interval:
         return draws.ratio(values, all_)
 
     return Line(
-        size, present, len(tried), share([t.before for t in tried]), share([t.after for t in tried]),
-        share([t.changed for t in tried]), share([t.more_errors > 0 for t in tried]),
+        kind.make, kind.contacts, kind.present, len(tried), share([t.before for t in tried]),
+        share([t.after for t in tried]), share([t.changed for t in tried]), share([t.more_errors > 0 for t in tried]),
     )  # fmt: skip
 
 
 def _table(lines: Sequence[Line]) -> Table:
-    columns = ("contacts", "caller among them", "calls", "name right before", "after", "changed", "for the worse")
+    columns = ("make", "contacts", "caller among them", "calls", "name right before", "after", "changed",
+               "for the worse")  # fmt: skip
     out = Table(*columns, box=None)
     for x in lines:
         figures = [f"{100 * i.value:.1f} ({100 * i.low:.1f} to {100 * i.high:.1f})"
                    for i in (x.before, x.after, x.changed, x.worse)]  # fmt: skip
-        out.add_row(str(x.contacts), "yes" if x.present else "no", str(x.calls), *figures)
+        out.add_row(x.make, str(x.contacts), "yes" if x.present else "no", str(x.calls), *figures)
     return out
 
 
@@ -91,7 +104,8 @@ def main(
         typer.Argument(metavar="NBEST.jsonl.gz", help="Lines {id, speaker, reference, context, nbest: [{text}]}."),
     ],
     names: Annotated[Path, typer.Argument(metavar="CONTACTS.tsv.gz", help="First and last name a line, a header.")],
-    sizes: Annotated[str, typer.Option(help="Comma-separated lengths of the contact lists.")] = "10,100,1000",
+    sizes: Annotated[str, typer.Option(help="Comma-separated lengths of the contact lists.")] = "1,10,100,1000",
+    makes: Annotated[str, typer.Option(help="Comma-separated makes of the lists.")] = ",".join(MAKES),
     half: Annotated[str, typer.Option(help="dev or report: the speakers that were, or were not, learned from.")] = (
         "report"
     ),
@@ -109,6 +123,9 @@ def main(
     lengths = [int(s) for s in sizes.split(",") if s.strip().isdecimal()]
     if len(lengths) != sizes.count(",") + 1 or min(lengths) < 1:
         raise typer.BadParameter("give numbers of entries with commas between them", param_hint="--sizes")
+    chosen = [m.strip() for m in makes.split(",")]
+    if not set(chosen) <= set(MAKES):
+        raise typer.BadParameter(f"choose some of {', '.join(MAKES)}", param_hint="--makes")
     try:
         check_writable(json_file)
         calls = [c for c in read_calls(nbest) if c.half == half][:limit]
@@ -116,13 +133,13 @@ def main(
         tools = ContextEncoder.load(weights), Rescorer.load(weights)
     except (AsrError, OSError) as error:
         give_up(error)
-    conditions = [(size, present) for size in lengths for present in (True, False)]
+    kinds = [Kind(make, size, present) for make in chosen for size in lengths for present in (True, False)]
 
     def run() -> Iterator[Line]:
-        for size, present in conditions:
-            yield line([attempt(c, contacts, size, present, tools, seed) for c in calls], size, present)
+        for kind in kinds:
+            yield line([attempt(c, contacts, kind, tools, seed) for c in calls], kind)
 
-    lines = list(track(run(), len(conditions), "rescoring"))
+    lines = list(track(run(), len(kinds), "rescoring"))
     Console(width=None if Console().is_terminal else 160, highlight=False).print(_table(lines))
     if json_file:
         json_file.write_text(json.dumps([asdict(x) for x in lines], indent=1) + "\n", encoding="utf-8")

@@ -19,11 +19,11 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from safetensors.torch import load_file, save_file
 
-from asr.context.encoder import ContextEncoder, load_model, save_model
+from asr.context.encoder import WEIGHTS, ContextEncoder, load_model, save_model
 from asr.context.model import ContextModel, ContextModelConfig
 from asr.context.rescorer import ListScorer, read_tables
 from asr.context.types import Context
-from asr.fitted import FILE, ModelVersions, RescorerConstants, content_digest, save_fitted
+from asr.fitted import FILE, ModelVersions, RescorerConstants, content_digest, read_fitted, save_fitted
 from asr.recognizer import Recognizer
 from asr.search import BEAM
 from asr.search import ngram as language_model
@@ -133,39 +133,31 @@ def load_tools(acoustic: Path, beam: int, out: Path, audio: Path, work: Path) ->
     return Tools(recognizer, encoder, read_tables(json.loads((out / "tables.json").read_text())), audio, work)
 
 
-@dataclass(frozen=True)
-class _Both:
-    """One list for each of the two scorers: with its scores, and as another recogniser's, by rank."""
-
-    forced: Example
-    ranked: Example
+def _without_audio(item: ContextList, tools: Tools) -> Example:
+    """A list as another recogniser's, by rank."""
+    return _example(ranked_list(item.decoded, item.condition, item.embedding, tools.tables), tools)
 
 
-def _both(item: ContextList, tools: Tools) -> _Both:
-    without_audio = ranked_list(item.decoded, item.condition, item.embedding, tools.tables)
-    return _Both(_example(item, tools, exact=True), _example(without_audio, tools, exact=False))
-
-
-def _example(item: ContextList, tools: Tools, *, exact: bool) -> Example:
-    return example(item, tools.encoder.model, tools.encoder.tokenizer, tools.tables, exact=exact)
+def _example(item: ContextList, tools: Tools) -> Example:
+    return example(item, tools.encoder.model, tools.encoder.tokenizer, tools.tables)
 
 
 def lists(
     rows: Sequence[FollowUp], contexts: dict[str, dict[str, Context]], split: str, data: Path, work: Path,
     tools: Callable[[Path, Path], Tools], workers: int, bar: Progress,
-) -> list[_Both]:  # fmt: skip
-    """The stage `lists`: decoded and scored lists of one split, under every condition. tools: from audio and work."""
+) -> list[Example]:  # fmt: skip
+    """The stage `lists`: decoded lists of one split, under every condition. tools: from audio and work."""
     task = bar.add_task(f"lists {split}", total=len(rows))
     own = partial(tools, data / "followups", work / split)
 
     def progress(done: int, _: int) -> None:
         bar.update(task, completed=done)
 
-    return make_lists(rows, contexts, own, work / split, progress, _both, workers)
+    return make_lists(rows, contexts, own, work / split, progress, _without_audio, workers)
 
 
 def _name_examples(contacts: ContactLists, draws: int, call: Call, tools: Tools) -> list[Example]:
-    return [_example(x, tools, exact=False) for x in name_lists(call, contacts, tools, draws)]
+    return [_example(x, tools) for x in name_lists(call, contacts, tools, draws)]
 
 
 def callers(data: Path, tools: Callable[[], Tools], workers: int, bar: Progress) -> dict[str, list[Example]]:
@@ -182,21 +174,17 @@ def callers(data: Path, tools: Callable[[], Tools], workers: int, bar: Progress)
     return out
 
 
-def _save(
-    out: Path, encoder: ContextEncoder, scorers: dict[str, ListScorer], margins: list[float], heard_by: ModelVersions
-) -> str:
-    """Writes OUT/model and returns its version. heard_by: the models whose lists the scorers were fitted to."""
+def _save(out: Path, encoder: ContextEncoder, scorer: ListScorer, margin: float, heard_by: ModelVersions) -> str:
+    """Writes OUT/model and returns its version. heard_by: the models whose lists the scorer was fitted to."""
     folder = out / "model"
     table = json.loads((out / "tables.json").read_text())
     save_model(folder, encoder.model, encoder.tokenizer, {"tables": table, "version": "context"})
     tensors = load_file(folder / "context.safetensors")
-    for name, scorer in scorers.items():
-        tensors |= {f"{name}.{k}": v.float().contiguous() for k, v in scorer.state_dict().items()}
+    tensors |= {f"ranked.{k}": v.float().contiguous() for k, v in scorer.state_dict().items()}
     save_file(tensors, folder / "context.safetensors")
     version = str(load_model(folder)[2]["version"])
-    forced, ranked = margins
-    constants = RescorerConstants((forced, ranked), models=replace(heard_by, context=version))
-    save_fitted(constants, folder / FILE)
+    shipped = read_fitted(RescorerConstants, WEIGHTS / FILE)
+    save_fitted(replace(shipped, margin=margin, models=replace(heard_by, context=version)), folder / FILE)
     return version
 
 
@@ -267,30 +255,24 @@ def main(
     fit_and_report(out, tools(data, work), items, names)
 
 
-def fit_and_report(out: Path, tools: Tools, items: dict[str, list[_Both]], names: dict[str, list[Example]]) -> None:
-    """The stage `fit`: scorers, margins, the model's folder and the report."""
-    scorers, margins, results = {}, [], {}
-    for name, parts in (("forced", {}), ("ranked", names)):
-        console.print(f"fitting the scorer of {name} lists ...")
-        by_split = {split: [getattr(x, name) for x in lists_] for split, lists_ in items.items()}
-        train = [x for split, part in by_split.items() if split.endswith("train") for x in part]
-        fits = [fit([*train, *chain(*parts.values())], RIGHT_WEIGHT[name], seed=seed) for seed in STARTS]
-        held_out = [cross_fit(list(parts.values()), train, RIGHT_WEIGHT[name])] if parts else []
-        scorers[name], margin = select(fits, [part for s, part in by_split.items() if s.endswith("dev")], held_out)
-        margins.append(margin)
-        log.info("%s: margin %s", name, margin)
-        for split, part in by_split.items():
-            results[f"{name} {split}"] = report(part, choose(part, scorers[name], margin))
-        for judged in held_out:
-            results[f"{name} names, cross-fitted"] = report(judged.lists, judged.choose(margin))
-    version = _save(out, tools.encoder, scorers, margins, tools.recognizer.models)
+def fit_and_report(out: Path, tools: Tools, items: dict[str, list[Example]], names: dict[str, list[Example]]) -> None:
+    """The stage `fit`: scorer, margin, the model's folder and the report."""
+    console.print("fitting the scorer of lists without audio ...")
+    train = [x for split, part in items.items() if split.endswith("train") for x in part]
+    fits = [fit([*train, *chain(*names.values())], RIGHT_WEIGHT, seed=seed) for seed in STARTS]
+    held_out = cross_fit(list(names.values()), train, RIGHT_WEIGHT)
+    scorer, margin = select(fits, [part for s, part in items.items() if s.endswith("dev")], [held_out])
+    log.info("margin %s", margin)
+    results = {split: report(part, choose(part, scorer, margin)) for split, part in items.items()}
+    results["names, cross-fitted"] = report(held_out.lists, held_out.choose(margin))
+    version = _save(out, tools.encoder, scorer, margin, tools.recognizer.models)
     (out / "report.json").write_text(
-        json.dumps({"version": version, "margins": margins} | {k: as_json(v) for k, v in results.items()}, indent=1)
+        json.dumps({"version": version, "margin": margin} | {k: as_json(v) for k, v in results.items()}, indent=1)
     )
     text = "".join(f"\n### {k}\n\n{as_markdown(v)}" for k, v in results.items() if "train" not in k)
     (out / "report.md").write_text(text)
     typer.echo(text)
-    console.print(f"{version}: {out / 'model'}")
+    console.print(f"{version}: {out / 'model'}; what speaks for entries: python -m recipes.rescorer.fit")
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ where the entry is one of a few that a question offers. whole: 1 where all of th
 probability of the words around it, fives of nats, 0 where it is not known; strange: 1 there."""
 COMPARED = 10
 """Readings of the n-best that sounds are compared with."""
-_OFFERED = math.log(0.19)
+OFFERED = math.log(0.19)
 """Weight of a phrase that was probably meant: one of a few that are offered."""
 _LEAST = -10.0
 
@@ -67,7 +67,7 @@ def evidence(
     out: dict[int, tuple[float, ...]] = {}
     for i, found in named.items():
         phrase = embedding.phrases[found.part.phrase]
-        offered = phrase.weight >= _OFFERED or (embedding.question == "which" and phrase.signal == TURN_SIGNAL)
+        offered = phrase.weight >= OFFERED or (embedding.question == "which" and phrase.signal == TURN_SIGNAL)
         distance, share = distances[i]
         reading = readings[i]
         out[i] = (

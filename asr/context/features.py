@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -39,10 +39,6 @@ _LEAST_DOUBT = 1e-3
 _PER_DISTANCE, _PER_RANK, _UNHEARD = 2.0, 0.5, 0.5
 """Where only texts are known: nats that a unit of phonetic distance costs, and the log of a reading's rank; share of a
 phone's cost where it was not heard."""
-_VOUCHING, _PER_UNLIKE = 4, 100.0
-"""Readings, the best of the n-best, that vouch for phrases by sound; nats that a unit of phonetic distance costs then.
-So much that they have to sound the same: with 30 some of people's right answers turn into what stands in the context
-and sounds alike ("eight", "Waite")."""
 
 
 @dataclass(frozen=True)
@@ -101,36 +97,23 @@ def match(text: str, embedding: ContextEmbedding) -> Match | None:
     return Match(part, (" ".join(words[:start]), " ".join(words[end:])))
 
 
-def vouched_for(pool: Pool, matches: Sequence[Match | None]) -> Pool:
-    """The pool, with what a phrase is spelled like left out of its acoustic score. matches: the phrase in each reading.
+def heard_distances(forms: Sequence[Sequence[str]], texts: Sequence[str]) -> NDArray[np.float32]:
+    """How far the sound of each of P phrases is from a list as a whole: a soft minimum over its texts, best first.
 
-    An acoustic model of letters takes a rare spelling for unlikely however surely its sounds were heard: "bauer" where
-    it puts out "bower". A reading of the n-best that sounds like a reading that names a phrase vouches for it: that is
-    at least as likely as this, less `_PER_UNLIKE` nats for each unit of phonetic distance. For the decision only: a
-    scorer that is fitted to such scores learns to distrust them (docs/results.md).
+    Several readings that each sound a bit like a phrase count for more than one. → (P,), below 0 where they agree.
     """
-    named = np.array([i for i, found in enumerate(matches) if found], np.int64)
-    heard = np.array([i for i, rank in enumerate(pool.ranks) if 0 <= rank < _VOUCHING], np.int64)
-    if not len(named) or not len(heard):
-        return pool
-    acoustic = np.array(pool.acoustic)
-    sounds, lengths = phonetics.encode(phonetics.phones_of(pool.texts[i] for i in named))
-    others, of = phonetics.encode(phonetics.phones_of(pool.texts[i] for i in heard))
-    apart = _PER_UNLIKE * phonetics.LEAST_GAP * np.abs(of - lengths[:, None])
-    own, other = np.nonzero(acoustic[heard] - apart > acoustic[named][:, None])  # of most pairs one is longer
-    if len(own):
-        unlike = phonetics.distances(sounds[own], lengths[own], others, of, to=other)
-        np.maximum.at(acoustic, named[own], acoustic[heard[other]] - _PER_UNLIKE * unlike)
-    return replace(pool, acoustic=tuple(acoustic.tolist()))
+    least = phonetics.least_distances(forms, texts, _UNHEARD)
+    ranks = np.log1p(np.arange(len(texts), dtype=np.float32))[:, None]
+    distance: NDArray[np.float32] = -np.logaddexp.reduce(-_PER_DISTANCE * least - _PER_RANK * ranks)
+    return distance / np.float32(_PER_DISTANCE)
 
 
 @dataclass(frozen=True)
 class HeardPhrases:
     """How the whole of each phrase sounds like a list of readings as a whole, where there is no audio to ask.
 
-    distance (P,): phonetic, to all readings together (a soft minimum: several that each sound a bit like it count for
-    more than one), as a share of the phrase's phones in `shares`. best, second: the nearest phrases; second is -1
-    where there is but one.
+    distance (P,): of `heard_distances`, as a share of the phrase's phones in `shares`. best, second: the nearest
+    phrases; second is -1 where there is but one.
     """
 
     distance: NDArray[np.float32]
@@ -140,14 +123,11 @@ class HeardPhrases:
 
     @classmethod
     def of(cls, texts: Sequence[str], index: PhraseIndex) -> HeardPhrases:
-        each = [
-            -_PER_DISTANCE * phonetics.least_distances(index.forms, text, _UNHEARD) - _PER_RANK * math.log1p(rank)
-            for rank, text in enumerate(texts)
-        ]
         lengths = np.array([*map(len, phonetics.phones_of(forms[0] for forms in index.forms))], np.int64)
-        distance = -np.logaddexp.reduce(each, axis=0) / _PER_DISTANCE
+        distance = heard_distances(index.forms, texts)
+        shares = np.asarray(distance / np.maximum(3, lengths), np.float32)
         best, second = [*np.argsort(distance, kind="stable")[:2].tolist(), -1][:2]
-        return cls(distance, distance / np.maximum(3, lengths), best, second)
+        return cls(distance, shares, best, second)
 
     def of_phrase(self, phrase: int) -> tuple[float, float]:
         """Its distance a phone, and how much nearer it is than any other phrase, at most 3."""
@@ -227,7 +207,7 @@ def _rows(seen: _Seen) -> NDArray[np.float32]:
         *(here * (embedding.question == q) for q in ("which", "yes_no", "open")),
         [sum(x in plain for x in w) / max(1, len(w)) for w in words],
         *np.array([seen.heard.of_phrase(m.part.phrase) if seen.heard and m else (0.0, 0.0) for m in matches]).T,
-        *np.array([_name_words(w, tables) if seen.heard else (0.0, 0.0, 0.0) for w in words]).T,
+        *np.array([name_words(w, tables) if seen.heard else (0.0, 0.0, 0.0) for w in words]).T,
     ]
     return np.stack([np.asarray(c, np.float32) for c in columns], axis=1)
 
@@ -259,11 +239,11 @@ def _of_list(seen: _Seen) -> list[float]:
         math.log(max(_LEAST_DOUBT, -pool.acoustic[0] / count)) / 2,
         max(-10.0, min(10.0, base[0] - heard)) / 5,
         *(seen.heard.of_phrase(seen.heard.best) if seen.heard else (0.0, 0.0)),
-        *(_name_words(pool.texts[0].split(), tables) if seen.heard else (0.0, 0.0, 0.0)),
+        *(name_words(pool.texts[0].split(), tables) if seen.heard else (0.0, 0.0, 0.0)),
     ]
 
 
-def _name_words(words: Sequence[str], tables: AnswerTables) -> tuple[float, float, float]:
+def name_words(words: Sequence[str], tables: AnswerTables) -> tuple[float, float, float]:
     """Of several words: whether they begin with a given name, end with a surname, and are no more than these."""
     if len(words) < 2:
         return 0.0, 0.0, 0.0

@@ -1,5 +1,5 @@
-"""What people with some given name are called: Bill for William. From carltonnorthern/nicknames (Apache-2.0), cut to what
-is frequent."""
+"""What people with some given name are called: Bill for William. From carltonnorthern/nicknames (Apache-2.0), cut to
+what is frequent."""
 
 from __future__ import annotations
 

@@ -194,11 +194,12 @@ def distances(
     return _last_rows(a, a_lengths, b, to, np.float32(0.0), unheard)[ends, np.arange(len(a))] + _gaps(b)[to, ends]
 
 
-def least_distances(forms: Sequence[Sequence[str]], text: str, unheard: float = 1.0) -> NDArray[np.float32]:
-    """Of the spoken forms of each of N things the least `distance` to a text, all of them normalised. → (N,)."""
+def least_distances(forms: Sequence[Sequence[str]], texts: Sequence[str], unheard: float = 1.0) -> NDArray[np.float32]:
+    """Of the spoken forms of each of N things the least `distance` to each of T texts, all normalised. → (T, N)."""
     sounds = encode(phones_of(form for of_one in forms for form in of_one))
     begins = np.cumsum([0, *map(len, forms)])[:-1]
-    return np.minimum.reduceat(distances(*sounds, *encode([phones(text)]), unheard), begins)
+    each = [np.minimum.reduceat(distances(*sounds, *encode([heard]), unheard), begins) for heard in phones_of(texts)]
+    return np.stack(each)
 
 
 def spans_and_whole(

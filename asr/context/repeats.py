@@ -47,7 +47,7 @@ def lean_towards(said: str, phrases: tuple[Phrase, ...]) -> tuple[Phrase, ...]:
     sound = phonetics.phones(said)
     if not sound or not phrases:
         return phrases
-    distance = phonetics.least_distances([p.forms for p in phrases], said, _UNHEARD)
+    distance = phonetics.least_distances([p.forms for p in phrases], [said], _UNHEARD)[0]
     weights = np.array([p.weight for p in phrases])
     none = math.log(max(1e-4, 1.0 - float(np.exp(weights).sum())))
     leaning = np.append(weights - _PER_DISTANCE * np.minimum(_FARTHEST, distance), none - _PER_DISTANCE * _NONE_AT)

@@ -32,8 +32,10 @@ from torch import Tensor, nn
 
 from asr.context import phonetics
 from asr.context.candidates import AnswerTables, candidates, expand
+from asr.context.contacts import SIGNAL as CONTACTS
+from asr.context.contacts import NamedContact, named_contact
 from asr.context.encoder import WEIGHTS, load_model
-from asr.context.evidence import evidence
+from asr.context.evidence import OFFERED, evidence
 from asr.context.features import FEATURES, LIST_FEATURES, Match, Pool, match, pool_features
 from asr.context.model import ContextModel
 from asr.context.types import BiasedWord, ContextEmbedding, Rescored
@@ -180,19 +182,22 @@ class Rescorer:
             matches = [match(h.text, embedding) for h in readings]
             scores, margin = self._entry_scores(readings, heard, matches, embedding), 0.0
         else:
-            readings = self._ranked(same[:MAX_SCORED], embedding)
-            heard = min(len(same), MAX_SCORED)
+            head = same[:MAX_SCORED]
+            contact = self._contact(head, embedding)
+            readings, heard = self._ranked(head, embedding, contact), len(head)
             pool = Pool(
                 tuple(normalize(h.text) for h in readings),
                 tuple(h.acoustic for h in readings),
                 tuple(h.language for h in readings),
                 tuple(i if i < heard else -1 for i in range(len(readings))),
-                heard_texts([h.text for h in same[:MAX_SCORED]]),
+                heard_texts([h.text for h in head]),
             )
             matches = [match(text, embedding) for text in pool.texts]
             weighed = most_likely(pool)
             own = self._scores(pool.only(weighed), [matches[i] for i in weighed], embedding)
             scores, margin = dict(zip(weighed, own, strict=True)), self.constants.margin
+            if contact:
+                scores |= self._of_contacts(contact, pool, matches, embedding, scores)
         return self._decided(same, readings, heard, matches, scores, margin, embedding)
 
     def _decided(
@@ -238,7 +243,8 @@ class Rescorer:
         embedding: ContextEmbedding,
     ) -> dict[int, float]:
         """What the context says for the readings of the n-best and for those that name an entry, nats: of these so
-        much that they are ahead of the plain 1-best by `NATS` for each unit of their log-odds."""
+        much that they are ahead of the plain 1-best by `NATS` for each unit of their log-odds. No other is ahead of it.
+        """
         base = [h.acoustic + h.language + h.attention for h in readings]
         attended = any(h.attention for h in readings)
         weights = self.constants.attended if attended else self.constants.unattended
@@ -247,7 +253,8 @@ class Rescorer:
             for i, numbers in evidence(readings, heard, matches, embedding, self.tables).items()
         }
         scores = {i: base[0] - base[i] + NATS * value for i, value in odds.items() if i}
-        return {0: NATS * max(0.0, odds.get(0, 0.0))} | dict.fromkeys(range(1, heard), 0.0) | scores
+        others = {i: min(0.0, base[0] - base[i]) for i in range(heard)}
+        return others | scores | {0: NATS * max(0.0, odds.get(0, 0.0))}
 
     def readings(
         self, nbest: Sequence[Hypothesis], embedding: ContextEmbedding, force_score: ForceScore
@@ -267,11 +274,46 @@ class Rescorer:
         own = [_scored_as(h, scored[h.text]) for h in head]
         return own + [h for t, h in scored.items() if t not in texts], len(head)
 
-    def _ranked(self, nbest: Sequence[Hypothesis], embedding: ContextEmbedding) -> list[Hypothesis]:
+    def _contact(self, nbest: Sequence[Hypothesis], embedding: ContextEmbedding) -> NamedContact | None:
+        """The contact whose whole name may have been said; None where one of a few offered ones is meant ("Miller or
+        Taylor?"), whom people name by a part."""
+        weights, texts = self.constants.contacts, heard_texts([h.text for h in nbest])
+        offered = embedding.question != "open" and any(p.weight >= OFFERED for p in embedding.phrases)
+        return None if offered or not weights or not texts else named_contact(texts, embedding, self.tables, weights)
+
+    def _of_contacts(
+        self,
+        contact: NamedContact,
+        pool: Pool,
+        matches: Sequence[Match | None],
+        embedding: ContextEmbedding,
+        scores: Mapping[int, float],
+    ) -> dict[int, float]:
+        """Scores of the readings that name a contact, by place. That which is its whole name alone wins by what
+        `contact` says, unless the plain 1-best names one already; other whole names do not win, nor do parts of names
+        among words that nobody says with them ("julie" of another name in "julia davies")."""
+        out = {}
+        for i, found in enumerate(matches):
+            if found and embedding.phrases[found.part.phrase].signal == CONTACTS:
+                alone = found.part.kind == "full" and found.carrier == ("", "")
+                if alone or found.carrier not in self.tables.carriers:
+                    out[i] = min(0.0, scores.get(i, 0.0))
+        plain = matches[0]
+        named = plain and plain.part.kind == "full" and embedding.phrases[plain.part.phrase].signal == CONTACTS
+        place = pool.texts.index(contact.text)
+        if place and not named and contact.nats > 0:
+            out[place] = pool.base[0] - pool.base[place] + self.constants.margin + contact.nats
+        return out
+
+    def _ranked(
+        self, nbest: Sequence[Hypothesis], embedding: ContextEmbedding, contact: NamedContact | None
+    ) -> list[Hypothesis]:
         texts = [normalize(h.text) for h in nbest]
         values = pseudo_acoustic([h.score - h.bias for h in nbest])
         own = [replace(h, acoustic=v, language=0.0, attention=0.0) for h, v in zip(nbest, values, strict=True)]
         found = sounding_alike(texts, embedding, self.tables)
+        if contact and contact.text not in {*texts, *found}:
+            found.append(contact.text)
         scores = candidate_acoustics(found, texts, values)
         return own + [Hypothesis(t, acoustic=s) for t, s in zip(found, scores, strict=True)]
 

@@ -33,8 +33,8 @@ HELPFUL = ("relevant", "confusable")
 SET_WEIGHT = {("names", "anti"): 2.0}
 """Of a set's lists under a condition, on top; 1 where none is given. Else callers' names need a margin larger than is
 good for follow-ups."""
-RIGHT_WEIGHT = {"forced": 4.0, "ranked": 2.0}
-"""Weight of a list whose plain 1-best is right, by scorer: nothing may make it wrong."""
+RIGHT_WEIGHT = 2.0
+"""Weight of a list whose plain 1-best is right: nothing may make it wrong."""
 MARGINS = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0, 2.25, 2.5, 2.75, 3.0, 3.5, 4.0, 5.0, 6.0, 8.0)
 """Nats; none smaller, however little harm dev shows: dev is small."""
 STARTS = (1, 2, 3)
@@ -78,21 +78,14 @@ def word_errors(reference: str, text: str) -> int:
     return row[-1]
 
 
-def example(
-    item: ContextList, model: ContextModel, tokenizer: Tokenizer, tables: AnswerTables, *, exact: bool
-) -> Example:
-    """exact: with the acoustic scores; else as a foreign recogniser's list, ranks only."""
-    texts, scores = item.decoded.texts[:MAX_SCORED], item.decoded.scores[:MAX_SCORED]
-    others = item.scores
-    if not exact:
-        values = pseudo_acoustic([0.0] * len(texts))
-        scores = tuple((v, 0.0) for v in values)
-        others = tuple((v, 0.0) for v in candidate_acoustics(item.texts, texts, values))
-    acoustic, language = zip(*scores, *others, strict=True)
-    pool = Pool((*texts, *item.texts), acoustic, language, (*range(len(texts)), *([-1] * len(item.texts))),
-                () if exact else heard_texts(texts))  # fmt: skip
-    silent = is_silence(texts[0], acoustic[0] if exact else None)
-    pool = pool.only([0] if silent else most_likely(pool))
+def example(item: ContextList, model: ContextModel, tokenizer: Tokenizer, tables: AnswerTables) -> Example:
+    """A list as another recogniser's: ranks only."""
+    texts = item.decoded.texts[:MAX_SCORED]
+    values = pseudo_acoustic([0.0] * len(texts))
+    acoustic = (*values, *candidate_acoustics(item.texts, texts, values))
+    pool = Pool((*texts, *item.texts), acoustic, (0.0,) * len(acoustic),
+                (*range(len(texts)), *([-1] * len(item.texts))), heard_texts(texts))  # fmt: skip
+    pool = pool.only([0] if is_silence(texts[0], None) else most_likely(pool))
     known = pool_features(pool, item.embedding, model, tokenizer, tables)
     row = item.decoded.row
     errors = torch.tensor([float(word_errors(row.text, t)) for t in pool.texts])

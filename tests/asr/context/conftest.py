@@ -9,6 +9,7 @@ import torch
 
 from asr.context import ContextEncoder, Rescorer
 from asr.context.candidates import AnswerTables
+from asr.context.evidence import EVIDENCE
 from asr.context.features import FEATURES
 from asr.context.model import ContextModel, ContextModelConfig
 from asr.context.phonetics import distance, phones
@@ -16,6 +17,11 @@ from asr.context.rescorer import ForceScore, ListScorer
 from asr.fitted import RescorerConstants
 from asr.hypothesis import Hypothesis
 from asr.tokens import Tokenizer
+
+_WEIGHTS = {"constant": 4.0, "acoustic": 15.0, "language": 1.0, "attention": 1.0, "unlike": -2.0, "offered": 1.0,
+            "strange": -0.5}  # fmt: skip
+_BY_HAND = tuple(_WEIGHTS.get(name, 0.0) for name in EVIDENCE)
+CONSTANTS = RescorerConstants(_BY_HAND, _BY_HAND, 0.5)
 
 
 @pytest.fixture(scope="session")
@@ -56,7 +62,7 @@ def tables() -> AnswerTables:
 @pytest.fixture(scope="session")
 def rescorer(network: ContextModel, tiny_tokenizer: Tokenizer, tables: AnswerTables) -> Rescorer:
     scorer = scorer_that_likes(full=8.0, last=4.0, first=3.0)
-    return Rescorer(network, tiny_tokenizer, tables, scorer, scorer, RescorerConstants((0.5, 0.5)), "tiny-1")
+    return Rescorer(network, tiny_tokenizer, tables, scorer, CONSTANTS, "tiny-1")
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import numpy as np
 
 from asr.context import ContextEncoder
 from asr.context.candidates import AnswerTables
-from asr.context.features import FEATURES, LIST_FEATURES, HeardPhrases, Pool, match, pool_features, vouched_for
+from asr.context.features import FEATURES, LIST_FEATURES, HeardPhrases, Pool, pool_features
 from asr.context.index import PhraseIndex
 from asr.context.types import Context, Entry, Phrase
 
@@ -53,18 +53,3 @@ def test_words_that_are_names_are_known_in_lists_without_audio(encoder: ContextE
         found = pool_features(pool, embedding, encoder.model, encoder.tokenizer, known)
         assert np.array_equal(found.rows[:, first : first + 3].numpy(), np.broadcast_to(expected, (6, 3)))
         assert np.array_equal(found.of_list[plain : plain + 3].numpy(), found.rows[0, first : first + 3].numpy())
-
-
-def test_a_reading_that_sounds_the_same_vouches_for_a_phrase(encoder: ContextEncoder) -> None:
-    """And only for a phrase, only as far as it sounds so, and never to its harm."""
-    embedding = encoder.encode(Context(entries=(Entry("contacts", "Meg Bauer"), Entry("contacts", "Tom Tower"))))
-    texts, ranks = ("bower", "bow or", "bauer", "tower", "flower"), (0, 1, -1, -1, -1)
-    pool = Pool(texts, (-2.0, -9.0, -14.0, -16.0, -15.0), (-3.0, -4.0, -6.0, -5.0, -5.0), ranks)
-    matches = [match(text, embedding) for text in texts]
-    vouched = vouched_for(pool, matches)
-    assert vouched.acoustic[2] == -2.0 and vouched.acoustic[:2] == pool.acoustic[:2]
-    assert vouched.acoustic[3] == -16.0 and vouched.acoustic[4] == -15.0
-    assert (vouched.language, vouched.texts) == (pool.language, pool.texts)
-    likelier = replace(pool, acoustic=(-2.0, -9.0, -1.0, -16.0, -15.0))
-    assert vouched_for(likelier, matches).acoustic[2] == -1.0
-    assert vouched_for(pool, [None] * len(texts)) is pool

@@ -10,9 +10,10 @@ import pytest
 from asr.context import ContextEncoder
 from asr.context.candidates import AnswerTables
 from asr.recognizer import Recognizer
+from asr.text import normalize
 from asr.training.context_fit import example
 from asr.training.context_lists import Tools
-from asr.training.context_names import PARTS, Call, ContactLists, name_lists, read_calls, read_contacts
+from asr.training.context_names import MAKES, PARTS, Call, ContactLists, name_lists, read_calls, read_contacts
 
 POOL = [
     "Gemma Smith",
@@ -24,16 +25,26 @@ POOL = [
 ]
 
 
-@pytest.mark.parametrize("size", [3, 6, 9])
-def test_lists_hold_the_name_or_not_and_what_sounds_like_it(size: int) -> None:
+@pytest.mark.parametrize("make", MAKES)
+@pytest.mark.parametrize("size", [1, 3, 6, 9])
+def test_lists_hold_the_name_or_not(size: int, make: str) -> None:
     contacts = ContactLists(POOL)
-    with_name = contacts.draw("gemma smith", size, True, random.Random(1))
-    without = contacts.draw("gemma smith", size, False, random.Random(1))
-    assert len(with_name) == len(set(with_name)) == len(set(without)) == size
-    assert "Gemma Smith" in with_name
-    assert "Gemma Smith" not in without
-    assert "Jemma Smith" in with_name
-    assert "Jemma Smith" in without
+    lists = [contacts.draw("gemma smith", size, present, random.Random(1), make) for present in (True, False)]
+    assert [len(entries) for entries in lists] == [size, size]
+    assert [len(set(entries)) for entries in lists] == [size, size]
+    assert ["gemma smith" in map(normalize, entries) for entries in lists] == [True, False]
+    assert lists[0] == contacts.draw("gemma smith", size, True, random.Random(1), make)
+
+
+def test_each_make_has_the_names_that_it_is_about() -> None:
+    contacts = ContactLists(POOL)
+    alike, near, surname, given, mixed, repeated = (
+        contacts.draw("gemma smith", 6, False, random.Random(2), make) for make in MAKES[1:]
+    )
+    assert {"Jemma Smith", "Jenna Smith"} <= set(alike) & set(near) & set(mixed)
+    assert sum(n.endswith(" Smith") for n in surname) == 5  # as many given names are left
+    assert all(n.startswith("Gemma ") for n in given)
+    assert len(set(map(normalize, repeated))) == 2
 
 
 def test_calls_are_read_and_halves_are_apart_by_speaker(tmp_path: Path) -> None:
@@ -66,7 +77,7 @@ def test_lists_of_names_become_examples(
     assert [x.condition for x in lists] == ["relevant", "anti"]
     assert lists[0].decoded.texts == ("gemma smyth", "jenna smith")
     assert "gemma smith" in lists[0].texts
-    assert "gemma smith" not in lists[1].texts
-    made = example(lists[0], encoder.model, encoder.tokenizer, tables, exact=False)
+    assert "Gemma Smith" not in {entry.text for entry in lists[1].decoded.row.context.entries}
+    made = example(lists[0], encoder.model, encoder.tokenizer, tables)
     assert made.errors.min() == 0
     assert made.errors[0] == 1

@@ -15,14 +15,12 @@ from asr.context.index import PhraseIndex, parts_of
 from asr.context.rescorer import ForceScore, ListScorer, biased_words, pseudo_acoustic
 from asr.context.types import ContextEmbedding, Phrase
 from asr.errors import ContextError
-from asr.fitted import RescorerConstants
 from asr.hypothesis import Hypothesis, Word
 
 MEG = Context(
     (Turn("user", "call Meg"), Turn("system", "Do you mean Meg Jones or Meg Bauer?")),
     (Entry("contacts", "Meg Jones"), Entry("contacts", "Meg Bauer")),
 )
-NO_MARGIN = RescorerConstants((0.0, 0.0))
 HEARD = (Hypothesis("power", -6.0), Hypothesis("powder", -8.0), Hypothesis("our", -9.0))
 SoundsLike = Callable[[str], ForceScore]
 heard_lists = st.lists(
@@ -96,7 +94,7 @@ def test_entries_of_one_form_are_indexed_as_their_texts_are() -> None:
     plain = PhraseIndex([Phrase(text, "x", -1.0) for text, _ in names])
     assert index.parts == plain.parts and index.heard_as == plain.heard_as
     assert index.prefixes.total == plain.prefixes.total
-    assert np.array_equal(phonetics.least_distances(index.forms, "meg power"), phonetics.distances(
+    assert np.array_equal(phonetics.least_distances(index.forms, ["meg power"])[0], phonetics.distances(
         *phonetics.encode([phonetics.phones(text) for text, _ in names]),
         *phonetics.encode([phonetics.phones("meg power")])))  # fmt: skip
 
@@ -205,11 +203,8 @@ def test_the_language_models_score_counts(encoder: ContextEncoder, rescorer: Res
 
 
 def test_between_two_phrases_equally_meant_the_sound_decides(
-    encoder: ContextEncoder, rescorer: Rescorer, sounds_like: SoundsLike, likes: Callable[..., ListScorer]
+    encoder: ContextEncoder, rescorer: Rescorer, sounds_like: SoundsLike
 ) -> None:
-    """Whatever the scorer thinks of them: here it prefers what the search did not find."""
-    biased = likes(from_context=3.0)
-    other = Rescorer(rescorer.model, rescorer.tokenizer, rescorer.tables, biased, biased, NO_MARGIN, "tiny-1")
     offered = Context(
         (Turn("system", "Do you mean Anna Power or Anna Tower?"),),
         (Entry("contacts", "Anna Power"), Entry("contacts", "Anna Tower")),
@@ -218,24 +213,26 @@ def test_between_two_phrases_equally_meant_the_sound_decides(
     even = replace(embedding, phrases=tuple(replace(p, weight=-0.7) for p in embedding.phrases))
     for said in ("power", "tower"):
         heard = (Hypothesis(said, -6.0), Hypothesis("our", -9.0))
-        assert other.rescore(heard, even, sounds_like(said)).nbest[0].text == said
+        assert rescorer.rescore(heard, even, sounds_like(said)).nbest[0].text == said
     heard = (Hypothesis("power", -6.0), Hypothesis("our", -9.0))
-    assert other.rescore(heard, even, sounds_like("tower")).nbest[0].text == "tower"
+    assert rescorer.rescore(heard, even, sounds_like("tower")).nbest[0].text == "tower"
 
 
-def test_a_context_of_another_kind_bends_no_command(
-    encoder: ContextEncoder, rescorer: Rescorer, sounds_like: SoundsLike, likes: Callable[..., ListScorer]
+def test_a_reading_without_a_phrase_gains_nothing(
+    encoder: ContextEncoder, rescorer: Rescorer, sounds_like: SoundsLike
 ) -> None:
-    """A reading without a phrase gains no more than the context makes it likelier, here nothing, whatever the scorer
-    likes."""
-    fluent = likes(is_plain=-8.0)
-    other = Rescorer(rescorer.model, rescorer.tokenizer, rescorer.tables, fluent, fluent, NO_MARGIN, "tiny-1")
     devices = Context((Turn("system", "OK."),), (Entry("devices", "desk fan"), Entry("devices", "kitchen lamp")))
     heard = (Hypothesis("call meg", -4.0), Hypothesis("call mage", -9.0), Hypothesis("call mag", -9.5))
-    silent = replace(encoder.encode(devices), vectors=np.zeros((0, 16), np.float32))
-    assert other.rescore(heard, silent, sounds_like("call meg")).nbest[0].text == "call meg"
-    offered = replace(encoder.encode(MEG), vectors=np.zeros((0, 16), np.float32))
-    assert other.rescore(heard, offered, sounds_like("call meg")).nbest[0].text != "call mage"
+    assert rescorer.rescore(heard, encoder.encode(devices), sounds_like("call mage")).nbest == heard
+
+
+@pytest.mark.parametrize(("heard", "said"), [("i mean rig", "i mean rick"), ("rickshaw", "rick shaw")])
+def test_people_are_called_by_their_nicknames(
+    encoder: ContextEncoder, rescorer: Rescorer, sounds_like: SoundsLike, heard: str, said: str
+) -> None:
+    entries = Entry("contacts", "Derek Shaw"), Entry("contacts", "Ann Wood")
+    embedding = encoder.encode(Context((Turn("system", "Which one?"),), entries))
+    assert rescorer.rescore((Hypothesis(heard, -3.0),), embedding, sounds_like(said)).nbest[0].text == said
 
 
 @pytest.mark.parametrize(
@@ -254,18 +251,15 @@ def test_what_is_offered_outweighs_what_is_likelier_to_be_said(
     encoder: ContextEncoder,
     rescorer: Rescorer,
     sounds_like: SoundsLike,
-    likes: Callable[..., ListScorer],
     entries: tuple[str, ...],
     question: str,
     heard: str,
     text: str,
     changed: bool,
 ) -> None:
-    """Whatever the network says, where it sounds like what was heard, and only there."""
-    nothing = likes()
-    only = Rescorer(rescorer.model, rescorer.tokenizer, rescorer.tables, nothing, nothing, rescorer.constants, "tiny-1")
+    """Where it sounds like what was heard, and only there."""
     context = Context((Turn("system", question),), tuple(Entry("contacts", entry) for entry in entries))
-    rescored = only.rescore((Hypothesis(heard, -2.0),), encoder.encode(context), sounds_like(heard))
+    rescored = rescorer.rescore((Hypothesis(heard, -2.0),), encoder.encode(context), sounds_like(heard))
     assert rescored.changed == changed
     assert text in rescored.nbest[0].text
 
@@ -300,24 +294,23 @@ def test_a_result_is_one_of_the_nbest_or_a_marked_candidate(
         assert all(a is b for a, b in zip(rescored.nbest, heard, strict=True))
 
 
-def test_the_margin_keeps_the_plain_answer(
-    encoder: ContextEncoder, rescorer: Rescorer, sounds_like: SoundsLike
-) -> None:
+def test_the_margin_keeps_the_plain_answer_of_another_recogniser(encoder: ContextEncoder, rescorer: Rescorer) -> None:
+    embedding, heard = encoder.encode(MEG), (Hypothesis("call mag power", 0.0), Hypothesis("call power", 0.0))
+    assert rescorer.rescore(heard, embedding, None).changed
     strict = Rescorer(
-        rescorer.model, rescorer.tokenizer, rescorer.tables, rescorer.forced, rescorer.ranked,
-        RescorerConstants((50.0, 50.0)), "tiny-1",
+        rescorer.model, rescorer.tokenizer, rescorer.tables, rescorer.ranked, replace(rescorer.constants, margin=50.0),
+        "tiny-1",
     )  # fmt: skip
-    assert not strict.rescore(HEARD, encoder.encode(MEG), sounds_like("bauer")).changed
+    assert not strict.rescore(heard, embedding, None).changed
 
 
-def test_a_closed_gate_keeps_the_plain_answer(
-    encoder: ContextEncoder, rescorer: Rescorer, sounds_like: SoundsLike, likes: Callable[..., ListScorer]
+def test_a_closed_gate_keeps_the_plain_answer_of_another_recogniser(
+    encoder: ContextEncoder, rescorer: Rescorer, likes: Callable[..., ListScorer]
 ) -> None:
     closed = likes(last=4.0)
     closed.gate[2].bias.data.fill_(-40.0)
-    alone = replace(rescorer.constants, offered=0.0)
-    shut = Rescorer(rescorer.model, rescorer.tokenizer, rescorer.tables, closed, closed, alone, "tiny-1")
-    assert not shut.rescore(HEARD, encoder.encode(MEG), sounds_like("power")).changed
+    shut = Rescorer(rescorer.model, rescorer.tokenizer, rescorer.tables, closed, rescorer.constants, "tiny-1")
+    assert not shut.rescore(HEARD, encoder.encode(MEG), None).changed
 
 
 @pytest.mark.parametrize("scores", [(0.0, 0.0, 0.0), (-1.0, -2.0, -3.0), (900.0, 500.0, 100.0), (math.nan,) * 3])

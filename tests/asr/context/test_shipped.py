@@ -95,5 +95,5 @@ def test_a_name_that_is_heard_but_spelled_otherwise(shipped: tuple[ContextEncode
     asked = Context(turns, (Entry("contacts", "Meg Jones"), Entry("contacts", "Meg Bauer")))
     rescored = rescorer.rescore(heard, encoder.encode(asked), force_score)
     assert rescored.nbest[0].text == "bauer" and rescored.nbest[0].acoustic == -11.0
-    others = Context((Turn("system", "Do you mean Meg Jones or Meg Power?"),), (Entry("contacts", "Meg Power"),))
+    others = Context((Turn("system", "Do you mean Meg Jones or Meg Stone?"),), (Entry("contacts", "Meg Stone"),))
     assert rescorer.rescore(heard, encoder.encode(others), force_score).nbest[0].text == "bower"

@@ -1,0 +1,76 @@
+"""Whether an n-best list without audio names a contact: a logistic regression of seven numbers.
+
+Any list of contacts holds names that sound a bit like what was heard, whether or not the one that was said is among
+them; which of them is nearest says little. So the evidence is absolute: how far the nearest is from the list in sound,
+how much farther than the 1-best is itself, how far the next one is, and whether the 1-best is a name as it stands.
+Fitted to real callers with lists of all makes by `recipes.rescorer.callers`; a trained network of the same numbers, or
+of twice as many, is no better (docs/results.md).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from asr.context.candidates import AnswerTables
+from asr.context.features import heard_distances, name_words
+from asr.context.types import ContextEmbedding
+
+FEATURES = ("distance", "excess", "lead", "listed", "given_name", "surname", "one_word")
+SIGNAL = "contacts"
+_LEAD = 1.5
+"""A next contact that is farther than this by so much is no rival."""
+
+
+@dataclass(frozen=True)
+class NamedContact:
+    """The whole name of a contact, normalised; nats: log-odds that it was said and not the 1-best, less the margin."""
+
+    text: str
+    nats: float
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """place: of the nearest name; values: its FEATURES."""
+
+    place: int
+    values: tuple[float, ...]
+
+
+def named_contact(
+    texts: Sequence[str], embedding: ContextEmbedding, tables: AnswerTables, weights: Sequence[float]
+) -> NamedContact | None:
+    """The contact that a list sounds most like; None where the context has none.
+
+    Args:
+        texts: normalised, best first, none empty. weights: of FEATURES, and a constant.
+    """
+    forms = [p.forms for p in embedding.phrases if p.signal == SIGNAL]
+    if not forms:
+        return None
+    names = [of_one[0] for of_one in forms]
+    found = evidence(names, heard_distances(forms, texts), texts, tables)
+    *factors, constant = weights
+    return NamedContact(names[found.place], math.fsum([constant, *np.multiply(factors, found.values).tolist()]))
+
+
+def evidence(
+    names: Sequence[str], distance: NDArray[np.float32], texts: Sequence[str], tables: AnswerTables
+) -> Evidence:
+    """What speaks for the name that is nearest to a list.
+
+    Args:
+        names: N, normalised. distance: (N,) of `heard_distances`. texts: the list, normalised, best first.
+    """
+    plain = texts[0]
+    place, *others = np.argsort(distance, kind="stable")[:2].tolist()
+    least = float(distance[place])
+    lead = min([_LEAD, *(float(distance[other]) - least for other in others)])
+    excess = least - float(heard_distances([(plain,)], texts)[0])
+    given, surname, _ = name_words(plain.split(), tables)
+    return Evidence(place, (least, excess, lead, float(names[place] in texts), given, surname, float(" " not in plain)))
