@@ -18,7 +18,7 @@ from asr.fitted import RescorerConstants
 from asr.hypothesis import Hypothesis
 from asr.tokens import Tokenizer
 
-_WEIGHTS = {"constant": 4.0, "acoustic": 15.0, "language": 1.0, "attention": 1.0, "unlike": -2.0, "offered": 1.0,
+_WEIGHTS = {"constant": 4.0, "acoustic": 12.0, "language": 1.0, "attention": 1.0, "unlike": -1.0, "offered": 1.0,
             "strange": -0.5}  # fmt: skip
 _BY_HAND = tuple(_WEIGHTS.get(name, 0.0) for name in EVIDENCE)
 CONSTANTS = RescorerConstants(_BY_HAND, _BY_HAND, 0.5)
