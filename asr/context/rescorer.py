@@ -1,15 +1,13 @@
 """The last word on an utterance: its readings weighed with the context.
 
-    score = log P(y|x) + language model's and attention decoder's scores + vouched
-            + max(offered, min(limit, gate · (value(reading) − value(plain 1-best))))
+With audio, a reading that names an entry is ahead of the plain 1-best by `NATS` for each unit of its log-odds, which
+are a logistic regression's (`asr.context.evidence`); no other reading gains anything. What the search added for phrases
+(`bias`) counts for nothing here.
 
-vouched is what the context makes up for where a phrase is heard but spelled otherwise (`features.vouched_for`). offered
-is a constant for readings that name one of a few offered entries: what rare names cost by language alone. value
-is a small network over the features of `features.py`, of the reading and of the list; the gate, one number an
-utterance, says how much this context matters; the limit is what context can know of a reading at all. What the search
-added for phrases (`bias`) counts for nothing here. The plain 1-best stands unless another reading beats it by a margin
-fitted so that contexts that are beside the point do no harm. Trained by minimum word error rate over lists
-(Prabhavalkar et al. 2018, arXiv:1712.01818).
+Of another recogniser's list, a small network over the features of `features.py` says what the context is worth for each
+reading, behind a gate and within limits; it was trained by minimum word error rate over lists (Prabhavalkar et al.
+2018, arXiv:1712.01818). Whole names of contacts are judged by a logistic regression there too (`asr.context.contacts`).
+The plain 1-best stands unless another reading beats it by a margin.
 """
 
 from __future__ import annotations
@@ -135,7 +133,7 @@ class Rescorer:
         if models is not None and not (constants.models and constants.models.covers(models)):
             warnings.warn(
                 f"the rescorer was fitted to lists of other models ({constants.models}) than these ({models}): "
-                "contexts may help less or do harm. Fit it: ./scripts/train_context",
+                "contexts may help less or do harm. Fit it: python -m recipes.rescorer.fit",
                 UnfittedWarning,
                 stacklevel=3,
             )

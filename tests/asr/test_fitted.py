@@ -116,7 +116,7 @@ def test_the_shipped_constants_are_of_the_shipped_models() -> None:
 
 
 def test_a_rescorer_of_other_lists_says_so() -> None:
-    with pytest.warns(UnfittedWarning, match=r"fitted to lists of other models .*train_context"):
+    with pytest.warns(UnfittedWarning, match=r"fitted to lists of other models .*recipes.rescorer.fit"):
         Rescorer.load(models=MODELS)
 
 
