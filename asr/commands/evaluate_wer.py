@@ -15,7 +15,7 @@ from asr.context.encoder import ContextEncoder
 from asr.context.rescorer import Rescorer
 from asr.errors import AsrError
 from asr.evaluation.conditions import CONDITIONS, need_context, parse_conditions, signal_conditions
-from asr.evaluation.manifest import read_manifest
+from asr.evaluation.manifest import read_manifests
 from asr.evaluation.page import page
 from asr.evaluation.report import endpoint_line, signal_lines, table, to_json
 from asr.evaluation.run import Outcome, evaluate
@@ -28,10 +28,10 @@ app = typer.Typer(add_completion=False)
 
 @app.command()
 def main(
-    manifest: Annotated[
-        Path,
+    manifests: Annotated[
+        list[Path],
         typer.Argument(
-            metavar="MANIFEST.jsonl",
+            metavar="MANIFEST.jsonl...",
             help="Utterances with contexts (docs/files.md); may be gzipped.",
             show_default=False,
         ),
@@ -43,7 +43,7 @@ def main(
         Path | None, typer.Option("--html", metavar="FILE", help="Write a page with plots and sound here.")
     ] = None,
     sets: Annotated[str, typer.Option(help="Comma-separated sets; empty: all.")] = "",
-    limit: Annotated[int | None, typer.Option(min=1, help="Only so many utterances.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only so many utterances of each manifest.")] = None,
     nbest: Annotated[int, typer.Option(min=1, help="Readings that context may choose from; at most the beam.")] = 8,
     beam: Annotated[int, typer.Option(min=1, help="Hypotheses that the search keeps.")] = BEAM,
     model: Annotated[Path | None, typer.Option(help="Folder of the acoustic model; none: the shipped one.")] = None,
@@ -62,16 +62,17 @@ def main(
         bool, typer.Option("--endpoints", help="Also endpoint delay and early cuts; recognises everything twice.")
     ] = False,
 ) -> None:
-    """Recognise the utterances of a manifest once and rescore them under each condition.
+    """Recognise the utterances of one or more manifests once and rescore them under each condition.
 
     none: no context. relevant: their own. irrelevant: another dialogue's. anti: their own without what is meant.
-    late: context that was not ready. Prints a table; treat --json and --html, which hold texts and sound, as you treat
-    the recordings. The exit status is 1 when lines or recordings could not be used.
+    late: context that was not ready. Prints a table, by set and by make; treat --json and --html, which hold texts and
+    sound, as you treat the recordings. The exit status is 1 when lines or recordings could not be used.
     """
     try:
         named = parse_conditions(conditions)
-        utterances, problems = read_manifest(manifest, filter(None, map(str.strip, sets.split(","))), limit)
-        failed = report(manifest, problems)
+        wanted = [name.strip() for name in sets.split(",") if name.strip()]
+        utterances, problems = read_manifests(manifests, wanted, limit)
+        failed = sum(report(file, [problem]) for file, problem in problems)
         named += signal_conditions(utterances) if signals else ()
         recognizer = Recognizer.load(
             model, beam=beam, chunk_ms=chunk_ms, ctc_weight=ctc_weight, second_pass=second_pass
@@ -89,7 +90,7 @@ def main(
             warn(f"{outcome.utterance.id}: {outcome.reason}")
             failed += 1
     settings = {
-        "manifest": manifest.name, "model": recognizer.version,
+        "manifest": ", ".join(file.name for file in manifests), "model": recognizer.version,
         "context model": models[1].model_version if models else "none",
         "beam": beam, "nbest": nbest, "ctc_weight": recognizer.weights.ctc, "second_pass": second_pass,
         "chunk_ms": chunk_ms, "seed": seed, "any_spelling": any_spelling,

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -28,8 +28,9 @@ class Utterance:
     """A line of a manifest.
 
     text: the reference, normalised. written: as the manifest has it; "" where that is the same. set: what kind of
-    turn, or the corpus. dialogue: what the bootstrap draws as one; the id where the manifest names none. target: the
-    entity that the answer means, normalised; "" where the manifest says that there is none; None where it does not say.
+    turn, or the corpus. make: who made the recording (a synthesiser, a corpus), "" where it does not say. dialogue:
+    what the bootstrap draws as one; the id where the manifest names none. target: the entity that the answer means,
+    normalised; "" where the manifest says that there is none; None where it does not say.
     """
 
     id: str
@@ -40,11 +41,31 @@ class Utterance:
     dialogue: str = ""
     target: str | None = None
     written: str = ""
+    make: str = ""
 
     @property
     def reference(self) -> str:
         """What hypotheses are scored against: as written, since that may be said in several ways."""
         return self.written or self.text
+
+
+def read_manifests(
+    paths: Sequence[Path], sets: Iterable[str] = (), limit: int | None = None
+) -> tuple[list[Utterance], list[tuple[Path, Problem]]]:
+    """The usable utterances of several manifests, and the lines that are not, each with its file. Arguments and errors
+    as of `read_manifest`, for each of them; an id that an earlier manifest has is led by the manifest's name."""
+    utterances: dict[str, Utterance] = {}
+    problems: list[tuple[Path, Problem]] = []
+    wanted = set(sets)
+    for path in paths:
+        found, unusable = read_manifest(path, wanted, limit)
+        problems += [(path, problem) for problem in unusable]
+        for u in found:
+            name = f"{path.stem}/{u.id}" if u.id in utterances else u.id
+            if name in utterances or paths.count(path) > 1:
+                raise ManifestError(f"{path}: is given twice, or shares its name with another that has the same ids")
+            utterances[name] = replace(u, id=name, dialogue=name if u.dialogue == u.id else u.dialogue)
+    return list(utterances.values()), problems
 
 
 def read_manifest(
@@ -100,6 +121,7 @@ def parse_utterance(value: dict[str, Any], folder: Path) -> Utterance:
         dialogue=str(value.get("dialogue") or value["id"]),
         target=normalize(str(target or "")) if "target" in value else None,
         written=text,
+        make=str(value.get("make") or ""),
     )
 
 

@@ -128,19 +128,30 @@ def _plots(summary: Summary, conditions: Sequence[str]) -> str:
     legend = "".join(f'<span class="key {kind}">{kind}</span>' for kind in ("substitutions", "deletions", "insertions"))
     legend += '<span class="key interval">95% interval</span>'
     out = [_figure("Word error rate by condition", bars(rows, "word error rate, all sets"), legend)]
+    by_set = {f"{name} ({summary.utterances[name]})": figures for name, figures in summary.figures.items()}
     for condition in (c for c in conditions if c not in ("none", "late")):
-        by_set = [(name, f[condition]) for name, f in summary.figures.items()]
-        marks = [
-            Dot(f"{name} ({summary.utterances[name]})", _direction(f), f.change, f"{100 * f.change.value:+.0f}%")
-            for name, f in by_set
-            if f.change.value == f.change.value and summary.figures[name]["none"].counts["errors"] >= FEW
-        ]
-        if len(marks) > 1:
-            title = f"Change of the errors with {condition} context, by set"
-            keys = "".join(f'<span class="key {color}">{text}</span>' for color, text in _DIRECTIONS.items())
-            axis = f"errors against none: left of the line is better; sets of {FEW} errors and more"
-            out.append(_figure(title, dots(marks, axis), keys))
+        out += [_changes_plot(condition, by_set, "set"), _changes_plot(condition, _by_make(summary), "make")]
     return "".join(out)
+
+
+def _by_make(summary: Summary) -> dict[str, Mapping[str, Figures]]:
+    """The figures of each make, with its name and size."""
+    return {f"{name} ({make.utterances})": make.figures for name, make in summary.makes.items()}
+
+
+def _changes_plot(condition: str, groups: Mapping[str, Mapping[str, Figures]], of: str) -> str:
+    """The change of the errors in each group that had enough of them; "" for fewer than two such groups."""
+    marks = [
+        Dot(name, _direction(f), f.change, f"{100 * f.change.value:+.0f}%")
+        for name, by_condition in groups.items()
+        for f in [by_condition[condition]]
+        if f.change.value == f.change.value and by_condition["none"].counts["errors"] >= FEW
+    ]
+    if len(marks) < 2:
+        return ""
+    keys = "".join(f'<span class="key {color}">{text}</span>' for color, text in _DIRECTIONS.items())
+    axis = f"errors against none: left of the line is better; {of}s of {FEW} errors and more"
+    return _figure(f"Change of the errors with {condition} context, by {of}", dots(marks, axis), keys)
 
 
 def _direction(figures: Figures) -> str:
@@ -154,29 +165,33 @@ def _figure(title: str, svg: str, legend: str) -> str:
 _HEADS = {
     "wer": "WER", "change": "errors vs none", "b_wer": "B-WER", "u_wer": "U-WER", "entity_recall": "entities",
     "entity_recall_nbest": "in n-best", "oracle_wer": "oracle WER", "false_bias": "false bias",
-    "changed": "changed",
+    "changed": "changed", "exact": "exact", "named": "named",
 }  # fmt: skip
 
 
 def _table(summary: Summary) -> str:
-    """All sets together, and folded away each set of its own and each signal alone and left out."""
+    """All sets together and each make, and folded away each set of its own and each signal alone and left out."""
     names = list(summary.figures[ALL])
     main, signals = [c for c in names if not of_signal(c)], ["none", *filter(of_signal, names)]
-    out = _rows(summary, ALL, main)
+    whole = f"{ALL} ({summary.utterances[ALL]})"
+    out = _rows(whole, summary.figures[ALL], main)
+    out += "".join(_rows(f"make {name}", figures, main) for name, figures in _by_make(summary).items())
     if len(summary.figures) > 1:
-        parts = "".join(_rows(summary, group, main) for group in summary.figures if group != ALL)
+        sets = {f"{name} ({summary.utterances[name]})": figures for name, figures in summary.figures.items()}
+        parts = "".join(_rows(name, figures, main) for name, figures in sets.items() if name != whole)
         out += f"<details><summary>Each set of its own</summary>{parts}</details>"
     if len(signals) > 1:
-        out += f"<details><summary>Each signal alone and left out</summary>{_rows(summary, ALL, signals)}</details>"
+        parts = _rows(whole, summary.figures[ALL], signals)
+        out += f"<details><summary>Each signal alone and left out</summary>{parts}</details>"
     return out
 
 
-def _rows(summary: Summary, group: str, conditions: Sequence[str]) -> str:
+def _rows(name: str, by_condition: Mapping[str, Figures], conditions: Sequence[str]) -> str:
     heads = "".join(f"<th>{escape(head)}</th>" for head in ("sub", "ins", "del", *_HEADS.values()))
     body = []
-    plain = summary.figures[group]["none"]
+    plain = by_condition["none"]
     for condition in conditions:
-        figures = summary.figures[group][condition]
+        figures = by_condition[condition]
         cells = [str(figures.counts[k]) for k in ("substitutions", "insertions", "deletions")]
         hidden = ("change", "false_bias", "changed") if condition == "none" else ()
         told = change_text(figures.change, plain.counts["errors"], figures.counts["errors"])
@@ -184,7 +199,6 @@ def _rows(summary: Summary, group: str, conditions: Sequence[str]) -> str:
         cells += ["" if n in hidden else _two_lines(texts[n]) for n in _HEADS]
         row = "".join(f"<td>{cell}</td>" for cell in cells)
         body.append(f"<tr><th>{escape(condition)}</th>{row}</tr>")
-    name = f"{group} ({summary.utterances[group]})"
     return f"<table><thead><tr><th>{escape(name)}</th>{heads}</tr></thead><tbody>{''.join(body)}</tbody></table>"
 
 

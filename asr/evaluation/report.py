@@ -14,12 +14,13 @@ from asr.evaluation.endpoint import EndpointFigures
 from asr.evaluation.run import Outcome
 from asr.evaluation.signals import Worth
 from asr.evaluation.statistics import Interval
-from asr.evaluation.summary import ALL, Figures, Summary
+from asr.evaluation.summary import Figures, Summary
 
 FEW = 10
 """Errors from which on a relative change is told."""
 _COLUMNS = (
     "WER", "sub", "ins", "del", "errors vs none", "B-WER", "U-WER", "entities", "in n-best", "oracle", "false bias",
+    "exact", "named",
 )  # fmt: skip
 
 
@@ -41,17 +42,18 @@ def change_text(interval: Interval, before: int, after: int) -> str:
 
 
 def table(summary: Summary, title: str = "") -> Table:
-    """One row for each set and condition."""
+    """One row for each set and condition, then for each make and condition."""
     out = Table(title=title or None, caption="percent, with 95% bootstrap intervals by dialogue", pad_edge=False)
     out.add_column("set")
     out.add_column("condition", no_wrap=True)
     for name in _COLUMNS:
         out.add_column(name, justify="right", no_wrap=name in ("WER", "errors vs none"))
-    for group, by_condition in summary.figures.items():
+    groups = [(f"{name} ({summary.utterances[name]})", figures) for name, figures in summary.figures.items()]
+    groups += [(f"make {name} ({make.utterances})", make.figures) for name, make in summary.makes.items()]
+    for place, (name, by_condition) in enumerate(groups):
         for number, (condition, figures) in enumerate(by_condition.items()):
-            size = f"{group} ({summary.utterances[group]})" if number == 0 else ""
             cells = _cells(condition, figures, by_condition["none"])
-            out.add_row(size, condition, *cells, style="bold" if group == ALL else "")
+            out.add_row("" if number else name, condition, *cells, style="" if place else "bold")
         out.add_section()
     return out
 
@@ -68,6 +70,7 @@ def _cells(condition: str, figures: Figures, plain: Figures) -> list[str | Text]
         *(_short(figure) for figure in (figures.b_wer, figures.u_wer, figures.entity_recall)),
         *(_short(figure) for figure in (figures.entity_recall_nbest, figures.oracle_wer)),
         "" if none else _short(figures.false_bias),
+        *(_short(figure) for figure in (figures.exact, figures.named)),
     ]
 
 
@@ -115,6 +118,7 @@ def _utterance(outcome: Outcome) -> dict[str, Any]:
     return {
         "id": utterance.id,
         "set": utterance.set,
+        "make": utterance.make,
         "reference": utterance.text,
         "hyp": {condition: h.nbest[0] for condition, h in heard.items()},
         "nbest": {condition: list(h.nbest) for condition, h in heard.items()},

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -30,10 +30,13 @@ METRICS = {
     "oracle_wer": "WER of the best of each n-best",
     "false_bias": "Utterances that only context made wrong",
     "changed": "Utterances whose 1-best is another than without context",
+    "exact": "Utterances without any error",
+    "named": "Utterances that name what is meant, or no entry where none is",
 }
 _COUNTS = (
     "words", "substitutions", "insertions", "deletions", "errors", "biased_errors", "biased_words", "other_errors",
     "other_words", "entities", "entities_found", "entities_in_nbest", "oracle_errors", "false_bias", "changed",
+    "exact", "named", "to_name",
 )  # fmt: skip
 
 
@@ -51,11 +54,23 @@ class Figures:
     oracle_wer: Interval
     false_bias: Interval
     changed: Interval
+    exact: Interval
+    named: Interval
+
+
+@dataclass(frozen=True)
+class OfMake:
+    """The figures of one make of recordings, by condition."""
+
+    utterances: int
+    dialogues: int
+    figures: dict[str, Figures]
 
 
 @dataclass(frozen=True)
 class Summary:
-    """figures: by set ("all" first), then by condition, "none" first. utterances: by set."""
+    """figures: by set ("all" first), then by condition, "none" first. utterances: by set. makes: by make, where the
+    utterances are of several."""
 
     utterances: dict[str, int]
     dialogues: dict[str, int]
@@ -72,6 +87,7 @@ class Summary:
     """None where no recording was listened to with endpointing on."""
     signals: dict[str, Worth]
     """By signal, where each was tried alone and left out."""
+    makes: dict[str, OfMake] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Plain values; what is not defined is null."""
@@ -89,15 +105,16 @@ def summarize(
     any_spelling: bool = False,
 ) -> Summary:
     """The figures of all outcomes (at least one); `conditions` is led by "none". any_spelling: as of `align`."""
-    sets = np.array([o.utterance.set for o in outcomes])
     dialogues = np.array([o.utterance.dialogue for o in outcomes])
-    tables = {c: np.array([_count(o, c, any_spelling) for o in outcomes], np.float64) for c in conditions}
-    named = sorted(set(sets.tolist()) - {""})
-    groups = {ALL: np.ones(len(outcomes), bool)} | ({s: sets == s for s in named} if len(named) > 1 else {})
-    figures = {}
-    for name, chosen in groups.items():
+    counts = np.array([_counts(o, conditions, any_spelling) for o in outcomes], np.float64)
+    tables = {c: counts[:, number] for number, c in enumerate(conditions)}
+    groups = {ALL: np.ones(len(outcomes), bool)} | _groups([o.utterance.set for o in outcomes])
+    makes = _groups([o.utterance.make for o in outcomes])
+
+    def of_group(chosen: npt.NDArray[np.bool_]) -> dict[str, Figures]:
         bootstrap = Bootstrap(dialogues[chosen].tolist(), draws, seed)
-        figures[name] = {c: _figures(tables[c][chosen], tables["none"][chosen], bootstrap) for c in conditions}
+        return {c: _figures(tables[c][chosen], tables["none"][chosen], bootstrap) for c in conditions}
+
     errors = {c: table[:, _COUNTS.index("errors")] for c, table in tables.items()}
     heard = [h for o in outcomes for h in o.heard.values()]
     ended = [(o.ending, o.utterance.dialogue) for o in outcomes if o.ending]
@@ -105,7 +122,7 @@ def summarize(
     return Summary(
         utterances={name: int(chosen.sum()) for name, chosen in groups.items()},
         dialogues={name: len(set(dialogues[chosen].tolist())) for name, chosen in groups.items()},
-        figures=figures,
+        figures={name: of_group(chosen) for name, chosen in groups.items()},
         statuses={c: {s: names.count(s) for s in dict.fromkeys(names)} for c, names in statuses.items()},
         real_time_factor=sum(o.seconds_wall for o in outcomes) / sum(o.seconds_audio for o in outcomes),
         encode_ms=_percentiles([h.encode_ms for h in heard if h.encode_ms is not None]),
@@ -113,7 +130,17 @@ def summarize(
         confidence=_reliability(outcomes),
         endpoint=endpoint_figures([e for e, _ in ended], [d for _, d in ended], draws, seed) if ended else None,
         signals=worths(errors, Bootstrap(dialogues.tolist(), draws, seed)) if "relevant" in errors else {},
+        makes={
+            name: OfMake(int(chosen.sum()), len(set(dialogues[chosen].tolist())), of_group(chosen))
+            for name, chosen in makes.items()
+        },
     )
+
+
+def _groups(names: Sequence[str]) -> dict[str, npt.NDArray[np.bool_]]:
+    """By name, which utterances have it; none where all that have one have the same."""
+    found = sorted(set(names) - {""})
+    return {name: np.array([n == name for n in names]) for name in found} if len(found) > 1 else {}
 
 
 def _reliability(outcomes: Sequence[Outcome]) -> Reliability | None:
@@ -124,34 +151,47 @@ def _reliability(outcomes: Sequence[Outcome]) -> Reliability | None:
     return reliability([sure for sure, _ in pairs], [right for _, right in pairs])
 
 
-def _count(outcome: Outcome, condition: str, any_spelling: bool) -> list[int]:
-    """The counts of one utterance, in the order of _COUNTS.
+def _counts(outcome: Outcome, conditions: Sequence[str], any_spelling: bool) -> list[list[int]]:
+    """The counts of one utterance under each condition, in the order of _COUNTS.
 
     Words and entities are those of the utterance's own context whatever the condition, so that conditions compare.
     """
-    utterance, nbest = outcome.utterance, outcome.heard[condition].nbest
-    plain = outcome.heard["none"].nbest[0]
-    reference = utterance.reference
+    utterance = outcome.utterance
     forms = {
         form: of_one
         for e in utterance.context.entries
         for of_one in [spoken_forms(e.text, MAX_FORMS)]
         for form in of_one
     }
-    steps = align(reference, nbest[0], any_spelling=any_spelling)
-    errors = count(steps)
-    biased, others = split_by_phrases(steps, {word for phrase in forms for word in phrase.split()})
+    words = {word for phrase in forms for word in phrase.split()}
     entities = spoken_entities(utterance.text, utterance.target, list(forms))
-    return [
-        errors.words, errors.substitutions, errors.insertions, errors.deletions, errors.total,
-        biased.total, biased.words, others.total, others.words,
-        len(entities),
-        sum(_says(nbest[0], entity, forms) for entity in entities),
-        sum(any(_says(text, entity, forms) for text in nbest) for entity in entities),
-        oracle(reference, nbest, any_spelling=any_spelling).total,
-        int(errors.total > 0 == count(align(reference, plain, any_spelling=any_spelling)).total),
-        int(nbest[0] != plain),
-    ]  # fmt: skip
+    plain = outcome.heard["none"].nbest[0]
+    plain_errors = count(align(utterance.reference, plain, any_spelling=any_spelling)).total
+
+    def of_condition(nbest: Sequence[str]) -> list[int]:
+        steps = align(utterance.reference, nbest[0], any_spelling=any_spelling)
+        errors = count(steps)
+        biased, others = split_by_phrases(steps, words)
+        found = sum(_says(nbest[0], entity, forms) for entity in entities)
+        if utterance.target:
+            named, to_name = found, len(entities)
+        else:  # where nothing is meant, no word of an entry may be heard that was not said
+            invented = words & set(nbest[0].split()) - set(utterance.text.split())
+            named, to_name = int(not invented), int(utterance.target == "" and bool(words))
+        return [
+            errors.words, errors.substitutions, errors.insertions, errors.deletions, errors.total,
+            biased.total, biased.words, others.total, others.words,
+            len(entities),
+            found,
+            sum(any(_says(text, entity, forms) for text in nbest) for entity in entities),
+            oracle(utterance.reference, nbest, any_spelling=any_spelling).total,
+            int(errors.total > 0 == plain_errors),
+            int(nbest[0] != plain),
+            int(errors.total == 0),
+            named * to_name, to_name,
+        ]  # fmt: skip
+
+    return [of_condition(outcome.heard[condition].nbest) for condition in conditions]
 
 
 def _says(text: str, entity: str, forms: Mapping[str, tuple[str, ...]]) -> bool:
@@ -173,6 +213,8 @@ def _figures(table: npt.NDArray[np.float64], plain: npt.NDArray[np.float64], boo
         oracle_wer=bootstrap.ratio(column["oracle_errors"], column["words"]),
         false_bias=bootstrap.ratio(column["false_bias"], each),
         changed=bootstrap.ratio(column["changed"], each),
+        exact=bootstrap.ratio(column["exact"], each),
+        named=bootstrap.ratio(column["named"], column["to_name"]),
     )
 
 

@@ -221,6 +221,21 @@ def test_evaluate_wer(manifest: Path) -> None:
     assert re.search(r"^contacts: errors \d → \d errors alone, \d → \d errors where left out ", result.stdout, re.M)
 
 
+def test_evaluate_wer_of_two_manifests_reports_each_make(manifest: Path) -> None:
+    lines = read(manifest)
+    first = write(manifest.parent / "first.jsonl", *({**line, "make": "espeak"} for line in lines))
+    second = write(manifest.parent / "second.jsonl", *({**line, "make": "flite"} for line in lines[:3]))
+    json_file = manifest.parent / "o.json"
+    result = run(evaluate_wer.app, first, second, "--conditions", "relevant", "--json", json_file)
+    assert result.exit_code == 0 and "make espeak (4)" in result.stdout and "make flite (3)" in result.stdout
+    value = json.loads(json_file.read_text())
+    assert value["settings"]["manifest"] == "first.jsonl, second.jsonl"
+    assert [u["id"] for u in value["utterances"]][4:] == ["second/u0", "second/u1", "second/u2"]
+    assert value["summary"]["utterances"]["all"] == 7
+    assert value["summary"]["makes"]["flite"]["figures"]["relevant"]["exact"]["value"] == 1
+    assert run(evaluate_wer.app, first, first).exit_code == 2
+
+
 def test_evaluate_wer_reports_what_it_could_not_use(manifest: Path) -> None:
     (manifest.parent / "0.wav").unlink()
     with manifest.open("a") as lines:

@@ -4,10 +4,12 @@ import json
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from asr.audio import Samples
 from asr.context import ContextEncoder, Rescorer
@@ -15,7 +17,7 @@ from asr.context.types import Context, ContextEmbedding
 from asr.evaluation.conditions import CONDITIONS
 from asr.evaluation.manifest import read_manifest
 from asr.evaluation.page import changes, page
-from asr.evaluation.report import change_text, to_json
+from asr.evaluation.report import change_text, table, to_json
 from asr.evaluation.run import Outcome, Unusable, evaluate, listen
 from asr.evaluation.statistics import Interval
 from asr.evaluation.summary import summarize
@@ -105,6 +107,36 @@ def test_the_figures(outcomes: list[Outcome]) -> None:
     assert summary.figures["all"]["late"].change.high == 0
     sums = [{name: figures.counts[name] for name in ("words", "errors")} for figures in summary.figures["b"].values()]
     assert all(row["words"] == sums[0]["words"] for row in sums)
+
+
+def test_the_figures_of_each_make(outcomes: list[Outcome]) -> None:
+    assert summarize(outcomes, CONDITIONS, draws=50).makes == {}  # none is named
+    makes = ("espeak", "flite", "espeak", "")
+    of_makes = [replace(o, utterance=replace(o.utterance, make=m)) for o, m in zip(outcomes, makes, strict=True)]
+    summary = summarize(of_makes, CONDITIONS, draws=50)
+    assert {name: make.utterances for name, make in summary.makes.items()} == {"espeak": 2, "flite": 1}
+    assert all(list(make.figures) == list(CONDITIONS) for make in summary.makes.values())
+    set_a = summary.figures["a"]["relevant"]  # the same two utterances
+    assert summary.makes["espeak"].figures["relevant"].counts == set_a.counts
+    value = to_json(summary, of_makes, {})
+    assert value["summary"]["makes"]["flite"]["figures"]["relevant"]["wer"]["value"] == 0
+    assert [u["make"] for u in value["utterances"]] == list(makes)
+    assert "make espeak (2)" in page(summary, of_makes, CONDITIONS, {})
+    console = Console(width=200, record=True, file=StringIO())
+    console.print(table(summary))
+    assert "make flite (1)" in console.export_text()
+
+
+def test_exactly_right_and_named(outcomes: list[Outcome]) -> None:
+    relevant, none = (summarize(outcomes, CONDITIONS, draws=50).figures["all"][c] for c in ("relevant", "none"))
+    assert (relevant.exact.value, none.exact.value) == (0.75, 0)
+    assert (relevant.named.value, none.named.value) == (0.75, 0)  # u3 names what its context does not have
+    nobody = [replace(o, utterance=replace(o.utterance, target="")) for o in outcomes[:3]]
+    invents = [replace(o, utterance=replace(o.utterance, text="", written="")) for o in nobody]
+    for heard, named in ((nobody, 1.0), (invents, 0.0)):
+        assert summarize(heard, CONDITIONS, draws=50).figures["all"]["relevant"].named.value == named
+    unsaid = [replace(o, utterance=replace(o.utterance, target=None)) for o in outcomes]
+    assert summarize(unsaid, CONDITIONS, draws=50).figures["all"]["relevant"].counts["to_name"] == 0
 
 
 def test_the_json_of_the_contract(outcomes: list[Outcome]) -> None:

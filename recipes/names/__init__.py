@@ -1,1 +1,0 @@
-"""Follow-ups of plain makes: names offered, answers as people give them, voices of several synthesisers."""
