@@ -16,6 +16,7 @@ import torch
 from asr.audio import Samples
 from asr.context import ContextEncoder, Rescorer
 from asr.context.candidates import AnswerTables
+from asr.context.evidence import EVIDENCE
 from asr.context.features import FEATURES
 from asr.context.model import ContextModel, ContextModelConfig
 from asr.context.rescorer import ListScorer
@@ -52,8 +53,8 @@ def context_parts(tiny_tokenizer: Tokenizer) -> ContextParts:
             parameter.zero_()
         scorer.gate[2].bias.fill_(30.0)
         scorer.linear.weight[0, FEATURES.index("full")] = 30.0
-    constants = RescorerConstants((5.0, 5.0))
-    rescorer = Rescorer(network, tiny_tokenizer, AnswerTables(), scorer, scorer, constants, "tiny-1")
+    likes = tuple({"whole": 5.0, "acoustic": 5.0}.get(name, 0.0) for name in EVIDENCE)
+    rescorer = Rescorer(network, tiny_tokenizer, AnswerTables(), scorer, RescorerConstants(likes, likes, 5.0), "tiny-1")
     return ContextParts(ContextEncoder(network, tiny_tokenizer, "tiny-1"), rescorer)
 
 
