@@ -298,19 +298,20 @@ class Recognizer:
             encoded = None if frames is None else Encoded(frames, h.start_s, sound=sound, end_s=h.end_s)
             nbest = self.hypotheses(beam, encoded, max(h.nbest, _RANKED))
             if encoded and h.row.graph:
-                nbest = self._silence_first(nbest, encoded)
+                nbest = self._unless_silent(nbest, encoded)
             passes = (Pass.STREAMING, Pass.WHOLE_UTTERANCE) if h.takes(Pass.WHOLE_UTTERANCE) else (Pass.STREAMING,)
             results.append(Result(nbest, True, 1.0, h.start_s, h.start_s, encoded=encoded, passes=passes))
         results = self._attended(results, heard)
         return [replace(r, nbest=r.nbest[: h.nbest]) for r, h in zip(results, heard, strict=True)]
 
-    def _silence_first(self, nbest: tuple[Hypothesis, ...], encoded: Encoded) -> tuple[Hypothesis, ...]:
-        """The n-best of a search that phrases led, silence before it where that is likelier than any text without its
-        bonus: phrases say which words were said, not whether any were."""
+    def _unless_silent(self, nbest: tuple[Hypothesis, ...], encoded: Encoded) -> tuple[Hypothesis, ...]:
+        """The n-best of a search that phrases led, or silence, if that is what is heard without them: phrases say which
+        words were said, not whether any were."""
         (silence,) = self._forced([""], encoded, None)
         if silence.score < max(h.score - h.bias for h in nbest):
             return nbest
-        return (silence, *(h for h in nbest if h.text))
+        (row,) = self._search([encoded.frames], [Row(self.search.start(1), None)])
+        return nbest if self.hypotheses(row, encoded, 1)[0].text else (silence,)
 
     def _attended(self, results: Sequence[Result], heard: Sequence[Heard]) -> list[Result]:
         """The results with what the attention decoder makes of those utterances that are heard once more."""

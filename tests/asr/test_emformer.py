@@ -124,8 +124,8 @@ def test_features_are_the_bundles(
 
 
 def test_loudness_is_in_decibels(model: EmformerTransducer, speech: Samples) -> None:
-    loud, quiet = (model.loudness(stream_features(model, gain * speech)).max() for gain in (1.0, 0.1))
-    torch.testing.assert_close(loud - quiet, torch.tensor(20.0), atol=0.01, rtol=0)
+    loud, quiet = (model.loudness(stream_features(model, gain * speech)).max() for gain in (1.0, 0.5))
+    torch.testing.assert_close(loud - quiet, torch.tensor(6.02), atol=0.01, rtol=0)
 
 
 @torch.inference_mode()
