@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asr.context.candidates import AnswerTables
-from asr.context.features import heard_distances, name_words
+from asr.context.features import HeardPhrases, heard_distances, name_words
 from asr.context.types import ContextEmbedding
 
 FEATURES = ("distance", "excess", "lead", "listed", "given_name", "surname", "one_word")
@@ -43,18 +43,22 @@ class Evidence:
 
 
 def named_contact(
-    texts: Sequence[str], embedding: ContextEmbedding, tables: AnswerTables, weights: Sequence[float]
+    texts: Sequence[str],
+    heard: HeardPhrases,
+    embedding: ContextEmbedding,
+    tables: AnswerTables,
+    weights: Sequence[float],
 ) -> NamedContact | None:
     """The contact that a list sounds most like; None where the context has none.
 
     Args:
-        texts: normalised, best first, none empty. weights: of FEATURES, and a constant.
+        texts: normalised, best first, none empty; heard: what is known of them. weights: of FEATURES, and a constant.
     """
-    forms = [p.forms for p in embedding.phrases if p.signal == SIGNAL]
-    if not forms:
+    places = [i for i, phrase in enumerate(embedding.phrases) if phrase.signal == SIGNAL]
+    if not places:
         return None
-    names = [of_one[0] for of_one in forms]
-    found = evidence(names, heard_distances(forms, texts), texts, tables)
+    names = [embedding.phrases[i].text for i in places]
+    found = evidence(names, heard.distance[places], texts, tables)
     *factors, constant = weights
     return NamedContact(names[found.place], math.fsum([constant, *np.multiply(factors, found.values).tolist()]))
 

@@ -156,12 +156,14 @@ def pool_features(
     tokenizer: Tokenizer,
     tables: AnswerTables,
     matches: Sequence[Match | None] | None = None,
+    heard: HeardPhrases | None = None,
 ) -> ListInput:
-    """matches: of the pool's readings, where they are known."""
+    """matches: of the pool's readings, heard: of what it heard, where they are known."""
     matches = [match(t, embedding) for t in pool.texts] if matches is None else matches
     weights = [embedding.index.weight(m.part) if m else 0.0 for m in matches]
     language = language_scores(pool.texts, embedding, model, tokenizer)
-    heard = HeardPhrases.of(pool.heard, embedding.index) if pool.heard and embedding.phrases else None
+    if heard is None and pool.heard and embedding.phrases:
+        heard = HeardPhrases.of(pool.heard, embedding.index)
     seen = _Seen(pool, matches, weights, language, embedding, tables, heard)
     of_list = torch.tensor(_of_list(seen), dtype=torch.float32)
     return ListInput(torch.from_numpy(_rows(seen)), of_list, torch.from_numpy(_limits(seen)))

@@ -33,8 +33,17 @@ from asr.context.candidates import AnswerTables, candidates, expand
 from asr.context.contacts import SIGNAL as CONTACTS
 from asr.context.contacts import NamedContact, named_contact
 from asr.context.encoder import WEIGHTS, load_model
-from asr.context.evidence import OFFERED, evidence
-from asr.context.features import FEATURES, LIST_FEATURES, Match, Pool, match, pool_features
+from asr.context.evidence import OFFERED, evidence, within
+from asr.context.features import (
+    FEATURES,
+    LIST_FEATURES,
+    HeardPhrases,
+    Match,
+    Pool,
+    match,
+    name_words,
+    pool_features,
+)
 from asr.context.model import ContextModel
 from asr.context.types import BiasedWord, ContextEmbedding, Rescored
 from asr.errors import ContextError, ModelError
@@ -181,18 +190,20 @@ class Rescorer:
             scores, margin = self._entry_scores(readings, heard, matches, embedding), 0.0
         else:
             head = same[:MAX_SCORED]
-            contact = self._contact(head, embedding)
+            texts = heard_texts([h.text for h in head])
+            sounds = HeardPhrases.of(texts, embedding.index) if texts and embedding.phrases else None
+            contact = self._contact(texts, sounds, embedding) if sounds else None
             readings, heard = self._ranked(head, embedding, contact), len(head)
             pool = Pool(
                 tuple(normalize(h.text) for h in readings),
                 tuple(h.acoustic for h in readings),
                 tuple(h.language for h in readings),
                 tuple(i if i < heard else -1 for i in range(len(readings))),
-                heard_texts([h.text for h in head]),
+                texts,
             )
             matches = [match(text, embedding) for text in pool.texts]
             weighed = most_likely(pool)
-            own = self._scores(pool.only(weighed), [matches[i] for i in weighed], embedding)
+            own = self._scores(pool.only(weighed), [matches[i] for i in weighed], embedding, sounds)
             scores, margin = dict(zip(weighed, own, strict=True)), self.constants.margin
             if contact:
                 scores |= self._of_contacts(contact, pool, matches, embedding, scores)
@@ -272,12 +283,12 @@ class Rescorer:
         own = [_scored_as(h, scored[h.text]) for h in head]
         return own + [h for t, h in scored.items() if t not in texts], len(head)
 
-    def _contact(self, nbest: Sequence[Hypothesis], embedding: ContextEmbedding) -> NamedContact | None:
+    def _contact(self, texts: Sequence[str], heard: HeardPhrases, embedding: ContextEmbedding) -> NamedContact | None:
         """The contact whose whole name may have been said; None where one of a few offered ones is meant ("Miller or
         Taylor?"), whom people name by a part."""
-        weights, texts = self.constants.contacts, heard_texts([h.text for h in nbest])
+        weights = self.constants.contacts
         offered = embedding.question != "open" and any(p.weight >= OFFERED for p in embedding.phrases)
-        return None if offered or not weights or not texts else named_contact(texts, embedding, self.tables, weights)
+        return None if offered or not weights else named_contact(texts, heard, embedding, self.tables, weights)
 
     def _of_contacts(
         self,
@@ -288,14 +299,20 @@ class Rescorer:
         scores: Mapping[int, float],
     ) -> dict[int, float]:
         """Scores of the readings that name a contact, by place. That which is its whole name alone wins by what
-        `contact` says, unless the plain 1-best names one already; other whole names do not win, nor do parts of names
-        among words that nobody says with them ("julie" of another name in "julia davies")."""
+        `contact` says, unless the plain 1-best names one already. No other whole name wins, but among words that were
+        heard around it; nor does any part of one where a name was heard ("julie" of another in "julia davies")."""
+        name_heard = any(name_words(pool.texts[0].split(), self.tables))
         out = {}
         for i, found in enumerate(matches):
-            if found and embedding.phrases[found.part.phrase].signal == CONTACTS:
-                alone = found.part.kind == "full" and found.carrier == ("", "")
-                if alone or found.carrier not in self.tables.carriers:
-                    out[i] = min(0.0, scores.get(i, 0.0))
+            if not found or embedding.phrases[found.part.phrase].signal != CONTACTS:
+                continue
+            alone, known = found.carrier == ("", ""), found.carrier in self.tables.carriers
+            if found.part.kind == "full":
+                barred = alone or not within(pool.texts[0], found.carrier) or (name_heard and not known)
+            else:
+                barred = name_heard if alone else not known
+            if barred:
+                out[i] = min(0.0, scores.get(i, 0.0))
         plain = matches[0]
         named = plain and plain.part.kind == "full" and embedding.phrases[plain.part.phrase].signal == CONTACTS
         place = pool.texts.index(contact.text)
@@ -315,10 +332,12 @@ class Rescorer:
         scores = candidate_acoustics(found, texts, values)
         return own + [Hypothesis(t, acoustic=s) for t, s in zip(found, scores, strict=True)]
 
-    def _scores(self, pool: Pool, named: Sequence[Match | None], embedding: ContextEmbedding) -> list[float]:
+    def _scores(
+        self, pool: Pool, named: Sequence[Match | None], embedding: ContextEmbedding, heard: HeardPhrases | None
+    ) -> list[float]:
         """What the context says for each reading of a list without audio, over the first, nats. named: the phrase in
         each."""
-        known = pool_features(pool, embedding, self.model, self.tokenizer, self.tables, named)
+        known = pool_features(pool, embedding, self.model, self.tokenizer, self.tables, named, heard)
         with torch.inference_mode():
             scores: list[float] = self.ranked(known.rows, known.of_list, known.limits).tolist()
         return scores
