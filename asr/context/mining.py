@@ -18,6 +18,10 @@ _YES_NO = re.compile(
     r"|\b(do you want|would you like|shall i|should i|is that|are you)\b",
     re.I,
 )
+_SENTENCES = re.compile(
+    r"(?<=[.!?])(?<!\b[A-Z]\.)(?<!\b(?:Dr|Mr|Ms|St|Jr|Sr|Lt)\.)(?<!\b(?:Mrs|Sgt|Col|Gen|Rev)\.)(?<!\b(?:Prof|Capt)\.)\s+"
+)
+"""Ends of sentences: not the full stop of a title or of an initial."""
 _NAME = r"(?:(?:Dr|Mr|Mrs|Ms|Prof|St|Jr|Sr|Sgt|Capt|Lt|Col|Gen|Rev|[A-Z])\.|[A-Z0-9](?:[\w'&-]|\.(?=\w))*)"
 _CAPITALISED = re.compile(
     rf"\b(?=[A-Z]){_NAME}(?:\s+(?:(?:of|the|and|in|de|du|le|la|del|di|da|van|von|der|&)\s+)*{_NAME})*"
@@ -35,7 +39,7 @@ def question_of(turns: Sequence[Turn]) -> Question:
     """What the last turn asks, by its words; "none" unless the last turn is the system's."""
     if not turns or turns[-1].speaker != "system":
         return "none"
-    sentences = [s for s in re.split(r"(?<=[.!?])\s+", turns[-1].text[-MAX_TEXT:].strip()) if s]
+    sentences = [s for s in _SENTENCES.split(turns[-1].text[-MAX_TEXT:].strip()) if s]
     if not sentences:
         return "none"
     last = sentences[-1]
@@ -79,7 +83,7 @@ def _written(piece: str, text: str) -> str:
 
 def _alternatives(text: str) -> list[str]:
     out: list[str] = []
-    for sentence in re.split(r"[.!?]", text):
+    for sentence in _SENTENCES.split(text):
         sides = re.split(r"\bor\b", sentence)
         if len(sides) < 2:
             continue

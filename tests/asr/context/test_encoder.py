@@ -105,6 +105,8 @@ def test_any_text_can_be_encoded(encoder: ContextEncoder, turns: list[Turn], ent
         ("What time?", "open"),
         ("Done.", "none"),
         ("", "none"),
+        ("Do you mean Dr. Brown or Mr. Brown?", "which"),
+        ("I found Sgt. Poe. Is that right?", "yes_no"),
     ],
 )
 def test_the_kind_of_question_is_read_off_its_words(said: str, question: str) -> None:
