@@ -84,7 +84,7 @@ def _written(piece: str, text: str) -> str:
 def _alternatives(text: str) -> list[str]:
     out: list[str] = []
     for sentence in _SENTENCES.split(text):
-        sides = re.split(r"\bor\b", sentence)
+        sides = re.split(r"\bor\b", sentence.rstrip(".!?"))
         if len(sides) < 2:
             continue
         *before, last_left = sides[0].split(",")
