@@ -32,6 +32,11 @@ def recognizer() -> Recognizer:
 
 
 @pytest.fixture(scope="module")
+def streaming() -> Recognizer:
+    return Recognizer.load(second_pass=False)
+
+
+@pytest.fixture(scope="module")
 def ear(recognizer: Recognizer) -> SecondPass:
     assert recognizer.attention is not None
     return recognizer.attention
@@ -156,6 +161,7 @@ def test_it_writes_nothing_where_nothing_is_said(ear: SecondPass, sound: Samples
     assert heard.written[0].log_p > -0.5
 
 
+@pytest.mark.parametrize("second_pass", [True, False])
 @pytest.mark.parametrize("phrases", [(), ("yes", "no"), ("up", "down")])
 @pytest.mark.parametrize(
     "sound",
@@ -163,12 +169,22 @@ def test_it_writes_nothing_where_nothing_is_said(ear: SecondPass, sound: Samples
     ids=["dial tone", "1 kHz", "busy", "keys"],
 )
 def test_no_final_result_of_tones_whatever_phrases_are_expected(
-    recognizer: Recognizer, sound: Samples, phrases: tuple[str, ...]
+    recognizer: Recognizer, streaming: Recognizer, sound: Samples, phrases: tuple[str, ...], second_pass: bool
 ) -> None:
     options = StreamOptions(phrases=tuple(BoostedPhrase(phrase, 5.0) for phrase in phrases))
-    stream = recognizer.open(options)
+    stream = (recognizer if second_pass else streaming).open(options)
     results = [*stream.accept(sound), *stream.finish()]
     assert [r.nbest[0].text for r in results if r.is_final and r.nbest[0].text] == []
+
+
+@pytest.mark.parametrize("peak_db", [-20, -45, -50])
+def test_quiet_speech_is_heard_as_loud_speech_is(recognizer: Recognizer, streaming: Recognizer, peak_db: int) -> None:
+    said = {"send_a_message_to_thompson.opus": "send a message to thompson"}
+    for name, text in said.items():
+        samples = recording(name)
+        quiet = np.rint(samples / np.abs(samples).max() * 10 ** (peak_db / 20) * 32767).astype(np.float32) / 32768
+        assert recognizer.recognize(quiet).nbest[0].text == text
+        assert streaming.recognize(quiet).nbest[0].text == streaming.recognize(samples).nbest[0].text
 
 
 def test_a_result_in_a_hurry_names_both_passes_that_it_goes_without(recognizer: Recognizer) -> None:
