@@ -26,8 +26,8 @@ EVIDENCE = (
 )  # fmt: skip
 """constant: 1. acoustic, language, attention: how much likelier than the plain 1-best, tens of nats, at least -10.
 unlike, distance: phonetic distance from what was heard in the entry's place, fifths of the longer one's phones, and
-threes of phones. surprise: the attention decoder's score of the plain 1-best, nats a letter. phones: of the name,
-fives. prior: the entry's weight, twos of nats. entries: the logarithm of how many phrases there are, twos. offered: 1
+threes of phones. surprise: the attention decoder's score of the plain 1-best, the transducer's where that did not hear
+it, nats a letter. phones: of the name, fives. prior: the entry's weight, twos of nats. entries: the logarithm of how many phrases there are, twos. offered: 1
 where the entry is one of a few that a question offers. whole: 1 where all of the entry is said. carrier: log
 probability of the words around it, fives of nats, 0 where it is not known; strange: 1 there."""
 COMPARED = 10
@@ -45,14 +45,13 @@ def evidence(
     tables: AnswerTables,
 ) -> dict[int, tuple[float, ...]]:
     """The numbers of `EVIDENCE` for the readings that name an entry alone or among words that people say with it, by
-    place. A name or a surname also counts among other words in the n-best, and in the place of other words of the plain
-    1-best.
+    place. A name or a surname also counts in the place of other words of the plain 1-best.
 
     Args:
         readings: the plain 1-best first; the first `heard` are of the n-best. matches: the phrase in each.
     """
     plain = readings[0]
-    surprise = plain.attention / max(1, len(plain.text))
+    surprise = (plain.attention or plain.acoustic) / max(1, len(plain.text))
     entries = math.log(max(1, len(embedding.phrases))) / 2
     named = {
         i: found
@@ -60,7 +59,7 @@ def evidence(
         if found
         and (
             found.carrier in tables.carriers
-            or (found.part.kind in ("full", "last") and (i < heard or within(plain.text, found.carrier)))
+            or (found.part.kind in ("full", "last") and within(plain.text, found.carrier))
         )
     }
     distances = apart([h.text for h in readings], heard, named)

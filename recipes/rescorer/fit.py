@@ -4,8 +4,7 @@
 
 LISTS are what `recipes.rescorer.lists` wrote. The weights (`asr.context.evidence`) are those of a conditional logistic
 regression: among an utterance's readings that name an entry, and its plain 1-best as it stands, those with the fewest
-word errors are right. Turns whose plain 1-best is right count `HARM` times: what was right is to stay so. Makes count
-alike, whatever their number of turns.
+word errors are right.
 
 The report has a line for each make and condition: turns exactly right without and with context, those made wrong, and
 word errors. What LISTS say is cross-fitted, each fifth of the utterances by the weights of the others, and once more
@@ -17,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -39,7 +37,8 @@ from asr.fitted import FILE, RescorerConstants, read_fitted, save_fitted
 from asr.recognizer import Recognizer
 from recipes.rescorer.lists import ReadingList, read_lists
 
-HARM = 2.0
+WEIGHTS_OF = {"relevant": 1.0, "irrelevant": 1.0, "anti": 0.5}
+"""What a turn counts under a condition: who is asked which of two mostly means one of them."""
 _RIDGE = 1e-3
 _FOLDS = 5
 
@@ -83,7 +82,6 @@ def example(one: ReadingList, encoder: ContextEncoder, rescorer: Rescorer) -> Ex
 def fit(examples: Sequence[Example]) -> NDArray[np.float64]:
     """(EVIDENCE,) weights by maximum likelihood, a little shrunk."""
     telling = [e for e in examples if len(set(e.errors.tolist())) > 1]
-    makes = Counter(e.make for e in telling)
     width = 1 + max(len(e.rows) for e in telling)
     rows = torch.zeros(len(telling), width, len(EVIDENCE), dtype=torch.float64)
     there, best = (torch.zeros(len(telling), width, dtype=torch.bool) for _ in range(2))
@@ -92,8 +90,7 @@ def fit(examples: Sequence[Example]) -> NDArray[np.float64]:
         rows[i, 1:n] = torch.from_numpy(e.rows)
         there[i, :n] = True
         best[i, :n] = torch.from_numpy(e.errors == e.errors.min())
-    kept = best[:, 0].double() * (HARM - 1) + 1
-    share = torch.tensor([1 / makes[e.make] for e in telling], dtype=torch.float64) * kept
+    share = torch.tensor([WEIGHTS_OF[e.condition] for e in telling], dtype=torch.float64)
     weights = torch.zeros(len(EVIDENCE), dtype=torch.float64, requires_grad=True)
     optimizer = torch.optim.LBFGS([weights], max_iter=200, line_search_fn="strong_wolfe")
 
