@@ -27,9 +27,10 @@ EVIDENCE = (
 """constant: 1. acoustic, language, attention: how much likelier than the plain 1-best, tens of nats, at least -10.
 unlike, distance: phonetic distance from what was heard in the entry's place, fifths of the longer one's phones, and
 threes of phones. surprise: the attention decoder's score of the plain 1-best, the transducer's where that did not hear
-it, nats a letter. phones: of the name, fives. prior: the entry's weight, twos of nats. entries: the logarithm of how many phrases there are, twos. offered: 1
-where the entry is one of a few that a question offers. whole: 1 where all of the entry is said. carrier: log
-probability of the words around it, fives of nats, 0 where it is not known; strange: 1 there."""
+it, nats a letter. phones: of the name, fives. prior: the entry's weight, twos of nats. entries: the logarithm of how
+many phrases there are, twos. offered: 1 where the entry is one of a few that a question offers. whole: 1 where all of
+the entry is said. carrier: log probability of the words around it, fives of nats, 0 where it is not known; strange: 1
+there."""
 COMPARED = 10
 """Readings of the n-best that sounds are compared with."""
 OFFERED = math.log(0.19)
