@@ -98,7 +98,7 @@ def steps(data: Path, work: Path, voices: Path | None, small: bool) -> list[Step
         )),
         Step("lists", (*heard("train"), *heard("dev"))),
         Step("entries", (
-            ("recipes.rescorer.fit", str(lists / "train.jsonl"), "--judge", str(lists / "dev.jsonl")),
+            ("recipes.rescorer.fit", str(lists / "train.jsonl"), str(lists / "dev.jsonl")),
         )),
         Step("callers", (("recipes.rescorer.callers", str(data), *(("--limit", "40") if small else ())),)),
         Step("confidence", (

@@ -15,6 +15,7 @@ import numpy as np
 
 from asr.context import phonetics
 from asr.context.candidates import AnswerTables
+from asr.context.contacts import SIGNAL as CONTACTS
 from asr.context.features import Match
 from asr.context.mining import TURN_SIGNAL
 from asr.context.types import ContextEmbedding
@@ -22,20 +23,20 @@ from asr.hypothesis import Hypothesis
 
 EVIDENCE = (
     "constant", "acoustic", "language", "attention", "unlike", "distance", "surprise", "phones", "prior", "entries",
-    "offered", "whole", "carrier", "strange",
+    "offered", "whole", "carrier", "strange", "person",
 )  # fmt: skip
 """constant: 1. acoustic, language, attention: how much likelier than the plain 1-best, tens of nats, at least -10.
 unlike, distance: phonetic distance from what was heard in the entry's place, fifths of the longer one's phones, and
 threes of phones. surprise: the attention decoder's score of the plain 1-best, the transducer's where that did not hear
-it, nats a letter. phones: of the name, fives. prior: the entry's weight, twos of nats. entries: the logarithm of how
-many phrases there are, twos. offered: 1 where the entry is one of a few that a question offers. whole: 1 where all of
-the entry is said. carrier: log probability of the words around it, fives of nats, 0 where it is not known; strange: 1
-there."""
+it, nats a letter, at least -1. phones: of the name, fives. prior: the entry's weight, twos of nats. entries: the
+logarithm of how many phrases there are, twos. offered: 1 where the entry is one of a few that a question offers. whole:
+1 where all of the entry is said. carrier: log probability of the words around it, fives of nats, 0 where it is not
+known; strange: 1 there. person: 1 where it is a contact, or a name that the question offers."""
 COMPARED = 10
 """Readings of the n-best that sounds are compared with."""
 OFFERED = math.log(0.19)
 """Weight of a phrase that was probably meant: one of a few that are offered."""
-_LEAST = -10.0
+_LEAST, _LEAST_SURE = -10.0, -1.0
 
 
 def evidence(
@@ -52,8 +53,9 @@ def evidence(
         readings: the plain 1-best first; the first `heard` are of the n-best. matches: the phrase in each.
     """
     plain = readings[0]
-    surprise = (plain.attention or plain.acoustic) / max(1, len(plain.text))
+    surprise = max(_LEAST_SURE, (plain.attention or plain.acoustic) / max(1, len(plain.text)))
     entries = math.log(max(1, len(embedding.phrases))) / 2
+    names = tables.given | tables.surnames
     named = {
         i: found
         for i, found in enumerate(matches)
@@ -68,7 +70,7 @@ def evidence(
     for i, found in named.items():
         phrase = embedding.phrases[found.part.phrase]
         offered = phrase.weight >= OFFERED or (embedding.question == "which" and phrase.signal == TURN_SIGNAL)
-        distance, share = distances[i]
+        words, (distance, share) = found.part.text.split(), distances[i]
         reading = readings[i]
         out[i] = (
             1.0,
@@ -85,6 +87,7 @@ def evidence(
             float(found.part.kind == "full"),
             tables.carriers.get(found.carrier, 0.0) / 5,
             float(found.carrier not in tables.carriers),
+            float(phrase.signal == CONTACTS or (phrase.signal == TURN_SIGNAL and not names.isdisjoint(words))),
         )
     return out
 

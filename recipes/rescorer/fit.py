@@ -37,8 +37,8 @@ from asr.fitted import FILE, RescorerConstants, read_fitted, save_fitted
 from asr.recognizer import Recognizer
 from recipes.rescorer.lists import ReadingList, read_lists
 
-WEIGHTS_OF = {"relevant": 1.0, "irrelevant": 1.0, "anti": 0.5}
-"""What a turn counts under a condition: who is asked which of two mostly means one of them."""
+NOT_MEANT = 0.7
+"""What a turn counts whose context does not hold what is meant: who is asked which of two mostly means one of them."""
 _RIDGE = 1e-3
 _FOLDS = 5
 
@@ -51,6 +51,7 @@ class Example:
     make: str
     kind: str
     condition: str
+    meant: bool
     rows: NDArray[np.float64]
     errors: NDArray[np.int64]
     words: int
@@ -71,12 +72,13 @@ def example(one: ReadingList, encoder: ContextEncoder, rescorer: Rescorer) -> Ex
     words = count(align(one.reference, "")).words
     if not readings:
         errors = [count(align(one.reference, "")).total]
-        return Example(one.id, one.make, one.kind, one.condition, np.zeros((0, len(EVIDENCE))), np.array(errors), words)
+        rows = np.zeros((0, len(EVIDENCE)))
+        return Example(one.id, one.make, one.kind, one.condition, one.meant, rows, np.array(errors), words)
     matches = [match(h.text, embedding) for h in readings]
     found = evidence(readings, one.heard, matches, embedding, rescorer.tables)
     errors = [count(align(one.reference, readings[i].text)).total for i in (0, *found)]
     rows = np.array([*found.values()]).reshape(len(found), len(EVIDENCE))
-    return Example(one.id, one.make, one.kind, one.condition, rows, np.array(errors), words)
+    return Example(one.id, one.make, one.kind, one.condition, one.meant, rows, np.array(errors), words)
 
 
 def fit(examples: Sequence[Example]) -> NDArray[np.float64]:
@@ -90,7 +92,7 @@ def fit(examples: Sequence[Example]) -> NDArray[np.float64]:
         rows[i, 1:n] = torch.from_numpy(e.rows)
         there[i, :n] = True
         best[i, :n] = torch.from_numpy(e.errors == e.errors.min())
-    share = torch.tensor([WEIGHTS_OF[e.condition] for e in telling], dtype=torch.float64)
+    share = torch.tensor([1.0 if e.meant else NOT_MEANT for e in telling], dtype=torch.float64)
     weights = torch.zeros(len(EVIDENCE), dtype=torch.float64, requires_grad=True)
     optimizer = torch.optim.LBFGS([weights], max_iter=200, line_search_fn="strong_wolfe")
 

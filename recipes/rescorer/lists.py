@@ -45,14 +45,15 @@ _NBEST = 16
 class ReadingList:
     """An utterance's readings that a context is asked about, the plain 1-best first.
 
-    make, kind: of the manifest's line, where it says. readings: (text, acoustic, language, attention), nats; the first
-    `heard` are the n-best. attended: the attention decoder has heard it.
+    make, kind: of the manifest's line, where it says. meant: the context holds what is meant. readings: (text,
+    acoustic, language, attention), nats; the first `heard` are the n-best. attended: the attention decoder has heard it.
     """
 
     id: str
     make: str
     kind: str
     condition: str
+    meant: bool
     reference: str
     attended: bool
     context: Context
@@ -114,10 +115,11 @@ def main() -> None:
                         for attended, recognizer in ears:
                             readings, heard = reading_list(recognizer, samples, rate, context or Context(), tools)
                             texts = [(h.text, h.acoustic, h.language, h.attention) for h in readings]
-                            line = lines[utterance.id]
+                            make = str(lines[utterance.id].get("make", "follow-ups"))
+                            meant = condition == "relevant" and utterance.target != ""
                             rows.append(asdict(ReadingList(
-                                utterance.id, str(line.get("make", "follow-ups")), utterance.set, condition,
-                                utterance.reference, attended, context or Context(), tuple(texts), heard,
+                                utterance.id, make, utterance.set, condition, meant, utterance.reference, attended,
+                                context or Context(), tuple(texts), heard,
                             )))  # fmt: skip
                     out.writelines(json.dumps(row) + "\n" for row in rows)
                     out.flush()

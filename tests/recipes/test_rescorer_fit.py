@@ -25,7 +25,9 @@ def drawn(seed: int, count: int) -> list[Example]:
         unlike = rows[:, EVIDENCE.index("unlike")]
         right = int(unlike.argmin()) if unlike.min() < -0.5 else -1
         errors = np.array([int(right >= 0), *(int(k != right) for k in range(2))])
-        out.append(Example(f"{seed}-{i}", "ab"[i % 2], "kind", ("relevant", "anti")[i % 2], rows, errors, 1))
+        out.append(
+            Example(f"{seed}-{i}", "ab"[i % 2], "kind", ("relevant", "anti")[i % 2], i % 2 == 0, rows, errors, 1)
+        )
     return out
 
 
@@ -46,13 +48,13 @@ def test_what_is_judged_was_not_fitted_to() -> None:
 
 
 def test_without_readings_that_name_an_entry_the_plain_1best_stands() -> None:
-    alone = Example("x", "a", "k", "relevant", np.zeros((0, len(EVIDENCE))), np.array([2]), 3)
+    alone = Example("x", "a", "k", "relevant", True, np.zeros((0, len(EVIDENCE))), np.array([2]), 3)
     assert alone.chosen(np.ones(len(EVIDENCE))) == 2
 
 
 def test_lists_are_read_as_they_were_written(tmp_path: Path) -> None:
     context = Context((Turn("system", "Meg or Ann?"),), (Entry("contacts", "Meg Bauer"),))
-    one = ReadingList("u1", "espeak", "two", "anti", "bauer", True, context, (("power", -1.0, 0.5, -2.0),), 1)
+    one = ReadingList("u1", "espeak", "two", "anti", False, "bauer", True, context, (("power", -1.0, 0.5, -2.0),), 1)
     (tmp_path / "lists.jsonl").write_text(json.dumps(asdict(one)) + "\n")
     assert list(read_lists(tmp_path / "lists.jsonl")) == [one]
     (hypothesis,) = one.hypotheses()
