@@ -46,7 +46,7 @@ class ReadingList:
     """An utterance's readings that a context is asked about, the plain 1-best first.
 
     make, kind: of the manifest's line, where it says. meant: the context holds what is meant. readings: (text,
-    acoustic, language, attention), nats; the first `heard` are the n-best. attended: the attention decoder has heard it.
+    acoustic, language, attention), nats; the first `heard` are the n-best. attended: the attention decoder heard it.
     """
 
     id: str
