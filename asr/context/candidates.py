@@ -68,6 +68,10 @@ class AnswerTables:
     given: frozenset[str] = frozenset()
     surnames: frozenset[str] = frozenset()
 
+    def is_name(self, word: str) -> bool:
+        """Whether it is a frequent given name or surname."""
+        return word in self.given or word in self.surnames
+
     @cached_property
     def by_sound(self) -> tuple[Carrier, ...]:
         """The carriers, most frequent first."""

@@ -55,7 +55,6 @@ def evidence(
     plain = readings[0]
     surprise = max(_LEAST_SURE, (plain.attention or plain.acoustic) / max(1, len(plain.text)))
     entries = math.log(max(1, len(embedding.phrases))) / 2
-    names = tables.given | tables.surnames
     named = {
         i: found
         for i, found in enumerate(matches)
@@ -81,13 +80,13 @@ def evidence(
             distance / 3,
             surprise,
             len(embedding.index.sound(found.part)) / 5,
-            embedding.index.weight(found.part) / 2,
+            phrase.weight / 2,
             entries,
             float(offered),
             float(found.part.kind == "full"),
             tables.carriers.get(found.carrier, 0.0) / 5,
             float(found.carrier not in tables.carriers),
-            float(phrase.signal == CONTACTS or (phrase.signal == TURN_SIGNAL and not names.isdisjoint(words))),
+            float(phrase.signal == CONTACTS or (phrase.signal == TURN_SIGNAL and any(map(tables.is_name, words)))),
         )
     return out
 

@@ -22,7 +22,7 @@ import torch
 from rich.console import Console
 from rich.progress import track
 
-from asr.audio import Samples, read_container
+from asr.audio import read_container
 from asr.commands.terminal import give_up
 from asr.context.encoder import ContextEncoder
 from asr.context.phrases import candidates_of
@@ -32,7 +32,7 @@ from asr.errors import AsrError
 from asr.evaluation.conditions import context_for
 from asr.evaluation.manifest import Utterance, read_manifest
 from asr.evaluation.run import listen, prepare
-from asr.hypothesis import Hypothesis
+from asr.hypothesis import Hypothesis, Result
 from asr.jsonl import read_objects
 from asr.recognizer import Recognizer
 from asr.recordings import AudioReader
@@ -74,16 +74,15 @@ def read_lists(path: Path) -> Iterator[ReadingList]:
 
 
 def reading_list(
-    recognizer: Recognizer, samples: Samples, rate: int, context: Context, tools: tuple[ContextEncoder, Rescorer]
+    recognizer: Recognizer, result: Result, context: Context, tools: tuple[ContextEncoder, Rescorer]
 ) -> tuple[list[Hypothesis], int]:
-    """The readings of a recording that a context is asked about, and how many of them the n-best has; none where
+    """The readings of a final result that a context is asked about, and how many of them the n-best has; none where
     nothing is said."""
     encoder, rescorer = tools
-    result = listen(recognizer, samples, rate, _NBEST)
-    prepared = prepare(context, encoder, recognizer)
-    found = recognizer.with_context(result, prepared.graph, _NBEST)
     if result.encoded is None or not result.nbest[0].text:
         return [], 0
+    prepared = prepare(context, encoder, recognizer)
+    found = recognizer.with_context(result, prepared.graph, _NBEST)
     nbest = (*found.nbest, *candidates_of(found.biased))
     return rescorer.readings(nbest, prepared.embedding, partial(recognizer.force_score, result.encoded))
 
@@ -109,17 +108,17 @@ def main() -> None:
                     if utterance.id in known:
                         continue
                     samples, rate = read_container(audio.read(utterance.audio))
-                    rows = []
-                    for condition in conditions:
-                        context = context_for(condition, utterances, index, 0)
-                        for attended, recognizer in ears:
-                            readings, heard = reading_list(recognizer, samples, rate, context or Context(), tools)
+                    make, rows = str(lines[utterance.id].get("make", "follow-ups")), []
+                    for attended, recognizer in ears:
+                        result = listen(recognizer, samples, rate, _NBEST)
+                        for condition in conditions:
+                            context = context_for(condition, utterances, index, 0) or Context()
+                            readings, heard = reading_list(recognizer, result, context, tools)
                             texts = [(h.text, h.acoustic, h.language, h.attention) for h in readings]
-                            make = str(lines[utterance.id].get("make", "follow-ups"))
                             meant = condition == "relevant" and utterance.target != ""
                             rows.append(asdict(ReadingList(
                                 utterance.id, make, utterance.set, condition, meant, utterance.reference, attended,
-                                context or Context(), tuple(texts), heard,
+                                context, tuple(texts), heard,
                             )))  # fmt: skip
                     out.writelines(json.dumps(row) + "\n" for row in rows)
                     out.flush()
