@@ -15,9 +15,9 @@ from envoy_schema import EnvoyApi
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
-from server.config import load_settings
-from server.lifecycle import LIVENESS, SERVICES
+from server.app import LIVENESS, SERVICES
 from server.metrics import Metrics
+from server.settings import load_settings
 
 ROOT = Path(__file__).parents[1]
 MANIFESTS = sorted((ROOT / "deploy" / "kubernetes").glob("*.yaml"))
