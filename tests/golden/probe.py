@@ -155,7 +155,7 @@ def manifest() -> dict[str, Any]:
         "context": {"turns": turns, "entities": [{"signal": "contacts", "text": "Meg Bauer", "id": "7"}]},
         "nbest": [{"text": "bower", "score": -1.2}, {"text": "power", "score": -1.9}],
     }  # fmt: skip
-    lines = {
+    lines: dict[str, dict[str, Any]] = {
         "everything": everything,
         "shortest": {"id": "u1", "path": "u1.wav", "text": "bauer"},
         "audio is a path": {"id": "u1", "audio": "u1.wav", "text": "bauer"},
@@ -517,10 +517,10 @@ async def _served() -> dict[str, Any]:
 
         for recording in (first, second):
             dialogue = recording.name
-            request = context_pb2.RecordEventsRequest(
+            record = context_pb2.RecordEventsRequest(
                 dialogue_id=dialogue, turn_id="1", events=_events(recording.context)
             )
-            recorded = await knows.RecordEvents(request)
+            recorded = await knows.RecordEvents(record)
             status = await _ready(knows, dialogue)
             states = [context_pb2.ContextState.Name(entry.state) for entry in status.timeline]
             found[f"context {dialogue}"] = {"triggered": recorded.triggered, "states": states, "turn": status.turn_id}
@@ -540,10 +540,10 @@ async def _served() -> dict[str, Any]:
         nbest = [
             {"text": text, "score": score} for text, score in (("bluette", -1.0), ("blue it", -2.0), ("bluet", -5.0))
         ]
-        request = context_pb2.RescoreRequest(nbest=nbest, dialogue_id=first.name, turn_id="2")
-        found["rescored list"] = _answer(await knows.Rescore(request))
-        request = context_pb2.DeleteDialogueRequest(dialogue_id=first.name)
-        found["deleted"] = (await knows.DeleteDialogue(request)).items_deleted
+        listed = context_pb2.RescoreRequest(nbest=nbest, dialogue_id=first.name, turn_id="2")
+        found["rescored list"] = _answer(await knows.Rescore(listed))
+        erase = context_pb2.DeleteDialogueRequest(dialogue_id=first.name)
+        found["deleted"] = (await knows.DeleteDialogue(erase)).items_deleted
         found["after deletion"] = [
             final["context"]["status"] for final in await _finals(hears, first, dialogue_id=first.name, turn_id="2")
         ]
