@@ -33,17 +33,17 @@ from asr.context.encoder import ContextEncoder
 from asr.context.meaning import meant
 from asr.context.rescorer import Rescorer
 from asr.context.types import Context, ContextEmbedding, Rescored
+from asr.decoding import BoostedPhrase
 from asr.evaluation.manifest import Utterance, parse_utterance, read_manifests
 from asr.evaluation.run import Prepared, listen_timed, prepare, rescore
-from asr.hypothesis import Hypothesis, Result
-from asr.recognizer import Recognizer, Stream, StreamOptions
-from asr.search import BoostedPhrase
+from asr.recognition.recognizer import Recognizer, Stream, StreamOptions
+from asr.recognition.results import Hypothesis, Result
+from carryover.client import linear16
+from carryover.connect import Credentials, open_channel
 from carryover.v1 import context_pb2, context_pb2_grpc, recognizer_pb2, recognizer_pb2_grpc
-from server.client import linear16
 from server.commands import demo, stream_client
-from server.config import load_settings
-from server.connect import Credentials, open_channel
 from server.hosting import running
+from server.settings import load_settings
 
 ROOT = Path(__file__).parents[2]
 SAMPLES = ROOT / "samples"
