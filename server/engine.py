@@ -16,6 +16,7 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 
 from asr.recognition.results import Hypothesis, Pass, Result
+from asr.recognition.state import Pending
 from server import logs, tracing
 from server.batcher import Batcher, Step
 from server.fair_threads import FairThreads, lower_priority
@@ -56,7 +57,7 @@ class AudioLoad:
 
 
 class Stream(Protocol):
-    """A stream of the recogniser (`asr.recognition.streams.Stream`): blocking, used by one thread at a time."""
+    """A stream of the recogniser (`asr.recognition.recognizer.Stream`): blocking, used by one thread at a time."""
 
     @property
     def done(self) -> bool:
@@ -64,7 +65,7 @@ class Stream(Protocol):
         ...
 
     @property
-    def ending(self) -> bool:
+    def audio_ended(self) -> bool:
         """The audio has ended: what is left are the last chunks."""
         ...
 
@@ -74,16 +75,16 @@ class Stream(Protocol):
         ...
 
     @property
-    def due(self) -> str:
-        """Which result is due; none: the empty string."""
+    def pending(self) -> Pending:
+        """What the next step does."""
         ...
 
     @property
-    def again(self) -> bool:
+    def needs_second_pass(self) -> bool:
         """The result that is due takes a second pass."""
         ...
 
-    def leave_out(self, passes: Any) -> bool:
+    def skip_second_pass(self, passes: Any) -> bool:
         """Has the result that is due made without these second passes; returns whether it would have taken one."""
         ...
 
@@ -99,7 +100,7 @@ class Stream(Protocol):
         """Phrases of the context, for utterances that end from now on."""
         ...
 
-    def drop_context(self) -> bool:
+    def clear_context(self) -> bool:
         """Goes on without those phrases; returns whether there were any."""
         ...
 
@@ -113,7 +114,7 @@ class Recognizer(Protocol):
         ...
 
     def open(self, options: Any) -> Any:
-        """A new stream for `asr.recognition.streams.StreamOptions`."""
+        """A new stream for `asr.recognition.recognizer.StreamOptions`."""
         ...
 
     def advance(self, streams: Any) -> list[list[Result]]:
@@ -171,26 +172,32 @@ class RunningStream:
 
     async def _step(self, there_s: float) -> list[Result]:
         stream = self.stream
-        step = Step.SECOND_PASS if stream.again else Step.LAST if stream.ending or stream.due else Step.CHUNK
+        step = (
+            Step.SECOND_PASS
+            if stream.needs_second_pass
+            else Step.LAST
+            if stream.audio_ended or stream.pending.is_result
+            else Step.CHUNK
+        )
         # A second pass is long by nature, and gives way by itself: it tells nothing of how late audio is.
-        with tracing.span("chunk") if stream.again else self.engine.waiting():
+        with tracing.span("chunk") if stream.needs_second_pass else self.engine.waiting():
             return await self.engine.batcher.advance(
-                stream, step=step, since_s=there_s if stream.again else None, late=self._late
+                stream, step=step, since_s=there_s if stream.needs_second_pass else None, late=self._late
             )
 
     def _late(self, entirely: bool) -> bool:
         """Leaves out second passes: the whole-utterance one, which costs most for what it brings, or all of them."""
-        left_out = self.stream.leave_out(Pass if entirely else (Pass.WHOLE_UTTERANCE,))
-        if left_out and not self.stream.again:
+        left_out = self.stream.skip_second_pass(Pass if entirely else (Pass.WHOLE_UTTERANCE,))
+        if left_out and not self.stream.needs_second_pass:
             self.engine.metrics.second_passes_left_out.inc()
-        return not self.stream.again
+        return not self.stream.needs_second_pass
 
     async def _or_without_context(self, work: Callable[[], Awaitable[list[Result]]]) -> list[Result]:
         """What the work brings; where it fails, once more without a context's phrases."""
         try:
             return await work()
         except Exception as error:
-            if not self.stream.drop_context():
+            if not self.stream.clear_context():
                 raise
             logs.failure("context_not_searched", error)
             return await work()
@@ -281,7 +288,7 @@ class Engine:
                 yield
 
     def start(self, options: Any) -> RunningStream:
-        """A new stream, of one who is `admitted`. options: `asr.recognition.streams.StreamOptions`."""
+        """A new stream, of one who is `admitted`. options: `asr.recognition.recognizer.StreamOptions`."""
         return RunningStream(self, self.recognizer.open(options))
 
     async def run(self, work: Callable[..., T], *arguments: Any) -> T:

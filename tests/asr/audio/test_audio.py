@@ -55,7 +55,7 @@ def test_not_a_container() -> None:
 @pytest.mark.parametrize("rate", [0, 7999, 48001, -1])
 def test_impossible_rates(rate: int) -> None:
     with pytest.raises(AudioError, match="8000 to 48000"):
-        Resampler(rate)
+        Resampler.start(rate)
 
 
 @settings(max_examples=15, deadline=None)
@@ -64,12 +64,25 @@ def test_resampling_does_not_depend_on_the_cut(rate: int, cuts: list[int]) -> No
     samples = np.random.default_rng(1).standard_normal(6000).astype(np.float32)
 
     def run(parts: list[np.ndarray]) -> np.ndarray:
-        resampler = Resampler(rate)
-        return np.concatenate([*(resampler.accept(p) for p in parts), resampler.flush()])
+        resampler, converted = Resampler.start(rate), []
+        for part in parts:
+            resampler, more = resampler.accept(part)
+            converted.append(more)
+        return np.concatenate([*converted, resampler.flush()[1]])
 
     whole = run([samples])
     assert np.array_equal(whole, run(np.split(samples, np.clip(np.cumsum(cuts), 0, 6000))))
     assert abs(len(whole) - 6000 * 16_000 / rate) < 2
+
+
+def test_a_resampler_is_continued_once() -> None:
+    """Of libsoxr's state there is one: going on from an older one would mix two streams."""
+    begun, samples = Resampler.start(8000), np.zeros(800, np.float32)
+    after, _ = begun.accept(samples)
+    for old in (begun.accept, lambda _: begun.flush()):
+        with pytest.raises(ValueError, match="newest state"):
+            old(samples)
+    assert len(after.accept(samples)[1]) > 0
 
 
 def test_samples_must_be_mono_float32() -> None:
