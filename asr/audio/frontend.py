@@ -68,7 +68,7 @@ class FrontEnd:
 
         Raises:
             AudioError: not mono float32, or NaN.
-            ValueError: not the newest state of a stream at another rate than 16 kHz (`Resampler`).
+            ValueError: an older state of a stream at another rate than 16 kHz (`Resampler`).
         """
         resampler, resampled = state.resampler.accept(check_samples(samples))
         return self._read(replace(state, resampler=resampler), resampled)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -78,19 +77,32 @@ def decode_pcm(data: bytes, encoding: str) -> Samples:
 
 
 class _Conversion:
-    """A libsoxr conversion under way. It cannot be copied, so it counts the blocks that it has read."""
+    """A libsoxr conversion under way. It cannot be copied, so it counts its calls and knows what the last one gave."""
 
     def __init__(self, rate: int) -> None:
-        self.stream = soxr.ResampleStream(rate, SAMPLE_RATE, 1, "float32", "HQ")
-        self.blocks = 0
+        self._stream = soxr.ResampleStream(rate, SAMPLE_RATE, 1, "float32", "HQ")
+        self._calls = 0
+        self._last = np.zeros(0, np.float32), False, np.zeros(0, np.float32)
+
+    def convert(self, call: int, samples: Samples, block: int, *, last: bool) -> Samples:
+        """Convert what is read in a call, block by block; the newest call may be made again."""
+        if call == self._calls - 1 and last == self._last[1] and np.array_equal(samples, self._last[0]):
+            return self._last[2]
+        if call != self._calls:
+            raise ValueError("the resampler of this state has been continued with other audio: use the newest state")
+        self._calls += 1
+        parts = np.split(samples, range(block, len(samples), block))
+        converted = np.concatenate([self._stream.resample_chunk(part, last=last) for part in parts])
+        self._last = samples, last, converted.astype(np.float32)
+        return self._last[2]
 
 
 @dataclass(frozen=True)
 class Resampler:
     """Streaming conversion to 16 kHz; the output does not depend on how the input is cut.
 
-    A value at 16 kHz, where nothing is to be converted. At other rates libsoxr's state is shared with the resamplers
-    that follow: each may be continued once.
+    A value at 16 kHz, where nothing is converted. At other rates libsoxr's state is shared with the resamplers that
+    follow, so only the newest one goes on, and the one before it with the same samples once more.
     """
 
     block: int
@@ -99,8 +111,8 @@ class Resampler:
     """(n,) input samples that do not fill a block."""
     conversion: _Conversion | None
     """None at 16 kHz."""
-    blocks: int = 0
-    """Blocks converted so far."""
+    calls: int = 0
+    """Calls of the conversion so far."""
 
     @classmethod
     def start(cls, rate: int) -> Resampler:
@@ -116,28 +128,18 @@ class Resampler:
             The resampler behind them, and the samples at 16 kHz that are complete.
 
         Raises:
-            ValueError: another resampler has gone on from this one, at another rate than 16 kHz.
+            ValueError: the resampler has been continued with other samples, at another rate than 16 kHz.
         """
         if self.conversion is None:
             return self, samples
         held = np.concatenate([self.rest, samples])
         whole = len(held) // self.block * self.block
-        blocks = np.split(held[:whole], range(self.block, whole, self.block))
-        converted = self._convert(blocks, last=False)
-        return replace(self, rest=held[whole:], blocks=self.conversion.blocks), converted
+        converted = self.conversion.convert(self.calls, held[:whole], self.block, last=False)
+        return replace(self, rest=held[whole:], calls=self.calls + 1), converted
 
     def flush(self) -> tuple[Resampler, Samples]:
         """End the input: the resampler behind it, and the rest of the samples at 16 kHz. Raises as `accept`."""
         if self.conversion is None:
             return self, np.zeros(0, np.float32)
-        converted = self._convert([self.rest], last=True)
-        return replace(self, rest=np.zeros(0, np.float32), blocks=self.conversion.blocks), converted
-
-    def _convert(self, blocks: Sequence[Samples], *, last: bool) -> Samples:
-        conversion = self.conversion
-        assert conversion is not None
-        if conversion.blocks != self.blocks:
-            raise ValueError("the resampler of this state has been continued already: go on from the newest state")
-        conversion.blocks += len(blocks)
-        parts = [conversion.stream.resample_chunk(block, last=last) for block in blocks]
-        return np.concatenate(parts).astype(np.float32)
+        converted = self.conversion.convert(self.calls, self.rest, self.block, last=True)
+        return replace(self, rest=np.zeros(0, np.float32), calls=self.calls + 1), converted

@@ -1,50 +1,46 @@
-"""The recogniser: a pure step over stream states, in five stages, and a thin convenience for one stream.
+"""The recogniser: a pure step over stream states, in five stages.
 
     front end → encoder → beam search → endpointer → finalizer
 
-A step (`Recognizer.step`) takes the states of several streams and gives their next ones with the results on the way;
-the stages are called in this order, and none calls another. Their code: `asr.audio.frontend`, `batching` (encoder and
-search), `endpointing`, `finalize`.
+A step (`Recognizer.step`) takes the states of several streams and gives their next ones with the results on the way.
+The stages are called in this order, and none calls one before it. Their code: `asr.audio.frontend`, `batching` (encoder
+and search), `endpointing`, `finalize`; what they mean for an utterance from its begin to its end: `lifecycle`.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from asr.acoustic import is_emformer, load_emformer, load_model
 from asr.acoustic.checkpoint import SHIPPED
 from asr.acoustic.interface import AcousticModel
 from asr.audio import SAMPLE_RATE, Samples
-from asr.audio.features import FRAME_S, MELS
+from asr.audio.features import MELS
 from asr.audio.frontend import FrontEnd
-from asr.decoding import BEAM, BeamSearch, BoostedPhrase, NBestEntry, PhraseCompiler, PhraseGraph
+from asr.decoding import BEAM, BeamSearch, BoostedPhrase, PhraseCompiler, PhraseGraph
 from asr.decoding.ngram import NGram
 from asr.errors import ModelError
 from asr.fitted import FittedWeights, ModelVersions, weights_for
 from asr.pairing import load_torchaudio
 from asr.recognition.batching import encode_batch, search_batch
 from asr.recognition.calibration import Calibration, load_calibration
-from asr.recognition.endpointing import Decision, cut_place, decide, speech_probabilities
-from asr.recognition.finalize import Finalizer, FinalRequest
+from asr.recognition.finalize import Finalizer
+from asr.recognition.lifecycle import UtteranceLifecycle
 from asr.recognition.results import Encoded, Hypothesis, Pass, Result
 from asr.recognition.scoring import Scorer
-from asr.recognition.state import Pending, SearchState, StreamInput, StreamOptions, StreamState, Utterance
+from asr.recognition.session import Stream
+from asr.recognition.state import Pending, StreamInput, StreamOptions, StreamState
 from asr.second_pass.second_pass import SHIPPED as SHIPPED_SECOND_PASS
 from asr.second_pass.second_pass import SecondPass
 from asr.text.tokenizer import Tokenizer
 from asr.threads import one_thread
 
 __all__ = ["Pending", "Recognizer", "Stream", "StreamInput", "StreamOptions", "StreamState"]
-
-_FIRST_BEAM = 8
-"""Hypotheses kept while audio comes in, where the final result is of a second pass."""
 
 
 class Recognizer:
@@ -113,6 +109,9 @@ class Recognizer:
             model, tokenizer, self.search, self.weights, language, calibration, self.attention, attention_calibration
         )
         self.finalizer = Finalizer(model, self.search, self.scorer, self.attention)
+        self.lifecycle = UtteranceLifecycle(
+            model, tokenizer, self.search, self.front_end.chunk_frames, self.second_passes
+        )
         self._compiler = PhraseCompiler(tokenizer)
         self._warm_up()
 
@@ -236,7 +235,7 @@ class Recognizer:
             second_passes=self.second_passes,
             front_end=self.front_end.start(options.sample_rate_hertz),
             encoder=self.model.initial_state(1),
-            utterance=self._utterance(options, 0),
+            utterance=self.lifecycle.begin(options, 0),
         )
 
     @one_thread()
@@ -248,7 +247,7 @@ class Recognizer:
 
         Raises:
             AudioError: the samples are not mono float32, or NaN.
-            ValueError: not the newest state of a stream at another rate than 16 kHz.
+            ValueError: an older state of a stream at another rate than 16 kHz, with other audio than before.
         """
         if arrived.context is not ...:
             state = replace(state, context=arrived.context)
@@ -282,7 +281,7 @@ class Recognizer:
             pending only takes its input in.
 
         Raises:
-            Any error of any of the streams; the old states stay valid, and the step may be made again without it.
+            Any error of any of the streams; the old states stay valid, and the step may be made again.
         """
         after = [self.take(*pair) for pair in zip(states, inputs, strict=True)] if inputs else list(states)
         results: list[list[Result]] = [[] for _ in after]
@@ -347,157 +346,15 @@ class Recognizer:
         grown = [
             replace(state, front_end=front_end, encoder=encoder, utterance=utterance, skipped=frozenset())
             for state, (front_end, _), (_, encoder), utterance in zip(
-                states, taken, encoded, map(self._grown, states, windows, frames, searches), strict=True
+                states, taken, encoded, map(self.lifecycle.grow, states, windows, frames, searches), strict=True
             )
         ]
-        return [self._end_or_partial(state) for state in self._with_evidence(grown)]
-
-    def _grown(self, state: StreamState, window: Tensor, frames: Tensor, search: SearchState) -> Utterance:
-        """The utterance with a chunk more."""
-        old, model = state.utterance, self.model
-        new = window[model.lookback + model.lookahead :] if old.features else window
-        own = window[model.lookback :][: self.front_end.chunk_frames]
-        loudness = model.loudness(own).unflatten(0, (len(frames), -1)).amax(-1)
-        return replace(
-            old,
-            search=search,
-            features=(*old.features, new) if self.second_pass else (),
-            encoded=(*old.encoded, frames),
-            loudness=(*old.loudness, loudness),
-        )
-
-    def _with_evidence(self, states: Sequence[StreamState]) -> list[StreamState]:
-        """The states with the endpointer's evidence of the newest piece of each utterance."""
-        out = list(states)
-        places = [i for i, state in enumerate(states) if state.options.endpointing]
-        utterances = [states[i].utterance for i in places]
-        probabilities = speech_probabilities(
-            self.model, self.search, [u.encoded[-1] for u in utterances], [u.search.beam for u in utterances]
-        )
-        for i, utterance, speech in zip(places, utterances, probabilities, strict=True):
-            endpoint = utterance.endpoint.after(states[i].options.endpoint, speech, utterance.loudness[-1])
-            out[i] = replace(out[i], utterance=replace(utterance, endpoint=endpoint))
-        return out
-
-    def _end_or_partial(self, state: StreamState) -> tuple[StreamState, list[Result]]:
-        """What the endpointer decides behind a chunk, else the partial result that the chunk brings, if any."""
-        options, utterance, frame_s = state.options, state.utterance, self.model.frame_s
-        nbest = self.search.nbest(utterance.search.beam, 0)
-        if options.endpointing:
-            last_token, before = nbest[0].frames[-1] if nbest[0].frames else None, utterance.endpoint.likely_frames
-            endpoint, decision = decide(options.endpoint, utterance.endpoint, last_token, frame_s)
-            chunk = len(utterance.encoded[-1])
-            if decision is Decision.RESTART:
-                kept = math.ceil(options.endpoint.kept_s(endpoint.frames * frame_s) / frame_s)
-                return self._next_utterance(state, max(0, endpoint.frames - math.ceil(kept / chunk) * chunk)), []
-            utterance = replace(utterance, endpoint=endpoint)
-            if endpoint.likely_frames is None:
-                utterance = replace(utterance, likely_search=None, provisional=None, last_likely_text=None)
-            elif endpoint.likely_frames != before:
-                utterance = replace(utterance, likely_search=utterance.search, provisional=None)
-            state = replace(state, utterance=utterance)
-            if decision is Decision.END:
-                loudness = torch.cat(utterance.loudness)
-                cut = cut_place(endpoint, nbest[0], loudness, chunk, self.tokenizer, frame_s)
-                return replace(state, due=Pending.FINAL, cut=cut), []
-        return self._partial(state, nbest) if options.interim_results else (state, [])
-
-    def _partial(self, state: StreamState, nbest: Sequence[NBestEntry]) -> tuple[StreamState, list[Result]]:
-        """The partial result that is new, if any; where the end is likely, a likely final is due in its place."""
-        utterance, best, decode = state.utterance, nbest[0], self.tokenizer.decode
-        text, likely_text = decode(best.tokens), utterance.last_likely_text
-        is_known = text == utterance.last_partial_text and (likely_text is not None or not utterance.likely_search)
-        if utterance.provisional is not None or is_known:
-            return state, []
-        state = replace(state, utterance=replace(utterance, last_partial_text=text))
-        if utterance.likely_search:
-            return replace(state, due=Pending.LIKELY_FINAL), []
-        start_s = utterance.start * self.model.frame_s
-        times = tuple(start_s + f * self.model.frame_s for f in best.frames)
-        hypothesis = Hypothesis(text, best.acoustic, best.language, best.bias, tokens=best.tokens, token_times=times)
-        begin_so = [f"{decode(e.tokens)} ".startswith(f"{text} ") for e in nbest]
-        stability = _share(nbest, begin_so) if text else 0.0
-        return state, [Result((hypothesis,), False, stability, start_s, self._end_s(state))]
+        return [self.lifecycle.end_or_partial(state) for state in self.lifecycle.with_evidence(grown)]
 
     def _make_results(self, states: Sequence[StreamState]) -> list[tuple[StreamState, list[Result]]]:
         """The states behind the result that is pending in each, with that result."""
-        results = self.finalizer.finalize([self._request(state) for state in states])
-        return [self._concluded(state, result) for state, result in zip(states, results, strict=True)]
-
-    def _request(self, state: StreamState) -> FinalRequest:
-        """What the pending result is made from."""
-        utterance, model = state.utterance, self.model
-        plain, searched_with = utterance.provisional or (None, None)
-        is_current = plain is not None and searched_with is state.context
-        if plain is not None and not is_current:
-            passes = tuple(one for one in plain.passes if one is not Pass.CONTEXT_PHRASES)
-            plain = replace(plain, biased=(), passes=passes)
-        search = utterance.likely_search or utterance.search
-        frames = state.cut or search.frames
-        features = model.lookback + frames * self._ratio + model.lookahead
-        return FinalRequest(
-            search=search,
-            frames=torch.cat(utterance.encoded)[:frames] if utterance.encoded else None,
-            features=torch.cat(utterance.features)[:features] if state.needs_second_pass else None,
-            loudness=torch.cat(utterance.loudness)[:frames] if utterance.loudness else None,
-            start_s=utterance.start * model.frame_s,
-            end_s=min((utterance.start + frames) * model.frame_s, state.front_end.samples / SAMPLE_RATE),
-            nbest=state.options.nbest,
-            skipped=state.skipped,
-            plain=plain,
-            context=None if is_current else state.context,
-        )
-
-    def _concluded(self, state: StreamState, result: Result) -> tuple[StreamState, list[Result]]:
-        """The state behind the result that was pending, and the result as it goes out, if it does."""
-        utterance, frame_s = state.utterance, self.model.frame_s
-        skipped = result.skipped or tuple(one for one in self.second_passes if one in state.skipped)
-        result = replace(result, end_s=self._end_s(state), skipped=skipped)
-        text, state_after = result.nbest[0].text, replace(state, skipped=frozenset())
-        if state.pending is Pending.LIKELY_FINAL:
-            provisional = (result, state.context) if state.needs_second_pass else None
-            likely = [replace(result, is_final=False, likely_final=True)]
-            told = replace(utterance, last_likely_text=text, provisional=provisional)
-            after = replace(state_after, due=Pending.NONE, utterance=told)
-            return after, [] if text in ("", utterance.last_likely_text) else likely
-        if state.pending is Pending.FINAL and not text:  # the second pass has no words: a partial result is taken back
-            empty = replace(result, is_final=False, stability=0.0, passes=(), skipped=())
-            return self._next_utterance(state_after, state.cut), [empty] if utterance.last_partial_text else []
-        if state.pending is Pending.FINAL:
-            finished = state.options.single_utterance
-            counted = replace(state_after, finals=state.finals + 1, finished=finished)
-            after = self._next_utterance(counted, utterance.frames if finished else state.cut)
-            end_s = min((utterance.start + state.cut) * frame_s, result.end_s)
-            return after, [replace(result, end_s=end_s, endpoint_s=utterance.end * frame_s)]
-        return replace(state_after, finished=True), [result] if text or not state.finals else []
-
-    def _utterance(self, options: StreamOptions, start: int) -> Utterance:
-        """An utterance without audio, behind so many frames of the stream."""
-        graph = options.graph if options.graph and options.graph.accepted else None
-        beam = min(_FIRST_BEAM, self.search.beam) if self.second_pass else self.search.beam
-        return Utterance(SearchState(self.search.start(1, beam), graph), start)
-
-    def _next_utterance(self, state: StreamState, cut: int) -> StreamState:
-        """The state in the next utterance, which begins with what follows the first `cut` frames of this one."""
-        old, begun = state.utterance, self._utterance(state.options, state.utterance.start + cut)
-        state = replace(state, utterance=begun, due=Pending.NONE, cut=0)
-        if cut == old.frames:
-            return state
-        encoded = torch.cat(old.encoded)[cut:].clone()
-        (search,) = search_batch(self.search, [encoded], [begun.search])
-        features = (torch.cat(old.features)[cut * self._ratio :].clone(),) if old.features else ()
-        loudness = (torch.cat(old.loudness)[cut:].clone(),)
-        begun = replace(begun, search=search, features=features, encoded=(encoded,), loudness=loudness)
-        return self._with_evidence([replace(state, utterance=begun)])[0]
-
-    @property
-    def _ratio(self) -> int:
-        """Feature frames for each encoded frame."""
-        return round(self.model.frame_s / FRAME_S)
-
-    def _end_s(self, state: StreamState) -> float:
-        """Where the recognised audio ends, seconds into the stream."""
-        return min(state.utterance.end * self.model.frame_s, state.front_end.samples / SAMPLE_RATE)
+        results = self.finalizer.finalize([self.lifecycle.request(state) for state in states])
+        return [self.lifecycle.conclude(state, result) for state, result in zip(states, results, strict=True)]
 
     # Results that are there
 
@@ -524,90 +381,6 @@ class Recognizer:
     def unspellable(self, texts: Sequence[str]) -> list[str]:
         """Those of the texts that the model's tokens cannot spell."""
         return self.scorer.unspellable(texts)
-
-
-class Stream:
-    """One stream of audio: its state, and the recogniser's steps over it. Use it from one thread at a time.
-
-    `accept` and `finish` do everything at once. A server that recognises many streams takes the audio in (`take`,
-    `end`) and has `Recognizer.advance` work on those that are `ready`, as one batch, until none is.
-    """
-
-    def __init__(self, recognizer: Recognizer, options: StreamOptions | None = None) -> None:
-        self._recognizer = recognizer
-        self.state = recognizer.initial_state(options)
-
-    @property
-    def pending(self) -> Pending:
-        """What the next step does."""
-        return self.state.pending
-
-    @property
-    def ready(self) -> bool:
-        """Whether a step is pending."""
-        return self.state.pending is not Pending.NONE
-
-    @property
-    def audio_ended(self) -> bool:
-        """Whether the audio has ended: what is left are the last chunks and the last result."""
-        return self.state.audio_ended
-
-    @property
-    def done(self) -> bool:
-        """Whether audio that follows is ignored: it has ended, or the one utterance asked for has."""
-        return self.state.done
-
-    @property
-    def needs_second_pass(self) -> bool:
-        """Whether the pending result takes a second pass, which is long."""
-        return self.state.needs_second_pass
-
-    def skip_second_pass(self, passes: Iterable[Pass]) -> bool:
-        """Have the pending result made without these second passes; returns whether it would have taken one of them."""
-        before, self.state = self.state, self.state.skip_second_pass(passes)
-        return self.state is not before
-
-    def set_context(self, graph: PhraseGraph | None) -> None:
-        """Also search utterances that end from now on with a context's phrases (`StreamInput.context`)."""
-        self.state = self._recognizer.take(self.state, StreamInput(context=graph))
-
-    def clear_context(self) -> bool:
-        """Go on without the context's phrases; returns whether there were any."""
-        had = self.state.context is not None
-        self.set_context(None)
-        return had
-
-    def take(self, samples: Samples) -> None:
-        """Read (n,) float32 samples, -1 to 1, at the stream's rate. Raises AudioError; then nothing of them is read."""
-        self.state = self._recognizer.take(self.state, StreamInput(samples))
-
-    def end(self) -> None:
-        """End the audio."""
-        self.state = self._recognizer.take(self.state, StreamInput(end=True))
-
-    def accept(self, samples: Samples) -> list[Result]:
-        """Read samples as `take`, and return the results that they bring. Raises AudioError."""
-        self.take(samples)
-        return self._run()
-
-    def finish(self) -> list[Result]:
-        """End the stream and return what is left of it; a stream without speech gives one empty final result."""
-        if self.done:
-            return []
-        self.end()
-        return self._run()
-
-    def _run(self) -> list[Result]:
-        results: list[Result] = []
-        while self.ready:
-            results += self._recognizer.advance([self])[0]
-        return results
-
-
-def _share(nbest: Sequence[NBestEntry], chosen: Sequence[bool]) -> float:
-    """The chosen entries' part of the n-best list's probability."""
-    posteriors = np.exp([e.score - nbest[0].score for e in nbest])
-    return float(posteriors[np.array(chosen)].sum() / posteriors.sum())
 
 
 def _versions(acoustic: str, language: NGram | None, attention: SecondPass | None) -> ModelVersions:

@@ -131,7 +131,8 @@ class Utterance:
 class StreamState:
     """One stream between two steps. A value: a step returns a new state, and an error leaves the old one valid.
 
-    At other rates than 16 kHz audio continues the newest state only (`asr.audio.Resampler`).
+    At other rates than 16 kHz audio continues the newest state only, or the same audio the one before once more
+    (`asr.audio.Resampler`).
     """
 
     options: StreamOptions

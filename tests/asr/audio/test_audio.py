@@ -1,4 +1,5 @@
 import io
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -75,14 +76,20 @@ def test_resampling_does_not_depend_on_the_cut(rate: int, cuts: list[int]) -> No
     assert abs(len(whole) - 6000 * 16_000 / rate) < 2
 
 
-def test_a_resampler_is_continued_once() -> None:
-    """Of libsoxr's state there is one: going on from an older one would mix two streams."""
-    begun, samples = Resampler.start(8000), np.zeros(800, np.float32)
-    after, _ = begun.accept(samples)
-    for old in (begun.accept, lambda _: begun.flush()):
+def test_a_resampler_goes_on_once_or_with_the_same_samples() -> None:
+    """Of libsoxr's state there is one: going on from an older one with others would mix two streams."""
+    begun, noise = Resampler.start(8000), np.random.default_rng(1).standard_normal(1600).astype(np.float32)
+    after, first = begun.accept(noise[:800])
+    again, same = begun.accept(noise[:800])
+    assert again == replace(after, rest=again.rest) and np.array_equal(first, same)
+    for other in (lambda: begun.accept(noise[800:]), begun.flush):
         with pytest.raises(ValueError, match="newest state"):
-            old(samples)
-    assert len(after.accept(samples)[1]) > 0
+            other()
+    second, more = again.accept(noise[800:])
+    with pytest.raises(ValueError, match="newest state"):
+        begun.accept(noise[:800])
+    whole = Resampler.start(8000).accept(noise)[1]
+    assert np.array_equal(whole, np.concatenate([first, more])) and second.calls == 2
 
 
 def test_samples_must_be_mono_float32() -> None:

@@ -85,7 +85,11 @@ def test_a_step_is_a_function_of_states_and_inputs(tiny_recognizer: Recognizer, 
     options = StreamOptions(rate, interim_results=True, endpoint=RULE)
     states, walked = [tiny_recognizer.initial_state(options)], []
     for part in np.split(speech, 10):
-        states, results = tiny_recognizer.step(states, [StreamInput(part)])
+        before = states
+        states, results = tiny_recognizer.step(before, [StreamInput(part)])
+        assert [r.nbest for r in tiny_recognizer.step(before, [StreamInput(part)])[1][0]] == [
+            r.nbest for r in results[0]
+        ]
         while states[0].pending is not Pending.NONE:
             walked.append((states, results))
             states, results = tiny_recognizer.step(states)
