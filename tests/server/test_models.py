@@ -32,7 +32,7 @@ def test_models_that_nothing_was_fitted_to_are_logged(
         def load(cls, *_: object) -> Silent:
             return cls()
 
-    monkeypatch.setattr(app, "StreamingRecognizer", Loaded)
+    monkeypatch.setattr(app, "Recognizer", Loaded)
     monkeypatch.setattr(app, "ContextEncoder", Silent)
     monkeypatch.setattr(app, "ContextRescorer", Silent)
     monkeypatch.setattr(logging.getLogger("carryover"), "propagate", True)
