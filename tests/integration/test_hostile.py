@@ -17,9 +17,9 @@ from waiting import until
 
 from carryover.v1 import context_pb2, recognizer_pb2
 from carryover.v1 import recognizer_pb2 as pb
-from server import wire
 from server.access import make_key
-from server.wire import SMALL_BYTES
+from server.codec import wire
+from server.codec.wire import SMALL_BYTES
 
 INVALID, TOO_MUCH = grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.RESOURCE_EXHAUSTED
 DEADLINE_S = 60.0
