@@ -36,7 +36,7 @@ def test_the_readmes_other_names_need_no_synthesiser(monkeypatch: pytest.MonkeyP
 def test_what_cannot_be_played_is_said_in_one_line() -> None:
     for arguments in (["--choices", "Meg Jones"], ["--answer", " "]):
         result = CliRunner().invoke(demo.app, arguments)
-        assert result.exit_code == 1
+        assert result.exit_code == 2
         assert result.stderr.strip().splitlines() == [
             "demo: give at least two --choices, with commas between them, and an --answer"
         ]

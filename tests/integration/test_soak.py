@@ -205,6 +205,6 @@ def test_what_a_quiet_recogniser_says_of_every_kind(replica: Any, scene: Scene, 
 @pytest.mark.parametrize("app", [soak_command.app, benchmark_server.app])
 def test_a_report_that_cannot_be_written_is_said_before_the_run(app: typer.Typer, tmp_path: Path) -> None:
     result = CliRunner().invoke(app, ["--json", str(tmp_path / "nowhere" / "report.json")])
-    assert result.exit_code == 1
+    assert result.exit_code == 2
     assert "No such file or directory" in result.stderr
     assert "starting" not in result.stderr
