@@ -27,7 +27,7 @@ if _version_not_supported:
 
 
 class ContextStub:
-    """The dialogue's context.
+    """Records dialogues and gives their contexts.
 
     Errors of all calls: INVALID_ARGUMENT (the message names the field and what to change), RESOURCE_EXHAUSTED (too many, too
     long, too big), UNAVAILABLE (the store does not answer, or the server is draining: retry), DEADLINE_EXCEEDED (the
@@ -68,7 +68,7 @@ class ContextStub:
 
 
 class ContextServicer:
-    """The dialogue's context.
+    """Records dialogues and gives their contexts.
 
     Errors of all calls: INVALID_ARGUMENT (the message names the field and what to change), RESOURCE_EXHAUSTED (too many, too
     long, too big), UNAVAILABLE (the store does not answer, or the server is draining: retry), DEADLINE_EXCEEDED (the
@@ -76,15 +76,16 @@ class ContextServicer:
     """
 
     def RecordEvents(self, request, context):
-        """Records what happened in a turn. Repeating an event with the same id and content changes nothing, and the order of
-        events does not matter. All events of one call are recorded, or an error says which field to change.
+        """Records what happened in a turn, 1 to 32 events a call. Repeating an event with the same id and content changes
+        nothing, and the order of events does not matter. All events of one call are recorded, or an error says which field
+        to change.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetContextStatus(self, request, context):
-        """How far a turn's context is. NOT_FOUND: nothing of the turn, or of the dialogue, is recorded.
+        """The state of a turn's context. NOT_FOUND: nothing of the turn, or of the dialogue, is recorded.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -150,7 +151,7 @@ def add_ContextServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class Context:
-    """The dialogue's context.
+    """Records dialogues and gives their contexts.
 
     Errors of all calls: INVALID_ARGUMENT (the message names the field and what to change), RESOURCE_EXHAUSTED (too many, too
     long, too big), UNAVAILABLE (the store does not answer, or the server is draining: retry), DEADLINE_EXCEEDED (the
