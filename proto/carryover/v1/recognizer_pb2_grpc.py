@@ -30,9 +30,9 @@ class RecognizerStub:
     """Recognises speech. A failure of context is never an error here: the client then gets the plain result, and
     ContextInfo says why.
 
-    Errors of both calls: INVALID_ARGUMENT (the message names the field and what to change), RESOURCE_EXHAUSTED (too many
-    streams, too long, too big), DEADLINE_EXCEEDED (the client's deadline, or no audio for longer than the server waits),
-    UNAVAILABLE (the server is draining: retry on another replica).
+    Errors of both calls: INVALID_ARGUMENT (the message names the field and what to change), RESOURCE_EXHAUSTED (too
+    many streams, too long, too big), DEADLINE_EXCEEDED (the client's deadline, or no audio for longer than the server
+    waits), UNAVAILABLE (the server is draining: retry on another replica).
     """
 
     def __init__(self, channel):
@@ -62,9 +62,9 @@ class RecognizerServicer:
     """Recognises speech. A failure of context is never an error here: the client then gets the plain result, and
     ContextInfo says why.
 
-    Errors of both calls: INVALID_ARGUMENT (the message names the field and what to change), RESOURCE_EXHAUSTED (too many
-    streams, too long, too big), DEADLINE_EXCEEDED (the client's deadline, or no audio for longer than the server waits),
-    UNAVAILABLE (the server is draining: retry on another replica).
+    Errors of both calls: INVALID_ARGUMENT (the message names the field and what to change), RESOURCE_EXHAUSTED (too
+    many streams, too long, too big), DEADLINE_EXCEEDED (the client's deadline, or no audio for longer than the server
+    waits), UNAVAILABLE (the server is draining: retry on another replica).
     """
 
     def Recognize(self, request, context):
@@ -75,8 +75,8 @@ class RecognizerServicer:
         raise NotImplementedError('Method not implemented!')
 
     def StreamingRecognize(self, request_iterator, context):
-        """Audio as it is spoken, results as they come. The first message carries `config`, every other one `audio`.
-        The client half-closes when the audio ends; the server then sends the last final result and ends the call.
+        """Audio as it is spoken, results as they come. The first message carries `config`, every other one `audio`. The
+        client half-closes when the audio ends; the server then sends the last final result and ends the call.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -119,9 +119,9 @@ class Recognizer:
     """Recognises speech. A failure of context is never an error here: the client then gets the plain result, and
     ContextInfo says why.
 
-    Errors of both calls: INVALID_ARGUMENT (the message names the field and what to change), RESOURCE_EXHAUSTED (too many
-    streams, too long, too big), DEADLINE_EXCEEDED (the client's deadline, or no audio for longer than the server waits),
-    UNAVAILABLE (the server is draining: retry on another replica).
+    Errors of both calls: INVALID_ARGUMENT (the message names the field and what to change), RESOURCE_EXHAUSTED (too
+    many streams, too long, too big), DEADLINE_EXCEEDED (the client's deadline, or no audio for longer than the server
+    waits), UNAVAILABLE (the server is draining: retry on another replica).
     """
 
     @staticmethod
