@@ -20,10 +20,10 @@ import numpy as np
 import typer
 
 from asr.audio import SAMPLE_RATE, Samples, read_at_16k
-from asr.endpoint import EndpointRule
-from asr.jsonl import read_objects
-from asr.recognizer import Recognizer, Stream, StreamOptions
-from asr.recordings import AudioReader, parse_audio
+from asr.evaluation.jsonl import read_objects
+from asr.evaluation.recordings import AudioReader, parse_audio
+from asr.recognition.endpointing import EndpointRule
+from asr.recognition.recognizer import Recognizer, Stream, StreamOptions
 
 REFERENCE_S = 2.0
 _SHARED_S = 0.16  # how far apart the backgrounds are kept that recordings share
@@ -99,12 +99,12 @@ def main(
                 if said != line["text"]:
                     kind = changed if line["text"] in said.split() else lost
                     kind[onset] += 1
-                    print(f"{line['id']} at {onset:.3f} s: {said!r}, not {line['text']!r}", file=sys.stderr)  # noqa: T201
+                    print(f"{line['id']} at {onset:.3f} s: {said!r}, not {line['text']!r}", file=sys.stderr)
     for onset in onsets(first, last, step):
         if lost[onset] or changed[onset]:
-            print(f"{onset:.3f} s: {lost[onset]} lost and {changed[onset]} changed of {known}")  # noqa: T201
+            print(f"{onset:.3f} s: {lost[onset]} lost and {changed[onset]} changed of {known}")
     number = known * len(list(onsets(first, last, step)))
-    print(f"{lost.total()} lost and {changed.total()} changed of {number}")  # noqa: T201
+    print(f"{lost.total()} lost and {changed.total()} changed of {number}")
 
 
 if __name__ == "__main__":

@@ -25,10 +25,10 @@ import typer
 from numpy.typing import NDArray
 
 from asr.audio import SAMPLE_RATE, Samples, read_at_16k
-from asr.hypothesis import Result, Word
-from asr.jsonl import read_objects
-from asr.recognizer import Recognizer, StreamOptions
-from asr.recordings import AudioReader, parse_audio
+from asr.evaluation.jsonl import read_objects
+from asr.evaluation.recordings import AudioReader, parse_audio
+from asr.recognition.recognizer import Recognizer, StreamOptions
+from asr.recognition.results import Result, Word
 
 _STEP = SAMPLE_RATE // 200  # 5 ms
 _BELOW_LOUDEST_DB, _ABOVE_BACKGROUND_DB = 35.0, 10.0  # of a word's sound
@@ -146,16 +146,12 @@ def at_pauses(samples: Samples, found: Sequence[tuple[str, float, float]]) -> li
     edges = [
         pause_edges(levels, a, b) if b - a >= _PAUSE_S else (None, None) for a, b in zip(before, behind, strict=True)
     ]
-    return [
-        Said(
-            text,
-            start if edges[i][1] is None else edges[i][1],
-            end if edges[i + 1][0] is None else edges[i + 1][0],
-            edges[i][1] is not None,
-            edges[i + 1][0] is not None,
-        )
-        for i, (text, start, end) in enumerate(found)
-    ]
+    out = []
+    for i, (text, start, end) in enumerate(found):
+        at, until = edges[i][1], edges[i + 1][0]
+        whole = (start if at is None else at, end if until is None else until)
+        out.append(Said(text, *whole, at is not None, until is not None))
+    return out
 
 
 def streamed(recognizer: Recognizer, samples: Samples) -> list[Result]:
@@ -175,7 +171,7 @@ def report(what: str, pairs: Iterable[tuple[Said, Word]]) -> None:
     found = list(pairs)
     starts = [1000 * (word.start_s - said.start_s) for said, word in found if said.after_pause]
     ends = [1000 * (word.end_s - said.end_s) for said, word in found if said.before_pause]
-    print(f"{what:<34}{len(found):5} words   start {_errors(starts)}   end {_errors(ends)}")  # noqa: T201
+    print(f"{what:<34}{len(found):5} words   start {_errors(starts)}   end {_errors(ends)}")
 
 
 def _errors(errors: Sequence[float]) -> str:

@@ -33,11 +33,11 @@ from pathlib import Path
 
 from rich.console import Console
 
+from asr.acoustic.checkpoint import SHIPPED as ACOUSTIC
 from asr.commands.terminal import give_up
 from asr.context.encoder import WEIGHTS as CONTEXT
 from asr.errors import AsrError, ModelError
 from asr.fitted import content_digest
-from asr.model.files import SHIPPED as ACOUSTIC
 from asr.second_pass.second_pass import SHIPPED as SECOND_PASS
 
 WEIGHTS = (
@@ -102,8 +102,8 @@ def steps(data: Path, work: Path, voices: Path | None, small: bool) -> list[Step
         )),
         Step("callers", (("recipes.rescorer.callers", str(data), *(("--limit", "40") if small else ())),)),
         Step("confidence", (
-            ("asr.commands.calibrate_confidence", *dev, "--sample", many),
-            ("asr.commands.calibrate_confidence", *dev, "--sample", many, "--attention", str(SECOND_PASS)),
+            ("recipes.acoustic.calibrate_confidence", *dev, "--sample", many),
+            ("recipes.acoustic.calibrate_confidence", *dev, "--sample", many, "--attention", str(SECOND_PASS)),
         )),
         Step("endings", (
             ("asr.commands.evaluate_wer", *dev[:2], "--conditions", "none", "--limit", many, "--endpoints",

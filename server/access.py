@@ -21,8 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from server import logs
-from server.config import ConfigError
 from server.errors import UnauthenticatedError
+from server.settings import ConfigError
 
 DEFAULT_TENANT = "default"
 """The one tenant of a server without keys."""

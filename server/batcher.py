@@ -19,8 +19,8 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any
 
-from asr.batch import worthwhile
-from asr.hypothesis import Result
+from asr.recognition.batching import worthwhile
+from asr.recognition.results import Result
 from server import tracing
 from server.metrics import Metrics
 

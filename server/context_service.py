@@ -10,22 +10,22 @@ from functools import partial
 from typing import Any
 
 from asr.context.types import Context, ContextEmbedding, Entry, Turn
-from asr.hypothesis import Hypothesis
+from asr.recognition.results import Hypothesis
 from carryover.v1 import context_pb2 as pb
 from carryover.v1.recognizer_pb2 import ContextInfo
 from context_store import Event
 from context_store.names import MAX_EVENTS_PER_CALL
 from server import logs, results
 from server.access import Caller
-from server.config import Limits
 from server.context_use import ContextSource, Used
 from server.embedding_cache import State, TurnContext
 from server.encoder_thread import EncoderThread
 from server.errors import InvalidRequestError, LimitError, NotFoundError
 from server.events import check_entry_id, check_signal, event_of
-from server.places import Places
+from server.quota import Places
 from server.reply_window import ReplyWindow
 from server.requests import check_id, dialogue_and_turn, required_dialogue, too_many_events
+from server.settings import Limits
 from server.store_threads import StoreThreads
 from server.wire import SMALL_BYTES
 

@@ -11,8 +11,8 @@ from asr.context.meaning import meant
 from asr.context.phrases import candidates_of
 from asr.context.rescorer import NullContext
 from asr.context.types import BiasedWord, ContextEmbedding, Meant, Rescored
-from asr.hypothesis import Hypothesis
-from asr.search import PhraseGraph
+from asr.decoding import PhraseGraph
+from asr.recognition.results import Hypothesis
 from carryover.v1.recognizer_pb2 import ContextInfo
 from context_store import DialogueId
 from server import logs, tracing

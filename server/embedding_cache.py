@@ -9,7 +9,7 @@ from enum import Enum
 from typing import TypeAlias
 
 from asr.context.types import ContextEmbedding
-from asr.search import PhraseGraph
+from asr.decoding import PhraseGraph
 from context_store import DialogueId
 
 TURNS_PER_DIALOGUE = 4

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
 
 from asr.context.types import Context, ContextEmbedding
-from asr.search import PhraseGraph
+from asr.decoding import PhraseGraph
 from server import logs
 from server.engine import AudioLoad
 from server.fair_threads import lower_priority

@@ -15,12 +15,12 @@ from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
-from asr.hypothesis import Hypothesis, Pass, Result
+from asr.recognition.results import Hypothesis, Pass, Result
 from server import logs, tracing
 from server.batcher import Batcher, Step
 from server.fair_threads import FairThreads, lower_priority
 from server.metrics import Metrics
-from server.places import Places
+from server.quota import Places
 
 _WAIT_WEIGHT = 0.1
 _IDLE_HALF_S = 1.0
@@ -56,7 +56,7 @@ class AudioLoad:
 
 
 class Stream(Protocol):
-    """A stream of the recogniser (`asr.streams.Stream`): blocking, used by one thread at a time."""
+    """A stream of the recogniser (`asr.recognition.streams.Stream`): blocking, used by one thread at a time."""
 
     @property
     def done(self) -> bool:
@@ -105,7 +105,7 @@ class Stream(Protocol):
 
 
 class Recognizer(Protocol):
-    """What the server needs of `asr.recognizer.Recognizer`."""
+    """What the server needs of `asr.recognition.recognizer.Recognizer`."""
 
     @property
     def version(self) -> str:
@@ -113,7 +113,7 @@ class Recognizer(Protocol):
         ...
 
     def open(self, options: Any) -> Any:
-        """A new stream for `asr.streams.StreamOptions`."""
+        """A new stream for `asr.recognition.streams.StreamOptions`."""
         ...
 
     def advance(self, streams: Any) -> list[list[Result]]:
@@ -121,7 +121,7 @@ class Recognizer(Protocol):
         ...
 
     def compile(self, phrases: Any, *, of_context: bool = False) -> Any:
-        """Phrases as the search follows them (`asr.search.PhraseGraph`). of_context: of a context, not of a client."""
+        """Phrases as a `asr.decoding.PhraseGraph`. of_context: of a context, not of a client."""
         ...
 
     def force_score(self, encoded: Any, texts: Any, graph: Any = None) -> list[Hypothesis]:
@@ -281,7 +281,7 @@ class Engine:
                 yield
 
     def start(self, options: Any) -> RunningStream:
-        """A new stream, of one who is `admitted`. options: `asr.streams.StreamOptions`."""
+        """A new stream, of one who is `admitted`. options: `asr.recognition.streams.StreamOptions`."""
         return RunningStream(self, self.recognizer.open(options))
 
     async def run(self, work: Callable[..., T], *arguments: Any) -> T:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from carryover.v1 import context_pb2 as pb
 from context_store import Body, Entities, Event, ExpectSpeech, Reply, Speak, Transcribe, Utterance
-from server.config import Limits
 from server.errors import InvalidRequestError, LimitError
 from server.requests import check_id, is_control
+from server.settings import Limits
 
 MAX_SIGNAL_CHARACTERS = 64
 MAX_ENTRY_ID_CHARACTERS = 256

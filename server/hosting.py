@@ -15,8 +15,8 @@ from asr.errors import AsrError
 from context_store import ContextStore, StoreError, StoreUnavailableError, create_tables
 from context_store.local_server import PATIENCE_S, local_server
 from server import tracing
-from server.config import ConfigError, Settings
-from server.lifecycle import PortError, Server, load_parts, store_config, wrapping_key
+from server.app import PortError, Server, load_parts, store_config, wrapping_key
+from server.settings import ConfigError, Settings
 
 _KEYS_BACKED_UP = (
     "point-in-time recovery is on for {}, which holds the dialogues' keys: what is erased can be brought back from it; "

@@ -16,13 +16,13 @@ from google.protobuf import descriptor_pool
 
 from server import logs, tracing
 from server.access import Access, Caller, certificate_names
-from server.config import Limits
 from server.errors import DrainingError, IdleError, InvalidRequestError, RequestError, retry_hint, status_of
 from server.fair_threads import FairThreads
 from server.memory import Room, Trim
 from server.metrics import Metrics
-from server.places import Places
+from server.quota import Places
 from server.requests import bounds, largest_recording
+from server.settings import Limits
 from server.wire import SMALL_BYTES, Bounds, Reader, is_compressed
 
 PACKAGE = "carryover.v1."

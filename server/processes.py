@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import IO
 
-from server.config import PRIVATE
+from server.settings import PRIVATE
 
 _SAID = 20
 _STOP_S = 60.0

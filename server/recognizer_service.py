@@ -13,19 +13,19 @@ import numpy as np
 
 from asr.audio import decode_pcm, read_container
 from asr.context.phrases import supported_words
-from asr.endpoint import EndpointRule
+from asr.decoding import BoostedPhrase
 from asr.errors import AudioLengthError
-from asr.hypothesis import Pass, Result
-from asr.search import BoostedPhrase
+from asr.recognition.endpointing import EndpointRule
+from asr.recognition.results import Pass, Result
 from carryover.v1 import recognizer_pb2 as pb
 from server import logs, memory, results, tracing
 from server.access import Caller
-from server.config import Limits
 from server.context_use import ContextSource, ContextUse, Used
 from server.engine import Engine, RunningStream, Samples
 from server.errors import IdleError, InvalidRequestError, LimitError
 from server.metrics import Metrics
 from server.requests import Phrases, TurnRequest, check_phrases, check_streaming, check_utterance
+from server.settings import Limits
 
 PIECE_S = 1.0
 """Seconds of a whole utterance that are recognised at a time, so that other streams come in between."""

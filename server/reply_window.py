@@ -20,14 +20,14 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from asr.context.types import ContextEmbedding
-from asr.search import PhraseGraph
+from asr.decoding import PhraseGraph
 from context_store import DialogueId, DialogueStatus, Recorded, StoredTurn, StoreError, TurnSummary
 from server import logs, tracing
-from server.config import ContextSettings
 from server.context_reader import context_of
 from server.embedding_cache import EmbeddingCache, State, TurnContext
 from server.encoder_thread import EncoderThread
 from server.metrics import Metrics
+from server.settings import ContextSettings
 from server.store_threads import StoreThreads
 
 JOBS_AT_ONCE = 2  # one reads while another encodes

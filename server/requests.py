@@ -10,15 +10,15 @@ from functools import partial
 
 from asr.audio import MAX_RATE, MIN_RATE
 from asr.context.phrases import SIGNAL
-from asr.recognizer import StreamOptions
-from asr.search import BoostedPhrase, PhraseGraph
+from asr.decoding import BoostedPhrase, PhraseGraph
+from asr.recognition.recognizer import StreamOptions
 from asr.text import normalize, plain_letters
 from carryover.v1 import recognizer_pb2 as pb
 from context_store import DialogueId, TooLargeError
 from context_store.names import MAX_EVENTS_PER_CALL
-from server.config import Limits
 from server.engine import Recognizer
 from server.errors import InvalidRequestError, LimitError
+from server.settings import Limits
 from server.wire import Bound, Bounds
 
 MAX_ALTERNATIVES = 32

@@ -7,9 +7,9 @@ from dataclasses import replace
 
 from asr.context.spelling import phrase_spelling
 from asr.context.types import BiasedWord
-from asr.hypothesis import Hypothesis, Result
-from asr.search import BoostedPhrase
-from asr.written import written_hypothesis, written_nbest
+from asr.decoding import BoostedPhrase
+from asr.recognition.results import Hypothesis, Result
+from asr.recognition.written_form import written_hypothesis, written_nbest
 from carryover.v1 import recognizer_pb2 as pb
 from server.context_use import Used
 

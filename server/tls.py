@@ -7,7 +7,7 @@ from pathlib import Path
 import grpc
 
 from server import logs
-from server.config import ConfigError, TlsSettings
+from server.settings import ConfigError, TlsSettings
 
 
 def server_credentials(settings: TlsSettings) -> grpc.ServerCredentials:

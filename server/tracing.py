@@ -25,7 +25,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from asr.extras import install_hint
-from server.config import ConfigError, TracesSettings
+from server.settings import ConfigError, TracesSettings
 
 if TYPE_CHECKING:
     from grpc import StatusCode

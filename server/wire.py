@@ -1,6 +1,6 @@
 """Reading the messages of strangers: bounded in bytes and in fields before protobuf makes anything of them.
 
-gRPC hands on what came over the wire, compressed or not (its own decompression is switched off, see `lifecycle`). A
+gRPC hands on what came over the wire, compressed or not (its own decompression is switched off, see `app`). A
 few bytes may inflate to megabytes, and a megabyte may hold half a million empty messages; so a message is inflated up
 to its method's bound and no further, then its fields are counted on the wire form, and only then it is parsed. gRPC
 would answer INTERNAL, without a reason, to what does not parse; here it is INVALID_ARGUMENT with the field's name.

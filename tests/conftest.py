@@ -7,10 +7,10 @@ import pytest
 import torch
 from hypothesis import HealthCheck, settings
 
+from asr.acoustic import PRESETS, Transducer
 from asr.audio import Samples
-from asr.model import PRESETS, Transducer
-from asr.recognizer import Recognizer
-from asr.tokens import Tokenizer
+from asr.recognition.recognizer import Recognizer
+from asr.text.tokenizer import Tokenizer
 
 torch.set_num_threads(1)
 settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])

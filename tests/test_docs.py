@@ -20,8 +20,8 @@ from typer.testing import CliRunner
 
 from asr.context.types import Entry, Turn
 from asr.evaluation.manifest import EXAMPLE, parse_utterance
-from server.config import Settings
 from server.processes import server_process
+from server.settings import Settings
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "samples/README.md",

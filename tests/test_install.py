@@ -20,7 +20,7 @@ from asr.errors import ModelError
 from asr.pairing import PAIR, load_torchaudio
 
 ROOT = Path(__file__).parents[1]
-PACKAGES = ("asr", "context_store", "proto", "server")
+PACKAGES = ("asr", "context_store", "clients/python/carryover", "server")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 
@@ -43,7 +43,7 @@ def test_a_pair_that_does_not_fit_is_one_clear_line(tmp_path: Path) -> None:
     broken = tmp_path / "torchaudio"
     broken.mkdir()
     (broken / "__init__.py").write_text("raise OSError('libtorchaudio.so: undefined symbol: torch_exception')\n")
-    line = json.dumps({"id": "a", "path": str(ROOT / "server/demo_audio/bauer.flac"), "text": "bauer"})
+    line = json.dumps({"id": "a", "path": str(ROOT / "server/demo/audio/bauer.flac"), "text": "bauer"})
     (tmp_path / "list.jsonl").write_text(line + "\n")
     environment = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"}
     command = [sys.executable, "-m", "asr.commands.transcribe", "list.jsonl", "--out", "-"]
@@ -78,11 +78,12 @@ def test_every_import_is_declared_and_everything_declared_is_used() -> None:
     wanted = {name_of(r) for r in PROJECT["dependencies"]}
     used = {"torch", "torchaudio"}  # torchaudio by name, in asr.pairing
     for package in ("asr", "context_store", "server"):
-        at_once = imported(package, lazily=False) - {"grpc_tools"}  # of gen_proto, for developers
+        at_once = imported(package, lazily=False)
         needed = {name: {name_of(d) for d in of.get(name, [name])} for name in at_once}
         assert not {name for name, makers in needed.items() if not makers & wanted}, f"{package}: not declared"
         used |= {maker for name in imported(package, lazily=True) for maker in map(name_of, of.get(name, [name]))}
-    used |= {maker for name in imported("proto", lazily=True) for maker in map(name_of, of.get(name, [name]))}
+    client = imported("clients/python/carryover", lazily=True)
+    used |= {maker for name in client for maker in map(name_of, of.get(name, [name]))}
     assert not wanted - used, "declared and imported nowhere"
 
 
@@ -132,7 +133,7 @@ def test_the_wheel_has_every_file_that_the_packages_need(installed: Path) -> Non
     for package in PACKAGES:
         for file in (ROOT / package).rglob("*"):
             if file.is_file() and "__pycache__" not in file.parts:
-                name = str(file.relative_to(ROOT)).removeprefix("proto/")
+                name = str(file.relative_to(ROOT)).removeprefix("clients/python/")
                 assert (site / name).is_file(), name
 
 

@@ -34,8 +34,8 @@ def module_of(script: str) -> str:
 
 def test_every_package_folder_is_packaged(project: dict[str, Any]) -> None:
     folders = [path.parent for name in ("asr", "context_store", "server") for path in (ROOT / name).rglob("*.py")]
-    folders += [path.parent for path in (ROOT / "proto").rglob("*.py")]
-    names = {str(folder.relative_to(ROOT)).removeprefix("proto/").replace("/", ".") for folder in folders}
+    folders += [path.parent for path in (ROOT / "clients/python/carryover").rglob("*.py")]
+    names = {str(folder.relative_to(ROOT)).removeprefix("clients/python/").replace("/", ".") for folder in folders}
     assert sorted(names) == project["tool"]["setuptools"]["packages"]
     assert all((folder / "__init__.py").exists() for folder in folders)
 

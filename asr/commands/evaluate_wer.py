@@ -13,6 +13,7 @@ from rich.console import Console
 from asr.commands.terminal import check_writable, give_up, report, track, warn
 from asr.context.encoder import ContextEncoder
 from asr.context.rescorer import Rescorer
+from asr.decoding import BEAM
 from asr.errors import AsrError
 from asr.evaluation.conditions import CONDITIONS, need_context, parse_conditions, signal_conditions
 from asr.evaluation.manifest import read_manifests
@@ -20,8 +21,7 @@ from asr.evaluation.page import page
 from asr.evaluation.report import endpoint_line, signal_lines, table, to_json
 from asr.evaluation.run import Outcome, evaluate
 from asr.evaluation.summary import summarize
-from asr.recognizer import Recognizer
-from asr.search import BEAM
+from asr.recognition.recognizer import Recognizer
 
 app = typer.Typer(add_completion=False)
 

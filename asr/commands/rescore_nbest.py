@@ -15,11 +15,11 @@ from asr.context.encoder import ContextEncoder
 from asr.context.meaning import meant
 from asr.context.rescorer import Rescorer
 from asr.errors import AsrError, ContextError, ManifestError
+from asr.evaluation.jsonl import Problem, read_lines, text_output
 from asr.evaluation.manifest import parse_context, reference_of
 from asr.evaluation.run import EncodesContext, Rescores
 from asr.evaluation.wer import Errors, align, count
-from asr.hypothesis import Hypothesis
-from asr.jsonl import Problem, read_lines, text_output
+from asr.recognition.results import Hypothesis
 
 app = typer.Typer(add_completion=False)
 _NBEST = 'nbest must be a list of {text, score?}, best first, as in {"nbest": [{"text": "bower", "score": -1.2}]}'

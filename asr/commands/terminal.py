@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from asr.errors import AsrError
-from asr.jsonl import Problem
+from asr.evaluation.jsonl import Problem
 
 T = TypeVar("T")
 
@@ -29,7 +29,7 @@ def track(items: Iterable[T], total: int, what: str) -> Iterator[T]:
 
 
 class Bars:
-    """Several bars, one for each thing that is being done; `show` is a `Progress` of `asr.training.speech`."""
+    """Several bars, one for each thing that is being done; `show` is a `Progress` of `recipes.acoustic.speech`."""
 
     def __init__(self) -> None:
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())

@@ -13,16 +13,16 @@ import typer
 from asr.audio import read_container
 from asr.commands.terminal import console, give_up, report, track, warn
 from asr.context.spelling import phrase_spelling
+from asr.decoding import BEAM, BoostedPhrase
 from asr.errors import AsrError, AudioError, ManifestError
+from asr.evaluation.jsonl import Problem, read_lines, text_output
 from asr.evaluation.manifest import reference_of, required_text
+from asr.evaluation.recordings import AudioReader, parse_audio
 from asr.evaluation.wer import Errors, align, count
-from asr.hypothesis import Hypothesis, Result
-from asr.jsonl import Problem, read_lines, text_output
-from asr.recognizer import Recognizer
-from asr.recordings import AudioReader, parse_audio
-from asr.search import BEAM, BoostedPhrase
+from asr.recognition.recognizer import Recognizer
+from asr.recognition.results import Hypothesis, Result
+from asr.recognition.written_form import written_nbest
 from asr.text import spoken_forms
-from asr.written import written_nbest
 
 BOOST = 5.0
 """Nats for each phrase of --phrases-field: what the server takes where a client sets no boost."""

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asr.context import phonetics
-from asr.context.index import PhraseIndex
+from asr.context.phrase_index import PhraseIndex
 from asr.context.types import ContextEmbedding
 
 _CARRIERS = (8, 2)

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from asr.tokens import WORD_START
+from asr.text.tokenizer import WORD_START
 
 COPY_FEATURES = 4
 """Inside a phrase, a phrase may end here, log share of the phrases that go on from here, log mass of all phrases."""

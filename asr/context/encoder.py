@@ -18,8 +18,8 @@ from asr.context.repeats import asked_again, lean_towards
 from asr.context.types import MAX_TURNS, MAX_VECTORS, Context, ContextEmbedding, Phrase
 from asr.errors import ModelError
 from asr.fitted import named_version
+from asr.text.tokenizer import Tokenizer
 from asr.threads import one_thread
-from asr.tokens import Tokenizer
 
 WEIGHTS = Path(__file__).parent.parent / "weights" / "context"
 _WEAKEST = -10.0

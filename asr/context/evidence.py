@@ -19,7 +19,7 @@ from asr.context.contacts import SIGNAL as CONTACTS
 from asr.context.features import Match
 from asr.context.mining import TURN_SIGNAL
 from asr.context.types import ContextEmbedding
-from asr.hypothesis import Hypothesis
+from asr.recognition.results import Hypothesis
 
 EVIDENCE = (
     "constant", "acoustic", "language", "attention", "unlike", "distance", "surprise", "phones", "prior", "entries",

@@ -13,11 +13,11 @@ from torch import Tensor
 
 from asr.context import phonetics
 from asr.context.candidates import AnswerTables
-from asr.context.index import PART_KINDS, Part, PhraseIndex
-from asr.context.language import LanguageScores, language_scores
+from asr.context.context_lm import LanguageScores, language_scores
 from asr.context.model import ContextModel
+from asr.context.phrase_index import PART_KINDS, Part, PhraseIndex
 from asr.context.types import QUESTIONS, ContextEmbedding
-from asr.tokens import Tokenizer
+from asr.text.tokenizer import Tokenizer
 
 FEATURES = (
     "base", "acoustic", "grammar", "is_plain", "rank", "from_context", "full", "last", "first", "other", "prior",

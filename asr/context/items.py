@@ -14,7 +14,7 @@ from asr.context.mining import phrases_in_turns
 from asr.context.model import ITEM_KINDS, OVERLAPS
 from asr.context.types import MAX_IDS, MAX_PHRASES, MAX_TEXT, MAX_TURNS, MAX_WRITTEN, Context, Phrase
 from asr.text import normalize
-from asr.tokens import Tokenizer
+from asr.text.tokenizer import Tokenizer
 
 MAX_ENCODED_ENTRIES = 512
 """Entries past this many are phrases, but are not read by the network."""

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from asr.context.types import BiasedWord, ContextEmbedding
-from asr.hypothesis import Hypothesis
-from asr.search import BoostedPhrase
-from asr.search.graph import MAX_LETTERS
+from asr.decoding import BoostedPhrase
+from asr.decoding.phrase_graph import MAX_LETTERS
+from asr.recognition.results import Hypothesis
 
 SIGNAL = "speech_contexts"
 """Signal of the phrases that a client sends with its request."""

@@ -48,10 +48,10 @@ from asr.context.model import ContextModel
 from asr.context.types import BiasedWord, ContextEmbedding, Rescored
 from asr.errors import ContextError, ModelError
 from asr.fitted import FILE, ModelVersions, RescorerConstants, UnfittedWarning, read_fitted, require
-from asr.hypothesis import Hypothesis
+from asr.recognition.results import Hypothesis
 from asr.text import normalize
+from asr.text.tokenizer import Tokenizer
 from asr.threads import one_thread
-from asr.tokens import Tokenizer
 
 ForceScore = Callable[[Sequence[str]], list[Hypothesis]]
 MAX_CANDIDATES = 32

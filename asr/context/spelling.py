@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from asr.context.types import BiasedWord, ContextEmbedding
-from asr.search import BoostedPhrase
+from asr.decoding import BoostedPhrase
 from asr.text import spoken_forms
 from asr.text.written import Spelling, fit
 

@@ -13,11 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asr.errors import ContextError
-from asr.hypothesis import Hypothesis
+from asr.recognition.results import Hypothesis
 from asr.text import spoken_forms
 
 if TYPE_CHECKING:
-    from asr.context.index import PhraseIndex
+    from asr.context.phrase_index import PhraseIndex
 
 Speaker = Literal["user", "system"]
 Question = Literal["none", "open", "which", "yes_no"]
@@ -122,7 +122,7 @@ class ContextEmbedding:
     @cached_property
     def index(self) -> PhraseIndex:
         """The phrases by sound and by word; built once, on first use."""
-        from asr.context.index import PhraseIndex  # the index is made of phrases: the import would be circular
+        from asr.context.phrase_index import PhraseIndex  # the index is made of phrases: the import would be circular
 
         return PhraseIndex(self.phrases)
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from rapidfuzz import fuzz
 
-from asr.context.index import parts_of_forms
+from asr.context.phrase_index import parts_of_forms
 from asr.context.types import MAX_FORMS, Context, Entry
 from asr.errors import ManifestError
 from asr.evaluation.manifest import Utterance

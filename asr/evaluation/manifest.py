@@ -9,8 +9,8 @@ from typing import Any, Literal
 
 from asr.context.types import Context, Entry, Turn
 from asr.errors import ManifestError
-from asr.jsonl import Problem, read_lines
-from asr.recordings import AudioPlace, parse_audio
+from asr.evaluation.jsonl import Problem, read_lines
+from asr.evaluation.recordings import AudioPlace, parse_audio
 from asr.text import normalize
 
 EXAMPLE = '{"id": "u1", "path": "u1.wav", "text": "bauer"}'

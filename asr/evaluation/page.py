@@ -12,17 +12,18 @@ from typing import Any
 from asr.context.types import BiasedWord
 from asr.errors import ManifestError
 from asr.evaluation.plots import Bar, Dot, bars, dots
+from asr.evaluation.recordings import AudioReader
 from asr.evaluation.report import FEW, change_text, endpoint_line, percent
 from asr.evaluation.run import Outcome
 from asr.evaluation.signals import Worth
 from asr.evaluation.summary import ALL, METRICS, Figures, Summary
 from asr.evaluation.wer import align, count
-from asr.recordings import AudioReader
 
 MAX_SHOWN = 400
 MAX_SOUND_BYTES = 12_000_000
 """Audio in one page, before base64; utterances past it are shown without sound."""
 _ASSETS = Path(__file__).parent / "assets"
+STYLE = _ASSETS / "page.css"
 _MEDIA = {b"OggS": "audio/ogg", b"RIFF": "audio/wav", b"fLaC": "audio/flac"}
 _DIRECTIONS = {"better": "fewer errors", "worse": "more errors", "neutral": "may be chance"}
 _VERDICTS = {"better": "fewer errors", "worse": "more errors", "same": "other errors, as many"}
@@ -57,7 +58,7 @@ def page(summary: Summary, outcomes: Sequence[Outcome], conditions: Sequence[str
     """The page. It holds the references and what was recognised: treat it as you treat the recordings."""
     found = changes(outcomes, conditions, any_spelling=bool(settings.get("any_spelling")))
     values = {
-        "style": (_ASSETS / "page.css").read_text(),
+        "style": STYLE.read_text(),
         "script": (_ASSETS / "page.js").read_text(),
         "settings": _settings(summary, settings),
         "cards": "".join(_card(c, summary.figures[ALL]) for c in conditions if not of_signal(c)),

@@ -10,7 +10,7 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from asr.evaluation.endpoint import EndpointFigures
+from asr.evaluation.endpoint_delay import EndpointFigures
 from asr.evaluation.run import Outcome
 from asr.evaluation.signals import Worth
 from asr.evaluation.statistics import Interval

@@ -13,14 +13,14 @@ from asr.context.meaning import meant
 from asr.context.phrases import candidates_of, graph_phrases
 from asr.context.rescorer import ForceScore, NullContext
 from asr.context.types import BiasedWord, Context, ContextEmbedding, Meant, Rescored
+from asr.decoding import PhraseGraph
 from asr.errors import AudioError, ManifestError
 from asr.evaluation.conditions import context_for, need_context
-from asr.evaluation.endpoint import Ending, find_ending
+from asr.evaluation.endpoint_delay import Ending, find_ending
 from asr.evaluation.manifest import Utterance
-from asr.hypothesis import Hypothesis, Result
-from asr.recognizer import Recognizer, StreamOptions
-from asr.recordings import AudioReader
-from asr.search import PhraseGraph
+from asr.evaluation.recordings import AudioReader
+from asr.recognition.recognizer import Recognizer, StreamOptions
+from asr.recognition.results import Hypothesis, Result
 
 CHUNK_S = 0.1
 """Audio handed to the recogniser at a time, as a client would send it."""

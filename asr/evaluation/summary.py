@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from asr.context.types import MAX_FORMS
-from asr.evaluation.confidence import Reliability, reliability, words_right
-from asr.evaluation.endpoint import EndpointFigures, endpoint_figures
+from asr.evaluation.endpoint_delay import EndpointFigures, endpoint_figures
+from asr.evaluation.reliability import Reliability, reliability, words_right
 from asr.evaluation.run import Outcome
 from asr.evaluation.signals import Worth, worths
 from asr.evaluation.statistics import Bootstrap, Interval

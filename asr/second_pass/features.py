@@ -1,7 +1,7 @@
 """Whisper's log-mel features of a whole utterance: 80 bands, 25 ms windows every 10 ms.
 
-Unlike `asr.features`, whose floor is fixed because a stream cannot look ahead, these are clipped 8 decades below the
-utterance's own maximum, as the model was trained (Radford et al. 2022, arXiv:2212.04356).
+Unlike `asr.audio.features`, whose floor is fixed because a stream cannot look ahead, these are clipped 8 decades below
+the utterance's own maximum, as the model was trained (Radford et al. 2022, arXiv:2212.04356).
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from asr.features import HOP, WINDOW, window_and_bank
+from asr.audio.features import HOP, WINDOW, window_and_bank
 
 _RANGE = 8.0
 """Decades between the loudest band of an utterance and its floor."""

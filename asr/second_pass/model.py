@@ -19,8 +19,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from asr.acoustic.checkpoint import unpack
 from asr.errors import ModelError
-from asr.model.files import unpack
 
 Cache = list[tuple[Tensor, Tensor]]
 """Keys and values of each decoder layer, each (rows, heads, length, D / heads)."""
@@ -253,7 +253,7 @@ def load_attention_model(folder: Path) -> AttentionModel:
 
     Args:
         folder: in the Hugging Face form (config.json, model.safetensors); weights as int8 with a scale for each row
-            (`asr.model.files.pack`), fp16 or float32.
+            (`asr.acoustic.checkpoint.pack`), fp16 or float32.
     Raises:
         ModelError: a file is missing, or is not of a Whisper model.
     """

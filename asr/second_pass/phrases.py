@@ -4,11 +4,11 @@ Whisper writes one name in many ways ("Meg Bauer", " meg", " Ba" "uer") and numb
 by letters and figures without case: what else is written ends a word ("Dr. Brown", "St-John"), but an apostrophe is
 read over ("O'Brien"). A phrase is matched where any of its forms, spoken or as it was given, is written.
 
-What a text gains is what `asr.search.graph` grants it (rules 1 to 4 there): whole words, leftmost-longest, a run of one
-phrase once, and a phrase that is being spelled granted in parts by its letters, taken back when it is left: shallow
-fusion with refunds (Zhao et al. 2019, "Shallow-fusion end-to-end contextual biasing"; the automaton is that of Aho and
-Corasick 1975). Here the automaton is made as texts reach it: its states are beginnings of phrases in a sorted list, so
-phrases cost next to nothing before they are searched with.
+What a text gains is what `asr.decoding.phrase_graph` grants it (rules 1 to 4 there): whole words, leftmost-longest, a
+run of one phrase once, and a phrase that is being spelled granted in parts by its letters, taken back when it is left:
+shallow fusion with refunds (Zhao et al. 2019, "Shallow-fusion end-to-end contextual biasing"; the automaton is that of
+Aho and Corasick 1975). Here the automaton is made as texts reach it: its states are beginnings of phrases in a sorted
+list, so phrases cost next to nothing before they are searched with.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from asr.search import BoostedPhrase
+from asr.decoding import BoostedPhrase
 from asr.text.unicode import clean
 
 SHARE = 2.0

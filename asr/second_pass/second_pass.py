@@ -11,10 +11,10 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor
 
+from asr.audio.features import MELS
+from asr.decoding import PhraseGraph
 from asr.errors import ModelError
-from asr.features import MELS
 from asr.fitted import content_digest
-from asr.search import PhraseGraph
 from asr.second_pass.beam_search import beam_search
 from asr.second_pass.model import AttentionModel, Cache, load_attention_model
 from asr.second_pass.packing import can_pack, output_projection, pack_linears
@@ -91,7 +91,7 @@ class SecondPass:
         """Encodes utterances and searches for their likeliest texts, the search of all in one batch.
 
         Args:
-            features: (F, mels) each, of `asr.features` or `asr.second_pass.features`; at most 30 s.
+            features: (F, mels) each, of `asr.audio.features` or `asr.second_pass.features`; at most 30 s.
             longest: most tokens of each utterance's texts; never more than the decoder reads.
             phrases: those that lead each utterance's search; none: no utterance has any.
         """

@@ -24,7 +24,6 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from asr.commands.evaluate_names import Kind
 from asr.commands.terminal import give_up
 from asr.context.candidates import AnswerTables
 from asr.context.contacts import FEATURES, evidence
@@ -34,8 +33,9 @@ from asr.context.rescorer import Rescorer, heard_texts
 from asr.errors import AsrError
 from asr.evaluation.wer import contains
 from asr.fitted import FILE, save_fitted
-from asr.training.context_fit import WORSE, word_errors
-from asr.training.context_names import HALVES, MAKES, PARTS, Call, ContactLists, read_calls, read_contacts
+from benchmarks.evaluate_names import Kind
+from recipes.context.fit import WORSE, word_errors
+from recipes.context.names import HALVES, MAKES, PARTS, Call, ContactLists, read_calls, read_contacts
 
 SIZES = (1, 10, 100, 1000)
 KINDS = tuple(Kind(*kind) for kind in product(MAKES, SIZES, (True, False)))

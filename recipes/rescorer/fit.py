@@ -34,7 +34,7 @@ from asr.context.features import match
 from asr.context.rescorer import Rescorer
 from asr.evaluation.wer import align, count
 from asr.fitted import FILE, RescorerConstants, read_fitted, save_fitted
-from asr.recognizer import Recognizer
+from asr.recognition.recognizer import Recognizer
 from recipes.rescorer.lists import ReadingList, read_lists
 
 NOT_MEANT = 0.7
@@ -165,8 +165,9 @@ def main() -> None:
         console.print({k: round(v, 3) for k, v in zip(EVIDENCE, found[attended].tolist(), strict=True)})
     constants = read_fitted(RescorerConstants, args.context / FILE)
     models = replace(Recognizer.load().models, context=tools[1].model_version)
-    attended, unattended = (tuple(round(v, 4) for v in found[a].tolist()) for a in (True, False))
-    save_fitted(replace(constants, attended=attended, unattended=unattended, models=models), args.context / FILE)
+    rounded = {a: tuple(round(v, 4) for v in weights.tolist()) for a, weights in found.items()}
+    constants = replace(constants, attended=rounded[True], unattended=rounded[False], models=models)
+    save_fitted(constants, args.context / FILE)
 
 
 if __name__ == "__main__":

@@ -30,13 +30,13 @@ from asr.context.rescorer import Rescorer
 from asr.context.types import Context, Entry, Turn
 from asr.errors import AsrError
 from asr.evaluation.conditions import context_for
+from asr.evaluation.jsonl import read_objects
 from asr.evaluation.manifest import Utterance, read_manifest
+from asr.evaluation.recordings import AudioReader
 from asr.evaluation.run import listen, prepare
-from asr.hypothesis import Hypothesis, Result
-from asr.jsonl import read_objects
-from asr.recognizer import Recognizer
-from asr.recordings import AudioReader
-from asr.training.speech import for_acoustic
+from asr.recognition.recognizer import Recognizer
+from asr.recognition.results import Hypothesis, Result
+from recipes.acoustic.speech import for_acoustic
 
 _NBEST = 16
 

@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from asr.audio import SAMPLE_RATE, Samples
-from asr.jsonl import read_objects
-from asr.recordings import AudioReader, parse_audio
-from asr.training.augment import augment, coloured_noise
-from asr.training.speech import NOT_VERBATIM, corpus_of, decode_int16, trim
+from asr.evaluation.jsonl import read_objects
+from asr.evaluation.recordings import AudioReader, parse_audio
+from recipes.acoustic.augment import augment, coloured_noise
+from recipes.acoustic.speech import NOT_VERBATIM, corpus_of, decode_int16, trim
 
 SHARES = {
     "alnum_weak": 1.0,
@@ -64,7 +65,7 @@ def draw_clips(data: Path, seed: int = 0) -> Iterator[Clip]:
         for at in rng.permutation(len(drawn)):
             manifest, line, copy = drawn[at]
             own = np.random.default_rng(zlib.crc32(f"{seed} {line['id']} {copy}".encode()))
-            samples = decode_int16(reader.read(parse_audio(line, manifest.parent))).astype(np.float32) / 32768
+            samples = (decode_int16(reader.read(parse_audio(line, manifest.parent))) / 32768).astype(np.float32)
             if len(samples) > LONGEST_S * SAMPLE_RATE:
                 continue
             text = "" if corpus_of(manifest) in NOT_VERBATIM else line["text"]
@@ -89,6 +90,7 @@ def _without_speech(rng: np.random.Generator) -> Samples:
     count = int(rng.uniform(0.5, 5.0) * SAMPLE_RATE)
     time = np.arange(count) / SAMPLE_RATE
     kind = rng.integers(6)
+    out: NDArray[Any]
     if kind == 0:
         out = np.zeros(count)
     elif kind == 1:
@@ -112,6 +114,6 @@ def _without_speech(rng: np.random.Generator) -> Samples:
         for start in rng.integers(0, count, rng.integers(2, 20)):
             length = min(count - start, int(rng.uniform(0.003, 0.03) * SAMPLE_RATE))
             out[start : start + length] += rng.standard_normal(length) * np.exp(-np.arange(length) / length * 4)
-    out = np.asarray(out, np.float32)
+    out = out.astype(np.float32)
     out = out / (np.abs(out).max() + 1e-9) * 10 ** (-rng.uniform(3, 50) / 20)
     return (out + coloured_noise(count, 1.0, rng) * 10 ** (-rng.uniform(50, 80) / 20)).astype(np.float32)

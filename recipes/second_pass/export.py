@@ -15,7 +15,7 @@ from pathlib import Path
 
 from safetensors.torch import load_file, save_file
 
-from asr.model.files import pack
+from asr.acoustic.checkpoint import pack
 from asr.second_pass.model import AttentionModelConfig
 
 

@@ -14,9 +14,9 @@ from rich.progress import track
 from asr.audio import read_container
 from asr.errors import ModelError
 from asr.evaluation.manifest import Utterance
+from asr.evaluation.recordings import AudioReader
 from asr.evaluation.wer import align, count
-from asr.recognizer import Recognizer
-from asr.recordings import AudioReader
+from asr.recognition.recognizer import Recognizer
 
 NBEST = 20
 

@@ -20,11 +20,11 @@ import soundfile
 from rich.progress import track
 
 from asr.audio import SAMPLE_RATE, Samples
-from asr.jsonl import write_objects
-from asr.training.kokoro import Kokoro
-from asr.training.voices import Engine, Espeak, Festival, Flite, Piper
+from asr.evaluation.jsonl import write_objects
 from recipes.sets.names import SPLITS, Names
 from recipes.sets.turns import REQUESTS, Turn, makers
+from recipes.synthesis.kokoro import Kokoro
+from recipes.synthesis.voices import Engine, Espeak, Festival, Flite, Piper
 
 VOICES: dict[str, dict[str, tuple[str, ...]]] = {
     "train": {

@@ -19,10 +19,10 @@ import soundfile
 from rich.progress import track
 
 from asr.audio import SAMPLE_RATE, Samples, read_at_16k
-from asr.jsonl import read_objects, write_objects
-from asr.recordings import AudioReader, parse_audio
-from asr.training.channels import NARROW, Channel, transmit
-from asr.training.rooms import convolve, room_response
+from asr.evaluation.jsonl import read_objects, write_objects
+from asr.evaluation.recordings import AudioReader, parse_audio
+from recipes.acoustic.channels import NARROW, Channel, transmit
+from recipes.acoustic.rooms import convolve, room_response
 
 Condition = Callable[[Samples, np.random.Generator], Samples]
 _FRAME = SAMPLE_RATE // 50

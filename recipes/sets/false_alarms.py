@@ -20,10 +20,10 @@ from rich.progress import track
 from rich.table import Table
 
 from asr.audio import SAMPLE_RATE, Samples, read_at_16k
-from asr.jsonl import read_objects
-from asr.recognizer import Recognizer, StreamOptions
-from asr.recordings import AudioReader, parse_audio
-from asr.search import BoostedPhrase, PhraseGraph
+from asr.decoding import BoostedPhrase, PhraseGraph
+from asr.evaluation.jsonl import read_objects
+from asr.evaluation.recordings import AudioReader, parse_audio
+from asr.recognition.recognizer import Recognizer, StreamOptions
 
 PER_S = 600
 CHUNK_S = 0.1

@@ -10,7 +10,7 @@ from pathlib import Path
 from rapidfuzz.distance import Levenshtein
 from rapidfuzz.process import extract
 
-from asr.jsonl import text_lines
+from asr.evaluation.jsonl import text_lines
 
 SPLITS = {"train": range(8), "dev": (8,), "test": (9,)}
 THINGS = ("entities/smart_home_names", "entities/song", "entities/restaurant", "places/cities", "places/street_names")

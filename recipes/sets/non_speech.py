@@ -22,8 +22,8 @@ import soxr
 from rich.progress import track
 
 from asr.audio import SAMPLE_RATE, read_at_16k
-from asr.jsonl import read_objects, write_objects
-from asr.recordings import AudioReader, parse_audio
+from asr.evaluation.jsonl import read_objects, write_objects
+from asr.evaluation.recordings import AudioReader, parse_audio
 from recipes.sets.names import SPLITS
 from recipes.sets.sounds import KINDS, Maker, Signal
 

@@ -19,8 +19,8 @@ from typing import Any
 
 from rich.progress import track
 
-from asr.jsonl import read_objects, text_lines, write_objects
-from asr.recordings import AudioReader, parse_audio
+from asr.evaluation.jsonl import read_objects, text_lines, write_objects
+from asr.evaluation.recordings import AudioReader, parse_audio
 from recipes.sets.names import SPLITS, Sounds
 from recipes.sets.turns import OFFERS_OF_THINGS
 

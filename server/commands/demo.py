@@ -18,10 +18,10 @@ from rich.table import Table
 from rich.text import Text
 
 from server import logs
-from server.config import PRIVATE, ConfigError, load_settings
-from server.demo_dialogue import Played, Script, play
+from server.demo.dialogue import Played, Script, play
+from server.demo.synthesis import SynthesisError, speak
 from server.hosting import HostError, running
-from server.synthesis import SynthesisError, speak
+from server.settings import PRIVATE, ConfigError, load_settings
 
 app = typer.Typer(add_completion=False)
 _err = Console(stderr=True, highlight=False)

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from server.access import make_key, read_keys
-from server.config import ConfigError
+from server.settings import ConfigError
 
 app = typer.Typer(add_completion=False)
 

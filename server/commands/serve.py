@@ -15,8 +15,8 @@ from typing import Annotated
 import typer
 
 from server import logs
-from server.config import ConfigError, Settings, load_settings
 from server.hosting import HostError, running, until_signalled
+from server.settings import ConfigError, Settings, load_settings
 
 _STUCK_S = 2.0
 _SWITCH_S = 0.0001

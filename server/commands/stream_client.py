@@ -16,11 +16,11 @@ from rich.text import Text
 
 from asr.audio import read_container
 from asr.errors import AudioError
+from carryover import microphone
+from carryover.client import context_summary, pass_names, pieces, recognise
+from carryover.connect import ConnectError, Credentials, open_channel
 from carryover.v1 import recognizer_pb2 as pb
 from carryover.v1.recognizer_pb2_grpc import RecognizerStub
-from server import microphone
-from server.client import context_summary, pass_names, pieces, recognise
-from server.connect import ConnectError, Credentials, open_channel
 
 app = typer.Typer(add_completion=False)
 _err = Console(stderr=True)

@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 import torch
 
-from asr.commands.fit_language import keep
+from asr.acoustic import PRESETS, Transducer
+from asr.acoustic.checkpoint import SHIPPED, save_model
 from asr.context.encoder import WEIGHTS, load_model
 from asr.context.rescorer import Rescorer
+from asr.decoding.ngram import NGram, hash_tokens
 from asr.errors import ModelError
 from asr.fitted import (
     FILE,
@@ -25,11 +27,9 @@ from asr.fitted import (
     save_fitted,
     weights_for,
 )
-from asr.model import PRESETS, Transducer
-from asr.model.files import SHIPPED, save_model
-from asr.recognizer import Recognizer
-from asr.search.ngram import NGram, hash_tokens
-from asr.tokens import Tokenizer
+from asr.recognition.recognizer import Recognizer
+from asr.text.tokenizer import Tokenizer
+from recipes.language.fit_language import keep
 
 MODELS = ModelVersions("a-1", "l-1", "t-1")
 FITTED = FittedWeights(0.5, 1.0, 0.2, 2.5, 0.5, models=MODELS)

@@ -12,9 +12,9 @@ import torch
 from asr.context.encoder import ContextEncoder
 from asr.context.rescorer import Rescorer
 from asr.context.types import Context, Entry
-from asr.hypothesis import Hypothesis
-from asr.recognizer import Recognizer
-from asr.search import BoostedPhrase
+from asr.decoding import BoostedPhrase
+from asr.recognition.recognizer import Recognizer
+from asr.recognition.results import Hypothesis
 from asr.threads import one_thread
 
 

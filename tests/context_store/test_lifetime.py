@@ -428,7 +428,7 @@ def test_tables_are_made_once_with_expiry_on(tables: StoreConfig, session_key: W
 
 def _run_create_tables(*arguments: str) -> subprocess.CompletedProcess[str]:
     environment = {"AWS_ACCESS_KEY_ID": "local", "AWS_SECRET_ACCESS_KEY": "local", **os.environ}
-    command = [sys.executable, "-m", "context_store.create_tables", *arguments]
+    command = [sys.executable, "-m", "context_store.commands.create_tables", *arguments]
     return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120, check=False)
 
 

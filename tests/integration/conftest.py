@@ -20,14 +20,14 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from asr.context.types import BiasedWord, Context, ContextEmbedding, Phrase, Rescored
-from asr.hypothesis import Hypothesis
-from asr.recognizer import Recognizer
+from asr.recognition.recognizer import Recognizer
+from asr.recognition.results import Hypothesis
 from carryover.v1 import context_pb2, context_pb2_grpc, recognizer_pb2, recognizer_pb2_grpc
 from context_store import ContextStore, StoreConfig, WrappingKey, local_wrapping_key
 from server import tracing
-from server.config import load_settings
-from server.lifecycle import Parts, Server
+from server.app import Parts, Server
 from server.reply_window import JOBS_AT_ONCE
+from server.settings import load_settings
 
 DEADLINE_S = 60.0
 RATE = 16_000

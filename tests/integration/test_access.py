@@ -26,9 +26,9 @@ from carryover.v1 import context_pb2, context_pb2_grpc, recognizer_pb2, recogniz
 from context_store import ContextStore, DialogueId, Entities, Event, ExpectSpeech
 from server import interceptor
 from server.access import make_key
+from server.app import LIVENESS, SERVICES, PortError
 from server.commands import stream_client
-from server.config import ConfigError
-from server.lifecycle import LIVENESS, SERVICES, PortError
+from server.settings import ConfigError
 
 UNAUTHENTICATED = grpc.StatusCode.UNAUTHENTICATED
 

@@ -14,7 +14,7 @@ import pytest
 import soundfile
 from waiting import until
 
-from asr.recognizer import Recognizer
+from asr.recognition.recognizer import Recognizer
 from carryover.v1 import context_pb2
 from carryover.v1 import recognizer_pb2 as pb
 

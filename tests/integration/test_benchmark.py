@@ -11,10 +11,10 @@ import pytest
 import soundfile
 from typer.testing import CliRunner
 
+from benchmarks.server import benchmark_server
+from benchmarks.server.waits import BenchmarkError, Clip, Waits, measure, mortal_store
 from context_store import ContextStore, DialogueId, Event, Speak, StoreUnavailableError, local_wrapping_key
 from context_store.local_server import local_config
-from server.benchmark import BenchmarkError, Clip, Waits, measure, mortal_store
-from server.commands import benchmark_server
 
 
 def test_each_utterance_of_each_caller_is_measured(shared: Any, speech: Any) -> None:

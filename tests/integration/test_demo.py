@@ -8,8 +8,8 @@ import shutil
 import pytest
 from typer.testing import CliRunner
 
-from server import synthesis
 from server.commands import demo
+from server.demo import synthesis
 
 
 def test_the_follow_up_is_wrong_without_context_and_right_with_it() -> None:

@@ -11,7 +11,7 @@ import pytest
 from moto_server import fresh_tables
 
 from asr.errors import ContextError
-from asr.recognizer import Recognizer, StreamOptions
+from asr.recognition.recognizer import Recognizer, StreamOptions
 from carryover.v1 import context_pb2
 from carryover.v1 import recognizer_pb2 as pb
 from context_store.local_server import local_server

@@ -17,14 +17,14 @@ import grpc
 import pytest
 from waiting import until
 
+from benchmarks.server.fault_proxy import Fault, FaultProxy, fault_proxy, no_faults, random_faults
+from carryover.client import recognise
 from carryover.v1 import context_pb2
 from carryover.v1 import recognizer_pb2 as pb
 from carryover.v1.recognizer_pb2_grpc import RecognizerStub
 from context_store import ContextStore, DialogueId, kms_wrapping_key, local_wrapping_key
 from context_store.aws import client_options
-from context_store.fault_proxy import Fault, FaultProxy, fault_proxy, no_faults, random_faults
 from server import recognizer_service
-from server.client import recognise
 from server.errors import RETRY_KEY
 
 UNAVAILABLE = grpc.StatusCode.UNAVAILABLE

@@ -15,17 +15,17 @@ import soundfile
 from google.protobuf.message import DecodeError
 from typer.testing import CliRunner
 
+from benchmarks.server import soak
+from benchmarks.server.baseline import QuietRecognizer
+from benchmarks.server.dialogues import stream_config
+from benchmarks.server.floods import DECODED_BYTES, FLOODS, Flood, Target
+from benchmarks.server.hostile_soak import Outcome, Siege, Waits, judge
+from benchmarks.server.waits import Clip
 from carryover.v1 import context_pb2 as ctx
 from carryover.v1 import recognizer_pb2 as pb
 from server.access import make_key
-from server.benchmark import Clip
-from server.commands import soak
-from server.commands.hostile_soak import Outcome, Siege, Waits, judge
-from server.hostile import DECODED_BYTES, FLOODS, Flood, Target
-from server.lifecycle import Parts
+from server.app import Parts
 from server.processes import ServerProcess
-from server.quiet_recognizer import QuietRecognizer
-from server.soak import stream_config
 
 SIZE = 1 << 20
 MOST_GROWTH_MB = 600.0

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from asr.context.types import Rescored
-from asr.hypothesis import Hypothesis
+from asr.recognition.results import Hypothesis
 from carryover.v1 import context_pb2
 from carryover.v1 import recognizer_pb2 as pb
 from context_store import ContextStore, DialogueId

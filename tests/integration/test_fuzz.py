@@ -26,7 +26,7 @@ from asr.commands.rescore_nbest import rescore
 from asr.errors import AsrError, AudioError, AudioLengthError
 from carryover.v1 import context_pb2, recognizer_pb2
 from server.access import read_keys
-from server.config import ConfigError, Settings, load_settings
+from server.settings import ConfigError, Settings, load_settings
 
 SERVICES = (
     recognizer_pb2.DESCRIPTOR.services_by_name["Recognizer"],

@@ -16,8 +16,8 @@ from waiting import until
 from carryover.v1 import context_pb2
 from carryover.v1 import recognizer_pb2 as pb
 from server.access import make_key
-from server.config import Limits
 from server.errors import RETRY_KEY
+from server.settings import Limits
 
 DEADLINE_S = 60.0
 TOO_MUCH = grpc.StatusCode.RESOURCE_EXHAUSTED

@@ -22,9 +22,9 @@ from typer.testing import CliRunner
 from waiting import until
 
 from carryover.v1 import recognizer_pb2 as pb
-from server import lifecycle, logs
+from server import app, logs
+from server.app import PortError
 from server.commands import stream_client
-from server.lifecycle import PortError
 
 
 def test_draining_ends_running_streams_properly_and_takes_no_new_ones(workshop: Any, pcm: bytes) -> None:
@@ -60,7 +60,7 @@ def test_clients_connect_anew_now_and_then_and_lose_no_call(
     workshop: Any, pcm: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Else replicas that come when there is much to do would get nothing to do."""
-    monkeypatch.setattr(lifecycle, "_CONNECTION_MS", 500)
+    monkeypatch.setattr(app, "_CONNECTION_MS", 500)
     replica = workshop.start()
     expected = replica.finals(pcm)
     asked = threading.Event()

@@ -17,11 +17,11 @@ from google.protobuf.descriptor_pool import DescriptorPool
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
-from asr.recognizer import Recognizer, StreamOptions
+from asr.recognition.recognizer import Recognizer, StreamOptions
 from asr.text import normalize
+from carryover.client import recognise
 from carryover.v1 import recognizer_pb2 as pb
 from carryover.v1.recognizer_pb2_grpc import RecognizerStub
-from server.client import recognise
 
 
 def test_stream_gives_what_the_recogniser_gives(shared: Any, pcm: bytes, tiny_recognizer: Recognizer) -> None:

@@ -17,7 +17,7 @@ import grpc
 import pytest
 from waiting import PATIENT, until
 
-from asr.model.files import save_model
+from asr.acoustic.checkpoint import save_model
 from carryover.v1 import context_pb2 as ctx
 from carryover.v1 import recognizer_pb2 as pb
 from carryover.v1.context_pb2_grpc import ContextStub

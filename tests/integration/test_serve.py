@@ -21,18 +21,18 @@ import pytest
 from typer.testing import CliRunner
 from waiting import PATIENT, until
 
-from asr.model.files import save_model
+from asr.acoustic.checkpoint import save_model
+from benchmarks.server.fault_proxy import Fault, fault_proxy
 from carryover.v1 import context_pb2 as ctx
 from carryover.v1 import recognizer_pb2 as pb
 from carryover.v1.context_pb2_grpc import ContextStub
 from carryover.v1.recognizer_pb2_grpc import RecognizerStub
-from context_store.fault_proxy import Fault, fault_proxy
 from context_store.local_server import local_server
 from server import hosting
 from server.access import make_key
 from server.commands import serve
-from server.config import load_settings
 from server.hosting import HostError, open_store
+from server.settings import load_settings
 
 
 def launch(folder: Path, *arguments: str, **settings: str) -> subprocess.Popen[str]:

@@ -15,15 +15,25 @@ from typer.testing import CliRunner
 
 import server.results
 from asr.context.types import BiasedWord, Rescored
+from benchmarks.server import benchmark_server
+from benchmarks.server import soak as soak_command
+from benchmarks.server.baseline import QuietRecognizer
+from benchmarks.server.dialogues import (
+    Caller,
+    Ended,
+    Expected,
+    Scene,
+    Tally,
+    expected,
+    lost_events,
+    play_for,
+    read_back,
+)
+from benchmarks.server.fault_proxy import FaultProxy, fault_proxy, random_faults
+from benchmarks.server.waits import Clip
 from context_store import ContextStore, DialogueId
-from context_store.fault_proxy import FaultProxy, fault_proxy, random_faults
+from server.app import Parts
 from server.batcher import Step
-from server.benchmark import Clip
-from server.commands import benchmark_server
-from server.commands import soak as soak_command
-from server.lifecycle import Parts
-from server.quiet_recognizer import QuietRecognizer
-from server.soak import Caller, Ended, Expected, Scene, Tally, expected, lost_events, play_for, read_back
 
 
 @pytest.fixture

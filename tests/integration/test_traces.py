@@ -16,7 +16,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from carryover.v1 import context_pb2
 from context_store import StoreUnavailableError
 from server import tracing
-from server.config import ConfigError, TracesSettings
+from server.settings import ConfigError, TracesSettings
 
 TRACE, CALLER = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 

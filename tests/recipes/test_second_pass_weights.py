@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from asr.acoustic.checkpoint import SHIPPED
 from asr.audio import Samples
 from asr.errors import ModelError
 from asr.evaluation.manifest import Utterance, read_manifest
 from asr.fitted import FILE, FittedWeights
-from asr.model.files import SHIPPED
-from asr.recognizer import Recognizer
+from asr.recognition.recognizer import Recognizer
 from asr.second_pass.second_pass import SHIPPED as SHIPPED_SECOND_PASS
 from recipes.second_pass.fit import DevLists, fit
 from recipes.second_pass.lists import Candidate, TextList, text_lists

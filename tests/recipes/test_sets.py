@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from asr.text import normalize
-from asr.training.kokoro import HELD_OUT
 from recipes.sets.answers import VOICES
 from recipes.sets.names import SPLITS, THINGS, Names, Sounds, of_split
 from recipes.sets.people import KINDS, Alternatives, line_of
 from recipes.sets.turns import makers
+from recipes.synthesis.kokoro import HELD_OUT
 
 _SAME_WORDS_SAID = ("ordinals", "beside the point", "did you say", "nicknames", "junior or senior")
 

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 import soundfile
 
+from asr.acoustic import Transducer
 from asr.audio import SAMPLE_RATE, Samples
+from asr.decoding import BoostedPhrase
+from asr.evaluation.jsonl import write_objects
 from asr.evaluation.manifest import read_manifest
-from asr.jsonl import write_objects
-from asr.model import Transducer
-from asr.recognizer import Recognizer, StreamOptions
-from asr.search import BoostedPhrase
-from asr.tokens import Tokenizer
+from asr.recognition.recognizer import Recognizer, StreamOptions
+from asr.text.tokenizer import Tokenizer
 from recipes.sets import conditions, false_alarms, non_speech
 from recipes.sets.sounds import KINDS
 

@@ -12,8 +12,8 @@ from typer.testing import CliRunner
 
 from server.access import EMPTY_S, Access, Caller, certificate_names, hash_key, make_key, read_keys
 from server.commands import make_key as command
-from server.config import ConfigError, load_settings
 from server.errors import UnauthenticatedError
+from server.settings import ConfigError, load_settings
 
 
 class Clock:

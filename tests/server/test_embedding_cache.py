@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from asr.recognizer import Recognizer
-from asr.search import BoostedPhrase
+from asr.decoding import BoostedPhrase
+from asr.recognition.recognizer import Recognizer
 from context_store import DialogueId
 from server.embedding_cache import TURNS_PER_DIALOGUE, EmbeddingCache, State, TurnContext
 

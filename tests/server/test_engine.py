@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from asr.audio import Samples
+from asr.decoding import BoostedPhrase
 from asr.errors import AudioError
-from asr.hypothesis import Pass, Result
-from asr.recognizer import Recognizer, StreamOptions
-from asr.search import BoostedPhrase
+from asr.recognition.recognizer import Recognizer, StreamOptions
+from asr.recognition.results import Pass, Result
 from server.encoder_thread import EncoderThread
 from server.engine import AudioLoad, Engine
 from server.errors import LimitError

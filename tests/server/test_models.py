@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from asr.fitted import ModelVersions, UnfittedWarning
-from server import lifecycle
-from server.config import load_settings
+from server import app
+from server.settings import load_settings
 
 
 def test_models_that_nothing_was_fitted_to_are_logged(
@@ -32,12 +32,12 @@ def test_models_that_nothing_was_fitted_to_are_logged(
         def load(cls, *_: object) -> Silent:
             return cls()
 
-    monkeypatch.setattr(lifecycle, "StreamingRecognizer", Loaded)
-    monkeypatch.setattr(lifecycle, "ContextEncoder", Silent)
-    monkeypatch.setattr(lifecycle, "ContextRescorer", Silent)
+    monkeypatch.setattr(app, "StreamingRecognizer", Loaded)
+    monkeypatch.setattr(app, "ContextEncoder", Silent)
+    monkeypatch.setattr(app, "ContextRescorer", Silent)
     monkeypatch.setattr(logging.getLogger("carryover"), "propagate", True)
     with caplog.at_level(logging.WARNING, "carryover"):
-        lifecycle.load_parts(load_settings(flags={"model.fitted": "mine.json"}, environ={}), None)  # type: ignore[arg-type]
+        app.load_parts(load_settings(flags={"model.fitted": "mine.json"}, environ={}), None)  # type: ignore[arg-type]
     assert str(asked["fitted"]) == "mine.json"
     assert [(r.getMessage(), r.fields["what"]) for r in caplog.records] == [  # type: ignore[attr-defined]
         ("models_not_fitted", "never fitted to a-1")

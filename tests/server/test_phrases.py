@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from asr.context.phrases import supported_words
-from asr.recognizer import Recognizer
+from asr.recognition.recognizer import Recognizer
 from carryover.v1 import recognizer_pb2 as pb
-from server.config import Limits
 from server.requests import check_phrases
+from server.settings import Limits
 
 PHRASES = ["St. John", "MTV", "Boeing 747", "the 90s", "$5.50", "Dr. Smith", "Mr. Jones", "Blink-182"]
 

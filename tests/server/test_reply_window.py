@@ -23,10 +23,10 @@ from context_store import (
     Transcribe,
     TurnSummary,
 )
-from server.config import ContextSettings
 from server.embedding_cache import State, TurnContext
 from server.metrics import Metrics
 from server.reply_window import ReplyWindow
+from server.settings import ContextSettings
 
 DIALOGUE = DialogueId("acme", "d")
 TTL_S = 1000

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from asr.context.types import BiasedWord, ContextEmbedding, Phrase
-from asr.hypothesis import Encoded, Hypothesis, Result, Word
+from asr.recognition.results import Encoded, Hypothesis, Result, Word
 from asr.second_pass.second_pass import Attended, WrittenHypothesis
 from carryover.v1 import recognizer_pb2 as pb
 from server.context_use import Used

@@ -1,4 +1,4 @@
-"""What texts gain by phrases, by the rules of `asr.search.graph`: by example, and read off the words."""
+"""What texts gain by phrases, by the rules of `asr.decoding.phrase_graph`: by example, and read off the words."""
 
 from __future__ import annotations
 

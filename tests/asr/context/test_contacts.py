@@ -12,7 +12,7 @@ from asr.context import Context, ContextEncoder, Entry, Rescorer, Turn
 from asr.context.candidates import AnswerTables
 from asr.context.contacts import FEATURES, evidence, named_contact
 from asr.context.features import HeardPhrases, heard_distances
-from asr.hypothesis import Hypothesis
+from asr.recognition.results import Hypothesis
 
 TABLES = AnswerTables(given=frozenset({"shane", "katie", "julia"}), surnames=frozenset({"hughes", "gill", "davies"}))
 NAME_ASKED = (Turn("system", "What is your full name?"),)

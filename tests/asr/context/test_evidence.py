@@ -10,7 +10,7 @@ from asr.context import Context, ContextEncoder, Entry, Turn
 from asr.context.candidates import AnswerTables
 from asr.context.evidence import EVIDENCE, apart, evidence, within
 from asr.context.features import match
-from asr.hypothesis import Hypothesis
+from asr.recognition.results import Hypothesis
 
 MEG = Context(
     (Turn("system", "Do you mean Meg Jones or Meg Bauer?"),),

@@ -9,7 +9,7 @@ import numpy as np
 from asr.context import ContextEncoder
 from asr.context.candidates import AnswerTables
 from asr.context.features import FEATURES, LIST_FEATURES, HeardPhrases, Pool, pool_features
-from asr.context.index import PhraseIndex
+from asr.context.phrase_index import PhraseIndex
 from asr.context.types import Context, Entry, Phrase
 
 INDEX = PhraseIndex([Phrase(name, "contacts", -1.0) for name in ("carly palmer", "gemma smith", "kevin horn")])

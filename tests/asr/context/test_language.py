@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asr.context import Context, ContextEncoder, Entry, Turn
+from asr.context.context_lm import copy_rows, language_scores
 from asr.context.copying import COPY_FEATURES, NEVER, PhrasePrefixes
-from asr.context.language import copy_rows, language_scores
 from asr.context.model import ContextModel
-from asr.tokens import Tokenizer
+from asr.text.tokenizer import Tokenizer
 
 MEG = Context(
     (Turn("system", "Do you mean Meg Jones or Meg Bauer?"),),

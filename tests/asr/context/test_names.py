@@ -9,11 +9,11 @@ import pytest
 
 from asr.context import ContextEncoder
 from asr.context.candidates import AnswerTables
-from asr.recognizer import Recognizer
+from asr.recognition.recognizer import Recognizer
 from asr.text import normalize
-from asr.training.context_fit import example
-from asr.training.context_lists import Tools
-from asr.training.context_names import MAKES, PARTS, Call, ContactLists, name_lists, read_calls, read_contacts
+from recipes.context.fit import example
+from recipes.context.lists import Tools
+from recipes.context.names import MAKES, PARTS, Call, ContactLists, name_lists, read_calls, read_contacts
 
 POOL = [
     "Gemma Smith",

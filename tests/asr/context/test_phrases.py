@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 
 from asr.context.phrases import SIGNAL, candidates_of, graph_phrases, supported_words
 from asr.context.types import ContextEmbedding, Phrase
-from asr.hypothesis import Hypothesis
-from asr.search import BoostedPhrase
+from asr.decoding import BoostedPhrase
+from asr.recognition.results import Hypothesis
 
 NOTHING = np.zeros((0, 4), np.float32)
 

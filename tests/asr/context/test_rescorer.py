@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 
 from asr.context import Context, ContextEncoder, Entry, NullContext, Rescorer, Turn, phonetics
 from asr.context.candidates import AnswerTables, candidates
-from asr.context.index import PhraseIndex, parts_of
+from asr.context.phrase_index import PhraseIndex, parts_of
 from asr.context.rescorer import ForceScore, ListScorer, biased_words, pseudo_acoustic
 from asr.context.types import ContextEmbedding, Phrase
 from asr.errors import ContextError
-from asr.hypothesis import Hypothesis, Word
+from asr.recognition.results import Hypothesis, Word
 
 MEG = Context(
     (Turn("user", "call Meg"), Turn("system", "Do you mean Meg Jones or Meg Bauer?")),

@@ -9,7 +9,7 @@ import pytest
 from asr.context import Context, ContextEncoder, Entry, Rescorer, Turn
 from asr.context.encoder import WEIGHTS
 from asr.context.phonetics import distance, phones
-from asr.hypothesis import Hypothesis
+from asr.recognition.results import Hypothesis
 
 
 @pytest.fixture(scope="module")

@@ -15,8 +15,8 @@ from typer.testing import CliRunner, Result
 from asr.audio import Samples
 from asr.commands import evaluate_wer, rescore_nbest, transcribe
 from asr.context import ContextEncoder, Rescorer
-from asr.recognizer import Recognizer
-from asr.search import BoostedPhrase
+from asr.decoding import BoostedPhrase
+from asr.recognition.recognizer import Recognizer
 from asr.text import normalize
 
 

@@ -9,7 +9,7 @@ from asr.context.types import Context, Entry, Turn
 from asr.errors import ManifestError
 from asr.evaluation.conditions import context_for, parse_conditions, signal_conditions
 from asr.evaluation.manifest import Utterance
-from asr.recordings import AudioPlace
+from asr.evaluation.recordings import AudioPlace
 from asr.text import normalize
 
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asr.evaluation.confidence import reliability, words_right
+from asr.evaluation.reliability import reliability, words_right
 
 
 def test_words_are_right_where_the_reference_has_them() -> None:

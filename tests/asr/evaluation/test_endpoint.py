@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from asr.audio import Samples
-from asr.endpoint import EndpointRule
-from asr.evaluation.endpoint import Ending, endpoint_figures, find_ending, speech_end
-from asr.recognizer import Recognizer
+from asr.evaluation.endpoint_delay import Ending, endpoint_figures, find_ending, speech_end
+from asr.recognition.endpointing import EndpointRule
+from asr.recognition.recognizer import Recognizer
 
 RATE = 16_000
 

@@ -19,7 +19,7 @@ from asr.commands import evaluate_wer, rescore_nbest, transcribe
 from asr.context.types import Entry, Turn
 from asr.errors import ManifestError
 from asr.evaluation.manifest import parse_entries, parse_utterance, read_manifest
-from asr.recordings import AudioPlace, AudioReader
+from asr.evaluation.recordings import AudioPlace, AudioReader
 
 LINE: dict[str, Any] = {
     "id": "one",

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from rich.console import Console
+from small_evaluation import ContextParts
 
 from asr.audio import Samples
 from asr.context import ContextEncoder, Rescorer
@@ -21,9 +22,7 @@ from asr.evaluation.report import change_text, table, to_json
 from asr.evaluation.run import Outcome, Unusable, evaluate, listen
 from asr.evaluation.statistics import Interval
 from asr.evaluation.summary import summarize
-from asr.recognizer import Recognizer
-
-from .conftest import ContextParts
+from asr.recognition.recognizer import Recognizer
 
 
 def models(parts: ContextParts) -> tuple[ContextEncoder, Rescorer]:

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asr.evaluation import spelling
-from asr.evaluation.confidence import words_right
+from asr.evaluation.reliability import words_right
 from asr.evaluation.wer import Errors, align, count, oracle, shared_run, split_by_phrases, spoken_entities
 from asr.text import normalize, spoken_forms
 

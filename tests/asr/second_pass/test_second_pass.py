@@ -12,15 +12,15 @@ import pytest
 import torch
 
 from asr.audio import Samples, read_at_16k
+from asr.audio.features import features
+from asr.decoding import BoostedPhrase
 from asr.errors import ModelError
-from asr.features import features
-from asr.hypothesis import Hypothesis, Pass
-from asr.recognizer import Recognizer
-from asr.search import BoostedPhrase
+from asr.recognition.recognizer import Recognizer
+from asr.recognition.results import Hypothesis, Pass
+from asr.recognition.streams import StreamOptions
+from asr.recognition.written_form import written_hypothesis
 from asr.second_pass.second_pass import SHIPPED, SecondPass
-from asr.streams import StreamOptions
 from asr.text import normalize
-from asr.written import written_hypothesis
 
 AUDIO = Path(__file__).parents[3] / "samples" / "audio"
 RATE = 16_000

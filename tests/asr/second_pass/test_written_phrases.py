@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from phrase_rules import TABLE, gained, vocabularies
 
-from asr.search import BoostedPhrase
+from asr.decoding import BoostedPhrase
 from asr.second_pass.phrases import START, State, TokenLetters, WrittenPhrases, letters_of
 from asr.second_pass.second_pass import SHIPPED
 from asr.second_pass.tokens import WrittenTokens

@@ -1,0 +1,104 @@
+"""What a server says when nothing else is asked of it: the recogniser and its contexts, without a server.
+
+A busy server leaves passes out, so there is not one right result but one of each kind.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, TypeAlias
+
+from asr.audio import decode_pcm
+from asr.context.phrases import candidates_of
+from asr.context.types import ContextEmbedding
+from asr.recognition.recognizer import StreamOptions
+from asr.recognition.results import Pass, Result
+from carryover.client import linear16
+from carryover.v1 import recognizer_pb2 as pb
+from context_store import DialogueId
+from server.access import DEFAULT_TENANT
+from server.app import Parts, context_graph
+from server.context_reader import context_of
+from server.context_use import ContextSource, Used
+from server.engine import Engine, Samples
+from server.metrics import Metrics
+from server.requests import check_streaming
+from server.settings import Settings
+
+Kind: TypeAlias = tuple[frozenset[str], bool]
+"""How a result came about: the names of its passes; whether the dialogue's context was applied."""
+Texts: TypeAlias = tuple[Mapping[Kind, str], ...]
+"""First transcripts: for each utterance of some audio, by the result's kind."""
+
+
+def plain_kind(passes: frozenset[str]) -> Kind:
+    """The kind of what a result in such passes says without context."""
+    return passes - {Pass.CONTEXT_PHRASES.name}, False
+
+
+@dataclass(frozen=True)
+class QuietRecognizer:
+    """The parts of a server with its settings; make it with `open`."""
+
+    parts: Parts
+    settings: Settings
+    engine: Engine
+
+    @classmethod
+    @contextmanager
+    def open(cls, parts: Parts, settings: Settings) -> Iterator[QuietRecognizer]:
+        """It works while inside."""
+        engine = Engine(parts.recognizer, workers=1, max_streams=1, metrics=Metrics())
+        try:
+            yield cls(parts, settings, engine)
+        finally:
+            engine.close()
+
+    async def embedding(self, dialogue: str, turn: str) -> ContextEmbedding:
+        """The context of a turn that is in the store, of the default tenant. Raises StoreError, ContextError."""
+        turns = await asyncio.to_thread(self.parts.store.read_turns, DialogueId(DEFAULT_TENANT, dialogue))
+        context = context_of(turns, turn, self.settings.context.entries)
+        return await asyncio.to_thread(self.parts.encoder.encode, context)
+
+    async def texts(self, samples: Samples, config: pb.StreamingConfig, embedding: ContextEmbedding | None) -> Texts:
+        """Of a stream of LINEAR16 audio, without context and, where there is an embedding, with it."""
+        options = check_streaming(config, self.settings.model.nbest, DEFAULT_TENANT).options
+        options = replace(options, endpoint=self.settings.endpoint.rule())
+        graph = context_graph(self.parts.recognizer, embedding) if embedding is not None else None
+        texts: list[dict[Kind, str]] = []
+        for left_out, led in itertools.product(((), (Pass.WHOLE_UTTERANCE,), tuple(Pass)), (None, graph)):
+            results = await asyncio.to_thread(self._hear, samples, options, led, left_out)
+            texts += [{} for _ in results[len(texts) :]]
+            for result, found in zip(results, texts, strict=False):  # without all passes there may be fewer, or more
+                passes = frozenset(one.name for one in result.passes)
+                found[plain_kind(passes)] = result.nbest[0].text
+                if embedding is not None:
+                    found[passes, True] = await self._in_context(result, embedding)
+        return tuple(texts)
+
+    def _hear(self, samples: Samples, options: StreamOptions, graph: Any, left_out: Sequence[Pass]) -> list[Result]:
+        """Final results. graph: a context's phrases. left_out: passes that results go without."""
+        stream = self.parts.recognizer.open(options)
+        stream.set_context(graph)
+
+        def results() -> Iterator[Result]:
+            while stream.ready:
+                stream.leave_out(left_out)
+                yield from self.parts.recognizer.advance([stream])[0]
+
+        stream.take(decode_pcm(linear16(samples), "LINEAR16"))
+        found = list(results())
+        stream.end()
+        return [result for result in (*found, *results()) if result.is_final]
+
+    async def _in_context(self, result: Result, embedding: ContextEmbedding) -> str:
+        source, recognizer = ContextSource(None, self.parts.rescorer, self.engine.run), self.parts.recognizer
+        force_score = partial(recognizer.force_score, result.encoded) if result.encoded else None
+        found = Used(result.nbest, pb.ContextInfo.APPLIED)
+        used = await source.rescore(result.nbest, candidates_of(result.biased), embedding, force_score, found)
+        return used.nbest[0].text

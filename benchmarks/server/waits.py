@@ -1,0 +1,238 @@
+"""How long callers wait: streams in real time against a server process of its own, over a socket."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import resource
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import grpc
+import numpy as np
+
+from benchmarks.server.fault_proxy import Fault, fault_proxy
+from carryover.client import pieces, recognise
+from carryover.v1 import recognizer_pb2 as pb
+from carryover.v1.recognizer_pb2_grpc import RecognizerStub
+from context_store import create_tables
+from context_store.local_server import local_config, local_server
+from server.engine import Samples
+from server.processes import store_environment
+
+PERCENTILES = (50, 95, 99)
+_FRAME_S = 0.02
+_QUIET = 0.05
+"""Of the loudest frame's amplitude: what is below it, before and after everything else, is not speech."""
+
+
+class BenchmarkError(Exception):
+    """The server did not answer. The message says what happened."""
+
+
+@dataclass(frozen=True)
+class Clip:
+    """Something to say. starts_s: where speech begins in it; it ends where the samples do."""
+
+    samples: Samples
+    rate: int
+    starts_s: float
+
+    @classmethod
+    def of(cls, samples: Samples, rate: int) -> Clip:
+        """A recording, cut where its speech ends."""
+        size = max(1, int(rate * _FRAME_S))
+        frames = samples[: len(samples) // size * size].reshape(-1, size)
+        loud = np.sqrt((frames**2).mean(1)) if len(frames) else np.zeros(1)
+        speech = np.flatnonzero(loud >= _QUIET * loud.max())
+        first, last = (int(speech[0]), int(speech[-1])) if len(speech) else (0, len(frames) - 1)
+        return cls(samples[: (last + 1) * size], rate, first * _FRAME_S)
+
+
+@dataclass
+class Waits:
+    """Milliseconds: from the start of speech to the first interim result with words in it, and from the client's
+    half-close to the last final result."""
+
+    first_partial: list[float] = field(default_factory=list)
+    final: list[float] = field(default_factory=list)
+    finals: int = 0
+    """Final results with words: an utterance may have several."""
+    second_passes: int = 0
+    """Those of them that the attention decoder heard."""
+
+    def summary(self) -> dict[str, Any]:
+        """Percentiles of both, of how many utterances, and the share of final results with the second pass."""
+        named = {"first_partial_ms": self.first_partial, "final_ms": self.final}
+        share = round(self.second_passes / self.finals, 3) if self.finals else None
+        found = {name: _percentiles(values) for name, values in named.items()}
+        return found | {"utterances": len(self.final), "second_pass_share": share}
+
+
+def ratio_of_p99(waits: Sequence[float], others: Sequence[float]) -> dict[str, float] | None:
+    """The p99 of the one by that of the others, with 95% of what 2,000 resamplings of both give; None without both."""
+    if not waits or not others:
+        return None
+    rng = np.random.default_rng(0)
+
+    def p99s(values: Sequence[float]) -> Any:
+        return np.percentile(rng.choice(values, (2000, len(values))), 99, axis=1)
+
+    low, high = np.percentile(p99s(waits) / p99s(others), (2.5, 97.5))
+    ratio = np.percentile(waits, 99) / np.percentile(others, 99)
+    return {"ratio": round(float(ratio), 3), "low": round(float(low), 3), "high": round(float(high), 3)}
+
+
+def _percentiles(values: Sequence[float]) -> dict[str, float | None]:
+    return {f"p{p}": round(float(np.percentile(values, p)), 1) if values else None for p in PERCENTILES}
+
+
+@contextmanager
+def mortal_store() -> Iterator[tuple[dict[str, str], Callable[[], None]]]:
+    """A server's settings for a store that answers until the callable is called, and nothing from then on."""
+    with tempfile.TemporaryDirectory() as folder, local_server() as endpoint, fault_proxy(endpoint) as proxy:
+
+        def die() -> None:
+            proxy.plan = lambda operation: Fault.UNREACHABLE
+
+        create_tables(local_config(endpoint))
+        yield store_environment(proxy.url, f"{folder}/wrapping.key"), die
+
+
+def peak_memory_mb() -> float:
+    """The most memory that a child process that has ended ever held."""
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+    return round(peak / (1 << 20 if sys.platform == "darwin" else 1 << 10), 1)
+
+
+async def measure(
+    port: int,
+    clips: Sequence[Clip],
+    streams: int,
+    seconds: float,
+    on_utterance: Callable[[], None],
+    in_dialogues: Waits | None = None,
+    phrases: Sequence[str] = (),
+) -> Waits:
+    """So many callers at once, each saying clip after clip in real time, begun at different moments.
+
+    in_dialogues: where there is one, each clip is said a second time, naming a dialogue, and its waits go there.
+    phrases: that every caller expects (`speech_contexts`).
+    Raises BenchmarkError when a call fails.
+    """
+    waits, ends_s = Waits(), time.monotonic() + seconds
+    kinds = [waits] if in_dialogues is None else [waits, in_dialogues]
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        stub: Any = RecognizerStub(channel)
+        longest = max(len(clip.samples) / clip.rate for clip in clips)
+
+        async def caller(number: int) -> None:
+            await asyncio.sleep(longest * number / streams)
+            for turn in itertools.count(number):
+                for into in kinds:
+                    dialogue = f"{number}-{turn}" if into is in_dialogues else ""
+                    await _say(stub, clips[turn % len(clips)], into, dialogue, phrases)
+                    on_utterance()
+                if time.monotonic() >= ends_s:
+                    return
+
+        try:
+            await asyncio.gather(*map(caller, range(streams)))
+        except grpc.aio.AioRpcError as error:
+            raise BenchmarkError(f"a stream ended with {error.code().name}: {error.details()}") from None
+    return waits
+
+
+async def warm_up(port: int, clips: Sequence[Clip], phrases: Sequence[str] = ()) -> None:
+    """One utterance that is not counted; the server keeps the graph of its phrases."""
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        await _say(RecognizerStub(channel), clips[0], Waits(), "", phrases)
+
+
+async def _say(stub: Any, clip: Clip, waits: Waits, dialogue: str, phrases: Sequence[str]) -> None:
+    config = pb.StreamingConfig(
+        encoding=pb.LINEAR16, sample_rate_hertz=clip.rate, interim_results=True, dialogue_id=dialogue,
+        speech_contexts=[pb.SpeechContext(phrases=phrases)] if phrases else (),
+    )  # fmt: skip
+    began_s = closed_s = 0.0
+    first_s: float | None = None
+
+    async def audio() -> AsyncIterator[bytes]:
+        nonlocal began_s, closed_s
+        began_s = time.monotonic()  # the call is accepted: now the caller speaks
+        async for piece in pieces(clip.samples, clip.rate, real_time=True):
+            yield piece
+        closed_s = time.monotonic()
+
+    def result(found: pb.StreamingRecognitionResult) -> None:
+        nonlocal first_s
+        if first_s is None and found.alternatives[0].transcript:
+            first_s = time.monotonic()
+        if found.is_final and found.alternatives[0].transcript:
+            waits.finals += 1
+            waits.second_passes += pb.StreamingRecognitionResult.ATTENTION in found.passes
+
+    await recognise(stub, config, audio(), result)
+    waits.final.append((time.monotonic() - closed_s) * 1000)
+    if first_s is not None:
+        waits.first_partial.append((first_s - began_s - clip.starts_s) * 1000)
+
+
+_LEFT, _WIDTH, _ROW, _PLOT = 150, 760, 26, 500
+_STYLE = (
+    "<style>text{font:14px sans-serif;fill:#333}.grid{stroke:#ddd}.half{fill:#2a6fb0}.most{fill:#a9c6e3}"
+    ".aim{stroke:#b00020;stroke-dasharray:4}</style>"
+)
+
+
+def plot(summaries: dict[str, Any], aim_ms: float) -> str:
+    """An SVG file of waits: for each number of streams a bar up to the median and, lighter, up to p95.
+
+    Args:
+        summaries: of `Waits.summary`, by number of streams. aim_ms: where a line marks the most that p95 should be.
+    """
+    rows = [
+        (f"{number} stream{'s' if int(number) > 1 else ''}, {label}", waits[name])
+        for number, waits in summaries.items()
+        for name, label in (("first_partial_ms", "first"), ("final_ms", "final"))
+        if waits[name]["p95"] is not None
+    ]
+    longest = max([aim_ms, *(wait["p95"] for _, wait in rows)])
+    step = next(s for s in (50, 100, 200, 500, 1000, 2000, 5000, 10**6) if longest / s <= 8)
+    scale, bottom = _PLOT / longest, 10 + _ROW * len(rows)
+
+    def line(kind: str, wait_ms: float) -> str:
+        x = _LEFT + wait_ms * scale
+        return f'<line class="{kind}" x1="{x:.1f}" x2="{x:.1f}" y1="6" y2="{bottom}"/>'
+
+    body = []
+    for mark in range(0, int(longest) + 1, step):
+        body.append(line("grid", mark))
+        body.append(f'<text x="{_LEFT + mark * scale:.1f}" y="{bottom + 18}" text-anchor="middle">{mark}</text>')
+    for number, (label, wait) in enumerate(rows):
+        y = 10 + number * _ROW
+        for kind, name in (("most", "p95"), ("half", "p50")):
+            width = max(0.0, wait[name]) * scale
+            body.append(f'<rect class="{kind}" x="{_LEFT}" y="{y}" width="{width:.1f}" height="18"/>')
+        body.append(f'<text x="{_LEFT - 8}" y="{y + 14}" text-anchor="end">{label}</text>')
+        end = _LEFT + wait["p95"] * scale + 6
+        body.append(f'<text x="{end:.1f}" y="{y + 14}">{wait["p50"]:.0f} / {wait["p95"]:.0f}</text>')
+    axis = "milliseconds, median / p95: to the first result with words, from the audio's end to the final one"
+    body += [line("aim", aim_ms), f'<text x="8" y="{bottom + 40}">{axis}</text>']
+    aim = f"what p95 of final results should stay below: {aim_ms:.0f}"
+    keys = (("half", "up to the median"), ("most", "up to p95"), ("aim", aim))
+    for x, (kind, text) in zip((8, 150, 260), keys, strict=True):
+        sign = f'<rect class="{kind}" x="{x}" y="{bottom + 51}" width="12" height="12"/>'
+        if kind == "aim":
+            sign = f'<line class="aim" x1="{x + 6}" x2="{x + 6}" y1="{bottom + 50}" y2="{bottom + 64}"/>'
+        body.append(f'{sign}<text x="{x + 18}" y="{bottom + 62}">{text}</text>')
+    height = bottom + 74
+    head = (
+        f'<svg viewBox="0 0 {_WIDTH} {height}" width="{_WIDTH}" height="{height}" xmlns="http://www.w3.org/2000/svg">'
+    )
+    return f'{head}{_STYLE}<rect width="100%" height="100%" fill="#fff"/>{"".join(body)}</svg>\n'

@@ -1,0 +1,286 @@
+"""Putting a server together, starting it, and letting it go without losing a word."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from asr.context.encoder import ContextEncoder
+from asr.context.phrases import graph_phrases
+from asr.context.rescorer import Rescorer as ContextRescorer
+from asr.context.types import ContextEmbedding
+from asr.decoding import PhraseGraph
+from asr.fitted import UnfittedWarning
+from asr.recognition.recognizer import Recognizer as StreamingRecognizer
+from carryover.v1 import context_pb2, context_pb2_grpc, recognizer_pb2, recognizer_pb2_grpc
+from context_store import (
+    ContextStore,
+    StoreConfig,
+    WrappingKey,
+    kms_wrapping_key,
+    load_or_create_key_file,
+    local_wrapping_key,
+)
+from server import logs
+from server.access import Access
+from server.context_service import ContextService
+from server.context_use import ContextSource, Rescorer
+from server.encoder_thread import Encoder, EncoderThread
+from server.engine import Engine, Recognizer
+from server.fair_threads import FairThreads
+from server.interceptor import CallGuard
+from server.memory import Room, Trim
+from server.metrics import Metrics
+from server.quota import Places
+from server.recognizer_service import RecognizerService
+from server.reply_window import ReplyWindow
+from server.settings import Settings, StoreSettings
+from server.store_threads import StoreThreads
+from server.tls import server_credentials
+
+SERVICES = (
+    recognizer_pb2.DESCRIPTOR.services_by_name["Recognizer"].full_name,
+    context_pb2.DESCRIPTOR.services_by_name["Context"].full_name,
+)
+LIVENESS = "liveness"
+"""Health of a server whose event loop runs, draining or not, for probes that restart what hangs."""
+
+_POLL_S = 0.05
+_CONNECTION_MS = 300_000
+"""After this a client is asked to connect anew, so that it finds replicas that came since; its calls run on."""
+
+
+class PortError(Exception):
+    """The server cannot listen where it should. The message says what to change."""
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a server is made of. clock: seconds since 1970, for everything that expires."""
+
+    recognizer: Recognizer
+    encoder: Encoder
+    rescorer: Rescorer
+    store: ContextStore
+    clock: Callable[[], float] = time.time
+
+
+def load_parts(settings: Settings, store: ContextStore) -> Parts:
+    """The models that the settings name, with a store. Takes seconds. Raises ModelError, ContextError."""
+    model, context = settings.model, settings.context
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UnfittedWarning)
+        recognizer = StreamingRecognizer.load(
+            model.weights,
+            device=model.device,
+            beam=model.beam,
+            chunk_ms=model.chunk_ms,
+            second_pass=model.second_pass,
+            fitted=model.fitted,
+        )
+        rescorer = ContextRescorer.load(context.weights, recognizer.models)
+    for warning in caught:
+        if not issubclass(warning.category, UnfittedWarning):
+            warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
+            continue
+        logs.event("models_not_fitted", level=logging.WARNING, what=str(warning.message))
+    return Parts(recognizer=recognizer, encoder=ContextEncoder.load(context.weights), rescorer=rescorer, store=store)
+
+
+def context_graph(recognizer: Recognizer, embedding: ContextEmbedding) -> PhraseGraph | None:
+    """A context's phrases for the search. They are kept nowhere else: the dialogue may be erased."""
+    phrases = graph_phrases(embedding)
+    graph: PhraseGraph | None = recognizer.compile(phrases, of_context=True) if phrases else None
+    return graph
+
+
+def store_config(server: Settings, local_endpoint: str | None = None) -> StoreConfig:
+    """The store's configuration. local_endpoint: URL of the store in this process, when the setting is "local"."""
+    settings = server.store
+    local = settings.endpoint == "local"
+    return StoreConfig(
+        endpoint_url=local_endpoint if local else None if settings.endpoint == "aws" else settings.endpoint,
+        region=settings.region,
+        events_table=settings.events_table,
+        payload_table=settings.payload_table,
+        connect_timeout_s=settings.connect_timeout_s,
+        read_timeout_s=settings.read_timeout_s,
+        max_connections=settings.threads,
+        max_events=server.limits.events,
+        ttl_s=settings.ttl_s,
+        access_key_id="local" if local else None,
+        secret_access_key="local" if local else None,
+    )
+
+
+def wrapping_key(settings: StoreSettings) -> WrappingKey:
+    """The key that the settings name: KMS, a file, or one that lives with this process. Raises StoreConfigError."""
+    if settings.kms_key:
+        endpoint = None if settings.endpoint in ("aws", "local") else settings.endpoint
+        return kms_wrapping_key(settings.kms_key, region=settings.region, endpoint_url=endpoint)
+    return local_wrapping_key(load_or_create_key_file(settings.key_file) if settings.key_file else None)
+
+
+class Server:
+    """One replica. Make, `start`, `drain` and `close` it on one event loop. Raises ConfigError."""
+
+    def __init__(self, settings: Settings, parts: Parts) -> None:
+        self.settings = settings
+        self.metrics = Metrics(settings.metrics_tenants)
+        self.draining = False
+        self.access = Access(settings.access.keys_file, lambda tenant: self.window.forget_tenant(tenant))
+        self._credentials = server_credentials(settings.tls) if settings.tls.certificate else None
+        limits, context = settings.limits, settings.context
+        self.engine = Engine(
+            parts.recognizer,
+            workers=settings.model.workers,
+            max_streams=limits.streams,
+            max_tenant_streams=limits.tenant_streams,
+            shed_s=context.shed_ms / 1000,
+            metrics=self.metrics,
+            max_batch=settings.model.max_batch,
+            batch_wait_s=settings.model.batch_wait_ms / 1000,
+            second_pass_wait_s=settings.model.second_pass_wait_ms / 1000,
+        )
+        self.calls = Places("calls", "calls are being answered", None, limits.tenant_calls)
+        self.recordings = Room(limits.recording_megabytes << 20)
+        self._readers = FairThreads(1, "read")
+        self._trim = Trim()
+        self.store = StoreThreads(parts.store, settings.store.threads, settings.store.deadline_s, self.metrics)
+        self.encoder = EncoderThread(
+            parts.encoder, partial(context_graph, parts.recognizer), self.engine.load, context.yield_ms / 1000
+        )
+        self.window = ReplyWindow(
+            self.store,
+            self.encoder,
+            context,
+            store_ttl_s=settings.store.ttl_s,
+            strained=lambda: self.engine.strained,
+            clock=parts.clock,
+            metrics=self.metrics,
+        )
+        window = self.window if context.enabled else None
+        source = ContextSource(window, parts.rescorer, self.engine.run)
+        self._recognizer = RecognizerService(
+            self.engine, source, limits, settings.model.nbest, settings.endpoint.rule(), self.metrics
+        )
+        self._context = ContextService(
+            self.store, window, source, self.encoder, limits, parts.clock, self.engine.run_beside
+        )
+        self._health = health.aio.HealthServicer()
+        self.guard = CallGuard(
+            lambda: self.draining,
+            self.access,
+            self.metrics,
+            limits,
+            calls=self.calls,
+            streams=self.engine.admitted,
+            recordings=self.recordings,
+            threads=self._readers,
+            trim=self._trim,
+        )
+        self._started: list[grpc.aio.Server] = []
+        self.health_port: int | None = None
+
+    async def start(self) -> int:
+        """Listen; returns the port. Raises PortError; then only `close` is left to do."""
+        await self._start_probes()
+        limits = self.settings.limits
+        server = grpc.aio.server(interceptors=(self.guard,), maximum_concurrent_rpcs=limits.calls, options=self.options)
+        add: Any = recognizer_pb2_grpc.add_RecognizerServicer_to_server
+        add(self._recognizer, server)
+        add = context_pb2_grpc.add_ContextServicer_to_server
+        add(self._context, server)
+        add = health_pb2_grpc.add_HealthServicer_to_server
+        add(self._health, server)
+        if self.settings.access.reflection:
+            names = (*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME)
+            reflection.enable_server_reflection(names, server)
+        port = await self._listen(server, self.settings.port, self._credentials)
+        loop = asyncio.get_running_loop()
+        self.metrics.watch_tasks(lambda: len(asyncio.all_tasks(loop)))
+        self.window.start()
+        await server.start()
+        self._started.append(server)
+        await self._health.set(LIVENESS, health_pb2.HealthCheckResponse.SERVING)
+        await self._set_health(health_pb2.HealthCheckResponse.SERVING)
+        logs.event("serving", port=port, model=self.engine.recognizer.version, context=self.settings.context.enabled)
+        return port
+
+    @property
+    def options(self) -> tuple[tuple[str, int], ...]:
+        """gRPC's, of the port that calls come to."""
+        limits = self.settings.limits
+        return (
+            ("grpc.max_receive_message_length", limits.message_bytes),
+            ("grpc.max_send_message_length", limits.message_bytes),
+            ("grpc.per_message_decompression", 0),  # `wire` does it, within each method's bounds
+            ("grpc.max_concurrent_streams", limits.connection_calls),
+            ("grpc.so_reuseport", 0),  # else a second server would share the port without a word
+            ("grpc.max_connection_age_ms", _CONNECTION_MS),
+            ("grpc.keepalive_time_ms", 30_000),  # finds clients that vanished without a word
+            ("grpc.keepalive_timeout_ms", 10_000),
+            ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
+            ("grpc.keepalive_permit_without_calls", 1),  # clients may ask whether an idle connection lives
+        )
+
+    async def _start_probes(self) -> None:
+        """Health alone, on a port of its own."""
+        if self.settings.health_port is None:
+            return
+        server, add = grpc.aio.server(options=(("grpc.so_reuseport", 0),)), health_pb2_grpc.add_HealthServicer_to_server
+        add(self._health, server)
+        self.health_port = await self._listen(server, self.settings.health_port, None)
+        await server.start()
+        self._started.append(server)
+
+    async def _listen(self, server: grpc.aio.Server, port: int, credentials: grpc.ServerCredentials | None) -> int:
+        host = self.settings.host
+        address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        try:
+            bound = server.add_secure_port(address, credentials) if credentials else server.add_insecure_port(address)
+        except RuntimeError:
+            bound = 0
+        if bound:
+            return bound
+        await server.start()  # grpc crashes when a server that was never started is collected
+        await server.stop(None)
+        advice = "it is in use or not ours; choose another port (--port, 0 for a free one)"
+        raise PortError(f"cannot listen on {address}: {advice}")
+
+    async def drain(self) -> bool:
+        """Refuse new calls, let running streams and jobs end; returns whether they did within `drain_s`."""
+        self.draining = True
+        await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
+        logs.event("draining", streams=self.engine.streams)
+        deadline = time.monotonic() + self.settings.drain_s
+        while (self.engine.streams or self.window.busy) and time.monotonic() < deadline:
+            await asyncio.sleep(_POLL_S)
+        return not self.engine.streams
+
+    async def close(self) -> None:
+        """Stop listening and end all threads. Calls that still run are cancelled."""
+        for server in reversed(self._started):
+            await server.stop(grace=1.0)
+        await self.window.close()
+        self._trim.close()
+        self._readers.close()
+        self.engine.close()
+        self.encoder.close()
+        self.store.close()
+        self.metrics.close()
+        logs.event("stopped")
+
+    async def _set_health(self, status: Any) -> None:
+        for name in ("", *SERVICES):
+            await self._health.set(name, status)

@@ -1,0 +1,110 @@
+"""Many streams as one batch: what each says is what it says alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from asr.audio import Samples
+from asr.recognition.batching import batch_shape, encode_batch, worthwhile
+from asr.recognition.endpointing import EndpointRule
+from asr.recognition.recognizer import Recognizer, Stream, StreamOptions
+from asr.recognition.results import Result
+
+RULE = EndpointRule(silence_s=0.3, longest_s=1.5)
+
+
+def piece(speech: Samples, number: int) -> Samples:
+    """Different audio of different length for each number."""
+    return np.roll(speech, -3000 * number)[: 14_000 + 2_500 * number]
+
+
+def open_stream(recognizer: Recognizer, number: int) -> Stream:
+    return recognizer.open(StreamOptions(interim_results=number % 2 == 0, endpoint=RULE))
+
+
+def alone(recognizer: Recognizer, speech: Samples, number: int) -> list[Result]:
+    stream = open_stream(recognizer, number)
+    return [*stream.accept(piece(speech, number)), *stream.finish()]
+
+
+def assert_alike(found: list[Result], expected: list[Result]) -> None:
+    """The same results; scores to float tolerance."""
+    assert [r.nbest[0].text for r in found] == [r.nbest[0].text for r in expected]
+    for one, other in zip(found, expected, strict=True):
+        assert (one.is_final, one.start_s, one.end_s, one.endpoint_s) == (
+            other.is_final, other.start_s, other.end_s, other.endpoint_s,
+        )  # fmt: skip
+        assert one.nbest[0].score == pytest.approx(other.nbest[0].score, abs=1e-3)
+        assert [w.start_s for w in one.nbest[0].words] == [w.start_s for w in other.nbest[0].words]
+
+
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data(), count=st.integers(2, 7))
+def test_a_stream_says_in_a_batch_what_it_says_alone(
+    tiny_recognizer: Recognizer, speech: Samples, data: st.DataObject, count: int
+) -> None:
+    """Streams of different age and length, in whatever batches they happen to meet."""
+    streams = [open_stream(tiny_recognizer, i) for i in range(count)]
+    for i, stream in enumerate(streams):
+        stream.take(piece(speech, i))
+        stream.end()
+    found: list[list[Result]] = [[] for _ in streams]
+    while waiting := [i for i, stream in enumerate(streams) if stream.ready]:
+        batch = data.draw(st.lists(st.sampled_from(waiting), min_size=1, unique=True))
+        for i, results in zip(batch, tiny_recognizer.advance([streams[i] for i in batch]), strict=True):
+            found[i] += results
+    for i in range(count):
+        assert_alike(found[i], alone(tiny_recognizer, speech, i))
+
+
+def test_what_fails_changes_no_stream(tiny_recognizer: Recognizer, speech: Samples) -> None:
+    good, bad = open_stream(tiny_recognizer, 0), open_stream(tiny_recognizer, 1)
+    for stream in (good, bad):
+        stream.take(piece(speech, 0))
+        stream.end()
+    before = good.progress, bad.progress
+    bad.after = broken  # type: ignore[method-assign]
+    with pytest.raises(RuntimeError, match="broken"):
+        tiny_recognizer.advance([good, bad])
+    assert good.progress is before[0] and bad.progress is before[1]
+    found = []
+    while good.ready:
+        found += tiny_recognizer.advance([good])[0]
+    assert_alike(found, alone(tiny_recognizer, speech, 0))
+
+
+def broken(chunk: Any) -> Any:
+    raise RuntimeError("broken")
+
+
+def test_only_streams_with_a_whole_chunk_go_on(tiny_recognizer: Recognizer, speech: Samples) -> None:
+    stream = tiny_recognizer.open()
+    stream.take(speech[:1000])
+    assert not stream.ready
+    with pytest.raises(ValueError, match="ready"):
+        tiny_recognizer.advance([stream])
+
+
+@given(st.integers(1, 300))
+def test_batches_are_full_enough(rows: int) -> None:
+    taken = worthwhile(rows)
+    assert 1 <= taken <= rows < 2 * taken + 1
+    assert taken <= batch_shape(taken) <= taken * 4 / 3
+    assert worthwhile(taken) == taken
+
+
+@torch.inference_mode()
+def test_a_stream_keeps_no_others_memory(tiny_recognizer: Recognizer) -> None:
+    model = tiny_recognizer.model
+    windows = [torch.randn(tiny_recognizer.window_frames, 80) for _ in range(3)]
+    steps = encode_batch(model, windows, [model.initial_state(1) for _ in windows])
+    for encoded, state in steps:
+        (past,) = state.streams
+        for kept in (encoded, past.memory.kept):
+            assert kept.untyped_storage().nbytes() == kept.numel() * 4
