@@ -19,7 +19,7 @@ from asr.errors import ModelError
 
 LONGEST = 1200
 """Feature frames, 12 s, that are heard as one chunk at most: training's utterances are no longer than 16 s, and in
-longer chunks more is misheard (docs/results.md, *Long streams*)."""
+longer chunks more is misheard (recipes/acoustic/NOTEBOOK.md, *Long streams*)."""
 
 
 class Predictor(nn.Module):

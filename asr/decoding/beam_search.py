@@ -29,7 +29,7 @@ from asr.decoding.phrase_graph import PhraseGraph
 from asr.decoding.state import FRAME, ROOM, BeamState, Reading, stack_states, unstack_states
 
 BEAM = 32
-"""Hypotheses, what a recogniser keeps: 5% fewer errors than 8 for a tenth more processor time (docs/results.md)."""
+"""Hypotheses kept: 5% fewer errors than 8 for a tenth more processor time (recipes/acoustic/NOTEBOOK.md)."""
 MARGIN = 6.0
 """Nats, what a recogniser takes: on dev it changes no result that all tokens give, and scores by a ten thousandth."""
 SILENCE = 0.99
