@@ -96,6 +96,22 @@ def test_every_block_of_python_is_run_below() -> None:
     }  # fmt: skip
 
 
+EXAMPLES = {
+    "stream_a_file": "README.md",
+    "follow_up": "docs/api.md",
+    "rescore_offline": "docs/context.md",
+    "boost_phrases": "docs/phrases.md",
+    "record_events": "docs/context_store.md",
+}
+
+
+def test_the_examples_are_what_the_pages_show() -> None:
+    assert {path.stem for path in (ROOT / "examples").glob("*.py")} == EXAMPLES.keys()
+    for name, page in EXAMPLES.items():
+        code = (ROOT / "examples" / f"{name}.py").read_text()
+        assert [code.split('"""\n\n', 1)[1]] == blocks(page, "python"), name
+
+
 def test_the_readmes_client(address: str, in_checkout: None) -> None:
     (code,) = blocks("README.md", "python")
     told = run_python(code.replace("127.0.0.1:50051", address)).splitlines()
