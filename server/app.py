@@ -15,9 +15,9 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from asr.context.encoder import ContextEncoder
+from asr.context.models import ContextModels
+from asr.context.phrase_index import PhraseIndex
 from asr.context.phrases import graph_phrases
-from asr.context.rescorer import Rescorer as ContextRescorer
 from asr.context.types import ContextEmbedding
 from asr.decoding import PhraseGraph
 from asr.fitted import UnfittedWarning
@@ -88,18 +88,18 @@ def load_parts(settings: Settings, store: ContextStore) -> Parts:
             second_pass=model.second_pass,
             fitted=model.fitted,
         )
-        rescorer = ContextRescorer.load(context.weights, recognizer.models)
+        models = ContextModels.load(context.weights, recognizer.models)
     for warning in caught:
         if not issubclass(warning.category, UnfittedWarning):
             warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
             continue
         logs.event("models_not_fitted", level=logging.WARNING, what=str(warning.message))
-    return Parts(recognizer=recognizer, encoder=ContextEncoder.load(context.weights), rescorer=rescorer, store=store)
+    return Parts(recognizer=recognizer, encoder=models.encoder, rescorer=models.rescorer, store=store)
 
 
 def context_graph(recognizer: Recognizer, embedding: ContextEmbedding) -> PhraseGraph | None:
     """A context's phrases for the search. They are kept nowhere else: the dialogue may be erased."""
-    phrases = graph_phrases(embedding)
+    phrases = graph_phrases(PhraseIndex(embedding.phrases))
     graph: PhraseGraph | None = recognizer.compile(phrases, of_context=True) if phrases else None
     return graph
 

@@ -14,7 +14,7 @@ from asr.recognition.results import Hypothesis
 from carryover.v1 import context_pb2 as pb
 from carryover.v1.recognizer_pb2 import ContextInfo
 from context_store import Event
-from context_store.names import MAX_EVENTS_PER_CALL
+from context_store.validation import MAX_EVENTS_PER_CALL
 from server import logs, results
 from server.access import Caller
 from server.context_use import ContextSource, Used

@@ -9,7 +9,6 @@ from typing import Any, Protocol
 
 from asr.context.meaning import meant
 from asr.context.phrases import candidates_of
-from asr.context.rescorer import NullContext
 from asr.context.types import BiasedWord, ContextEmbedding, Meant, Rescored
 from asr.decoding import PhraseGraph
 from asr.recognition.results import Hypothesis
@@ -139,7 +138,7 @@ class ContextUse:
         found = self._look_up(nbest)
         embedding = found.context.embedding if found.context else None
         if found.status != ContextInfo.APPLIED or embedding is None:
-            return replace(found, nbest=NullContext().rescore(nbest, None, force_score).nbest)
+            return found
         found = replace(found, lookup_ms=milliseconds_since(started))
         return await self.source.rescore(nbest, candidates_of(biased), embedding, force_score, found)
 

@@ -15,7 +15,7 @@ from asr.recognition.recognizer import StreamOptions
 from asr.text import normalize, plain_letters
 from carryover.v1 import recognizer_pb2 as pb
 from context_store import DialogueId, TooLargeError
-from context_store.names import MAX_EVENTS_PER_CALL
+from context_store.validation import MAX_EVENTS_PER_CALL
 from server.engine import Recognizer
 from server.errors import InvalidRequestError, LimitError
 from server.settings import Limits

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
+from asr.context.phrase_index import PhraseIndex
 from asr.context.spelling import phrase_spelling
 from asr.context.types import BiasedWord
 from asr.decoding import BoostedPhrase
@@ -53,7 +54,7 @@ def in_written_form(
     """
     attended = result.encoded.attention if result.encoded else None
     embedding = used.context.embedding if used.context and used.status == pb.ContextInfo.APPLIED else None
-    spelling = phrase_spelling(spoken, embedding, used.biased_words)
+    spelling = phrase_spelling(spoken, PhraseIndex(embedding.phrases) if embedding else None, used.biased_words)
     nbest = written_nbest(used.nbest, attended, spelling, alternatives)
     plain = written_hypothesis(result.nbest[0], attended, phrase_spelling(spoken))
     return replace(used, nbest=nbest), plain.text
