@@ -16,13 +16,13 @@ from typing import Any
 import grpc
 import numpy as np
 
+from asr.audio import Samples
 from benchmarks.server.fault_proxy import Fault, fault_proxy
 from carryover.client import pieces, recognise
 from carryover.v1 import recognizer_pb2 as pb
 from carryover.v1.recognizer_pb2_grpc import RecognizerStub
 from context_store import create_tables
 from context_store.local_server import local_config, local_server
-from server.engine import Samples
 from server.processes import store_environment
 
 PERCENTILES = (50, 95, 99)

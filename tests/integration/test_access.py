@@ -201,10 +201,10 @@ def test_a_tenant_that_lost_its_keys_is_forgotten(workshop: Any, dialogue: str, 
     file.write_text("".join(line for line in file.read_text().splitlines(keepends=True) if "umbra" in line))
     replica.server.access._checked_s -= 60
     assert umbra.finals(pcm, dialogue_id=dialogue, turn_id="2")[-1].context.status == recognizer_pb2.ContextInfo.APPLIED
-    assert {context.dialogue.tenant for context in replica.server.window.cache} == {"umbra"}
+    assert {context.dialogue.tenant for context in replica.server.contexts.cache} == {"umbra"}
     replica.encoder.go_on.set()
     replica.run(replica.server.drain())
-    assert {context.dialogue.tenant for context in replica.server.window.cache} == {"umbra"}
+    assert {context.dialogue.tenant for context in replica.server.contexts.cache} == {"umbra"}
     store = ContextStore(workshop.config, workshop.key, clock=replica.clock)
     assert store.get_embedding(DialogueId("acme", dialogue), "2", "echo-1") is None
     assert store.delete_tenant("acme") > 0

@@ -41,7 +41,7 @@ def test_draining_ends_running_streams_properly_and_takes_no_new_ones(workshop: 
             yield pb.StreamingRecognizeRequest(audio=pcm[start : start + 6400])
 
     call = replica.recognizer.StreamingRecognize(messages(), timeout=60)
-    until(lambda: replica.server.engine.streams == 1)
+    until(lambda: replica.server.streams.running == 1)
     drained = asyncio.run_coroutine_threadsafe(replica.server.drain(), replica.loop)
     until(lambda: replica.server.draining)
     with pytest.raises(grpc.RpcError) as caught:
@@ -164,7 +164,7 @@ def test_stream_client_says_why_there_is_no_microphone(workshop: Any, monkeypatc
     silent = CliRunner().invoke(stream_client.app, ["--microphone", "--server", f"127.0.0.1:{replica.port}"])
     assert silent.exit_code == 1, silent.output
     assert "-m pip install 'carryover-asr[microphone]'" in silent.stderr
-    until(lambda: not replica.server.engine.streams)
+    until(lambda: not replica.server.streams.running)
 
 
 def test_stream_client_says_what_is_wrong(wav: Path, tmp_path: Path) -> None:

@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 from carryover.v1 import context_pb2, recognizer_pb2
 from carryover.v1.recognizer_pb2 import RecognizeRequest
 from context_store import TooLargeError
+from server.codec.bounds import bounds
+from server.codec.wire import SMALL_BYTES, Bounds, Reader, invalid_utf8_field, is_compressed
 from server.errors import InvalidRequestError, LimitError
-from server.requests import bounds
 from server.settings import Limits
-from server.wire import SMALL_BYTES, Bounds, Reader, invalid_utf8_field, is_compressed
 
 REQUEST = context_pb2.RecordEventsRequest
 STREAM = recognizer_pb2.StreamingRecognizeRequest

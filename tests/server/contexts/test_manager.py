@@ -1,5 +1,8 @@
-"""The reply window over any order of events: an older turn or a dropped job changes nothing of another's, and what was
-dropped, superseded or failed is made again when it is asked for."""
+"""The manager of contexts over any order of events.
+
+An older turn or a dropped job changes nothing of another's, and what was dropped, superseded or failed is made again
+when it is asked for.
+"""
 
 from __future__ import annotations
 
@@ -23,9 +26,11 @@ from context_store import (
     Transcribe,
     TurnSummary,
 )
-from server.embedding_cache import State, TurnContext
+from server.contexts.cache import State, TurnContext
+from server.contexts.handle import NoContext
+from server.contexts.manager import ContextManager
+from server.errors import NotFoundError
 from server.metrics import Metrics
-from server.reply_window import ReplyWindow
 from server.settings import ContextSettings
 
 DIALOGUE = DialogueId("acme", "d")
@@ -36,16 +41,10 @@ BODIES = {"heard": Transcribe(), "speak": Speak(), "ask": ExpectSpeech()}
 
 @dataclass
 class Made:
-    """What stands for an embedding: the turn's version that it was made of."""
+    """What stands for a bundle."""
 
-    version: int
-
-    def to_bytes(self) -> bytes:
-        return str(self.version).encode()
-
-    @classmethod
-    def from_bytes(cls, data: bytes) -> Made:
-        return cls(int(data))
+    embedding: None = None
+    graph: None = None
 
 
 class MemoryStore:
@@ -57,7 +56,7 @@ class MemoryStore:
         self.embeddings: dict[tuple[str, int], bytes] = {}
         self.ttl_s = TTL_S
 
-    def record(self, turn: str, name: str, time_s: float) -> Recorded:
+    def add(self, turn: str, name: str, time_s: float) -> Recorded:
         self.turns.setdefault(turn, {}).setdefault(name, Event(name, time_s, BODIES[name]))
         self.until.setdefault(turn, int(NOW_S) + self.ttl_s)
         found = self._summary(turn)
@@ -75,6 +74,9 @@ class MemoryStore:
     def dialogue_status(self, dialogue: DialogueId, also: Sequence[str] = ()) -> DialogueStatus:
         found = sorted(map(self._summary, self.turns), key=lambda turn: (turn.start_s, turn.turn))
         return DialogueStatus(tuple(found), 0, "g")
+
+    def forget_tenant(self, tenant: str) -> None:
+        """Nothing of it is in memory."""
 
     def read_turns(self, dialogue: DialogueId, limit: int) -> list[StoredTurn]:
         found = self.dialogue_status(dialogue).turns[-limit:]
@@ -96,9 +98,9 @@ class MemoryStore:
 
 @dataclass
 class Bench:
-    """A window over a store in memory and an encoder that goes on when it is told to."""
+    """A manager over a store in memory and a builder that goes on when it is told to."""
 
-    strained: bool = False
+    late: bool = False
     fails: bool = False
     store: MemoryStore = field(default_factory=MemoryStore)
     now_s: float = NOW_S
@@ -107,31 +109,37 @@ class Bench:
 
     model_version = "m"
 
-    def open(self) -> ReplyWindow:
-        threads: Any = self
-        self.window = ReplyWindow(
-            threads, threads, ContextSettings(**{"deadline_s": 1e6, **self.options}), store_ttl_s=TTL_S,
-            strained=lambda: self.strained, clock=lambda: self.now_s, metrics=Metrics(),
+    def open(self) -> ContextManager:
+        fake: Any = self
+        self.settings = ContextSettings(**{"deadline_s": 1e6, **self.options})
+        self.manager = ContextManager(
+            fake, fake, self.settings, store_ttl_s=TTL_S,
+            late=lambda: self.late, clock=lambda: self.now_s, metrics=Metrics(),
         )  # fmt: skip
-        self.window.start()
-        return self.window
+        self.manager.start()
+        return self.manager
 
     async def run(self, call: Callable[..., Any], *arguments: Any, **keywords: Any) -> Any:
         """As `StoreThreads.run`."""
         await asyncio.sleep(0)
         return call(*arguments, **keywords)
 
-    async def encode(self, context: Any) -> Made:
-        """As `EncoderThread.encode`."""
+    async def build(self, context: Any) -> Made:
+        """As `ContextBuilder.build`."""
         going_on = asyncio.get_running_loop().create_future()
         self.encoding.append(going_on)
         await going_on
         if self.fails:
             raise RuntimeError("secret words")
-        return Made(0)
+        return Made()
 
-    async def compile(self, embedding: Made) -> None:
-        """As `EncoderThread.compile`."""
+    async def restore(self, data: bytes) -> Made:
+        """As `ContextBuilder.restore`."""
+        return Made()
+
+    async def dump(self, tenant: str, embedding: None) -> bytes:
+        """As `ContextBuilder.dump`."""
+        return b"made"
 
     def go_on(self) -> None:
         """The encoder ends what it works on."""
@@ -147,46 +155,45 @@ class Bench:
 
     async def settle(self) -> None:
         """Until nothing is left to do."""
-        while self.window.busy or len(self.window._tasks) > 2:
+        while self.manager.busy or self.manager.asking:
             self.go_on()
             await asyncio.sleep(0)
 
     def record(self, turn: str, name: str, time_s: float = 0.0) -> bool:
-        """As RecordEvents does; returns `triggered`."""
-        recorded = self.store.record(turn, name, time_s or 100.0 * int(turn) + len(name))
-        return recorded.trigger and self.window.trigger(DIALOGUE, turn, recorded)
+        """As `ContextManager.record` does, without waiting for the store; returns `triggered`."""
+        recorded = self.store.add(turn, name, time_s or 100.0 * int(turn) + len(name))
+        return recorded.trigger and self.manager.trigger(DIALOGUE, turn, recorded)
 
     def held(self, turn: str) -> TurnContext:
-        found = self.window.cache.get(DIALOGUE, turn)
+        found = self.manager.cache.get(DIALOGUE, turn)
         assert found is not None
         return found
 
     async def stream(self, turn: str) -> TurnContext | None:
         """What a stream of a turn would use, once everything is at rest."""
-        await self.window.follow(DIALOGUE, turn).done.wait()
-        await self.settle()
-        return self.window.cache.latest(DIALOGUE, besides=turn)
+        with self.manager.attach(DIALOGUE, turn) as handle:
+            await handle.answered.wait()
+            await self.settle()
+            found = self.manager.cache.latest(DIALOGUE, besides=turn)
+            assert handle.context is found  # as it was pushed
+            return found
 
-
-@pytest.fixture(autouse=True)
-def _in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def here(call: Callable[..., Any], *arguments: Any) -> Any:
-        return call(*arguments)
-
-    monkeypatch.setattr("server.reply_window.ContextEmbedding", Made)
-    monkeypatch.setattr("server.reply_window.asyncio.to_thread", here)
+    def ask(self, turn: str) -> None:
+        """A stream of a turn opens and is left; the store is asked all the same."""
+        with self.manager.attach(DIALOGUE, turn):
+            pass
 
 
 def check(body: Callable[[Bench], Any], **options: Any) -> None:
-    """Runs a test on an event loop with a window of its own."""
+    """Runs a test on an event loop with a manager of its own."""
 
     async def run() -> None:
         bench = Bench(options=options)
-        window = bench.open()
+        manager = bench.open()
         try:
             await body(bench)
         finally:
-            await window.close()
+            await manager.close()
 
     asyncio.run(run())
 
@@ -202,24 +209,24 @@ def test_any_order_of_events(events: list[tuple[str, str]], actions: list[tuple[
 
     async def body(bench: Bench) -> None:
         done: dict[str, Callable[[], Any]] = {
-            "go on": bench.go_on, "busy": lambda: setattr(bench, "strained", True),
-            "idle": lambda: setattr(bench, "strained", False), "break": lambda: setattr(bench, "fails", True),
+            "go on": bench.go_on, "busy": lambda: setattr(bench, "late", True),
+            "idle": lambda: setattr(bench, "late", False), "break": lambda: setattr(bench, "fails", True),
             "mend": lambda: setattr(bench, "fails", False), "rest": lambda: None,
-            "stream": lambda: bench.window.follow(DIALOGUE, "9"),
+            "stream": lambda: bench.ask("9"),
         }  # fmt: skip
         for place, (turn, name) in enumerate(events):
             for action in [action for at, action in actions if at == place]:
                 done[action]()
                 await bench.rest()
-            newer = [c for c in bench.window.cache.of(DIALOGUE) if c.turn > turn]
-            before = [(c, c.state, c.reason, bench.window._is_being_made(c)) for c in newer]
+            newer = [c for c in bench.manager.cache.of(DIALOGUE) if c.turn > turn]
+            before = [(c, c.state, c.reason, bench.manager.jobs.makes(c)) for c in newer]
             triggered = bench.record(turn, name)
-            assert [(c, c.state, c.reason, bench.window._is_being_made(c)) for c in newer] == before
-            assert all(bench.window.cache.get(DIALOGUE, c.turn) is c for c in newer)
+            assert [(c, c.state, c.reason, bench.manager.jobs.makes(c)) for c in newer] == before
+            assert all(bench.manager.cache.get(DIALOGUE, c.turn) is c for c in newer)
             if triggered:
                 held = bench.held(turn)
-                assert held.state is State.READY or bench.window._is_being_made(held)
-        bench.strained = bench.fails = False
+                assert held.state is State.READY or bench.manager.jobs.makes(held)
+        bench.late = bench.fails = False
         used = await bench.stream("9")
         assert used is not None
         assert (used.turn, used.state, used.version) == ("3", State.READY, len(BODIES))
@@ -247,7 +254,7 @@ def test_without_a_stream_the_newest_question_is_ready(events: list[tuple[str, s
 
 def test_a_late_event_of_an_older_turn_that_was_recorded_elsewhere() -> None:
     async def body(bench: Bench) -> None:
-        bench.store.record("1", "ask", 100.0)  # at another replica
+        bench.store.add("1", "ask", 100.0)  # at another replica
         assert bench.record("2", "ask")
         await bench.rest()
         assert not bench.record("1", "speak")
@@ -263,17 +270,17 @@ def test_a_dropped_context_is_made_when_it_is_asked_for(asked: str) -> None:
     async def body(bench: Bench) -> None:
         assert bench.record("1", "ask")
         await bench.rest()  # it is being encoded
-        bench.strained = True
+        bench.late = True
         assert not bench.record("2", "ask")
         assert bench.held("2").reason.startswith("dropped")
         assert not bench.held("1").reason
         await bench.settle()
         assert bench.held("1").state is State.READY  # the older one was not given up for it
-        bench.strained = False
+        bench.late = False
         if asked == "stream":
             await bench.stream("3")
         elif asked == "status":
-            await bench.window.status(DIALOGUE, "")
+            await bench.manager.status(DIALOGUE, "")
         else:
             assert bench.record("2", "ask")
         await bench.settle()
@@ -288,11 +295,11 @@ def test_more_events_of_a_turn_while_audio_is_late() -> None:
     async def body(bench: Bench) -> None:
         assert bench.record("1", "ask")
         await bench.rest()
-        bench.strained = True
+        bench.late = True
         assert not bench.record("1", "speak")
         await bench.settle()
         assert (bench.held("1").state, bench.held("1").version) == (State.READY, 1)
-        bench.strained = False
+        bench.late = False
         used = await bench.stream("2")
         assert used is not None and (used.state, used.version) == (State.READY, 2)
 
@@ -302,7 +309,7 @@ def test_more_events_of_a_turn_while_audio_is_late() -> None:
 def test_a_full_queue_is_no_reason_to_give_up_what_is_being_made() -> None:
     async def body(bench: Bench) -> None:
         def other(name: str) -> bool:
-            return bench.window.trigger(DialogueId("acme", name), "1", Recorded(1, True, 1.0, int(NOW_S) + TTL_S))
+            return bench.manager.trigger(DialogueId("acme", name), "1", Recorded(1, True, 1.0, int(NOW_S) + TTL_S))
 
         assert other("a")
         await bench.rest()
@@ -311,7 +318,7 @@ def test_a_full_queue_is_no_reason_to_give_up_what_is_being_made() -> None:
         assert other("b")  # waits
         assert not bench.record("2", "ask")
         assert not other("c")
-        assert bench.window._is_being_made(bench.held("1"))
+        assert bench.manager.jobs.makes(bench.held("1"))
         await bench.settle()
         assert bench.held("1").state is State.READY
         used = await bench.stream("3")
@@ -337,9 +344,11 @@ def test_a_failed_context_is_made_again_and_said_to_have_failed_until_then() -> 
         bench.record("1", "ask")
         await bench.settle()
         assert bench.held("1").state is State.FAILED
-        assert (await bench.window.status(DIALOGUE, "")) is bench.held("1")  # whoever waits is told
-        assert not bench.window.busy
-        await bench.window.follow(DIALOGUE, "2").done.wait()
+        assert (await bench.manager.status(DIALOGUE, "")) is bench.held("1")  # whoever waits is told
+        assert not bench.manager.busy
+        with bench.manager.attach(DIALOGUE, "2") as handle:
+            await handle.answered.wait()
+            assert isinstance(handle.ready(), NoContext)
         assert bench.held("1").state is not State.FAILED
         assert bench.held("1").failure == "RuntimeError while encoding"
         bench.fails = False
@@ -354,7 +363,7 @@ def test_a_job_that_expired_in_the_queue_is_made_again() -> None:
         bench.record("1", "ask")
         await bench.settle()
         assert bench.held("1").state is State.FAILED and "not ready" in bench.held("1").reason
-        object.__setattr__(bench.window._settings, "deadline_s", 1e6)
+        object.__setattr__(bench.settings, "deadline_s", 1e6)
         used = await bench.stream("2")
         assert used is not None and used.state is State.READY
 
@@ -366,7 +375,7 @@ def test_a_turn_id_that_is_used_again_after_its_expiry_is_a_new_turn() -> None:
         bench.record("1", "ask")
         await bench.settle()
         bench.now_s += 900.0
-        assert bench.window.expired(bench.held("1"))
+        assert bench.manager.expired(bench.held("1"))
         assert bench.record("1", "ask")  # the same turn still: repeating its events changes nothing
         assert bench.held("1").state is State.EXPIRED
         bench.store.forget("1")
@@ -383,14 +392,45 @@ def test_a_turn_id_that_is_used_again_at_another_replica() -> None:
         bench.record("1", "ask")
         await bench.settle()
         bench.now_s += TTL_S
-        assert bench.window.expired(bench.held("1"))
+        assert bench.manager.expired(bench.held("1"))
         bench.store.forget("1")
         bench.store.embeddings.clear()
         bench.store.ttl_s = 3 * TTL_S
-        bench.store.record("1", "ask", 100.0)
-        found = await bench.window.status(DIALOGUE, "1")
+        bench.store.add("1", "ask", 100.0)
+        found = await bench.manager.status(DIALOGUE, "1")
         assert found is not None and found.state is State.TRIGGERED
         used = await bench.stream("2")
         assert used is not None and used.state is State.READY
 
     check(body)
+
+
+def test_a_handle_has_what_is_pushed_while_its_stream_is_open() -> None:
+    async def body(bench: Bench) -> None:
+        with bench.manager.attach(DIALOGUE, "2") as handle:
+            assert isinstance(found := handle.ready(), NoContext) and "not answered yet" in found.reason
+            await handle.answered.wait()
+            assert isinstance(found := handle.ready(), NoContext) and "nothing of the dialogue" in found.reason
+            bench.record("1", "ask")
+            await bench.settle()
+            assert isinstance(handle.ready(), Made) and handle.age_ms == 0.0
+            bench.now_s += 10_000
+            assert isinstance(found := handle.ready(), NoContext) and "too old" in found.reason
+            bench.manager.forget_tenant("acme")
+            assert handle.context is None
+        bench.record("3", "ask")
+        assert handle.context is None
+
+    check(body)
+
+
+def test_nothing_is_made_where_context_is_switched_off() -> None:
+    async def body(bench: Bench) -> None:
+        with bench.manager.attach(DIALOGUE, "2") as handle:
+            assert isinstance(found := handle.ready(), NoContext) and found.status.name == "DISABLED"
+            assert handle.answered.is_set()
+        for asked in (bench.manager.status, bench.manager.embedding):
+            with pytest.raises(NotFoundError, match="context.enabled"):
+                await asked(DIALOGUE, "")
+
+    check(body, enabled=False)

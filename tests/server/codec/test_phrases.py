@@ -7,7 +7,7 @@ import pytest
 from asr.context.phrases import supported_words
 from asr.recognition.recognizer import Recognizer
 from carryover.v1 import recognizer_pb2 as pb
-from server.requests import check_phrases
+from server.codec.recognition import check_phrases
 from server.settings import Limits
 
 PHRASES = ["St. John", "MTV", "Boeing 747", "the 90s", "$5.50", "Dr. Smith", "Mr. Jones", "Blink-182"]

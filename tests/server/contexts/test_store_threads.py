@@ -8,8 +8,8 @@ from types import SimpleNamespace
 from typing import Any
 
 from context_store import DialogueId
+from server.contexts.store_threads import StoreThreads
 from server.metrics import Metrics
-from server.store_threads import StoreThreads
 
 ACME, UMBRA = DialogueId("acme", "x"), DialogueId("umbra", "x")
 PATIENCE_S = 30
