@@ -14,8 +14,7 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from asr.context.encoder import ContextEncoder
-from asr.context.rescorer import Rescorer as ContextRescorer
+from asr.context.models import ContextModels
 from asr.fitted import UnfittedWarning
 from asr.recognition.recognizer import Recognizer
 from carryover.v1 import context_pb2, context_pb2_grpc, recognizer_pb2, recognizer_pb2_grpc
@@ -83,13 +82,13 @@ def load_parts(settings: Settings, store: ContextStore) -> Parts:
             second_pass=model.second_pass,
             fitted=model.fitted,
         )
-        rescorer = ContextRescorer.load(context.weights, recognizer.models)
+        models = ContextModels.load(context.weights, recognizer.models)
     for warning in caught:
         if not issubclass(warning.category, UnfittedWarning):
             warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
             continue
         logs.event("models_not_fitted", level=logging.WARNING, what=str(warning.message))
-    return Parts(recognizer=recognizer, encoder=ContextEncoder.load(context.weights), rescorer=rescorer, store=store)
+    return Parts(recognizer=recognizer, encoder=models.encoder, rescorer=models.rescorer, store=store)
 
 
 def store_config(server: Settings, local_endpoint: str | None = None) -> StoreConfig:

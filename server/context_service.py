@@ -10,7 +10,7 @@ from dataclasses import replace
 from asr.context.types import Context
 from asr.recognition.results import Hypothesis
 from carryover.v1 import context_pb2 as pb
-from context_store.names import check_name
+from context_store.validation import check_name
 from server import logs
 from server.access import Caller
 from server.codec.context import (

@@ -354,8 +354,8 @@ def in_written_form(
     """
     spoken = phrases.graph.spoken if phrases.graph else {}
     attended = result.encoded.attention if result.encoded else None
-    embedding = outcome.bundle.embedding if outcome.bundle else None
-    spelling = phrase_spelling(spoken, embedding, outcome.biased_words)
+    index = outcome.bundle.index if outcome.bundle else None
+    spelling = phrase_spelling(spoken, index, outcome.biased_words)
     nbest = written_nbest(outcome.nbest, attended, spelling, alternatives)
     plain = written_hypothesis(result.nbest[0], attended, phrase_spelling(spoken))
     return replace(outcome, nbest=nbest), plain.text

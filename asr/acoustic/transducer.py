@@ -17,9 +17,9 @@ from asr.acoustic.streaming import EncoderState, StreamingEncoder
 from asr.audio.features import log_mel, loudness
 from asr.errors import ModelError
 
-LONGEST = 1200
-"""Feature frames, 12 s, that are heard as one chunk at most: training's utterances are no longer than 16 s, and in
-longer chunks more is misheard (docs/results.md, *Long streams*)."""
+MAX_CHUNK_FRAMES = 1200
+"""Feature frames, 12 s, that are encoded as one chunk at most: training's utterances are no longer than 16 s, and in
+longer chunks more words are wrong (recipes/acoustic/NOTEBOOK.md, *Long streams*)."""
 
 
 class Predictor(nn.Module):
@@ -92,8 +92,8 @@ class Transducer(nn.Module):
         return inference
 
     @property
-    def longest(self) -> int:
-        return min(LONGEST, 2 * self.config.positions)
+    def max_chunk_frames(self) -> int:
+        return min(MAX_CHUNK_FRAMES, 2 * self.config.positions)
 
     def features(self, padded: Tensor) -> Tensor:
         return log_mel(padded)
@@ -151,7 +151,7 @@ class Transducer(nn.Module):
         """(B, T, encoded) → (B, T, V) log-probabilities."""
         return self.ctc_out(encoded).log_softmax(-1)
 
-    def blank_chances(self, encoded: Tensor) -> Tensor:
+    def blank_probabilities(self, encoded: Tensor) -> Tensor:
         """(..., join_width) → (...), the blank's probability by the CTC head."""
         return encoded[..., self.config.joined :].softmax(-1)[..., self.blank]
 

@@ -11,8 +11,7 @@ import typer
 from rich.console import Console
 
 from asr.commands.terminal import check_writable, give_up, report, track, warn
-from asr.context.encoder import ContextEncoder
-from asr.context.rescorer import Rescorer
+from asr.context.models import ContextModels
 from asr.decoding import BEAM
 from asr.errors import AsrError
 from asr.evaluation.conditions import CONDITIONS, need_context, parse_conditions, signal_conditions
@@ -77,7 +76,7 @@ def main(
         recognizer = Recognizer.load(
             model, beam=beam, chunk_ms=chunk_ms, ctc_weight=ctc_weight, second_pass=second_pass
         )
-        models = (ContextEncoder.load(), Rescorer.load(models=recognizer.models)) if need_context(named) else None
+        models = ContextModels.load(models=recognizer.models) if need_context(named) else None
         check_writable(json_file, html_file)
     except (AsrError, OSError) as error:
         give_up(error)
@@ -91,7 +90,7 @@ def main(
             failed += 1
     settings = {
         "manifest": ", ".join(file.name for file in manifests), "model": recognizer.version,
-        "context model": models[1].model_version if models else "none",
+        "context model": models.rescorer.model_version if models else "none",
         "beam": beam, "nbest": nbest, "ctc_weight": recognizer.weights.ctc, "second_pass": second_pass,
         "chunk_ms": chunk_ms, "seed": seed, "any_spelling": any_spelling,
     }  # fmt: skip

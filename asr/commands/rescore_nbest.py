@@ -11,13 +11,12 @@ from typing import Annotated, Any
 import typer
 
 from asr.commands.terminal import console, give_up, report, track, warn
-from asr.context.encoder import ContextEncoder
 from asr.context.meaning import meant
-from asr.context.rescorer import Rescorer
+from asr.context.models import ContextModels
+from asr.context.phrase_index import PhraseIndex
 from asr.errors import AsrError, ContextError, ManifestError
 from asr.evaluation.jsonl import Problem, read_lines, text_output
 from asr.evaluation.manifest import parse_context, reference_of
-from asr.evaluation.run import EncodesContext, Rescores
 from asr.evaluation.wer import Errors, align, count
 from asr.recognition.results import Hypothesis
 
@@ -25,7 +24,7 @@ app = typer.Typer(add_completion=False)
 _NBEST = 'nbest must be a list of {text, score?}, best first, as in {"nbest": [{"text": "bower", "score": -1.2}]}'
 
 
-def rescore(value: dict[str, Any], encoder: EncodesContext, rescorer: Rescores) -> dict[str, Any]:
+def rescore(value: dict[str, Any], models: ContextModels) -> dict[str, Any]:
     """The line with its `nbest` re-ordered, `changed` and, where it has a context, `meant`, the entries that the first
     reading names; every other field, also of the readings, stays as it was.
 
@@ -45,8 +44,9 @@ def rescore(value: dict[str, Any], encoder: EncodesContext, rescorer: Rescores) 
         return {**value, "changed": False}
     scores = _scores(readings)
     nbest = tuple(Hypothesis(text=r["text"], acoustic=s) for r, s in zip(readings, scores, strict=True))
-    embedding = encoder.encode(context)
-    rescored = rescorer.rescore(nbest, embedding, None)
+    embedding = models.encoder.encode(context)
+    index = PhraseIndex(embedding.phrases)
+    rescored = models.rescorer.rescore(nbest, embedding, None, index)
     left = list(readings)
     out = []
     for hypothesis in rescored.nbest:
@@ -54,7 +54,7 @@ def rescore(value: dict[str, Any], encoder: EncodesContext, rescorer: Rescores) 
         if own is not None:
             left.remove(own)
         out.append(own or {"text": hypothesis.text, "from_context": True})
-    named = [asdict(m) for m in meant(rescored.nbest[0].text, embedding)]
+    named = [asdict(m) for m in meant(rescored.nbest[0].text, embedding, index)]
     return {**value, "nbest": out, "changed": rescored.changed, "meant": named}
 
 
@@ -99,7 +99,7 @@ def main(
     """
     try:
         lines = list(read_lines(source))
-        encoder, rescorer = ContextEncoder.load(), Rescorer.load()
+        models = ContextModels.load()
         opened = text_output(out)
     except (AsrError, OSError) as error:
         give_up(error)
@@ -110,7 +110,7 @@ def main(
                 failed += report(source, [value])
                 continue
             try:
-                row = rescore(value, encoder, rescorer)
+                row = rescore(value, models)
             except (ContextError, ManifestError) as error:
                 failed += report(source, [Problem(number, str(error))])
                 continue

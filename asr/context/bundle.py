@@ -31,6 +31,6 @@ def build_bundle(
     Args:
         compile_phrases: as `Recognizer.compile` with `of_context`.
     """
-    index = embedding.index
-    phrases = graph_phrases(embedding)
+    index = PhraseIndex(embedding.phrases)
+    phrases = graph_phrases(index)
     return ContextBundle(embedding, index, compile_phrases(phrases) if phrases else None)

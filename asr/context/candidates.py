@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from asr.context import phonetics
 from asr.context.phrase_index import PhraseIndex
-from asr.context.types import ContextEmbedding
+from asr.context.types import Question
 
 _CARRIERS = (8, 2)
 """Carriers tried with what the first, second, … hypothesis heard; as many hypotheses are compared with candidates."""
@@ -127,7 +127,8 @@ class _Tried(NamedTuple):
 
 def candidates(
     nbest: Sequence[str],
-    embedding: ContextEmbedding,
+    index: PhraseIndex,
+    question: Question,
     tables: AnswerTables,
     limit: int,
     reach: float = 0.8,
@@ -144,11 +145,11 @@ def candidates(
     """
     different = {h.sound: h for h in _Heard.of(list(dict.fromkeys(nbest))[: len(_CARRIERS)])}
     heard = list(different.values())
-    if not heard or embedding.empty:
+    if not heard:
         return []
-    tried = _common(heard, tables, embedding.question)
-    if embedding.phrases:
-        index, starts = embedding.index, [h.starts for h in heard]
+    tried = _common(heard, tables, question)
+    if index.phrases:
+        starts = [h.starts for h in heard]
         sounds = phonetics.encode([h.sound for h in heard])
         inside, alone = phonetics.spans_and_whole(index.sounds, index.sound_lengths, *sounds, starts, _UNHEARD)
         tried += _whole(heard, index, inside, alone, tables.by_sound)
@@ -157,20 +158,19 @@ def candidates(
     for one, distance in _likest(tried, reach):
         costs[one.text] = min(distance + one.cost, costs.get(one.text, np.inf))
     known = set(nbest)
-    offered = [t for t in _likely(embedding.index) if t not in known][: 0 if by_sound_only else limit // 2]
+    offered = [t for t in _likely(index) if t not in known][: 0 if by_sound_only else limit // 2]
     ranked = [t for _, t in sorted((c, t) for t, c in costs.items()) if t not in known and t not in offered]
     return [*offered, *ranked][:limit]
 
 
 def expand(
-    nbest: Sequence[str], embedding: ContextEmbedding, tables: AnswerTables, scores: Mapping[str, float], limit: int
+    nbest: Sequence[str], index: PhraseIndex, tables: AnswerTables, scores: Mapping[str, float], limit: int
 ) -> list[str]:
     """The parts that the audio supports best so far, within the carriers that fit what was heard around them.
 
     Args:
         nbest: texts, best first. scores: log P(y|x) of everything scored so far. limit: the most that are returned.
     """
-    index = embedding.index
     heard = _Heard.of(list(dict.fromkeys(nbest))[:2])
     known = [(scores[p.text] + _PER_PHONE * len(s), p.text, s)
              for p, s in zip(index.parts, index.heard_as, strict=True) if p.text in scores]  # fmt: skip
@@ -225,7 +225,7 @@ def _likest(tried: Sequence[_Tried], reach: float) -> Iterator[tuple[_Tried, flo
         yield from ((tried[place], distances[place]) for _, place in ranked[:_KEPT_SPANS])
 
 
-def _common(heard: Sequence[_Heard], tables: AnswerTables, question: str) -> list[_Tried]:
+def _common(heard: Sequence[_Heard], tables: AnswerTables, question: Question) -> list[_Tried]:
     """Common answers to the kind of question."""
     known = tables.spoken.get(question, [])
     return [

@@ -4,7 +4,7 @@ Any list of contacts holds names that sound a bit like what was heard, whether o
 them; which of them is nearest says little. So the evidence is absolute: how far the nearest is from the list in sound,
 how much farther than the 1-best is itself, how far the next one is, and whether the 1-best is a name as it stands.
 Fitted to real callers with lists of all makes by `recipes.rescorer.callers`; a trained network of the same numbers, or
-of twice as many, is no better (docs/results.md).
+of twice as many, is no better (recipes/context/NOTEBOOK.md).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from asr.context.candidates import AnswerTables
 from asr.context.features import HeardPhrases, heard_distances, name_words
-from asr.context.types import ContextEmbedding
+from asr.context.phrase_index import PhraseIndex
 
 FEATURES = ("distance", "excess", "lead", "listed", "given_name", "surname", "one_word")
 SIGNAL = "contacts"
@@ -45,7 +45,7 @@ class Evidence:
 def named_contact(
     texts: Sequence[str],
     heard: HeardPhrases,
-    embedding: ContextEmbedding,
+    index: PhraseIndex,
     tables: AnswerTables,
     weights: Sequence[float],
 ) -> NamedContact | None:
@@ -54,10 +54,10 @@ def named_contact(
     Args:
         texts: normalised, best first, none empty; heard: what is known of them. weights: of FEATURES, and a constant.
     """
-    places = [i for i, phrase in enumerate(embedding.phrases) if phrase.signal == SIGNAL]
+    places = [i for i, phrase in enumerate(index.phrases) if phrase.signal == SIGNAL]
     if not places:
         return None
-    names = [embedding.phrases[i].text for i in places]
+    names = [index.phrases[i].text for i in places]
     found = evidence(names, heard.distance[places], texts, tables)
     *factors, constant = weights
     return NamedContact(names[found.place], math.fsum([constant, *np.multiply(factors, found.values).tolist()]))

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from asr.context.copying import COPY_FEATURES, NEVER, PhrasePrefixes
 from asr.context.model import ContextModel
+from asr.context.phrase_index import PhraseIndex
 from asr.context.types import ContextEmbedding
 from asr.text.tokenizer import Tokenizer
 
@@ -64,7 +65,7 @@ class _Beginnings:
 
 @torch.inference_mode()
 def language_scores(
-    texts: Sequence[str], embedding: ContextEmbedding, model: ContextModel, tokenizer: Tokenizer
+    texts: Sequence[str], embedding: ContextEmbedding, index: PhraseIndex, model: ContextModel, tokenizer: Tokenizer
 ) -> LanguageScores:
     """Scores of normalised texts; the network's first `answer_tokens` tokens of each count."""
     rows = [tokenizer.encode(t)[: model.config.answer_tokens] for t in texts]
@@ -77,10 +78,10 @@ def language_scores(
         plain = _sums(without, tree)
         return LanguageScores(plain, plain, counts)
     vectors = torch.from_numpy(embedding.vectors)[None]
-    if not embedding.phrases:
+    if not index.phrases:
         logp, _ = model.next_tokens(states, vectors, None, None)
         return LanguageScores(_sums(logp[0, node, token].numpy(), tree), _sums(without, tree), counts)
-    copied, known = _copied(tree, embedding.index.prefixes, tokenizer)
+    copied, known = _copied(tree, index.prefixes, tokenizer)
     logp, gates = model.next_tokens(states, vectors, None, torch.from_numpy(known)[None])
     gate = gates[0, node].numpy()
     mixed = np.logaddexp(logp[0, node, token].numpy() - np.logaddexp(0, gate), copied - np.logaddexp(0, -gate))

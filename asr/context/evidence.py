@@ -18,7 +18,8 @@ from asr.context.candidates import AnswerTables
 from asr.context.contacts import SIGNAL as CONTACTS
 from asr.context.features import Match
 from asr.context.mining import TURN_SIGNAL
-from asr.context.types import ContextEmbedding
+from asr.context.phrase_index import PhraseIndex
+from asr.context.types import Question
 from asr.recognition.results import Hypothesis
 
 EVIDENCE = (
@@ -43,7 +44,8 @@ def evidence(
     readings: Sequence[Hypothesis],
     heard: int,
     matches: Sequence[Match | None],
-    embedding: ContextEmbedding,
+    index: PhraseIndex,
+    question: Question,
     tables: AnswerTables,
 ) -> dict[int, tuple[float, ...]]:
     """The numbers of `EVIDENCE` for the readings that name an entry alone or among words that people say with it, by
@@ -54,7 +56,7 @@ def evidence(
     """
     plain = readings[0]
     surprise = max(_LEAST_SURE, (plain.attention or plain.acoustic) / max(1, len(plain.text)))
-    entries = math.log(max(1, len(embedding.phrases))) / 2
+    entries = math.log(max(1, len(index.phrases))) / 2
     named = {
         i: found
         for i, found in enumerate(matches)
@@ -67,8 +69,8 @@ def evidence(
     distances = apart([h.text for h in readings], heard, named)
     out: dict[int, tuple[float, ...]] = {}
     for i, found in named.items():
-        phrase = embedding.phrases[found.part.phrase]
-        offered = phrase.weight >= OFFERED or (embedding.question == "which" and phrase.signal == TURN_SIGNAL)
+        phrase = index.phrases[found.part.phrase]
+        offered = phrase.weight >= OFFERED or (question == "which" and phrase.signal == TURN_SIGNAL)
         words, (distance, share) = found.part.text.split(), distances[i]
         reading = readings[i]
         out[i] = (
@@ -79,7 +81,7 @@ def evidence(
             share / 0.2,
             distance / 3,
             surprise,
-            len(embedding.index.sound(found.part)) / 5,
+            len(index.sound(found.part)) / 5,
             phrase.weight / 2,
             entries,
             float(offered),

@@ -16,7 +16,7 @@ from asr.context.candidates import AnswerTables
 from asr.context.context_lm import LanguageScores, language_scores
 from asr.context.model import ContextModel
 from asr.context.phrase_index import PART_KINDS, Part, PhraseIndex
-from asr.context.types import QUESTIONS, ContextEmbedding
+from asr.context.types import QUESTIONS, ContextEmbedding, Question
 from asr.text.tokenizer import Tokenizer
 
 FEATURES = (
@@ -88,9 +88,10 @@ class Match:
     carrier: tuple[str, str]
 
 
-def match(text: str, embedding: ContextEmbedding) -> Match | None:
+def match(text: str, index: PhraseIndex) -> Match | None:
+    """The longest part of a phrase that stands in a normalised text; None where there is none."""
     words = text.split()
-    found = embedding.index.find(words) if embedding.phrases else None
+    found = index.find(words)
     if found is None:
         return None
     part, start, end = found
@@ -144,7 +145,8 @@ class _Seen:
     matches: Sequence[Match | None]
     weights: Sequence[float]
     language: LanguageScores
-    embedding: ContextEmbedding
+    index: PhraseIndex
+    question: Question
     tables: AnswerTables
     heard: HeardPhrases | None
 
@@ -152,6 +154,7 @@ class _Seen:
 def pool_features(
     pool: Pool,
     embedding: ContextEmbedding,
+    index: PhraseIndex,
     model: ContextModel,
     tokenizer: Tokenizer,
     tables: AnswerTables,
@@ -159,24 +162,24 @@ def pool_features(
     heard: HeardPhrases | None = None,
 ) -> ListInput:
     """matches: of the pool's readings, heard: of what it heard, where they are known."""
-    matches = [match(t, embedding) for t in pool.texts] if matches is None else matches
-    weights = [embedding.index.weight(m.part) if m else 0.0 for m in matches]
-    language = language_scores(pool.texts, embedding, model, tokenizer)
-    if heard is None and pool.heard and embedding.phrases:
-        heard = HeardPhrases.of(pool.heard, embedding.index)
-    seen = _Seen(pool, matches, weights, language, embedding, tables, heard)
+    matches = [match(t, index) for t in pool.texts] if matches is None else matches
+    weights = [index.weight(m.part) if m else 0.0 for m in matches]
+    language = language_scores(pool.texts, embedding, index, model, tokenizer)
+    if heard is None and pool.heard and index.phrases:
+        heard = HeardPhrases.of(pool.heard, index)
+    seen = _Seen(pool, matches, weights, language, index, embedding.question, tables, heard)
     of_list = torch.tensor(_of_list(seen), dtype=torch.float32)
     return ListInput(torch.from_numpy(_rows(seen)), of_list, torch.from_numpy(_limits(seen)))
 
 
 def _rows(seen: _Seen) -> NDArray[np.float32]:
     pool, matches, language = seen.pool, seen.matches, seen.language
-    embedding, tables = seen.embedding, seen.tables
+    index, question, tables = seen.index, seen.question, seen.tables
     base, acoustic, grammar = (np.array(x, np.float32) for x in (pool.base, pool.acoustic, pool.language))
     pmi, tokens = language.pmi, language.tokens
     sounds, lengths = phonetics.encode(phonetics.phones_of(pool.texts))
     distance = phonetics.distances(sounds, lengths, sounds[:1, : max(1, lengths[0])], lengths[:1])
-    answers = tables.answers.get(embedding.question, {})
+    answers = tables.answers.get(question, {})
     plain = pool.texts[0].split()
     words = [t.split() for t in pool.texts]
     here = np.array([1.0 if m else 0.0 for m in matches], np.float32)
@@ -191,7 +194,7 @@ def _rows(seen: _Seen) -> NDArray[np.float32]:
         [r < 0 for r in pool.ranks],
         *([bool(m) and m.part.kind == k for m in matches] for k in PART_KINDS),  # type: ignore[union-attr]
         heavy / 3,
-        [len(embedding.index.sound(m.part)) / 8 if m else 0.0 for m in matches],
+        [len(index.sound(m.part)) / 8 if m else 0.0 for m in matches],
         [bool(m) and m.carrier == ("", "") for m in matches],  # type: ignore[union-attr]
         [(c or 0.0) / 3 for c in carriers],
         [c is None for c in carriers],
@@ -205,8 +208,8 @@ def _rows(seen: _Seen) -> NDArray[np.float32]:
         [max(-5, min(5, len(w) - len(plain))) / 3 for w in words],
         _rivals(matches, pool.acoustic),
         here * (heavy > _NAMED),
-        here * (math.log1p(len(embedding.phrases)) / 5),
-        *(here * (embedding.question == q) for q in ("which", "yes_no", "open")),
+        here * (math.log1p(len(index.phrases)) / 5),
+        *(here * (question == q) for q in ("which", "yes_no", "open")),
         [sum(x in plain for x in w) / max(1, len(w)) for w in words],
         *np.array([seen.heard.of_phrase(m.part.phrase) if seen.heard and m else (0.0, 0.0) for m in matches]).T,
         *np.array([name_words(w, tables) if seen.heard else (0.0, 0.0, 0.0) for w in words]).T,
@@ -216,10 +219,10 @@ def _rows(seen: _Seen) -> NDArray[np.float32]:
 
 def _of_list(seen: _Seen) -> list[float]:
     pool, matches, language = seen.pool, seen.matches, seen.language
-    embedding, tables = seen.embedding, seen.tables
+    index, question, tables = seen.index, seen.question, seen.tables
     base, count = pool.base, max(1, int(language.tokens[0]))
-    answers = tables.answers.get(embedding.question, {})
-    likely = sum(math.exp(p.weight) for p in embedding.phrases)
+    answers = tables.answers.get(question, {})
+    likely = sum(math.exp(p.weight) for p in index.phrases)
     first, *others = sorted(base, reverse=True)
     named = max((b for b, m in zip(base, matches, strict=True) if m), default=-math.inf)
     answered = max((b for b, t in zip(base, pool.texts, strict=True) if t in answers), default=-math.inf)
@@ -227,8 +230,8 @@ def _of_list(seen: _Seen) -> list[float]:
     pmi = language.pmi
     return [
         1.0 - min(1.0, likely),
-        *(1.0 if embedding.question == q else 0.0 for q in QUESTIONS),
-        math.log1p(len(embedding.phrases)) / 5,
+        *(1.0 if question == q else 0.0 for q in QUESTIONS),
+        math.log1p(len(index.phrases)) / 5,
         max(-15.0, named - base[0]) / 5,
         max(-15.0, answered - base[0]) / 5,
         max(-5.0, pool.acoustic[0] / count),
@@ -275,7 +278,7 @@ def _limits(seen: _Seen) -> NDArray[np.float32]:
     of place: as much as it is likelier meant; between two that are equally likely meant the sound decides.
     """
     pool, matches, weights, pmi = seen.pool, seen.matches, seen.weights, seen.language.pmi
-    carriers, question = seen.tables.carriers, seen.embedding.question
+    carriers, question = seen.tables.carriers, seen.question
     answers = seen.tables.answers.get(question, {}) if question != "none" else {}
     said = matches[0]
     settled = said is not None and said.part.kind in ("full", "last") and said.carrier in carriers

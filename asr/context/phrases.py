@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from asr.context.types import BiasedWord, ContextEmbedding
+from asr.context.phrase_index import PhraseIndex
+from asr.context.types import BiasedWord
 from asr.decoding import BoostedPhrase
 from asr.decoding.phrase_graph import MAX_LETTERS
 from asr.recognition.results import Hypothesis
@@ -20,17 +21,15 @@ _LONGEST = MAX_LETTERS // 2
 """Words of a phrase, at most."""
 
 
-def graph_phrases(embedding: ContextEmbedding) -> tuple[BoostedPhrase, ...]:
+def graph_phrases(index: PhraseIndex) -> tuple[BoostedPhrase, ...]:
     """The context's phrases and their parts (first names, last names, ...) with boosts by their length.
 
     The boosts only bring readings into the n-best; what a reading is worth then, and how likely its phrase is meant, is
     for the rescorer to say.
     """
-    if not embedding.phrases:
-        return ()
     return tuple(
-        BoostedPhrase(part.text, _PER_LETTER * len(part.text), embedding.phrases[part.phrase].signal)
-        for part in embedding.index.parts
+        BoostedPhrase(part.text, _PER_LETTER * len(part.text), index.phrases[part.phrase].signal)
+        for part in index.parts
     )
 
 

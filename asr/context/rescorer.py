@@ -12,27 +12,21 @@ The plain 1-best stands unless another reading beats it by a margin.
 
 from __future__ import annotations
 
-import json
 import math
 import re
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from difflib import SequenceMatcher
 from itertools import pairwise
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from asr.context import phonetics
 from asr.context.candidates import AnswerTables, candidates, expand
 from asr.context.contacts import SIGNAL as CONTACTS
 from asr.context.contacts import NamedContact, named_contact
-from asr.context.encoder import WEIGHTS, load_model
 from asr.context.evidence import OFFERED, evidence, within
 from asr.context.features import (
     FEATURES,
@@ -45,9 +39,10 @@ from asr.context.features import (
     pool_features,
 )
 from asr.context.model import ContextModel
-from asr.context.types import BiasedWord, ContextEmbedding, Rescored
-from asr.errors import ContextError, ModelError
-from asr.fitted import FILE, ModelVersions, RescorerConstants, UnfittedWarning, read_fitted, require
+from asr.context.phrase_index import PhraseIndex
+from asr.context.types import BiasedWord, ContextEmbedding, Question, Rescored
+from asr.errors import ContextError
+from asr.fitted import RescorerConstants
 from asr.recognition.results import Hypothesis
 from asr.text import normalize
 from asr.text.tokenizer import Tokenizer
@@ -122,51 +117,23 @@ class Rescorer:
         self.ranked, self.constants = ranked.eval(), constants
         self.model_version = model_version
 
-    @classmethod
-    @one_thread()
-    def load(cls, folder: Path | None = None, models: ModelVersions | None = None) -> Rescorer:
-        """Reads a folder that `scripts/train_context` wrote; None: the shipped weights.
-
-        models: those whose lists with exact scores it will get; None: it gets other recognisers' lists only.
-
-        Raises:
-            ModelError: files are missing or do not fit together.
-        Warns:
-            UnfittedWarning: it was fitted to lists of other models.
-        """
-        folder = folder or WEIGHTS
-        model, tokenizer, config = load_model(folder)
-        version = str(config["version"])
-        constants = read_fitted(RescorerConstants, folder / FILE)
-        require(constants.models, ModelVersions("", context=version), folder / FILE)
-        if models is not None and not (constants.models and constants.models.covers(models)):
-            warnings.warn(
-                f"the rescorer was fitted to lists of other models ({constants.models}) than these ({models}): "
-                "contexts may help less or do harm. Fit it: python -m recipes.rescorer.fit",
-                UnfittedWarning,
-                stacklevel=3,
-            )
-        try:
-            tensors = load_file(folder / "context.safetensors")
-            tables = read_tables(json.loads(json.dumps(config["tables"])))
-            ranked = ListScorer()
-            own = {k.removeprefix("ranked."): v.float() for k, v in tensors.items() if k.startswith("ranked.")}
-            ranked.load_state_dict(own)
-            return cls(model, tokenizer, tables, ranked, constants, version)
-        except (OSError, KeyError, TypeError, ValueError, IndexError, RuntimeError) as error:
-            raise ModelError(f"context weights in {folder.name!r} cannot be read: {type(error).__name__}") from error
-
     @one_thread()
     def rescore(
-        self, nbest: Sequence[Hypothesis], embedding: ContextEmbedding, force_score: ForceScore | None
+        self,
+        nbest: Sequence[Hypothesis],
+        embedding: ContextEmbedding,
+        force_score: ForceScore | None,
+        index: PhraseIndex | None = None,
     ) -> Rescored:
         """The n-best, re-ordered, with the context's candidates that beat its first reading.
 
         Args:
-            nbest: best first, with or without `bias`; readings marked `from_context` (of a search that the context's
-                phrases led) are candidates, wherever they stand. embedding: of the same model version. force_score:
-                exact scores of texts for this utterance, acoustic and language; None for another recogniser's list,
-                whose acoustic scores may have any scale or none (all equal or not finite: the rank counts).
+            nbest: best first, with or without `bias`; hypotheses marked `from_context` (of a search with the context's
+                phrases) are candidates, wherever they stand.
+            embedding: of the same model version.
+            force_score: exact scores of texts for this utterance, acoustic and language; None for another recogniser's
+                list, whose acoustic scores may have any scale or none (all equal or not finite: the rank counts).
+            index: of the embedding's phrases; None: it is made for this call.
 
         Returns:
             The very same hypotheses, less the candidates, where nothing changes; in the same order where the search
@@ -184,16 +151,17 @@ class Rescorer:
         same = without_bias([h for h in nbest if not h.from_context])
         if embedding.empty or not same or is_silence(same[0].text, same[0].acoustic if force_score else None):
             return Rescored(same)
+        index = index or PhraseIndex(embedding.phrases)
         if force_score:
-            readings, heard = self.readings(nbest, embedding, force_score)
-            matches = [match(h.text, embedding) for h in readings]
-            scores, margin = self._entry_scores(readings, heard, matches, embedding), 0.0
+            readings, heard = self.readings(nbest, embedding.question, index, force_score)
+            matches = [match(h.text, index) for h in readings]
+            scores, margin = self._entry_scores(readings, heard, matches, index, embedding.question), 0.0
         else:
             head = same[:MAX_SCORED]
             texts = heard_texts([h.text for h in head])
-            sounds = HeardPhrases.of(texts, embedding.index) if texts and embedding.phrases else None
-            contact = self._contact(texts, sounds, embedding) if sounds else None
-            readings, heard = self._ranked(head, embedding, contact), len(head)
+            sounds = HeardPhrases.of(texts, index) if texts and index.phrases else None
+            contact = self._contact(texts, sounds, index, embedding.question) if sounds else None
+            readings, heard = self._ranked(head, index, embedding.question, contact), len(head)
             pool = Pool(
                 tuple(normalize(h.text) for h in readings),
                 tuple(h.acoustic for h in readings),
@@ -201,13 +169,13 @@ class Rescorer:
                 tuple(i if i < heard else -1 for i in range(len(readings))),
                 texts,
             )
-            matches = [match(text, embedding) for text in pool.texts]
+            matches = [match(text, index) for text in pool.texts]
             weighed = most_likely(pool)
-            own = self._scores(pool.only(weighed), [matches[i] for i in weighed], embedding, sounds)
+            own = self._scores(pool.only(weighed), [matches[i] for i in weighed], embedding, index, sounds)
             scores, margin = dict(zip(weighed, own, strict=True)), self.constants.margin
             if contact:
-                scores |= self._of_contacts(contact, pool, matches, embedding, scores)
-        return self._decided(same, readings, heard, matches, scores, margin, embedding)
+                scores |= self._of_contacts(contact, pool, matches, index, scores)
+        return self._decided(same, readings, heard, matches, scores, margin, index)
 
     def _decided(
         self,
@@ -217,7 +185,7 @@ class Rescorer:
         matches: Sequence[Match | None],
         scores: Mapping[int, float],
         margin: float,
-        embedding: ContextEmbedding,
+        index: PhraseIndex,
     ) -> Rescored:
         """The n-best with the readings in the order of their sums, if another one than the plain 1-best comes first.
 
@@ -231,7 +199,7 @@ class Rescorer:
         plain = normalize(readings[0].text)
         if first == 0 or total[first] <= total[0] + margin or normalize(readings[first].text) == plain:
             return same
-        if _same_entry(matches[first], matches[0], embedding):
+        if _same_entry(matches[first], matches[0], index):
             return same
         kept = [i for i in order if i < heard or total[i] > total[0] + margin]
         odds = torch.tensor([total[i] / NATS for i in kept], dtype=torch.float64).softmax(0).tolist()
@@ -241,7 +209,7 @@ class Rescorer:
         ]
         rest = [readings[i] for i in range(heard) if i not in scores]
         rank = 1 + sum(base[i] > base[first] for i in scores)
-        biased = biased_words(ranked[0], nbest[0].text, embedding, rank)
+        biased = biased_words(ranked[0], nbest[0].text, index, rank)
         return Rescored((*ranked, *rest, *nbest[MAX_SCORED:]), True, biased)
 
     def _entry_scores(
@@ -249,7 +217,8 @@ class Rescorer:
         readings: Sequence[Hypothesis],
         heard: int,
         matches: Sequence[Match | None],
-        embedding: ContextEmbedding,
+        index: PhraseIndex,
+        question: Question,
     ) -> dict[int, float]:
         """What the context says for the readings of the n-best and for those that name an entry, nats: of these so
         much that they are ahead of the plain 1-best by `NATS` for each unit of their log-odds. No other is ahead of it.
@@ -259,43 +228,46 @@ class Rescorer:
         weights = self.constants.attended if attended else self.constants.unattended
         odds = {
             i: sum(w * x for w, x in zip(weights, numbers, strict=True))
-            for i, numbers in evidence(readings, heard, matches, embedding, self.tables).items()
+            for i, numbers in evidence(readings, heard, matches, index, question, self.tables).items()
         }
         scores = {i: base[0] - base[i] + NATS * value for i, value in odds.items() if i}
         others = {i: min(0.0, base[0] - base[i]) for i in range(heard)}
         return others | scores | {0: NATS * max(0.0, odds.get(0, 0.0))}
 
     def readings(
-        self, nbest: Sequence[Hypothesis], embedding: ContextEmbedding, force_score: ForceScore
+        self, nbest: Sequence[Hypothesis], question: Question, index: PhraseIndex, force_score: ForceScore
     ) -> tuple[list[Hypothesis], int]:
         """What the context is asked about: the first of the n-best and its candidates, with exact scores; and how many
         of them are of the n-best. Arguments as for `rescore`."""
         led = [h.text for h in nbest if h.from_context]
         head = without_bias([h for h in nbest if not h.from_context])[:MAX_SCORED]
         texts = [h.text for h in head]
-        found = candidates(texts, embedding, self.tables, MAX_CANDIDATES)
-        first = list(dict.fromkeys((*texts, *led[:MAX_LED], *found)))
+        found = candidates(texts, index, question, self.tables, MAX_CANDIDATES)
+        named = (t for t in (*led[:MAX_LED], *found) if match(t, index))  # no other candidate can win
+        first = list(dict.fromkeys((*texts, *named)))
         scored = dict(zip(first, force_score(first), strict=True))
         scores = {t: h.acoustic + h.attention for t, h in scored.items()}
-        more = expand(texts, embedding, self.tables, scores, MAX_EXPANDED)
+        more = expand(texts, index, self.tables, scores, MAX_EXPANDED)
         if more:
             scored |= zip(more, force_score(more), strict=True)
         own = [_scored_as(h, scored[h.text]) for h in head]
         return own + [h for t, h in scored.items() if t not in texts], len(head)
 
-    def _contact(self, texts: Sequence[str], heard: HeardPhrases, embedding: ContextEmbedding) -> NamedContact | None:
+    def _contact(
+        self, texts: Sequence[str], heard: HeardPhrases, index: PhraseIndex, question: Question
+    ) -> NamedContact | None:
         """The contact whose whole name may have been said; None where one of a few offered ones is meant ("Miller or
         Taylor?"), whom people name by a part."""
         weights = self.constants.contacts
-        offered = embedding.question != "open" and any(p.weight >= OFFERED for p in embedding.phrases)
-        return None if offered or not weights else named_contact(texts, heard, embedding, self.tables, weights)
+        offered = question != "open" and any(p.weight >= OFFERED for p in index.phrases)
+        return None if offered or not weights else named_contact(texts, heard, index, self.tables, weights)
 
     def _of_contacts(
         self,
         contact: NamedContact,
         pool: Pool,
         matches: Sequence[Match | None],
-        embedding: ContextEmbedding,
+        index: PhraseIndex,
         scores: Mapping[int, float],
     ) -> dict[int, float]:
         """Scores of the readings that name a contact, by place. That which is its whole name alone wins by what
@@ -304,7 +276,7 @@ class Rescorer:
         name_heard = any(name_words(pool.texts[0].split(), self.tables))
         out = {}
         for i, found in enumerate(matches):
-            if not found or embedding.phrases[found.part.phrase].signal != CONTACTS:
+            if not found or index.phrases[found.part.phrase].signal != CONTACTS:
                 continue
             alone, known = found.carrier == ("", ""), found.carrier in self.tables.carriers
             if found.part.kind == "full":
@@ -314,52 +286,50 @@ class Rescorer:
             if barred:
                 out[i] = min(0.0, scores.get(i, 0.0))
         plain = matches[0]
-        named = plain and plain.part.kind == "full" and embedding.phrases[plain.part.phrase].signal == CONTACTS
+        named = plain and plain.part.kind == "full" and index.phrases[plain.part.phrase].signal == CONTACTS
         place = pool.texts.index(contact.text)
         if place and not named and contact.nats > 0:
             out[place] = pool.base[0] - pool.base[place] + self.constants.margin + contact.nats
         return out
 
     def _ranked(
-        self, nbest: Sequence[Hypothesis], embedding: ContextEmbedding, contact: NamedContact | None
+        self, nbest: Sequence[Hypothesis], index: PhraseIndex, question: Question, contact: NamedContact | None
     ) -> list[Hypothesis]:
         texts = [normalize(h.text) for h in nbest]
         values = pseudo_acoustic([h.score - h.bias for h in nbest])
         own = [replace(h, acoustic=v, language=0.0, attention=0.0) for h, v in zip(nbest, values, strict=True)]
-        found = sounding_alike(texts, embedding, self.tables)
+        found = sounding_alike(texts, index, question, self.tables)
         if contact and contact.text not in {*texts, *found}:
             found.append(contact.text)
         scores = candidate_acoustics(found, texts, values)
         return own + [Hypothesis(t, acoustic=s) for t, s in zip(found, scores, strict=True)]
 
     def _scores(
-        self, pool: Pool, named: Sequence[Match | None], embedding: ContextEmbedding, heard: HeardPhrases | None
+        self,
+        pool: Pool,
+        named: Sequence[Match | None],
+        embedding: ContextEmbedding,
+        index: PhraseIndex,
+        heard: HeardPhrases | None,
     ) -> list[float]:
         """What the context says for each reading of a list without audio, over the first, nats. named: the phrase in
         each."""
-        known = pool_features(pool, embedding, self.model, self.tokenizer, self.tables, named, heard)
+        known = pool_features(pool, embedding, index, self.model, self.tokenizer, self.tables, named, heard)
         with torch.inference_mode():
             scores: list[float] = self.ranked(known.rows, known.of_list, known.limits).tolist()
         return scores
 
 
-class NullContext:
-    """Stands where there is no context: hands the n-best back as it is."""
-
-    def rescore(self, nbest: Sequence[Hypothesis], *_: object) -> Rescored:
-        return Rescored(tuple(nbest))
-
-
-def biased_words(answer: Hypothesis, plain: str, embedding: ContextEmbedding, rank: int) -> tuple[BiasedWord, ...]:
+def biased_words(answer: Hypothesis, plain: str, index: PhraseIndex, rank: int) -> tuple[BiasedWord, ...]:
     """The words of the answer, normalised, that the plain text has not, with what brought them. rank: as in
     `BiasedWord`."""
     words = _words(answer.text)
-    found = match(" ".join(words), embedding)
+    found = match(" ".join(words), index)
     start = len(found.carrier[0].split()) if found else 0
     named = range(start, start + len(found.part.text.split())) if found else range(0)
 
     def word(place: int) -> BiasedWord:
-        phrase = embedding.phrases[found.part.phrase] if found and place in named else None
+        phrase = index.phrases[found.part.phrase] if found and place in named else None
         name, signal = (phrase.name, phrase.signal) if phrase else ("", "")
         entry_id = phrase.ids[0] if phrase and len(phrase.ids) == 1 else ""
         return BiasedWord(words[place], name, signal, answer.context, rank, entry_id)
@@ -367,11 +337,11 @@ def biased_words(answer: Hypothesis, plain: str, embedding: ContextEmbedding, ra
     return tuple(map(word, _new_words(words, _words(plain))))
 
 
-def _same_entry(found: Match | None, plain: Match | None, embedding: ContextEmbedding) -> bool:
+def _same_entry(found: Match | None, plain: Match | None, index: PhraseIndex) -> bool:
     """Whether two readings say the whole of one entry, in different spoken forms."""
     if found is None or plain is None or (found.part.phrase, found.carrier) != (plain.part.phrase, plain.carrier):
         return False
-    return {found.part.text, plain.part.text} <= set(embedding.index.forms[plain.part.phrase])
+    return {found.part.text, plain.part.text} <= set(index.forms[plain.part.phrase])
 
 
 def _words(text: str) -> list[str]:
@@ -422,9 +392,9 @@ def most_likely(pool: Pool) -> list[int]:
     return [0, *sorted(range(1, len(base)), key=lambda i: -base[i])[: MAX_WEIGHED - 1]]
 
 
-def sounding_alike(texts: Sequence[str], embedding: ContextEmbedding, tables: AnswerTables) -> list[str]:
+def sounding_alike(texts: Sequence[str], index: PhraseIndex, question: Question, tables: AnswerTables) -> list[str]:
     """Candidates for a list without audio, where only sound can speak for them."""
-    return candidates(texts, embedding, tables, MAX_CANDIDATES, reach=_REACH, by_sound_only=True)
+    return candidates(texts, index, question, tables, MAX_CANDIDATES, reach=_REACH, by_sound_only=True)
 
 
 def pseudo_acoustic(scores: Sequence[float]) -> list[float]:
@@ -458,12 +428,3 @@ def candidate_acoustics(found: Sequence[str], texts: Sequence[str], values: Sequ
     ]
     best: list[float] = np.max(scores, axis=0).tolist()
     return best
-
-
-def read_tables(values: dict[str, Any]) -> AnswerTables:
-    """From config.json: carriers [[before, after, logp]], answers {question: [[text, logp]]}, and given and surnames,
-    names with spaces between them."""
-    carriers = {(str(b), str(a)): float(p) for b, a, p in values["carriers"]}
-    answers = {str(q): {str(t): float(p) for t, p in rows} for q, rows in values["answers"].items()}
-    given, surnames = (frozenset(str(values.get(kind, "")).split()) for kind in ("given", "surnames"))
-    return AnswerTables(carriers, answers, given, surnames)

@@ -6,8 +6,7 @@ import json
 import math
 import struct
 from dataclasses import dataclass
-from functools import cached_property
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,9 +14,6 @@ from numpy.typing import NDArray
 from asr.errors import ContextError
 from asr.recognition.results import Hypothesis
 from asr.text import spoken_forms
-
-if TYPE_CHECKING:
-    from asr.context.phrase_index import PhraseIndex
 
 Speaker = Literal["user", "system"]
 Question = Literal["none", "open", "which", "yes_no"]
@@ -118,13 +114,6 @@ class ContextEmbedding:
     @property
     def empty(self) -> bool:
         return len(self.vectors) == 0 and not self.phrases
-
-    @cached_property
-    def index(self) -> PhraseIndex:
-        """The phrases by sound and by word; built once, on first use."""
-        from asr.context.phrase_index import PhraseIndex  # the index is made of phrases: the import would be circular
-
-        return PhraseIndex(self.phrases)
 
     def to_bytes(self) -> bytes:
         """A little-endian record: magic, header length, JSON header, vectors, summary."""

@@ -14,7 +14,7 @@ _ALIKE_DB = 3.0
 
 @dataclass(frozen=True)
 class EndpointRule:
-    """All but `doubt` and `quiet_db` in seconds of audio. What the defaults do on dev stands in docs/results.md."""
+    """All but `doubt` and `quiet_db` in seconds of audio. Their effect on dev: recipes/acoustic/NOTEBOOK.md."""
 
     silence_s: float = 0.7
     """After speech: this long in which the model is sure that nothing is said ends the utterance."""

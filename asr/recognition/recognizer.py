@@ -20,14 +20,12 @@ from asr.audio import SAMPLE_RATE, Samples
 from asr.audio.features import FRAME_S, MELS
 from asr.decoding import (
     BEAM,
-    MARGIN,
-    SILENCE,
     BeamSearch,
     BeamState,
     BoostedPhrase,
+    NBestEntry,
     PhraseCompiler,
     PhraseGraph,
-    Reading,
     force_score,
     stack_states,
     unstack_states,
@@ -106,7 +104,7 @@ class Recognizer:
             raise ModelError("the language model was made for other tokens; train one for the acoustic model's")
         self.model, self.tokenizer, self.version, self.language = model, tokenizer, version, language
         self.calibration, self.attention_calibration = calibration, attention_calibration
-        self.second_pass = second_pass and model.longest > 0
+        self.second_pass = second_pass and model.max_chunk_frames > 0
         self.attention = attention if self.second_pass else None
         weights = weights or FittedWeights()
         self.weights = replace(
@@ -118,7 +116,6 @@ class Recognizer:
         )
         self.search = BeamSearch(
             model, beam, language=language, language_weight=self.weights.language, token_bonus=self.weights.token_bonus,
-            margin=MARGIN, silence=SILENCE,
         )  # fmt: skip
         self._compiler = PhraseCompiler(tokenizer)
         self.chunk_frames = model.chunk_frames(chunk_ms)
@@ -183,7 +180,7 @@ class Recognizer:
             language = NGram.load_shipped(tokenizer)
         beside = SHIPPED if folder is None else Path(folder)
         attention, attention_calibration, folders = None, None, [beside]
-        if second_pass is not False and model.longest:
+        if second_pass is not False and model.max_chunk_frames:
             ear = SHIPPED_SECOND_PASS if second_pass is True else second_pass
             attention = SecondPass.load(ear, device=device)
             folders.insert(0, ear)
@@ -421,7 +418,7 @@ class Recognizer:
 
         Says something about the frames after the hypothesis's last token.
         """
-        leading = self.search.predicted(beam, 0)
+        leading = self.search.leading_outputs([beam])[0]
         return 1 - self.model.join(encoded, leading).softmax(-1)[:, self.model.blank]
 
     @one_thread()
@@ -431,7 +428,7 @@ class Recognizer:
         can take that many, else as few chunks of equal length."""
         model = self.model
         frames, state = len(heard) - model.lookback - model.lookahead, model.initial_state(1)
-        size = 4 * math.ceil(frames / 4 / math.ceil(frames / model.longest))
+        size = 4 * math.ceil(frames / 4 / math.ceil(frames / model.max_chunk_frames))
         pieces = []
         for at in range(0, frames, size):
             piece, state = model.encode(heard[None, at : at + size + model.lookback + model.lookahead], state)
@@ -482,7 +479,8 @@ class Recognizer:
 
     def _forced(self, texts: Sequence[str], encoded: Encoded, graph: PhraseGraph | None) -> list[Hypothesis]:
         """Each text with the transducer's, the CTC head's and the language model's scores."""
-        readings = force_score(self.model, encoded.frames, [self.tokenizer.encode(t) for t in texts], SILENCE)
+        tokens = [self.tokenizer.encode(text) for text in texts]
+        readings = force_score(self.model, encoded.frames, tokens, self.search.blank_threshold)
         readings = self.with_ctc(readings, encoded.frames)
         scores = self._token_scores(readings)
         readings = [
@@ -491,17 +489,17 @@ class Recognizer:
         ]
         return [self._hypothesis(r, score, encoded) for r, score in zip(readings, scores, strict=True)]
 
-    def _token_scores(self, readings: Sequence[Reading]) -> list[list[float]]:
+    def _token_scores(self, readings: Sequence[NBestEntry]) -> list[list[float]]:
         """log P of each token of each reading, and of the text's end; empty lists without a language model."""
         if self.language is None:
             return [[] for _ in readings]
         return self.language.token_scores([reading.tokens for reading in readings])
 
-    def _fused(self, reading: Reading, scores: Sequence[float]) -> float:
+    def _fused(self, reading: NBestEntry, scores: Sequence[float]) -> float:
         """What the search adds for a text's tokens, nats."""
         return self.weights.language * sum(scores) + self.weights.token_bonus * len(reading.tokens)
 
-    def with_ctc(self, readings: Sequence[Reading], frames: Tensor) -> list[Reading]:
+    def with_ctc(self, readings: Sequence[NBestEntry], frames: Tensor) -> list[NBestEntry]:
         """Readings of (T, J) encoded frames with the CTC head's share in `acoustic`.
 
         The joiner takes the second of two equal words for an echo of the first; the CTC head, which does not know what
@@ -516,14 +514,14 @@ class Recognizer:
         readings = self.search.nbest(beam, 0)
         if encoded is not None:
             readings = sorted(self.with_ctc(readings, encoded.frames), key=lambda r: -r.score)
-        texts: dict[str, Reading] = {}
+        texts: dict[str, NBestEntry] = {}
         for reading in readings:
             texts.setdefault(self.tokenizer.decode(reading.tokens), reading)
         readings = list(texts.values())[:nbest]
         scores = self._token_scores(readings)
         return tuple(self._hypothesis(r, score, encoded) for r, score in zip(readings, scores, strict=True))
 
-    def _hypothesis(self, reading: Reading, scores: Sequence[float], encoded: Encoded | None) -> Hypothesis:
+    def _hypothesis(self, reading: NBestEntry, scores: Sequence[float], encoded: Encoded | None) -> Hypothesis:
         """scores: of `_token_scores`."""
         start_s = encoded.start_s if encoded else 0.0
         times = tuple(start_s + f * self.model.frame_s for f in reading.frames)
@@ -538,7 +536,7 @@ class Recognizer:
         )
         return _with_words(hypothesis, words)
 
-    def _words(self, reading: Reading, scores: Sequence[float], encoded: Encoded) -> Iterator[Word]:
+    def _words(self, reading: NBestEntry, scores: Sequence[float], encoded: Encoded) -> Iterator[Word]:
         groups: list[list[int]] = []
         for i, token in enumerate(reading.tokens):
             if not groups or self.tokenizer.starts_word(token):
@@ -550,10 +548,10 @@ class Recognizer:
         end = (encoded.end_s - encoded.start_s) / frame_s
         spans = word_spans([(reading.frames[g[0]], reading.frames[g[-1]]) for g, _ in said], encoded.sound, end)
         for (group, text), span in zip(said, spans, strict=True):
-            certainty = [reading.certainty[i] for i in group]
+            certainty = [reading.log_confidence[i] for i in group]
             sure, evidence = math.exp(sum(certainty) / len(certainty)), None
             if scores:
-                evidence = Evidence.of(text, certainty, reading.certainty, [scores[i] for i in group], count)
+                evidence = Evidence.of(text, certainty, reading.log_confidence, [scores[i] for i in group], count)
                 sure = self.calibration.confidence(evidence) if self.calibration else sure
             start_s, end_s = (encoded.start_s + frames * frame_s for frames in span)
             yield Word(text, start_s, end_s, sure, evidence)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from asr.audio import SAMPLE_RATE, Resampler, Samples, check_samples
 from asr.audio.features import FRAME_S, MELS, FeatureStream
-from asr.decoding import BeamState, BoostedPhrase, PhraseGraph, Reading
+from asr.decoding import BeamState, BoostedPhrase, NBestEntry, PhraseGraph
 from asr.recognition.endpointing import EndpointRule, quietest
 from asr.recognition.results import Hypothesis, Pass, Result
 from asr.threads import one_thread
@@ -337,7 +337,7 @@ class Stream:
         first = _length(progress) - len(encoded)
         return replace(progress, doubted=first + int(doubtful[-1])) if len(doubtful) else progress
 
-    def _cut(self, progress: Progress, best: Reading) -> int:
+    def _cut(self, progress: Progress, best: NBestEntry) -> int:
         """Where an utterance that has ended is cut from the next, in its frames: nothing is of both or of none.
 
         It is where its end became likely, if a chunk has passed since; else the quietest place of the last chunk or,
@@ -354,7 +354,7 @@ class Stream:
             places = [place for gap in gaps for place in gap] or list(range(first, length - 1))
         return quietest(torch.cat(progress.loudness).tolist(), places) if places else length
 
-    def _sounds(self, progress: Progress, best: Reading) -> tuple[float, float | None, float | None]:
+    def _sounds(self, progress: Progress, best: NBestEntry) -> tuple[float, float | None, float | None]:
         """Seconds since the utterance's start: now, its last token, its last frame in doubt."""
         frame_s = self._recognizer.model.frame_s
         last_s = best.frames[-1] * frame_s if best.frames else None
@@ -412,7 +412,7 @@ class Stream:
             self._pending = self._pending[self._recognizer.chunk_frames :]
         self.progress, self._left_out = progress, frozenset()
 
-    def _interim(self, progress: Progress, readings: Sequence[Reading]) -> tuple[Progress, list[Result]]:
+    def _interim(self, progress: Progress, readings: Sequence[NBestEntry]) -> tuple[Progress, list[Result]]:
         """The interim result that is due, if any."""
         best, decode = readings[0], self._recognizer.tokenizer.decode
         text, known = decode(best.tokens), progress.told
@@ -442,7 +442,7 @@ def _searched(row: Row) -> int:
     return int(row.beam.time[0])
 
 
-def _share(readings: Sequence[Reading], chosen: Sequence[bool]) -> float:
+def _share(readings: Sequence[NBestEntry], chosen: Sequence[bool]) -> float:
     """The chosen ones' part of the readings' probability."""
     chances = np.exp([r.score - readings[0].score for r in readings])
     return float(chances[np.array(chosen)].sum() / chances.sum())

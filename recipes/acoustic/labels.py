@@ -19,7 +19,7 @@ from asr.evaluation.readings import closest
 from asr.evaluation.recordings import AudioReader, parse_audio
 from asr.evaluation.wer import align_words, count
 from benchmarks.peers.recognizers import Transcribe, what_failed
-from recipes.acoustic.speech import Progress
+from recipes.progress import Progress
 
 
 def apart(first: str, second: str) -> tuple[float, str]:

@@ -14,6 +14,7 @@ from torch import Tensor
 from asr.context.candidates import AnswerTables
 from asr.context.features import Pool, pool_features
 from asr.context.model import ContextModel
+from asr.context.phrase_index import PhraseIndex
 from asr.context.rescorer import (
     MAX_SCORED,
     ListScorer,
@@ -86,7 +87,7 @@ def example(item: ContextList, model: ContextModel, tokenizer: Tokenizer, tables
     pool = Pool((*texts, *item.texts), acoustic, (0.0,) * len(acoustic),
                 (*range(len(texts)), *([-1] * len(item.texts))), heard_texts(texts))  # fmt: skip
     pool = pool.only([0] if is_silence(texts[0], None) else most_likely(pool))
-    known = pool_features(pool, item.embedding, model, tokenizer, tables)
+    known = pool_features(pool, item.embedding, PhraseIndex(item.embedding.phrases), model, tokenizer, tables)
     row = item.decoded.row
     errors = torch.tensor([float(word_errors(row.text, t)) for t in pool.texts])
     return Example(

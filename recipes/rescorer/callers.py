@@ -27,9 +27,9 @@ from rich.table import Table
 from asr.commands.terminal import give_up
 from asr.context.candidates import AnswerTables
 from asr.context.contacts import FEATURES, evidence
-from asr.context.encoder import WEIGHTS
 from asr.context.features import heard_distances
-from asr.context.rescorer import Rescorer, heard_texts
+from asr.context.models import WEIGHTS, ContextModels
+from asr.context.rescorer import heard_texts
 from asr.errors import AsrError
 from asr.evaluation.wer import contains
 from asr.fitted import FILE, save_fitted
@@ -157,7 +157,7 @@ def main() -> None:
     args = parser.parse_args()
     folder, console = args.data / "text" / "nbest", Console(width=100)
     try:
-        rescorer = Rescorer.load(args.context)
+        rescorer = ContextModels.load(args.context).rescorer
         contacts = ContactLists(read_contacts(folder / "evi_contacts.tsv.gz"))
         calls = read_calls(folder / "evi_en.jsonl.gz")
     except (AsrError, OSError) as error:

@@ -6,7 +6,7 @@ from functools import partial
 
 from asr.audio import MAX_RATE
 from context_store import TooLargeError
-from context_store.names import MAX_EVENTS_PER_CALL
+from context_store.validation import MAX_EVENTS_PER_CALL
 from server.codec.wire import Bound, Bounds
 from server.errors import LimitError
 from server.settings import Limits

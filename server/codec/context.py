@@ -8,7 +8,7 @@ from asr.context.types import Context, Entry, Turn
 from asr.recognition.results import Hypothesis
 from carryover.v1 import context_pb2 as pb
 from context_store import Body, Entities, Event, ExpectSpeech, Reply, Speak, Transcribe, Utterance
-from context_store.names import check_name
+from context_store.validation import check_name
 from server.codec.fields import check_phrase, check_text, has_control
 from server.codec.recognition import context_info
 from server.contexts.cache import State, TurnContext

@@ -5,7 +5,7 @@ from __future__ import annotations
 import unicodedata
 
 from context_store import DialogueId
-from context_store.names import check_name
+from context_store.validation import check_name
 from server.errors import InvalidRequestError, LimitError
 from server.settings import Limits
 

@@ -12,6 +12,8 @@ from asr.context import Context, ContextEncoder, Entry, Rescorer, Turn
 from asr.context.candidates import AnswerTables
 from asr.context.contacts import FEATURES, evidence, named_contact
 from asr.context.features import HeardPhrases, heard_distances
+from asr.context.models import ContextModels
+from asr.context.phrase_index import PhraseIndex
 from asr.recognition.results import Hypothesis
 
 TABLES = AnswerTables(given=frozenset({"shane", "katie", "julia"}), surnames=frozenset({"hughes", "gill", "davies"}))
@@ -21,7 +23,8 @@ SHAME = ("shame shoes", "shame used", "shame hughes")
 
 @pytest.fixture(scope="module")
 def shipped() -> tuple[ContextEncoder, Rescorer]:
-    return ContextEncoder.load(), Rescorer.load()
+    models = ContextModels.load()
+    return models.encoder, models.rescorer
 
 
 def known(names: Sequence[str], texts: Sequence[str]) -> tuple[str, dict[str, float]]:
@@ -47,8 +50,8 @@ def test_what_is_far_off_changes_nothing_of_the_evidence() -> None:
 
 def test_a_context_without_contacts_names_none(encoder: ContextEncoder) -> None:
     embedding = encoder.encode(Context(entries=(Entry("places", "Shane Hughes"),)))
-    heard = HeardPhrases.of(SHAME, embedding.index)
-    assert named_contact(SHAME, heard, embedding, TABLES, [0.0] * 8) is None
+    heard = HeardPhrases.of(SHAME, PhraseIndex(embedding.phrases))
+    assert named_contact(SHAME, heard, PhraseIndex(embedding.phrases), TABLES, [0.0] * 8) is None
 
 
 def answer(

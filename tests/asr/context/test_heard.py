@@ -36,7 +36,10 @@ def test_only_lists_without_audio_are_asked(encoder: ContextEncoder, tables: Ans
     embedding = encoder.encode(Context(entries=tuple(Entry("contacts", p.text) for p in INDEX.phrases)))
     texts = ("harley palmer", "carly palmer")
     pools = [Pool(texts, (0.0, -1.0), (0.0, 0.0), (0, -1), heard) for heard in ((), ("harley palmer",))]
-    exact, ranked = (pool_features(p, embedding, encoder.model, encoder.tokenizer, tables) for p in pools)
+    exact, ranked = (
+        pool_features(p, embedding, PhraseIndex(embedding.phrases), encoder.model, encoder.tokenizer, tables)
+        for p in pools
+    )
     rows, lists = FEATURES.index("phrase_heard"), LIST_FEATURES.index("best_heard")
     assert not np.any(exact.rows[:, rows:].numpy()) and not np.any(exact.of_list[lists:].numpy())
     assert ranked.rows[1, rows] > 0 and ranked.rows[1, rows + 1] > 0 and ranked.of_list[lists] == ranked.rows[1, rows]
@@ -50,6 +53,6 @@ def test_words_that_are_names_are_known_in_lists_without_audio(encoder: ContextE
     first, plain = FEATURES.index("given_name"), LIST_FEATURES.index("plain_given_name")
     for heard, expected in ((texts, [[1, 1, 1], [0, 1, 0], [1, 0, 0], [0, 0, 0], [1, 1, 0], [0, 0, 0]]), ((), 0)):
         pool = Pool(texts, (0.0,) * 6, (0.0,) * 6, tuple(range(6)), heard)
-        found = pool_features(pool, embedding, encoder.model, encoder.tokenizer, known)
+        found = pool_features(pool, embedding, PhraseIndex(embedding.phrases), encoder.model, encoder.tokenizer, known)
         assert np.array_equal(found.rows[:, first : first + 3].numpy(), np.broadcast_to(expected, (6, 3)))
         assert np.array_equal(found.of_list[plain : plain + 3].numpy(), found.rows[0, first : first + 3].numpy())

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from asr.context import Context, ContextEncoder, Entry, NullContext, Rescorer, Turn, phonetics
+from asr.context import Context, ContextEncoder, Entry, Rescorer, Turn, phonetics
 from asr.context.candidates import AnswerTables, candidates
 from asr.context.phrase_index import PhraseIndex, parts_of
 from asr.context.rescorer import ForceScore, ListScorer, biased_words, pseudo_acoustic
@@ -75,7 +75,7 @@ def test_an_entry_that_is_said_in_another_form_stays_as_it_is_said(
     embedding = encoder.encode(context)
     for force_score in (sounds_like(said), None):
         assert rescorer.rescore(heard, embedding, force_score).nbest[0].text == said
-    found = biased_words(Hypothesis(f"call {said}", -1.0), "call", embedding, 1)
+    found = biased_words(Hypothesis(f"call {said}", -1.0), "call", PhraseIndex(embedding.phrases), 1)
     assert [(w.word, w.phrase) for w in found] == [(word, written) for word in said.split()]
     assert ContextEmbedding.from_bytes(embedding.to_bytes()).phrases[0].name == embedding.phrases[0].name
 
@@ -100,7 +100,7 @@ def test_entries_of_one_form_are_indexed_as_their_texts_are() -> None:
 
 
 def test_words_of_a_list_with_capitals_and_stops_find_their_phrase(encoder: ContextEncoder) -> None:
-    (word,) = biased_words(Hypothesis("Bauer.", -1.0), "Power!", encoder.encode(MEG), 2)
+    (word,) = biased_words(Hypothesis("Bauer.", -1.0), "Power!", PhraseIndex(encoder.encode(MEG).phrases), 2)
     assert (word.word, word.phrase, word.signal) == ("bauer", "Meg Bauer", "contacts")
 
 
@@ -109,7 +109,7 @@ def test_a_biased_word_has_the_id_of_its_entry_where_only_one_is_so_named(
     encoder: ContextEncoder, ids: tuple[str, ...], found: str
 ) -> None:
     context = Context((), tuple(Entry("contacts", "Meg Bauer", one) for one in ids))
-    (word,) = biased_words(Hypothesis("bauer", -1.0), "power", encoder.encode(context), 2)
+    (word,) = biased_words(Hypothesis("bauer", -1.0), "power", PhraseIndex(encoder.encode(context).phrases), 2)
     assert word.id == found
 
 
@@ -164,7 +164,7 @@ def test_no_context_hands_back_the_same_objects(encoder: ContextEncoder, rescore
     def never(_: object) -> list[Hypothesis]:
         raise AssertionError("nothing is to be scored")
 
-    for rescored in (rescorer.rescore(HEARD, encoder.encode(Context()), never), NullContext().rescore(HEARD)):
+    for rescored in (rescorer.rescore(HEARD, encoder.encode(Context()), never),):
         assert all(a is b for a, b in zip(rescored.nbest, HEARD, strict=True))
         assert not rescored.changed
         assert rescored.biased_words == ()
@@ -337,12 +337,14 @@ def test_the_scale_of_scores_does_not_matter(scores: list[float], scale: float, 
 
 def test_candidates_sound_like_what_was_heard(tables: AnswerTables, encoder: ContextEncoder) -> None:
     embedding = encoder.encode(MEG)
-    found = candidates(["i mean power", "i mean our"], embedding, tables, 24)
+    found = candidates(["i mean power", "i mean our"], PhraseIndex(embedding.phrases), embedding.question, tables, 24)
     assert "i mean bauer" in found
     assert len(found) <= 24
     assert not {"i mean power", "i mean our"} & set(found)
-    assert "the second one" in candidates(["the sekund one"], embedding, tables, 24)
-    assert candidates([""], embedding, tables, 24) == []
+    assert "the second one" in candidates(
+        ["the sekund one"], PhraseIndex(embedding.phrases), embedding.question, tables, 24
+    )
+    assert candidates([""], PhraseIndex(embedding.phrases), embedding.question, tables, 24) == []
 
 
 @pytest.mark.parametrize("heard", [["the"], ["the of"], ["call mag power", "the"], ["", "call"]])
@@ -351,7 +353,7 @@ def test_phrases_by_which_nothing_is_named_bring_nothing(
 ) -> None:
     embedding = encoder.encode(Context(entries=(Entry("titles", "The"), Entry("titles", "of"))))
     assert embedding.phrases
-    assert candidates(heard, embedding, tables, 24) == []
+    assert candidates(heard, PhraseIndex(embedding.phrases), embedding.question, tables, 24) == []
 
 
 def test_parts_of_a_phrase() -> None:

@@ -7,14 +7,15 @@ from collections.abc import Sequence
 import pytest
 
 from asr.context import Context, ContextEncoder, Entry, Rescorer, Turn
-from asr.context.encoder import WEIGHTS
+from asr.context.models import WEIGHTS, ContextModels
 from asr.context.phonetics import distance, phones
 from asr.recognition.results import Hypothesis
 
 
 @pytest.fixture(scope="module")
 def shipped() -> tuple[ContextEncoder, Rescorer]:
-    return ContextEncoder.load(), Rescorer.load()
+    models = ContextModels.load()
+    return models.encoder, models.rescorer
 
 
 def test_encoder_and_rescorer_are_of_one_version(shipped: tuple[ContextEncoder, Rescorer]) -> None:

@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from rich.console import Console
-from small_evaluation import ContextParts
+from small_evaluation import ContextModels
 
 from asr.audio import Samples
-from asr.context import ContextEncoder, Rescorer
+from asr.context import ContextEncoder
 from asr.context.types import Context, ContextEmbedding
 from asr.evaluation.conditions import CONDITIONS
 from asr.evaluation.manifest import read_manifest
@@ -25,14 +25,10 @@ from asr.evaluation.summary import summarize
 from asr.recognition.recognizer import Recognizer
 
 
-def models(parts: ContextParts) -> tuple[ContextEncoder, Rescorer]:
-    return parts.encoder, parts.rescorer
-
-
 @pytest.fixture
-def outcomes(manifest: Path, tiny_recognizer: Recognizer, context_parts: ContextParts) -> list[Outcome]:
+def outcomes(manifest: Path, tiny_recognizer: Recognizer, context_parts: ContextModels) -> list[Outcome]:
     utterances, _ = read_manifest(manifest)
-    run = evaluate(utterances, CONDITIONS, tiny_recognizer, models(context_parts), nbest=6)
+    run = evaluate(utterances, CONDITIONS, tiny_recognizer, context_parts, nbest=6)
     return [outcome for outcome in run if isinstance(outcome, Outcome)]
 
 
@@ -61,13 +57,15 @@ def test_the_own_context_brings_what_was_said(outcomes: list[Outcome]) -> None:
 
 
 def test_a_context_that_fails_costs_no_result(
-    manifest: Path, tiny_recognizer: Recognizer, context_parts: ContextParts
+    manifest: Path, tiny_recognizer: Recognizer, context_parts: ContextModels
 ) -> None:
-    class Broken:
+    class Broken(ContextEncoder):
+        def __init__(self) -> None: ...
+
         def encode(self, context: Context) -> ContextEmbedding:
             raise RuntimeError("out of paper")
 
-    run = evaluate(read_manifest(manifest)[0], CONDITIONS, tiny_recognizer, (Broken(), context_parts.rescorer))
+    run = evaluate(read_manifest(manifest)[0], CONDITIONS, tiny_recognizer, replace(context_parts, encoder=Broken()))
     for outcome in run:
         assert isinstance(outcome, Outcome)
         assert outcome.heard["relevant"].nbest == outcome.heard["none"].nbest
@@ -76,11 +74,11 @@ def test_a_context_that_fails_costs_no_result(
 
 
 def test_a_recording_that_cannot_be_read_is_named(
-    manifest: Path, tiny_recognizer: Recognizer, context_parts: ContextParts
+    manifest: Path, tiny_recognizer: Recognizer, context_parts: ContextModels
 ) -> None:
     (manifest.parent / "1.wav").write_bytes(b"RIFF")
     (manifest.parent / "2.wav").unlink()
-    run = list(evaluate(read_manifest(manifest)[0], ("none",), tiny_recognizer, models(context_parts)))
+    run = list(evaluate(read_manifest(manifest)[0], ("none",), tiny_recognizer, context_parts))
     assert [isinstance(outcome, Unusable) for outcome in run] == [False, True, True, False]
 
 
@@ -157,9 +155,9 @@ def test_the_json_of_the_contract(outcomes: list[Outcome]) -> None:
 
 
 def test_the_same_seed_gives_the_same_run(
-    outcomes: list[Outcome], manifest: Path, tiny_recognizer: Recognizer, context_parts: ContextParts
+    outcomes: list[Outcome], manifest: Path, tiny_recognizer: Recognizer, context_parts: ContextModels
 ) -> None:
-    again = evaluate(read_manifest(manifest)[0], CONDITIONS, tiny_recognizer, models(context_parts), nbest=6)
+    again = evaluate(read_manifest(manifest)[0], CONDITIONS, tiny_recognizer, context_parts, nbest=6)
     for first, second in zip(outcomes, again, strict=True):
         assert isinstance(second, Outcome)
         assert all(first.heard[c].nbest == second.heard[c].nbest for c in CONDITIONS)

@@ -74,7 +74,7 @@ def test_single_utterance_ends_the_stream(tiny_recognizer: Recognizer, speech: S
 def test_a_final_result_is_of_the_utterance_as_a_whole(tiny_recognizer: Recognizer, speech: Samples) -> None:
     """Each frame of it has heard all that comes behind, as `Encoder.forward` does with one chunk."""
     model, short = tiny_recognizer.model, speech[:12_000]
-    assert isinstance(model, Transducer) and model.longest == 120
+    assert isinstance(model, Transducer) and model.max_chunk_frames == 120
     whole = tiny_recognizer.recognize(short).encoded
     assert whole is not None
     tail = np.zeros(4 * len(whole.frames) * 160 + 240 - len(short) - 200, np.float32)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from asr.context.rescorer import Rescorer
+from asr.context.models import ContextModels
 from asr.evaluation.manifest import read_manifest
 from asr.recognition.recognizer import Recognizer
 from benchmarks.peers import compare_recognizers
@@ -82,9 +82,9 @@ def absent(_: object = None, **__: object) -> peers.Transcribe:
 @pytest.fixture(autouse=True)
 def no_weights(monkeypatch: pytest.MonkeyPatch, tiny_recognizer: Recognizer) -> None:
     """A tiny model of ours, one other recogniser that is there, and others that are not."""
-    shipped = Rescorer.load()
+    shipped = ContextModels.load()
     monkeypatch.setattr(Recognizer, "load", lambda *_, **__: tiny_recognizer)
-    monkeypatch.setattr(Rescorer, "load", lambda *_, **__: shipped)
+    monkeypatch.setattr(ContextModels, "load", lambda *_, **__: shipped)
     monkeypatch.setattr(peers, "pocketsphinx", fake)
     for name in ("whisper", "moonshine", "vosk"):
         monkeypatch.setattr(peers, name, absent)

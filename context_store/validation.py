@@ -1,7 +1,5 @@
-"""Which names and sizes can be stored, and the keys made from them.
+"""Which names, texts and sizes can be stored.
 
-'#' separates the parts of a DynamoDB key and is refused inside a part, so two different (tenant, dialogue) or
-(turn, kind, item) never give the same key, and no turn can take the place of the dialogue's own item.
 DynamoDB limits a partition key to 2048 bytes, a sort key to 1024 and an item to 400 KB.
 """
 
@@ -12,7 +10,7 @@ import unicodedata
 from collections.abc import Sequence
 
 from context_store.errors import InvalidEventError, TooLargeError
-from context_store.types import DialogueId, Entities, Event, Reply, Utterance
+from context_store.types import Entities, Event, Reply, Utterance
 
 MAX_NAME_BYTES = 256
 MAX_MODEL_VERSION_BYTES = 128
@@ -21,25 +19,7 @@ MAX_PAYLOAD_BYTES = 380_000  # of 409,600 in an item: keys, attribute names and 
 MAX_TIME_S = 1e11
 MAX_VERSION = 999_999
 
-KEY_SORT_KEY = "#key"
 _FORBIDDEN_CATEGORIES = ("Cc", "Cs", "Zl", "Zp")
-
-
-def partition_key(dialogue: DialogueId) -> str:
-    """``TENANT#ID``. Raises InvalidEventError."""
-    return f"{check_name('tenant', dialogue.tenant)}#{check_name('dialogue_id', dialogue.id)}"
-
-
-def payload_sort_key(turn: str, kind: str, item: str) -> str:
-    """``turn#kind#id`` of checked parts."""
-    return f"{turn}#{kind}#{item}"
-
-
-def embedding_item(model_version: str, version: int) -> str:
-    """Item id of an embedding: sorts by version within a model version. Raises InvalidEventError."""
-    if isinstance(version, bool) or not isinstance(version, int) or not 0 <= version <= MAX_VERSION:
-        raise InvalidEventError("version", f"give the turn's version, an integer from 0 to {MAX_VERSION}")
-    return f"{check_name('model_version', model_version, MAX_MODEL_VERSION_BYTES)}#{version:06d}"
 
 
 def check_turn(turn: str) -> str:
