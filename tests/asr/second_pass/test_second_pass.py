@@ -15,9 +15,8 @@ from asr.audio import Samples, read_at_16k
 from asr.audio.features import features
 from asr.decoding import BoostedPhrase
 from asr.errors import ModelError
-from asr.recognition.recognizer import Recognizer
+from asr.recognition.recognizer import Recognizer, StreamOptions
 from asr.recognition.results import Hypothesis, Pass
-from asr.recognition.streams import StreamOptions
 from asr.recognition.written_form import written_hypothesis
 from asr.second_pass.second_pass import SHIPPED, SecondPass
 from asr.text import normalize
@@ -65,7 +64,7 @@ def test_its_own_texts_join_the_list_and_every_text_has_its_score(recognizer: Re
 
 def test_the_transducer_outvotes_it_within_a_limit(recognizer: Recognizer, monkeypatch: pytest.MonkeyPatch) -> None:
     def listed(limit: float) -> list[Hypothesis]:
-        monkeypatch.setattr(recognizer, "weights", replace(recognizer.weights, limit=limit))
+        monkeypatch.setattr(recognizer.scorer, "weights", replace(recognizer.weights, limit=limit))
         return list(recognizer.recognize(recording("send_a_message_to_thompson.opus"), nbest=16).nbest)
 
     free, half, none = listed(1e9), listed(5.0), listed(0.0)
@@ -139,7 +138,8 @@ def test_phrases_lead_its_search_and_are_kept_no_longer_than_their_graph(
 
 def test_a_clients_phrases_bring_texts_of_the_attention_decoder(recognizer: Recognizer) -> None:
     phrases = [BoostedPhrase("Thomson", 5.0)]
-    led = recognizer.recognize(recording("send_a_message_to_thompson.opus"), phrases=phrases)
+    samples = recording("send_a_message_to_thompson.opus")
+    led = recognizer.recognize(samples, graph=recognizer.compile(phrases))
     assert led.encoded is not None and led.encoded.attention is not None
     assert any(w.text.startswith("Send a message to Thomson") for w in led.encoded.attention.written)
 
@@ -171,8 +171,8 @@ def test_it_writes_nothing_where_nothing_is_said(ear: SecondPass, sound: Samples
 def test_no_final_result_of_tones_whatever_phrases_are_expected(
     recognizer: Recognizer, streaming: Recognizer, sound: Samples, phrases: tuple[str, ...], second_pass: bool
 ) -> None:
-    options = StreamOptions(phrases=tuple(BoostedPhrase(phrase, 5.0) for phrase in phrases))
-    stream = (recognizer if second_pass else streaming).open(options)
+    chosen = recognizer if second_pass else streaming
+    stream = chosen.open(StreamOptions(graph=chosen.compile(BoostedPhrase(phrase, 5.0) for phrase in phrases)))
     results = [*stream.accept(sound), *stream.finish()]
     assert [r.nbest[0].text for r in results if r.is_final and r.nbest[0].text] == []
 
@@ -187,13 +187,13 @@ def test_quiet_speech_is_heard_as_loud_speech_is(recognizer: Recognizer, streami
         assert streaming.recognize(quiet).nbest[0].text == streaming.recognize(samples).nbest[0].text
 
 
-def test_a_result_in_a_hurry_names_both_passes_that_it_goes_without(recognizer: Recognizer) -> None:
+def test_a_result_without_second_pass_names_both_passes_that_were_skipped(recognizer: Recognizer) -> None:
     stream = recognizer.open(StreamOptions(endpointing=False))
     stream.take(recording("drew.opus"))
     stream.end()
     results = []
     while stream.ready:
-        stream.leave_out(Pass)
+        stream.skip_second_pass(Pass)
         results += recognizer.advance([stream])[0]
     assert results[-1].skipped == (Pass.WHOLE_UTTERANCE, Pass.ATTENTION)
     assert Pass.ATTENTION not in results[-1].passes
