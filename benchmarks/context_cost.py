@@ -14,8 +14,8 @@ import numpy as np
 import torch
 import typer
 
-from asr.context.encoder import ContextEncoder
-from asr.context.rescorer import Rescorer
+from asr.context.models import ContextModels
+from asr.context.phrase_index import PhraseIndex
 from asr.context.types import Context, Entry, Turn
 from asr.recognition.results import Hypothesis
 
@@ -85,17 +85,17 @@ def main(times: int = 100, threads: int = 1, weights: Path | None = None) -> Non
     """Encodes 8 turns and 100 entries; rescores 16 readings against them, forced scoring not counted."""
     torch.set_num_threads(threads)
     rng = random.Random(1)
-    encoder, rescorer = ContextEncoder.load(weights), Rescorer.load(weights)
+    models = ContextModels.load(weights)
 
     def encode() -> np.ndarray:
         context = _context(rng, 8, 100)
         with _Watch() as watch:
-            _ = encoder.encode(context).index
+            _ = PhraseIndex(models.encoder.encode(context).phrases)
         return watch.spent
 
     def rescore() -> np.ndarray:
-        embedding = encoder.encode(_context(rng, 8, 100))
-        _ = embedding.index
+        embedding = models.encoder.encode(_context(rng, 8, 100))
+        index = PhraseIndex(embedding.phrases)
         heard = [Hypothesis(f"call {_name(rng).lower()}"[: 18 - i], -10.0 - i) for i in range(16)]
         scoring = _Watch()
 
@@ -104,7 +104,7 @@ def main(times: int = 100, threads: int = 1, weights: Path | None = None) -> Non
                 return [Hypothesis(t, -20.0 + 10 * rng.random()) for t in texts]
 
         with _Watch() as watch:
-            rescorer.rescore(heard, embedding, force_score)
+            models.rescorer.rescore(heard, embedding, force_score, index)
         return watch.spent - scoring.spent
 
     figures = _percentiles("encode", encode, times) | _percentiles("rescore", rescore, times)

@@ -14,8 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from asr.commands.terminal import check_writable, give_up, track
-from asr.context.encoder import ContextEncoder
-from asr.context.rescorer import Rescorer
+from asr.context.models import ContextModels
 from asr.errors import AsrError
 from asr.evaluation.statistics import Bootstrap, Interval
 from asr.evaluation.wer import contains
@@ -64,11 +63,10 @@ class Kind:
         return random.Random(f"{seed} {call.id} {self}")
 
 
-def attempt(call: Call, contacts: ContactLists, kind: Kind, tools: tuple[ContextEncoder, Rescorer], seed: int) -> Tried:
-    encoder, rescorer = tools
+def attempt(call: Call, contacts: ContactLists, kind: Kind, models: ContextModels, seed: int) -> Tried:
     context = contacts.context(call, kind.contacts, kind.present, kind.rng(call, seed), kind.make)
     heard = tuple(Hypothesis(t, 0.0) for t in call.nbest)
-    rescored = rescorer.rescore(heard, encoder.encode(context), None)
+    rescored = models.rescorer.rescore(heard, models.encoder.encode(context), None)
     before, after = normalize(call.nbest[0]), normalize(rescored.nbest[0].text)
     more = word_errors(call.name, after) - word_errors(call.name, before)
     return Tried(call.speaker, contains(before, call.name), contains(after, call.name), rescored.changed, more)
@@ -130,14 +128,14 @@ def main(
         check_writable(json_file)
         calls = [c for c in read_calls(nbest) if c.half == half][:limit]
         contacts = ContactLists(read_contacts(names))
-        tools = ContextEncoder.load(weights), Rescorer.load(weights)
+        models = ContextModels.load(weights)
     except (AsrError, OSError) as error:
         give_up(error)
     kinds = [Kind(make, size, present) for make in chosen for size in lengths for present in (True, False)]
 
     def run() -> Iterator[Line]:
         for kind in kinds:
-            yield line([attempt(c, contacts, kind, tools, seed) for c in calls], kind)
+            yield line([attempt(c, contacts, kind, models, seed) for c in calls], kind)
 
     lines = list(track(run(), len(kinds), "rescoring"))
     Console(width=None if Console().is_terminal else 160, highlight=False).print(_table(lines))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 
 @dataclass(frozen=True)
@@ -34,3 +34,7 @@ class StoreConfig:
     key_cache_s: float = 300.0
     access_key_id: str | None = None
     secret_access_key: str | None = field(default=None, repr=False)
+
+    def patient(self) -> StoreConfig:
+        """The same with time for slow answers: for work that no speaker waits for, and for busy machines."""
+        return replace(self, connect_timeout_s=20.0, read_timeout_s=20.0, max_attempts=5)

@@ -17,7 +17,7 @@ from math import ceil
 from context_store.attributes import binary, number, text
 from context_store.config import StoreConfig
 from context_store.errors import StoreUnavailableError
-from context_store.names import KEY_SORT_KEY, partition_key
+from context_store.keys import KEY_SORT_KEY, partition_key
 from context_store.newest import surplus
 from context_store.table_access import ConditionFailedError, Item, TableAccess
 from context_store.types import DialogueId

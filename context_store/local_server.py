@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 import logging
+import shlex
+import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -11,9 +13,7 @@ from dataclasses import replace
 from typing import Any
 
 from context_store.config import StoreConfig
-
-PATIENCE_S = 20.0
-"""For one answer of a server that shares its processor with who asks: the first takes seconds on a busy machine."""
+from context_store.errors import StoreConfigError
 
 
 @contextmanager
@@ -22,10 +22,15 @@ def local_server(port: int = 0) -> Iterator[str]:
 
     port: 0 for a free one. Data lives in this process's memory and is shared by all such servers in it. The server
     logs each request at INFO to the logger ``werkzeug``, which is set to WARNING here.
+    Raises StoreConfigError when moto, the extra ``local`` of this project, is not installed.
     """
-    from moto.server import ThreadedMotoServer  # takes a second to import, and only this needs it
+    try:
+        from moto.server import ThreadedMotoServer  # takes a second to import, and only this needs it
 
-    importlib.import_module("moto.dynamodb.urls")  # else the first call waits for it, perhaps for too long
+        importlib.import_module("moto.dynamodb.urls")  # else the first call waits for it, perhaps for too long
+    except ModuleNotFoundError:
+        install = f"{shlex.quote(sys.executable)} -m pip install 'carryover-asr[local]'"
+        raise StoreConfigError(f"a store in this process needs moto; run {install}, or name a DynamoDB") from None
     logging.getLogger("werkzeug").setLevel(logging.WARNING)
     server = ThreadedMotoServer("127.0.0.1", port, verbose=False)
     server.start()
@@ -51,7 +56,5 @@ def _one_at_a_time(app: Callable[..., Iterable[bytes]]) -> Callable[..., Iterabl
 
 def local_config(endpoint_url: str, **changes: Any) -> StoreConfig:
     """A StoreConfig for a server on this machine that takes any credentials; ``changes`` replace other fields."""
-    config = StoreConfig(
-        endpoint_url=endpoint_url, read_timeout_s=PATIENCE_S, access_key_id="local", secret_access_key="local"
-    )
-    return replace(config, **changes)
+    config = StoreConfig(endpoint_url=endpoint_url, access_key_id="local", secret_access_key="local")
+    return replace(config.patient(), **{"max_attempts": 2, **changes})

@@ -20,7 +20,9 @@ import secrets
 from collections.abc import Mapping
 
 from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from context_store.errors import TamperedError
 
@@ -51,7 +53,7 @@ def unseal(secret: bytes, context: Mapping[str, str], sealed: bytes) -> bytes:
 
 def digest(secret: bytes, context: Mapping[str, str], plaintext: bytes) -> bytes:
     """32-byte keyed digest of a payload in its place."""
-    key = _expand(_extract(secret, b""), b"carryover digest v1", 32)
+    key = _derive(secret, None, b"carryover digest v1")
     bound = canonical(context)
     return hmac.digest(key, len(bound).to_bytes(8, "big") + bound + plaintext, hashlib.sha256)
 
@@ -63,15 +65,9 @@ def canonical(context: Mapping[str, str]) -> bytes:
 
 
 def _item_keys(secret: bytes, salt: bytes) -> tuple[bytes, bytes]:
-    pseudorandom = _extract(secret, salt)
-    return _expand(pseudorandom, b"carryover encrypt v1", 32), _expand(pseudorandom, b"carryover commit v1", 32)
+    return _derive(secret, salt, b"carryover encrypt v1"), _derive(secret, salt, b"carryover commit v1")
 
 
-def _extract(secret: bytes, salt: bytes) -> bytes:
-    """HKDF-SHA512, RFC 5869 section 2.2; an empty salt stands for zeros."""
-    return hmac.digest(salt or bytes(64), secret, hashlib.sha512)
-
-
-def _expand(pseudorandom: bytes, info: bytes, length: int) -> bytes:
-    """HKDF-SHA512, RFC 5869 section 2.3, for up to one hash of output."""
-    return hmac.digest(pseudorandom, info + b"\x01", hashlib.sha512)[:length]
+def _derive(secret: bytes, salt: bytes | None, info: bytes) -> bytes:
+    """A 32-byte key by HKDF-SHA512 (RFC 5869); no salt stands for zeros."""
+    return HKDF(hashes.SHA512(), 32, salt, info).derive(secret)

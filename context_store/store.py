@@ -16,15 +16,7 @@ from context_store.errors import (
     StoreUnavailableError,
     TamperedError,
 )
-from context_store.names import (
-    KEY_SORT_KEY,
-    check_events,
-    check_name,
-    check_turn,
-    embedding_item,
-    partition_key,
-    payload_sort_key,
-)
+from context_store.keys import KEY_SORT_KEY, embedding_item, partition_key, payload_sort_key
 from context_store.newest import pointer
 from context_store.payloads import Payloads, Place, StaleKeyError
 from context_store.table_access import TableAccess, chunks
@@ -44,6 +36,7 @@ from context_store.types import (
     Transcribe,
     Utterance,
 )
+from context_store.validation import check_events, check_name, check_turn
 from context_store.wrapping import WrappingKey
 
 _EMBEDDING = "embedding"

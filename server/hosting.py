@@ -6,14 +6,13 @@ import asyncio
 import os
 import signal
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
-from dataclasses import replace
+from contextlib import ExitStack, asynccontextmanager, closing, contextmanager
 
 import torch
 
 from asr.errors import AsrError
 from context_store import ContextStore, StoreError, StoreUnavailableError, create_tables
-from context_store.local_server import PATIENCE_S, local_server
+from context_store.local_server import local_server
 from server import tracing
 from server.app import PortError, Server, load_parts, store_config, wrapping_key
 from server.settings import ConfigError, Settings
@@ -37,16 +36,17 @@ def open_store(settings: Settings, say: Say) -> Iterator[ContextStore]:
     One that does not answer now is no reason not to recognise: that is said, and it is used when it does.
     Raises HostError.
     """
-    with local_server() if settings.store.endpoint == "local" else _nothing() as endpoint:
-        config = store_config(settings, endpoint)
+    with ExitStack() as stack:
         try:
+            endpoint = stack.enter_context(local_server()) if settings.store.endpoint == "local" else None
+            config = store_config(settings, endpoint)
             if endpoint:
                 _no_proxy("127.0.0.1")
                 say(f"store: in this process ({endpoint}); what is recorded is gone when it ends")
-                create_tables(replace(config, read_timeout_s=PATIENCE_S))
+                create_tables(config.patient())
             else:
                 say(f"store: {config.endpoint_url or 'AWS'}, {config.region}")
-            store = ContextStore(config, wrapping_key(settings.store))
+            store = stack.enter_context(closing(ContextStore(config, wrapping_key(settings.store))))
             try:
                 store.check()
                 if store.keys_backed_up():
@@ -55,10 +55,7 @@ def open_store(settings: Settings, say: Say) -> Iterator[ContextStore]:
                 say(f"warning: {error}; until it answers there is no context")
         except StoreError as error:
             raise HostError(f"the context store cannot be used: {error}") from None
-        try:
-            yield store
-        finally:
-            store.close()
+        yield store
 
 
 @asynccontextmanager
@@ -107,8 +104,3 @@ def _no_proxy(host: str) -> None:
     """A proxy of the environment is not asked for what is in this process."""
     for name in ("no_proxy", "NO_PROXY"):
         os.environ[name] = ",".join(filter(None, (os.environ.get(name), host)))
-
-
-@contextmanager
-def _nothing() -> Iterator[None]:
-    yield None

@@ -19,7 +19,7 @@ from asr.errors import ModelError
 
 MAX_CHUNK_FRAMES = 1200
 """Feature frames, 12 s, that are encoded as one chunk at most: training's utterances are no longer than 16 s, and in
-longer chunks more words are wrong (docs/results.md, *Long streams*)."""
+longer chunks more words are wrong (recipes/acoustic/NOTEBOOK.md, *Long streams*)."""
 
 
 class Predictor(nn.Module):

@@ -11,8 +11,7 @@ import typer
 from rich.console import Console
 
 from asr.commands.terminal import check_writable, give_up, report, track, warn
-from asr.context.encoder import ContextEncoder
-from asr.context.rescorer import Rescorer
+from asr.context.models import ContextModels
 from asr.decoding import BEAM
 from asr.errors import AsrError
 from asr.evaluation.conditions import CONDITIONS, need_context, parse_conditions, signal_conditions
@@ -44,7 +43,7 @@ def main(
     ] = None,
     sets: Annotated[str, typer.Option(help="Comma-separated sets; empty: all.")] = "",
     limit: Annotated[int | None, typer.Option(min=1, help="Only so many utterances of each manifest.")] = None,
-    nbest: Annotated[int, typer.Option(min=1, help="Readings that context may choose from; at most the beam.")] = 8,
+    nbest: Annotated[int, typer.Option(min=1, help="Hypotheses that context may choose from; at most the beam.")] = 8,
     beam: Annotated[int, typer.Option(min=1, help="Hypotheses that the search keeps.")] = BEAM,
     model: Annotated[Path | None, typer.Option(help="Folder of the acoustic model; none: the shipped one.")] = None,
     ctc_weight: Annotated[
@@ -77,7 +76,7 @@ def main(
         recognizer = Recognizer.load(
             model, beam=beam, chunk_ms=chunk_ms, ctc_weight=ctc_weight, second_pass=second_pass
         )
-        models = (ContextEncoder.load(), Rescorer.load(models=recognizer.models)) if need_context(named) else None
+        models = ContextModels.load(models=recognizer.models) if need_context(named) else None
         check_writable(json_file, html_file)
     except (AsrError, OSError) as error:
         give_up(error)
@@ -91,7 +90,7 @@ def main(
             failed += 1
     settings = {
         "manifest": ", ".join(file.name for file in manifests), "model": recognizer.version,
-        "context model": models[1].model_version if models else "none",
+        "context model": models.rescorer.model_version if models else "none",
         "beam": beam, "nbest": nbest, "ctc_weight": recognizer.weights.ctc, "second_pass": second_pass,
         "chunk_ms": chunk_ms, "seed": seed, "any_spelling": any_spelling,
     }  # fmt: skip
@@ -122,7 +121,7 @@ def _write(
         json_file.write_text(json.dumps(to_json(summary, outcomes, settings)) + "\n", encoding="utf-8")
     if html_file:
         html_file.write_text(page(summary, outcomes, conditions, settings), encoding="utf-8")
-    problems = [heard.problem for outcome in outcomes for heard in outcome.heard.values() if heard.status == "FAILED"]
+    problems = [r.problem for outcome in outcomes for r in outcome.results.values() if r.status == "FAILED"]
     if problems:
         times = f"context failed {len(problems)} times, the first time with {problems[0]}"
         warn(f"{times}; those results are the plain ones (status FAILED in the JSON)")

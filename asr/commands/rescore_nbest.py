@@ -11,13 +11,12 @@ from typing import Annotated, Any
 import typer
 
 from asr.commands.terminal import console, give_up, report, track, warn
-from asr.context.encoder import ContextEncoder
 from asr.context.meaning import meant
-from asr.context.rescorer import Rescorer
+from asr.context.models import ContextModels
+from asr.context.phrase_index import PhraseIndex
 from asr.errors import AsrError, ContextError, ManifestError
 from asr.evaluation.jsonl import Problem, read_lines, text_output
 from asr.evaluation.manifest import parse_context, reference_of
-from asr.evaluation.run import EncodesContext, Rescores
 from asr.evaluation.wer import Errors, align, count
 from asr.recognition.results import Hypothesis
 
@@ -25,46 +24,47 @@ app = typer.Typer(add_completion=False)
 _NBEST = 'nbest must be a list of {text, score?}, best first, as in {"nbest": [{"text": "bower", "score": -1.2}]}'
 
 
-def rescore(value: dict[str, Any], encoder: EncodesContext, rescorer: Rescores) -> dict[str, Any]:
+def rescore(value: dict[str, Any], models: ContextModels) -> dict[str, Any]:
     """The line with its `nbest` re-ordered, `changed` and, where it has a context, `meant`, the entries that the first
-    reading names; every other field, also of the readings, stays as it was.
+    hypothesis names; every other field, also of the hypotheses, stays as it was.
 
-    A reading that the list did not have, a phrase of the context that sounds like what was heard, is marked
+    A hypothesis that the list did not have, a phrase of the context that sounds like the others, is marked
     `from_context`.
 
     Raises:
         ManifestError: a field of the line is wrong. ContextError: the context cannot be used.
     """
-    readings = value.get("nbest")
-    if not isinstance(readings, list) or not all(isinstance(r, dict) for r in readings):
+    entries = value.get("nbest")
+    if not isinstance(entries, list) or not all(isinstance(r, dict) for r in entries):
         raise ManifestError(_NBEST)
-    if not all(isinstance(r.get("text"), str) for r in readings):
+    if not all(isinstance(r.get("text"), str) for r in entries):
         raise ManifestError(_NBEST)
     context = parse_context(value)
-    if not readings or not context:
+    if not entries or not context:
         return {**value, "changed": False}
-    scores = _scores(readings)
-    nbest = tuple(Hypothesis(text=r["text"], acoustic=s) for r, s in zip(readings, scores, strict=True))
-    embedding = encoder.encode(context)
-    rescored = rescorer.rescore(nbest, embedding, None)
-    left = list(readings)
+    scores = _scores(entries)
+    nbest = tuple(Hypothesis(text=r["text"], acoustic=s) for r, s in zip(entries, scores, strict=True))
+    embedding = models.encoder.encode(context)
+    index = PhraseIndex(embedding.phrases)
+    rescored = models.rescorer.rescore(nbest, embedding, None, index)
+    left = list(entries)
     out = []
     for hypothesis in rescored.nbest:
         own = next((r for r in left if not hypothesis.from_context and r["text"] == hypothesis.text), None)
         if own is not None:
             left.remove(own)
         out.append(own or {"text": hypothesis.text, "from_context": True})
-    named = [asdict(m) for m in meant(rescored.nbest[0].text, embedding)]
+    named = [asdict(m) for m in meant(rescored.nbest[0].text, embedding, index)]
     return {**value, "nbest": out, "changed": rescored.changed, "meant": named}
 
 
-def _scores(readings: list[dict[str, Any]]) -> list[float]:
-    """The scores where every reading has one, else all equal: then the rank counts."""
-    scores = [r.get("score") for r in readings]
+def _scores(entries: list[dict[str, Any]]) -> list[float]:
+    """The scores where every hypothesis has one, else all equal: then the rank counts."""
+    scores = [r.get("score") for r in entries]
     if any(s is None for s in scores):
-        return [0.0] * len(readings)
+        return [0.0] * len(entries)
     if not all(isinstance(s, int | float) and math.isfinite(s) for s in scores):
-        raise ManifestError("score of a reading must be a finite number, higher is better")
+        raise ManifestError("score of a hypothesis must be a finite number, higher is better")
     return [float(s) for s in scores]  # type: ignore[arg-type]
 
 
@@ -93,13 +93,13 @@ def main(
 ) -> None:
     """Re-order n-best lists of any recogniser with what was said before and what the services know.
 
-    Readings come best first; scores may have any scale (higher is better) or be left out. Lines that cannot be used are
-    reported, the rest is done, and the exit status is then 1. Where lines have a reference, the WER before and after is
-    printed at the end.
+    Hypotheses come best first; scores may have any scale (higher is better) or be left out. Lines that cannot be used
+    are reported, the rest is done, and the exit status is then 1. Where lines have a reference, the WER before and
+    after is printed at the end.
     """
     try:
         lines = list(read_lines(source))
-        encoder, rescorer = ContextEncoder.load(), Rescorer.load()
+        models = ContextModels.load()
         opened = text_output(out)
     except (AsrError, OSError) as error:
         give_up(error)
@@ -110,7 +110,7 @@ def main(
                 failed += report(source, [value])
                 continue
             try:
-                row = rescore(value, encoder, rescorer)
+                row = rescore(value, models)
             except (ContextError, ManifestError) as error:
                 failed += report(source, [Problem(number, str(error))])
                 continue

@@ -8,7 +8,7 @@ from typing import NoReturn, TypeVar
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from asr.errors import AsrError
 from asr.evaluation.jsonl import Problem
@@ -26,27 +26,6 @@ def track(items: Iterable[T], total: int, what: str) -> Iterator[T]:
         for item in items:
             yield item
             progress.advance(task)
-
-
-class Bars:
-    """Several bars, one for each thing that is being done; `show` is a `Progress` of `recipes.acoustic.speech`."""
-
-    def __init__(self) -> None:
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        self._progress = Progress(*columns, console=console, disable=not console.is_terminal)
-        self._tasks: dict[str, TaskID] = {}
-
-    def show(self, what: str, done: float, total: float) -> None:
-        if what not in self._tasks:
-            self._tasks[what] = self._progress.add_task(what, total=total)
-        self._progress.update(self._tasks[what], completed=done, total=total)
-
-    def __enter__(self) -> Bars:
-        self._progress.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._progress.stop()
 
 
 def warn(message: str) -> None:

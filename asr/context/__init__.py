@@ -1,7 +1,9 @@
 """Dialogue context for recognition: encoding it, and weighing n-best lists with it."""
 
 from asr.context.encoder import ContextEncoder
-from asr.context.rescorer import NullContext, Rescorer
+from asr.context.models import ContextModels
+from asr.context.phrase_index import PhraseIndex
+from asr.context.rescorer import Rescorer
 from asr.context.types import (
     BiasedWord,
     Context,
@@ -17,9 +19,10 @@ __all__ = [
     "Context",
     "ContextEmbedding",
     "ContextEncoder",
+    "ContextModels",
     "Entry",
-    "NullContext",
     "Phrase",
+    "PhraseIndex",
     "Rescored",
     "Rescorer",
     "Turn",

@@ -1,4 +1,4 @@
-"""How much likelier a context makes each reading: log P(text | context) against log P(text), by the context network."""
+"""Language scores of hypotheses by the context network: log P(text | context) against log P(text)."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from asr.context.copying import COPY_FEATURES, NEVER, PhrasePrefixes
 from asr.context.model import ContextModel
+from asr.context.phrase_index import PhraseIndex
 from asr.context.types import ContextEmbedding
 from asr.text.tokenizer import Tokenizer
 
@@ -30,7 +31,7 @@ class LanguageScores:
 
 
 class _Beginnings:
-    """The different beginnings of some texts, as a tree: readings of one utterance share most of theirs.
+    """The different beginnings of some texts, as a tree: hypotheses of one utterance share most of theirs.
 
     Shorter ones come first, the empty one as the first. sizes: how many there are of each length; parents, tokens: what
     each prolongs, and by which token. edges: (beginning, next token) → place; token 0 ends a text. child: where an edge
@@ -64,7 +65,7 @@ class _Beginnings:
 
 @torch.inference_mode()
 def language_scores(
-    texts: Sequence[str], embedding: ContextEmbedding, model: ContextModel, tokenizer: Tokenizer
+    texts: Sequence[str], embedding: ContextEmbedding, index: PhraseIndex, model: ContextModel, tokenizer: Tokenizer
 ) -> LanguageScores:
     """Scores of normalised texts; the network's first `answer_tokens` tokens of each count."""
     rows = [tokenizer.encode(t)[: model.config.answer_tokens] for t in texts]
@@ -77,10 +78,10 @@ def language_scores(
         plain = _sums(without, tree)
         return LanguageScores(plain, plain, counts)
     vectors = torch.from_numpy(embedding.vectors)[None]
-    if not embedding.phrases:
+    if not index.phrases:
         logp, _ = model.next_tokens(states, vectors, None, None)
         return LanguageScores(_sums(logp[0, node, token].numpy(), tree), _sums(without, tree), counts)
-    copied, known = _copied(tree, embedding.index.prefixes, tokenizer)
+    copied, known = _copied(tree, index.prefixes, tokenizer)
     logp, gates = model.next_tokens(states, vectors, None, torch.from_numpy(known)[None])
     gate = gates[0, node].numpy()
     mixed = np.logaddexp(logp[0, node, token].numpy() - np.logaddexp(0, gate), copied - np.logaddexp(0, -gate))

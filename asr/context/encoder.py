@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, replace
-from pathlib import Path
+from dataclasses import replace
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 
-from asr.context.items import Items, asked_of, entries_of, items_of
-from asr.context.mining import question_of
-from asr.context.model import ContextModel, ContextModelConfig
-from asr.context.repeats import asked_again, lean_towards
+from asr.context.inputs import Items, asked_of, entries_of, items_of
+from asr.context.model import ContextModel
+from asr.context.rules import question_of, repeated_answer, reweighted
 from asr.context.types import MAX_TURNS, MAX_VECTORS, Context, ContextEmbedding, Phrase
 from asr.errors import ModelError
-from asr.fitted import named_version
 from asr.text.tokenizer import Tokenizer
 from asr.threads import one_thread
 
-WEIGHTS = Path(__file__).parent.parent / "weights" / "context"
 _WEAKEST = -10.0
 """Weight, a log probability, below which no phrase falls."""
 
@@ -44,17 +37,6 @@ class ContextEncoder:
         self.tokenizer = tokenizer
         self.model_version = model_version
 
-    @classmethod
-    @one_thread()
-    def load(cls, folder: Path | None = None) -> ContextEncoder:
-        """Reads config.json, context.safetensors and tokens.model; None: the shipped weights.
-
-        Raises:
-            ModelError: files are missing or do not fit together.
-        """
-        model, tokenizer, config = load_model(folder or WEIGHTS)
-        return cls(model, tokenizer, str(config["version"]))
-
     @one_thread()
     @torch.inference_mode()
     def encode(self, context: Context) -> ContextEmbedding:
@@ -73,7 +55,7 @@ class ContextEncoder:
         return ContextEmbedding(
             vectors=vectors[0].numpy().astype(np.float32),
             summary=summary[0].numpy().astype(np.float32),
-            phrases=lean_towards(asked_again(context.turns), _phrases(entries, logp)),
+            phrases=reweighted(repeated_answer(context.turns), _phrases(entries, logp)),
             question=question_of(context.turns),
             model_version=self.model_version,
             asked=asked_of(context),
@@ -99,28 +81,3 @@ def _phrases(entries: list[Phrase], logp: torch.Tensor) -> tuple[Phrase, ...]:
     weights = [max(_WEAKEST, w) for w in logp[:-1].tolist()]
     weights += [sorted(weights)[len(weights) // 2] if weights else _WEAKEST] * (len(entries) - len(weights))
     return tuple(replace(e, weight=w) for e, w in zip(entries, weights, strict=True))
-
-
-def load_model(folder: Path) -> tuple[ContextModel, Tokenizer, dict[str, object]]:
-    """The network, its tokens and the whole of config.json, its version with a digest of the other files behind it."""
-    try:
-        config = json.loads((folder / "config.json").read_text())
-        model = ContextModel(ContextModelConfig(**config["model"]))
-        files = folder / "context.safetensors", folder / "tokens.model"
-        tensors = load_file(files[0])
-        config["version"] = named_version(str(config["version"]), *files)
-        own = {k.removeprefix("model."): v.float() for k, v in tensors.items() if k.startswith("model.")}
-        model.load_state_dict(own)
-        tokenizer = Tokenizer.load(files[1])
-    except (OSError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
-        raise ModelError(f"context weights in {folder.name!r} cannot be read: {type(error).__name__}") from error
-    return model, tokenizer, config
-
-
-def save_model(folder: Path, model: ContextModel, tokenizer: Tokenizer, config: dict[str, object]) -> None:
-    """Writes what `load_model` reads, the weights as fp16."""
-    folder.mkdir(parents=True, exist_ok=True)
-    tensors = {f"model.{k}": v.half().contiguous() for k, v in model.state_dict().items()}
-    save_file(tensors, folder / "context.safetensors")
-    (folder / "tokens.model").write_bytes(tokenizer.proto)
-    (folder / "config.json").write_text(json.dumps({"model": asdict(model.config), **config}, indent=1) + "\n")

@@ -11,8 +11,8 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from asr.context.mining import TURN_SIGNAL
 from asr.context.phrase_index import Part, PhraseIndex
+from asr.context.rules import TURN_SIGNAL
 from asr.context.types import ContextEmbedding, Meant
 from asr.text import normalize
 
@@ -47,41 +47,40 @@ class _Span:
     parts: tuple[Part, ...]
 
 
-def meant(text: str, embedding: ContextEmbedding) -> tuple[Meant, ...]:
+def meant(text: str, embedding: ContextEmbedding, index: PhraseIndex | None = None) -> tuple[Meant, ...]:
     """The entries that a text names, likeliest first: several fit equally well, none is named.
 
     Args:
-        text: a reading in lower case, or another recogniser's, written in any way.
+        text: a hypothesis in lower case, or another recogniser's, written in any way.
+        index: of the embedding's phrases; None: it is made for this call.
 
     Of one text the answer is always the same, and nothing else of a result depends on it.
     """
+    index = index or PhraseIndex(embedding.phrases)
     words = (text.split() if _SPOKEN.fullmatch(text) else normalize(text).split())[:_MAX_WORDS]
-    if not embedding.phrases:
-        return ()
     for at in (i for i in range(len(words) - 1, -1, -1) if words[i] in _CORRECTIONS):
-        found = _named_by(words[at + 1 :], embedding)
+        found = _named_by(words[at + 1 :], index, embedding.asked)
         if found:
-            return _reported(found, embedding)
-    return _reported(_named_by(words, embedding), embedding)
+            return _reported(found, index)
+    return _reported(_named_by(words, index, embedding.asked), index)
 
 
-def _reported(places: Sequence[int], embedding: ContextEmbedding) -> tuple[Meant, ...]:
-    phrases = [embedding.phrases[place] for place in sorted(places, key=lambda p: -embedding.phrases[p].weight)]
+def _reported(places: Sequence[int], index: PhraseIndex) -> tuple[Meant, ...]:
+    phrases = [index.phrases[place] for place in sorted(places, key=lambda p: -index.phrases[p].weight)]
     return tuple(Meant(p.name, p.signal, entry_id) for p in phrases for entry_id in p.ids or ("",))
 
 
-def _named_by(words: Sequence[str], embedding: ContextEmbedding) -> list[int]:
+def _named_by(words: Sequence[str], index: PhraseIndex, asked: str) -> list[int]:
     """Places of the phrases that the words name equally well."""
-    index = embedding.index
     whole = _longest(_spans(words, index, whole=True))
     if whole:
-        return _fitting(whole, embedding)
+        return _fitting(whole, index, asked)
     place = _counted(words)
     if place is not None:
-        listed = _listed(embedding)
+        listed = _listed(index, asked)
         return listed[place] if -len(listed) <= place < len(listed) else []
     bare = [word.removesuffix("'s") for word in words]
-    return _fitting(_longest([*_spans(words, index)]) or _longest(_spans(bare, index)), embedding)
+    return _fitting(_longest([*_spans(words, index)]) or _longest(_spans(bare, index)), index, asked)
 
 
 def _spans(words: Sequence[str], index: PhraseIndex, whole: bool = False) -> Iterator[_Span]:
@@ -110,15 +109,15 @@ def _longest(spans: Iterator[_Span] | Sequence[_Span]) -> list[_Span]:
     return [span for span in found if span.end - span.start == most]
 
 
-def _fitting(spans: Sequence[_Span], embedding: ContextEmbedding) -> list[int]:
+def _fitting(spans: Sequence[_Span], index: PhraseIndex, asked: str) -> list[int]:
     """Places of the phrases that the spans name best: all of them before parts; what the question offers before the
     rest; what a service knows before what was only said. None where too many fit."""
     parts = [part for span in spans for part in span.parts]
     places = {p.phrase for p in parts if p.kind == "full"} or {p.phrase for p in parts}
     if len(places) > 1:
-        asked = {p.phrase for s in _mentions(embedding, whole=True) for p in s.parts}
-        places = places & asked or places
-        known = {p for p in places if embedding.phrases[p].signal != TURN_SIGNAL}
+        offered = {p.phrase for s in _mentions(index, asked, whole=True) for p in s.parts}
+        places = places & offered or places
+        known = {p for p in places if index.phrases[p].signal != TURN_SIGNAL}
         places = known or places
     return sorted(places) if len(places) <= _MOST else []
 
@@ -139,44 +138,42 @@ def _counted(words: Sequence[str]) -> int | None:
     return None
 
 
-def _listed(embedding: ContextEmbedding) -> list[list[int]]:
+def _listed(index: PhraseIndex, asked: str) -> list[list[int]]:
     """Places of the phrases by their order: as the question names them; where it names no two, as a short list of one
     service has them, the screen's first."""
     for whole in (True, False):
-        named = list(dict.fromkeys(tuple(_fitting_only(span, embedding)) for span in _mentions(embedding, whole)))
+        named = list(dict.fromkeys(tuple(_fitting_only(span, index)) for span in _mentions(index, asked, whole)))
         if len(named) > 1:
             return [list(places) for places in named]
-    signals = {p.signal for p in embedding.phrases if p.signal != TURN_SIGNAL}
+    signals = {p.signal for p in index.phrases if p.signal != TURN_SIGNAL}
     only = _SCREEN if _SCREEN in signals else next(iter(signals), "")
-    listed = [i for i, p in enumerate(embedding.phrases) if p.signal == only]
+    listed = [i for i, p in enumerate(index.phrases) if p.signal == only]
     known = len(signals) == 1 or only == _SCREEN
     return [[i] for i in listed] if known and len(listed) <= _MOST else []
 
 
-def _fitting_only(span: _Span, embedding: ContextEmbedding) -> list[int]:
+def _fitting_only(span: _Span, index: PhraseIndex) -> list[int]:
     whole = {p.phrase for p in span.parts if p.kind == "full"} or {p.phrase for p in span.parts}
-    return sorted({p for p in whole if embedding.phrases[p].signal != TURN_SIGNAL} or whole)
+    return sorted({p for p in whole if index.phrases[p].signal != TURN_SIGNAL} or whole)
 
 
-def _mentions(embedding: ContextEmbedding, whole: bool) -> Iterator[_Span]:
+def _mentions(index: PhraseIndex, asked: str, whole: bool) -> Iterator[_Span]:
     """What the question names, in its order, the longest part at each place."""
-    words, index, at = embedding.asked.split(), embedding.index, 0
+    words, at = asked.split(), 0
     while at < len(words):
-        span = _mention(words, at, embedding, index, whole)
+        span = _mention(words, at, index, whole)
         if span:
             yield span
         at = span.end if span else at + 1
 
 
-def _mention(
-    words: Sequence[str], at: int, embedding: ContextEmbedding, index: PhraseIndex, whole: bool
-) -> _Span | None:
+def _mention(words: Sequence[str], at: int, index: PhraseIndex, whole: bool) -> _Span | None:
     for end in range(min(len(words), at + index.longest), at, -1):
         parts = tuple(
             p
             for p in index.named.get(" ".join(words[at:end]), ())
             if (p.kind == "full" or not whole)
-            and not (words[at] in _AROUND and (p.kind != "full" or embedding.phrases[p.phrase].signal == TURN_SIGNAL))
+            and not (words[at] in _AROUND and (p.kind != "full" or index.phrases[p.phrase].signal == TURN_SIGNAL))
         )
         if parts:
             return _Span(at, end, parts)

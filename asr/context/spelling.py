@@ -1,10 +1,11 @@
-"""How the phrases that a client or a context expects are written, by what is said."""
+"""How the phrases that a client or a context expects are written, by their spoken forms."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from asr.context.types import BiasedWord, ContextEmbedding
+from asr.context.phrase_index import PhraseIndex
+from asr.context.types import BiasedWord
 from asr.decoding import BoostedPhrase
 from asr.text import spoken_forms
 from asr.text.written import Spelling, fit
@@ -12,14 +13,14 @@ from asr.text.written import Spelling, fit
 
 def phrase_spelling(
     spoken: Mapping[str, BoostedPhrase] | None = None,
-    embedding: ContextEmbedding | None = None,
+    index: PhraseIndex | None = None,
     biased: Iterable[BiasedWord] = (),
 ) -> Spelling:
     """Of a client's phrases first, then of a context's entries.
 
     Args:
         spoken: spoken forms of a client's phrases (`PhraseGraph.spoken`).
-        embedding: of a context: its entries count whole, without a leading article, or by two words and more of them.
+        index: of a context: its entries count whole, without a leading article, or by two words and more of them.
         biased: words that only the context brought: these count alone too, as "Bauer" of "Meg Bauer".
     """
     alone = {word.word: word.phrase for word in biased if word.phrase}
@@ -29,10 +30,10 @@ def phrase_spelling(
             return spoken[form].text
         if form in alone:
             return _part(alone[form], form, spoken_forms(alone[form]))
-        part = embedding.index.part(form) if embedding is not None else None
-        if embedding is None or part is None or (part.kind != "full" and " " not in form):
+        part = index.part(form) if index is not None else None
+        if index is None or part is None or (part.kind != "full" and " " not in form):
             return ""
-        return _part(embedding.phrases[part.phrase].written, form, embedding.index.forms[part.phrase])
+        return _part(index.phrases[part.phrase].written, form, index.forms[part.phrase])
 
     return spelling
 
@@ -43,10 +44,10 @@ def _part(written: str, form: str, forms: Sequence[str]) -> str:
         return written
     words = form.split()
     for whole in forms:
-        said = whole.split()
-        for start in range(len(said) - len(words) + 1):
+        spoken_words = whole.split()
+        for start in range(len(spoken_words) - len(words) + 1):
             end = start + len(words)
-            if said[start:end] != words:
+            if spoken_words[start:end] != words:
                 continue
             part = [w for w in fit(written, whole).words if start <= w.start and w.end <= end]
             if part and (part[0].start, part[-1].end) == (start, end):

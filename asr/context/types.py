@@ -6,8 +6,7 @@ import json
 import math
 import struct
 from dataclasses import dataclass
-from functools import cached_property
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,9 +14,6 @@ from numpy.typing import NDArray
 from asr.errors import ContextError
 from asr.recognition.results import Hypothesis
 from asr.text import spoken_forms
-
-if TYPE_CHECKING:
-    from asr.context.phrase_index import PhraseIndex
 
 Speaker = Literal["user", "system"]
 Question = Literal["none", "open", "which", "yes_no"]
@@ -119,13 +115,6 @@ class ContextEmbedding:
     def empty(self) -> bool:
         return len(self.vectors) == 0 and not self.phrases
 
-    @cached_property
-    def index(self) -> PhraseIndex:
-        """The phrases by sound and by word; built once, on first use."""
-        from asr.context.phrase_index import PhraseIndex  # the index is made of phrases: the import would be circular
-
-        return PhraseIndex(self.phrases)
-
     def to_bytes(self) -> bytes:
         """A little-endian record: magic, header length, JSON header, vectors, summary."""
         header = json.dumps(
@@ -191,7 +180,7 @@ class BiasedWord:
     """A word of the answer that only the context brought, and the phrase that did; "": no phrase, but the dialogue.
 
     nats: what the context said for the answer, over the plain 1-best. rank: the answer's place by sound and language
-    model alone, from 1, among the readings and candidates that were weighed; 0 where nothing was weighed. id: of the
+    model alone, from 1, among the hypotheses and candidates that were weighed; 0 where nothing was weighed. id: of the
     phrase's entry, "": it has none, or several have its name.
     """
 

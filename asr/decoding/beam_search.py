@@ -32,7 +32,7 @@ from asr.decoding.state import FRAME, ROOM, Backpointers, BeamState, NBestEntry,
 Array = npt.NDArray[Any]
 
 BEAM = 32
-"""Hypotheses kept by default: 5% fewer errors than 8 for a tenth more processor time (docs/results.md)."""
+"""Hypotheses kept by default: 5% fewer errors than 8 for a tenth more processor time (recipes/acoustic/NOTEBOOK.md)."""
 _BLOCK = 8
 """Frames that the model's joiner is asked about at once; of several streams half as many, since then its products take
 the time, some of them for hypotheses that are gone by then, and of one stream the starting of operations does."""

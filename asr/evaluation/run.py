@@ -6,13 +6,14 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol
 
 from asr.audio import Samples, read_container
+from asr.context.bundle import ContextBundle, build_bundle
 from asr.context.meaning import meant
-from asr.context.phrases import candidates_of, graph_phrases
-from asr.context.rescorer import ForceScore, NullContext
-from asr.context.types import BiasedWord, Context, ContextEmbedding, Meant, Rescored
+from asr.context.models import ContextModels
+from asr.context.phrases import candidates_of
+from asr.context.rescorer import Rescorer
+from asr.context.types import BiasedWord, Context, Meant, Rescored
 from asr.decoding import PhraseGraph
 from asr.errors import AudioError, ManifestError
 from asr.evaluation.conditions import context_for, need_context
@@ -20,29 +21,15 @@ from asr.evaluation.endpoint_delay import Ending, find_ending
 from asr.evaluation.manifest import Utterance
 from asr.evaluation.recordings import AudioReader
 from asr.recognition.recognizer import Recognizer, StreamOptions
-from asr.recognition.results import Hypothesis, Result
+from asr.recognition.results import Result
 
 CHUNK_S = 0.1
 """Audio handed to the recogniser at a time, as a client would send it."""
 
 
-class EncodesContext(Protocol):
-    """What is needed of `asr.context.encoder.ContextEncoder`."""
-
-    def encode(self, context: Context) -> ContextEmbedding: ...
-
-
-class Rescores(Protocol):
-    """What is needed of `asr.context.rescorer.Rescorer`."""
-
-    def rescore(
-        self, nbest: Sequence[Hypothesis], embedding: ContextEmbedding, force_score: ForceScore | None
-    ) -> Rescored: ...
-
-
 @dataclass(frozen=True)
-class Heard:
-    """What was recognised under one condition.
+class ConditionResult:
+    """The n-best under one condition.
 
     nbest: texts, best first. status: the name that the server's ContextInfo would have. encode_ms (with compiling the
     phrases), rescore_ms (with the search that they lead and exact scores): wall time; None where that did not run.
@@ -67,7 +54,7 @@ class Outcome:
     """
 
     utterance: Utterance
-    heard: dict[str, Heard]
+    results: dict[str, ConditionResult]
     seconds_audio: float
     seconds_wall: float
     confidences: tuple[float, ...] = ()
@@ -109,39 +96,30 @@ def listen_timed(
     return results[-1], time.process_time() - there
 
 
-@dataclass(frozen=True)
-class Prepared:
-    """A context as it stands ready when an answer begins."""
-
-    embedding: ContextEmbedding
-    graph: PhraseGraph
-
-
-def prepare(context: Context, encoder: EncodesContext, recognizer: Recognizer) -> Prepared:
-    """What the reply window does."""
-    embedding = encoder.encode(context)
-    return Prepared(embedding, recognizer.compile(graph_phrases(embedding), of_context=True))
+def prepare(context: Context, models: ContextModels, recognizer: Recognizer) -> ContextBundle:
+    """A context as it stands ready when an answer begins, made by the steps of the server's reply window."""
+    return build_bundle(models.encoder.encode(context), partial(recognizer.compile, of_context=True))
 
 
 def apply_context(
-    result: Result, prepared: Prepared, rescorer: Rescores, recognizer: Recognizer, nbest: int
+    result: Result, bundle: ContextBundle, rescorer: Rescorer, recognizer: Recognizer, nbest: int
 ) -> Rescored:
     """A plain result with a context, by the steps that the server takes beside the answer and once it has ended."""
-    return rescore(recognizer.with_context(result, prepared.graph, nbest), prepared, rescorer, recognizer)
+    return rescore(recognizer.with_context(result, bundle.graph, nbest), bundle, rescorer, recognizer)
 
 
-def rescore(result: Result, prepared: Prepared, rescorer: Rescores, recognizer: Recognizer) -> Rescored:
+def rescore(result: Result, bundle: ContextBundle, rescorer: Rescorer, recognizer: Recognizer) -> Rescored:
     """A result of a stream that had the context's graph, by the steps that the server takes at the answer's end."""
-    more = candidates_of(result.biased)
     force_score = partial(recognizer.force_score, result.encoded) if result.encoded else None
-    return rescorer.rescore((*result.nbest, *more), prepared.embedding, force_score)
+    nbest = (*result.nbest, *candidates_of(result.biased))
+    return rescorer.rescore(nbest, bundle.embedding, force_score, bundle.index)
 
 
 def evaluate(
     utterances: Sequence[Utterance],
     conditions: Sequence[str],
     recognizer: Recognizer,
-    models: tuple[EncodesContext, Rescores] | None,
+    models: ContextModels | None,
     *,
     nbest: int = 8,
     seed: int = 0,
@@ -165,44 +143,43 @@ def evaluate(
                 yield Unusable(utterance, str(error))
                 continue
             seconds = time.perf_counter() - started
-            heard = {}
+            results = {}
             for condition in conditions:
                 context = context_for(condition, utterances, index, seed)
-                heard[condition] = _hear(condition, result, context, models, recognizer, nbest)
+                results[condition] = _under(condition, result, context, models, recognizer, nbest)
             ending = find_ending(recognizer, samples, rate) if endpoints else None
             sure = tuple(word.confidence for word in result.nbest[0].words)
-            yield Outcome(utterance, heard, len(samples) / rate, seconds, sure, ending)
+            yield Outcome(utterance, results, len(samples) / rate, seconds, sure, ending)
 
 
-def _hear(
+def _under(
     condition: str,
     result: Result,
     context: Context | None,
-    models: tuple[EncodesContext, Rescores] | None,
+    models: ContextModels | None,
     recognizer: Recognizer,
     nbest: int,
-) -> Heard:
+) -> ConditionResult:
     """The n-best under one condition."""
-    as_it_is = tuple(h.text for h in NullContext().rescore(result.nbest).nbest)
+    as_it_is = tuple(h.text for h in result.nbest)
     if context is None or models is None:
-        return Heard(as_it_is, "NOT_READY" if condition == "late" else "NOT_REQUESTED")
+        return ConditionResult(as_it_is, "NOT_READY" if condition == "late" else "NOT_REQUESTED")
     if not context:
-        return Heard(as_it_is, "NOT_FOUND")
-    encoder, rescorer = models
+        return ConditionResult(as_it_is, "NOT_FOUND")
     try:
         started = time.perf_counter()
-        prepared = prepare(context, encoder, recognizer)
+        bundle = prepare(context, models, recognizer)
         ready = time.perf_counter()
-        rescored = apply_context(result, prepared, rescorer, recognizer, nbest)
+        rescored = apply_context(result, bundle, models.rescorer, recognizer, nbest)
     except Exception as error:  # as in the server: a context that fails costs no result
-        return Heard(as_it_is, "FAILED", problem=f"{type(error).__name__}: {error}")
+        return ConditionResult(as_it_is, "FAILED", problem=f"{type(error).__name__}: {error}")
     done = time.perf_counter()
     texts = tuple(h.text for h in rescored.nbest)[:nbest]
-    return Heard(
+    return ConditionResult(
         texts,
         "APPLIED",
         1000 * (ready - started),
         1000 * (done - ready),
         rescored.biased_words,
-        meant=meant(texts[0], prepared.embedding),
+        meant=meant(texts[0], bundle.embedding, bundle.index),
     )

@@ -32,7 +32,7 @@ _ALIKE_DB = 3.0
 
 @dataclass(frozen=True)
 class EndpointRule:
-    """The settings of endpointing. What the defaults do on dev stands in docs/results.md."""
+    """The settings of endpointing. What the defaults do on dev stands in recipes/acoustic/NOTEBOOK.md."""
 
     trailing_silence_s: float = 0.7
     """Silence after speech that ends the utterance, seconds."""

@@ -18,8 +18,7 @@ from rich.console import Console
 
 from asr.audio import SAMPLE_RATE, Samples
 from asr.commands.terminal import check_writable, give_up, report, track, warn
-from asr.context.encoder import ContextEncoder
-from asr.context.rescorer import Rescorer
+from asr.context.models import ContextModels
 from asr.context.types import Context
 from asr.decoding import BEAM
 from asr.errors import AsrError, ManifestError, ModelError
@@ -46,17 +45,16 @@ def carryover(model: Path | None, beam: int, *, with_context: bool = False) -> T
     speaks; exact scores and rescoring come after the last sample.
     """
     recognizer = Recognizer.load(model, beam=beam)
-    models = (ContextEncoder.load(), Rescorer.load(models=recognizer.models)) if with_context else None
+    models = ContextModels.load(models=recognizer.models) if with_context else None
 
     def transcribe(samples: Samples, context: Context) -> Answer:
         if models is None or not context:
             result, after = listen_timed(recognizer, samples, SAMPLE_RATE, _NBEST)
             return Answer(result.nbest[0].text, after)
-        encoder, rescorer = models
-        prepared = prepare(context, encoder, recognizer)
-        result, after = listen_timed(recognizer, samples, SAMPLE_RATE, _NBEST, prepared.graph)
+        bundle = prepare(context, models, recognizer)
+        result, after = listen_timed(recognizer, samples, SAMPLE_RATE, _NBEST, bundle.graph)
         ended = time.process_time()
-        rescored = rescore(result, prepared, rescorer, recognizer)
+        rescored = rescore(result, bundle, models.rescorer, recognizer)
         return Answer(rescored.nbest[0].text, after + time.process_time() - ended)
 
     return transcribe

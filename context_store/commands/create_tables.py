@@ -5,7 +5,8 @@ from __future__ import annotations
 import typer
 from rich.console import Console
 
-from context_store.commands.options import DEFAULTS, Endpoint, EventsTable, PayloadTable, Region, patient_config
+from context_store.commands.options import DEFAULTS, Endpoint, EventsTable, PayloadTable, Region
+from context_store.config import StoreConfig
 from context_store.errors import StoreError
 from context_store.tables import create_tables
 
@@ -24,13 +25,13 @@ def main(
     Running it again changes nothing. Credentials are found as usual by boto3: environment, profile or role.
     """
     progress = Console(stderr=True)
-    config = patient_config(endpoint, region, events_table, payload_table)
+    config = StoreConfig(endpoint, region, events_table, payload_table)
     where = endpoint or f"AWS in {region}"
     try:
-        create_tables(config, report=lambda line: progress.print(line, highlight=False))
+        create_tables(config.patient(), report=lambda line: progress.print(line, highlight=False))
     except (StoreError, ValueError) as error:
         progress.print(f"create_tables: {where}: {error}", style="red", highlight=False, soft_wrap=True, markup=False)
-        raise typer.Exit(1) from None
+        raise typer.Exit(2) from None
     typer.echo(f"{events_table} {payload_table}")
 
 

@@ -8,7 +8,8 @@ import typer
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from context_store.commands.options import DEFAULTS, Endpoint, EventsTable, PayloadTable, Region, patient_config
+from context_store.commands.options import DEFAULTS, Endpoint, EventsTable, PayloadTable, Region
+from context_store.config import StoreConfig
 from context_store.errors import StoreError
 from context_store.store import ContextStore
 from context_store.wrapping import local_wrapping_key
@@ -34,7 +35,8 @@ def main(
     if not yes:
         typer.confirm(f"Erase everything of the tenant {tenant!r}?", abort=True, err=True)
     try:
-        store = ContextStore(patient_config(endpoint, region, events_table, payload_table), local_wrapping_key())
+        config = StoreConfig(endpoint, region, events_table, payload_table)
+        store = ContextStore(config.patient(), local_wrapping_key())
         columns = (SpinnerColumn(), TextColumn("{task.description}: {task.completed} items"), TimeElapsedColumn())
         with Progress(*columns, console=console, transient=True) as progress:
             bars = {table: progress.add_task(table, total=None) for table in (events_table, payload_table)}
@@ -42,7 +44,7 @@ def main(
         store.close()
     except (StoreError, ValueError) as error:
         console.print(f"erase_tenant: {error}", style="red", highlight=False, soft_wrap=True, markup=False)
-        raise typer.Exit(1) from None
+        raise typer.Exit(2) from None
     typer.echo(deleted)
 
 

@@ -7,12 +7,13 @@ from typing import Annotated
 
 import typer
 
-from asr.commands.terminal import Bars, console, give_up, warn
+from asr.commands.terminal import console, give_up, warn
 from asr.errors import AsrError, ModelError
 from benchmarks.peers import recognizers as peers
 from benchmarks.peers.compare_recognizers import load_recognizers
 from benchmarks.peers.recognizers import Transcribe
 from recipes.acoustic.labels import label
+from recipes.progress import Bars
 
 app = typer.Typer(add_completion=False)
 LOADERS = {"whisper": peers.whisper, "moonshine": peers.moonshine, "pocketsphinx": peers.pocketsphinx}

@@ -25,7 +25,8 @@ from asr.errors import ManifestError
 from asr.evaluation.jsonl import read_objects, write_objects
 from asr.evaluation.recordings import AudioPlace, AudioReader, parse_audio
 from asr.text import normalize
-from recipes.acoustic.speech import Progress, corpus_of, decode_int16
+from recipes.acoustic.speech import corpus_of, decode_int16
+from recipes.progress import Progress
 
 _BLOCK = 512
 _END_OF_TAR = 20 * _BLOCK

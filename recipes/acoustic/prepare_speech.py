@@ -7,10 +7,11 @@ from typing import Annotated
 
 import typer
 
-from asr.commands.terminal import Bars, give_up, warn
+from asr.commands.terminal import give_up, warn
 from asr.errors import AsrError, ManifestError
 from recipes.acoustic.packing import SPLITS, pack
 from recipes.acoustic.speech import find_manifests
+from recipes.progress import Bars
 
 app = typer.Typer(add_completion=False)
 SHOWN = 20

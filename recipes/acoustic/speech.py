@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,9 +19,8 @@ from asr.errors import ManifestError
 from asr.evaluation.jsonl import read_objects, write_objects
 from asr.evaluation.recordings import AudioReader, parse_audio
 from asr.text import normalize
+from recipes.progress import Progress
 
-Progress = Callable[[str, int, int], None]
-"""Called with what is being done, how much of it is done, and how much there is."""
 ALWAYS_ACOUSTIC = {"prose", "names", "command"}
 NOT_VERBATIM = ("untranscribed", "alnum_weak")
 """Corpora without a text of what was really said."""

@@ -12,12 +12,13 @@ import numpy as np
 import torch
 import typer
 
-from asr.commands.terminal import Bars, console
+from asr.commands.terminal import console
 from asr.evaluation.jsonl import read_objects
 from asr.text import normalize
 from asr.text.tokenizer import Tokenizer
 from recipes.acoustic.speech import SpeechCache, find_manifests
 from recipes.acoustic.training import Recipe, TrainingState, put_start, train
+from recipes.progress import Bars
 from recipes.synthesis.corpus import prose, spoken_commands
 
 
@@ -49,8 +50,15 @@ def parse_shares(given: list[str], cache: SpeechCache) -> dict[str, float]:
     return out
 
 
+def _manifests(data: Path, split: str) -> list[Path]:
+    """Of the shards of a split that lie in the folder itself, else of the corpora below it."""
+    return sorted(data.glob(f"{split}-*.jsonl.gz")) or find_manifests(data, split)
+
+
 def main(
-    data: Annotated[Path, typer.Option(help="Folder with speech/, followups/ and text/.")],
+    data: Annotated[
+        Path, typer.Option(help="Folder with speech/, followups/ and text/, or shards of scripts/prepare_speech.")
+    ],
     out: Annotated[Path, typer.Option(help="Folder for cache, checkpoint, log and model; outside the repository.")],
     pretrained: Annotated[
         Path | None, typer.Option(help="Start the encoder from Whisper tiny.en's (safetensors), or from this model's.")
@@ -59,34 +67,38 @@ def main(
     extra: Annotated[list[Path] | None, typer.Option(help="More manifests, NAME-train.jsonl.gz.")] = None,
     hours: Annotated[float, typer.Option(help="Hours of training in all.")] = 1.5,
     preset: Annotated[str, typer.Option(help="Model size: base or tiny.")] = "base",
-    vocab: Annotated[int, typer.Option(help="SentencePiece pieces, the blank included.")] = 256,
+    tokens: Annotated[Path | None, typer.Option(help="SentencePiece model; none: one of the texts in --data.")] = None,
+    vocab: Annotated[int, typer.Option(help="SentencePiece pieces of a new one, the blank included.")] = 256,
     batch_s: Annotated[float, typer.Option(help="Seconds of audio in a batch.")] = 40.0,
     head_lr: Annotated[float, typer.Option(help="Peak learning rate of what is not the encoder's.")] = Recipe.head_lr,
     encoder_lr: Annotated[float, typer.Option(help="Peak learning rate of the encoder.")] = Recipe.encoder_lr,
-    distill_weight: Annotated[
-        float, typer.Option(help="Of the distance from the pretrained encoder, beside the loss per token.")
-    ] = 0.0,
+    ema: Annotated[float, typer.Option(help="Of the averaged weights: what a step keeps.")] = Recipe.ema,
     share: Annotated[
         list[str] | None, typer.Option(help="CORPUS=TIMES that an epoch draws each utterance; may be repeated.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Of order and augmentation.")] = Recipe.seed,
-    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    device: Annotated[str, typer.Option(help="cpu, or cuda (in bf16).")] = "cpu",
     threads: Annotated[int, typer.Option(help="CPU threads.")] = 2,
+    workers: Annotated[int, typer.Option(min=0, help="Processes that make batches ahead.")] = 0,
+    minutes: Annotated[
+        float, typer.Option(min=0, help="Of training in this run; the next goes on from there.")
+    ] = math.inf,
     dev_utterances: Annotated[int, typer.Option(help="Dev utterances of each set at each checkpoint.")] = 60,
     every_s: Annotated[float, typer.Option(help="Seconds between checkpoints.")] = 300.0,
 ) -> None:
     """Trains and leaves OUT/model as it would be shipped; OUT/log.jsonl has losses and dev WER."""
     torch.set_num_threads(threads)
     out.mkdir(parents=True, exist_ok=True)
-    if start is not None and not (out / "tokens.model").exists():
-        shutil.copy(start / "tokens.model", out)
+    given = tokens or (start / "tokens.model" if start else None)
+    if given is not None and not (out / "tokens.model").exists():
+        shutil.copy(given, out / "tokens.model")
     if (out / "tokens.model").exists():
         tokenizer = Tokenizer.load(out / "tokens.model")
     else:
         console.print("training tokens on the texts ...")
         tokenizer = Tokenizer.train(texts_for_tokens(data), vocab)
         (out / "tokens.model").write_bytes(tokenizer.proto)
-    manifests, dev_manifests = find_manifests(data, "train") + (extra or []), find_manifests(data, "dev")
+    manifests, dev_manifests = _manifests(data, "train") + (extra or []), _manifests(data, "dev")
     with Bars() as bars:
         cache = SpeechCache(manifests, out / "cache", bars.show, threads)
         dev_cache = SpeechCache(dev_manifests, out / "cache", bars.show, threads)
@@ -96,7 +108,7 @@ def main(
             picks = np.random.default_rng(0).permutation(len(of_corpus))[:dev_utterances]
             chosen += [of_corpus[i] for i in picks]
         recipe = Recipe(preset=preset, hours=hours, batch_s=batch_s, head_lr=head_lr, encoder_lr=encoder_lr,
-                        distill_weight=distill_weight, seed=seed)  # fmt: skip
+                        ema=ema, seed=seed)  # fmt: skip
         recipe = replace(recipe, shares=recipe.shares | parse_shares(share or [], cache))
         if start is not None:
             recipe = recipe.from_model()
@@ -116,6 +128,8 @@ def main(
             pretrained=pretrained,
             device=device,
             every_s=every_s,
+            limit_s=60 * minutes,
+            workers=workers,
             log=lambda entry: console.print_json(data=entry),
             on_step=stepped,
         )

@@ -24,7 +24,6 @@ from asr.errors import ModelError
 from asr.evaluation.wer import Errors, align, count
 from asr.text.tokenizer import Tokenizer
 from recipes.acoustic.augment import collate, mask_features
-from recipes.acoustic.distill import Distiller
 from recipes.acoustic.losses import band_starts, banded_rnnt_loss
 from recipes.acoustic.rendering import Planned, Rendered, render
 from recipes.acoustic.speech import SpeechCache, Utterance, batches, draw_epoch
@@ -53,8 +52,6 @@ class Recipe:
     head_lr: float = 2e-3
     encoder_lr: float = 1.5e-4
     ctc_weight: float = 0.3
-    distill_weight: float = 0.0
-    """Of the distance from the unadapted encoder (`distill.py`), beside the loss per token."""
     ema: float = 0.995
     chunks: tuple[int, ...] = (8, 16, 16, 24, WHOLE, WHOLE, WHOLE)
     """Drawn per batch; frames of 20 ms."""
@@ -78,13 +75,12 @@ class TrainingState:
     seconds: float = 0.0
     step: int = 0
     epoch: int = 0
-    distiller: Distiller | None = None
 
 
 def start_state(recipe: Recipe, tokenizer: Tokenizer, pretrained: Path | None, device: str) -> TrainingState:
     """
     Raises:
-        ModelError: the file of pretrained weights holds something else, or distillation has none.
+        ModelError: the file of pretrained weights holds something else.
     """
     torch.manual_seed(recipe.seed)
     config = PRESETS[recipe.preset](tokenizer.vocab_size)
@@ -101,19 +97,13 @@ def start_state(recipe: Recipe, tokenizer: Tokenizer, pretrained: Path | None, d
     for name, weight in model.named_parameters():
         old = name.startswith("encoder.") and not name.startswith("encoder.stack")
         (encoder if old else heads).append(weight)
-    distiller = None
-    if recipe.distill_weight:
-        if pretrained is None:
-            raise ModelError("distillation needs the pretrained encoder: give its file too")
-        distiller = Distiller(config, pretrained).to(device)
-        heads += distiller.map.parameters()
     optimizer = torch.optim.AdamW(
         [{"params": heads, "peak": recipe.head_lr}, {"params": encoder, "peak": recipe.encoder_lr}],
         lr=0.0,
         betas=(0.9, 0.98),
         weight_decay=0.01,
     )
-    return TrainingState(model, average, optimizer, distiller=distiller)
+    return TrainingState(model, average, optimizer)
 
 
 def save_state(state: TrainingState, path: Path) -> None:
@@ -124,7 +114,6 @@ def save_state(state: TrainingState, path: Path) -> None:
         "seconds": state.seconds,
         "step": state.step,
         "epoch": state.epoch,
-        "distiller": state.distiller and state.distiller.map.state_dict(),
     }
     torch.save(held, path.with_suffix(".tmp"))
     path.with_suffix(".tmp").replace(path)
@@ -134,12 +123,6 @@ def load_state(state: TrainingState, path: Path) -> None:
     held = torch.load(path, map_location="cpu", weights_only=True)
     state.model.load_state_dict(held["model"])
     state.average.load_state_dict(held["average"])
-    if (held.get("distiller") is None) != (state.distiller is None):
-        raise ModelError(
-            f"{path}: begun {'without' if state.distiller else 'with'} distillation; it goes on as it began"
-        )
-    if state.distiller is not None:
-        state.distiller.map.load_state_dict(held["distiller"])
     state.optimizer.load_state_dict(held["optimizer"])
     state.seconds, state.step, state.epoch = held["seconds"], held["step"], held["epoch"]
 
@@ -209,14 +192,13 @@ def needed_frames(tokens: list[int]) -> int:
 
 def prepare(
     rendered: Rendered, tokenizer: Tokenizer, rng: np.random.Generator, device: str
-) -> tuple[Tensor, Tensor, Tensor, list[list[int]]]:
-    """Features (B, F, 80) as they are and masked, their lengths (B,) in frames, and the texts' tokens."""
-    whole, lengths = collate(rendered.waves)
-    whole = whole.to(device)
-    features = mask_features(whole, lengths, rng)
+) -> tuple[Tensor, Tensor, list[list[int]]]:
+    """Masked features (B, F, 80), their lengths (B,) in frames, and the texts' tokens."""
+    features, lengths = collate(rendered.waves)
+    features = mask_features(features.to(device), lengths, rng)
     texts = [tokenizer.sample(text) if rng.random() < 0.2 else tokenizer.encode(text) for text in rendered.texts]
     fits = [i for i, t in enumerate(texts) if needed_frames(t) <= int(lengths[i]) // 4]
-    return whole[fits], features[fits], lengths[fits], [texts[i] for i in fits]
+    return features[fits], lengths[fits], [texts[i] for i in fits]
 
 
 def greedy_ctc(model: Transducer, features: Tensor, chunk: int) -> list[list[int]]:
@@ -318,15 +300,11 @@ def train(
             for weight in encoder["params"]:
                 weight.requires_grad_(not frozen)
             frozen_now = frozen
-        whole, features, lengths, texts = prepare(rendered, tokenizer, rng, device)
+        features, lengths, texts = prepare(rendered, tokenizer, rng, device)
         chunk = int(rng.choice(recipe.chunks))
         with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
-            frames = encode(state.model, features, chunk)
-            encoded = state.model.encoder.stacked(frames)
+            encoded = state.model.encoder.stacked(encode(state.model, features, chunk))
             loss, now = loss_of(state.model, encoded, lengths, texts, share >= recipe.rnnt_share, recipe.ctc_weight)
-            if state.distiller is not None:
-                distance = state.distiller(frames, whole, lengths)
-                loss, now = loss + recipe.distill_weight * distance, now | {"distill": float(distance.detach())}
         state.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(state.model.parameters(), 2.0)

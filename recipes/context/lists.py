@@ -23,8 +23,10 @@ import torch
 from asr.audio import Samples, read_container
 from asr.context.candidates import AnswerTables, candidates, expand
 from asr.context.encoder import ContextEncoder
+from asr.context.phrase_index import PhraseIndex
 from asr.context.phrases import candidates_of, graph_phrases
-from asr.context.rescorer import MAX_CANDIDATES, MAX_EXPANDED, sounding_alike
+from asr.context.rescorer import MAX_EXPANDED
+from asr.context.text_lists import MAX_CANDIDATES, sounding_alike
 from asr.context.types import Context, ContextEmbedding
 from asr.evaluation.recordings import AudioPlace, AudioReader
 from asr.recognition.recognizer import Recognizer
@@ -117,7 +119,7 @@ def lists_of(
     _score({t for texts in found.values() for t in texts}, scores, encoded, tools.recognizer)
     for condition, embedding in embeddings.items():
         heard = {t: scores[t][0] for t in (*nbest, *found[condition])}
-        found[condition] += expand(nbest, embedding, tools.tables, heard, MAX_EXPANDED)
+        found[condition] += expand(nbest, PhraseIndex(embedding.phrases), tools.tables, heard, MAX_EXPANDED)
     _score({t for texts in found.values() for t in texts}, scores, encoded, tools.recognizer)
     decoded = Decoded(row, nbest, tuple(scores[t] for t in nbest))
     lists = [
@@ -128,7 +130,7 @@ def lists_of(
 
 
 def _led(result: Result, embedding: ContextEmbedding, recognizer: Recognizer) -> tuple[str, ...]:
-    graph = recognizer.compile(graph_phrases(embedding))
+    graph = recognizer.compile(graph_phrases(PhraseIndex(embedding.phrases)))
     return tuple(h.text for h in candidates_of(recognizer.with_context(result, graph, NBEST).biased))
 
 
@@ -136,7 +138,8 @@ def _candidates(
     nbest: Sequence[str], led: Sequence[str], embedding: ContextEmbedding, tables: AnswerTables
 ) -> list[str]:
     """As the rescorer takes them: those of the search that the context's phrases led first."""
-    found = dict.fromkeys((*led, *candidates(nbest, embedding, tables, MAX_CANDIDATES)))
+    index = PhraseIndex(embedding.phrases)
+    found = dict.fromkeys((*led, *candidates(nbest, index, embedding.question, tables, MAX_CANDIDATES)))
     return [t for t in found if t not in nbest][:MAX_CANDIDATES]
 
 
@@ -150,7 +153,7 @@ def _score(texts: Set[str], scores: dict[str, Score], encoded: Encoded, recogniz
 def ranked_list(decoded: Decoded, condition: str, embedding: ContextEmbedding, tables: AnswerTables) -> ContextList:
     """The list as another recogniser's, known by its texts alone; all scores are 0."""
     texts = tuple(dict.fromkeys(map(normalize, decoded.texts)))
-    found = sounding_alike(texts, embedding, tables)
+    found = sounding_alike(texts, PhraseIndex(embedding.phrases), embedding.question, tables)
     nothing = replace(decoded, texts=texts, scores=((0.0, 0.0),) * len(texts))
     return ContextList(nothing, condition, embedding, tuple(found), ((0.0, 0.0),) * len(found))
 

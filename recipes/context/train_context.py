@@ -19,9 +19,10 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from safetensors.torch import load_file, save_file
 
-from asr.context.encoder import WEIGHTS, ContextEncoder, load_model, save_model
+from asr.context.encoder import ContextEncoder
 from asr.context.model import ContextModel, ContextModelConfig
-from asr.context.rescorer import ListScorer, read_tables
+from asr.context.models import WEIGHTS, read_tables, read_weights, save_model
+from asr.context.text_lists import ListScorer
 from asr.context.types import Context
 from asr.decoding import BEAM
 from asr.decoding import ngram as language_model
@@ -182,7 +183,7 @@ def _save(out: Path, encoder: ContextEncoder, scorer: ListScorer, margin: float,
     tensors = load_file(folder / "context.safetensors")
     tensors |= {f"ranked.{k}": v.float().contiguous() for k, v in scorer.state_dict().items()}
     save_file(tensors, folder / "context.safetensors")
-    version = str(load_model(folder)[2]["version"])
+    version = read_weights(folder).version
     shipped = read_fitted(RescorerConstants, WEIGHTS / FILE)
     save_fitted(replace(shipped, margin=margin, models=replace(heard_by, context=version)), folder / FILE)
     return version

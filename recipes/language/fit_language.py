@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from asr.acoustic.checkpoint import SHIPPED as ACOUSTIC
-from asr.commands.terminal import Bars, give_up
+from asr.commands.terminal import give_up
 from asr.decoding import BEAM
 from asr.decoding.ngram import SHIPPED, NGram
 from asr.errors import AsrError
@@ -20,6 +20,7 @@ from asr.evaluation.statistics import Bootstrap
 from asr.fitted import FILE, FittedWeights, ModelVersions, read_fitted, save_fitted
 from asr.recognition.recognizer import Recognizer
 from recipes.language.weights import Fit, Spoken, Trial, encode_dev
+from recipes.progress import Bars
 
 app = typer.Typer(add_completion=False)
 

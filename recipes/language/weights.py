@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -20,8 +20,8 @@ from asr.evaluation.wer import align, count
 from asr.recognition.recognizer import Recognizer
 from asr.text.tokenizer import Tokenizer
 from recipes.acoustic.speech import corpus_of, find_manifests
+from recipes.progress import Progress
 
-Progress = Callable[[str, int, int], None]
 WEIGHTS = np.arange(0.0, 1.01, 0.05)
 BONUSES = np.arange(0.0, 3.01, 0.1)
 _START = (0.35, 1.7)

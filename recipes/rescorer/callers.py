@@ -27,9 +27,9 @@ from rich.table import Table
 from asr.commands.terminal import give_up
 from asr.context.candidates import AnswerTables
 from asr.context.contacts import FEATURES, evidence
-from asr.context.encoder import WEIGHTS
-from asr.context.features import heard_distances
-from asr.context.rescorer import Rescorer, heard_texts
+from asr.context.features import list_distances
+from asr.context.models import WEIGHTS, ContextModels
+from asr.context.text_lists import distinct_texts
 from asr.errors import AsrError
 from asr.evaluation.wer import contains
 from asr.fitted import FILE, save_fitted
@@ -76,11 +76,11 @@ def lists_of(calls: Sequence[Call], contacts: ContactLists, tables: AnswerTables
     rows = []
     known = contacts.names()
     for call in track(calls, "lists", console=Console(stderr=True)):
-        texts = heard_texts(call.nbest)
+        texts = distinct_texts(call.nbest)
         if not texts:
             continue
         every = list(dict.fromkeys((*known, *contacts.families(call.name), call.name)))
-        distance = dict(zip(every, heard_distances([(n,) for n in every], texts).tolist(), strict=True))
+        distance = dict(zip(every, list_distances([(n,) for n in every], texts).tolist(), strict=True))
         plain, errors = texts[0], word_errors(call.name, texts[0])
         for kind, one in enumerate(KINDS):
             drawn = contacts.draw(call.name, one.contacts, one.present, one.rng(call, 0), one.make)
@@ -157,7 +157,7 @@ def main() -> None:
     args = parser.parse_args()
     folder, console = args.data / "text" / "nbest", Console(width=100)
     try:
-        rescorer = Rescorer.load(args.context)
+        rescorer = ContextModels.load(args.context).rescorer
         contacts = ContactLists(read_contacts(folder / "evi_contacts.tsv.gz"))
         calls = read_calls(folder / "evi_en.jsonl.gz")
     except (AsrError, OSError) as error:

@@ -28,10 +28,10 @@ from rich.progress import track
 from rich.table import Table
 from torch import Tensor
 
-from asr.context.encoder import WEIGHTS, ContextEncoder
 from asr.context.evidence import EVIDENCE, evidence
 from asr.context.features import match
-from asr.context.rescorer import Rescorer
+from asr.context.models import WEIGHTS, ContextModels
+from asr.context.phrase_index import PhraseIndex
 from asr.evaluation.wer import align, count
 from asr.fitted import FILE, RescorerConstants, read_fitted, save_fitted
 from asr.recognition.recognizer import Recognizer
@@ -66,16 +66,17 @@ class Example:
         return int(self.errors[int(odds.argmax())])
 
 
-def example(one: ReadingList, encoder: ContextEncoder, rescorer: Rescorer) -> Example:
-    embedding = encoder.encode(one.context)
+def example(one: ReadingList, models: ContextModels) -> Example:
+    embedding = models.encoder.encode(one.context)
+    index = PhraseIndex(embedding.phrases)
     readings = one.hypotheses()
     words = count(align(one.reference, "")).words
     if not readings:
         errors = [count(align(one.reference, "")).total]
         rows = np.zeros((0, len(EVIDENCE)))
         return Example(one.id, one.make, one.kind, one.condition, one.meant, rows, np.array(errors), words)
-    matches = [match(h.text, embedding) for h in readings]
-    found = evidence(readings, one.heard, matches, embedding, rescorer.tables)
+    matches = [match(h.text, index) for h in readings]
+    found = evidence(readings, one.heard, matches, index, embedding.question, models.rescorer.tables)
     errors = [count(align(one.reference, readings[i].text)).total for i in (0, *found)]
     rows = np.array([*found.values()]).reshape(len(found), len(EVIDENCE))
     return Example(one.id, one.make, one.kind, one.condition, one.meant, rows, np.array(errors), words)
@@ -136,11 +137,11 @@ def report(title: str, errors: Errors) -> Table:
     return table
 
 
-def examples_of(files: Iterable[Path], tools: tuple[ContextEncoder, Rescorer]) -> dict[bool, list[Example]]:
+def examples_of(files: Iterable[Path], models: ContextModels) -> dict[bool, list[Example]]:
     """By whether the attention decoder has heard them."""
     out: dict[bool, list[Example]] = {True: [], False: []}
     for one in track([row for file in files for row in read_lists(file)], "reading", console=Console(stderr=True)):
-        out[one.attended].append(example(one, *tools))
+        out[one.attended].append(example(one, models))
     return out
 
 
@@ -152,8 +153,8 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(1)
     console = Console(width=None if Console().is_terminal else 120, highlight=False)
-    tools = ContextEncoder.load(args.context), Rescorer.load(args.context)
-    examples, judged = examples_of(args.lists, tools), examples_of(args.judge, tools)
+    models = ContextModels.load(args.context)
+    examples, judged = examples_of(args.lists, models), examples_of(args.judge, models)
     found = {}
     for attended, name in ((True, "with the attention decoder"), (False, "without")):
         found[attended] = fit(examples[attended])
@@ -164,9 +165,9 @@ def main() -> None:
             console.print(report(f"{name}, lists that nothing was fitted to", rows))
         console.print({k: round(v, 3) for k, v in zip(EVIDENCE, found[attended].tolist(), strict=True)})
     constants = read_fitted(RescorerConstants, args.context / FILE)
-    models = replace(Recognizer.load().models, context=tools[1].model_version)
+    versions = replace(Recognizer.load().models, context=models.rescorer.model_version)
     rounded = {a: tuple(round(v, 4) for v in weights.tolist()) for a, weights in found.items()}
-    constants = replace(constants, attended=rounded[True], unattended=rounded[False], models=models)
+    constants = replace(constants, attended=rounded[True], unattended=rounded[False], models=versions)
     save_fitted(constants, args.context / FILE)
 
 

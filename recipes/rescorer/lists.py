@@ -24,9 +24,8 @@ from rich.progress import track
 
 from asr.audio import read_container
 from asr.commands.terminal import give_up
-from asr.context.encoder import ContextEncoder
+from asr.context.models import ContextModels
 from asr.context.phrases import candidates_of
-from asr.context.rescorer import Rescorer
 from asr.context.types import Context, Entry, Turn
 from asr.errors import AsrError
 from asr.evaluation.conditions import context_for
@@ -74,17 +73,17 @@ def read_lists(path: Path) -> Iterator[ReadingList]:
 
 
 def reading_list(
-    recognizer: Recognizer, result: Result, context: Context, tools: tuple[ContextEncoder, Rescorer]
+    recognizer: Recognizer, result: Result, context: Context, models: ContextModels
 ) -> tuple[list[Hypothesis], int]:
     """The readings of a final result that a context is asked about, and how many of them the n-best has; none where
     nothing is said."""
-    encoder, rescorer = tools
     if result.encoded is None or not result.nbest[0].text:
         return [], 0
-    prepared = prepare(context, encoder, recognizer)
-    found = recognizer.with_context(result, prepared.graph, _NBEST)
+    bundle = prepare(context, models, recognizer)
+    found = recognizer.with_context(result, bundle.graph, _NBEST)
     nbest = (*found.nbest, *candidates_of(found.biased))
-    return rescorer.readings(nbest, prepared.embedding, partial(recognizer.force_score, result.encoded))
+    force_score = partial(recognizer.force_score, result.encoded)
+    return models.rescorer.scored(nbest, bundle.embedding.question, bundle.index, force_score)
 
 
 def main() -> None:
@@ -100,7 +99,7 @@ def main() -> None:
     try:
         known = {row["id"] for row in read_objects(args.out)} if args.out.exists() else set()
         ears = [(True, Recognizer.load()), (False, Recognizer.load(second_pass=False))]
-        tools = ContextEncoder.load(), Rescorer.load(models=ears[0][1].models)
+        models = ContextModels.load(models=ears[0][1].models)
         with AudioReader() as audio, open(args.out, "a", encoding="utf-8") as out:
             for manifest in args.manifests:
                 utterances, lines = chosen(manifest, args.limit, args.unheard)
@@ -113,7 +112,7 @@ def main() -> None:
                         result = listen(recognizer, samples, rate, _NBEST)
                         for condition in conditions:
                             context = context_for(condition, utterances, index, 0) or Context()
-                            readings, heard = reading_list(recognizer, result, context, tools)
+                            readings, heard = reading_list(recognizer, result, context, models)
                             texts = [(h.text, h.acoustic, h.language, h.attention) for h in readings]
                             meant = condition == "relevant" and utterance.target != ""
                             rows.append(asdict(ReadingList(

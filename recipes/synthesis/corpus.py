@@ -19,7 +19,7 @@ import soundfile
 from asr.audio import SAMPLE_RATE, Samples
 from asr.evaluation.jsonl import read_objects, text_lines, write_objects
 from asr.text import normalize
-from recipes.acoustic.speech import Progress
+from recipes.progress import Progress
 from recipes.synthesis.voices import Engine
 
 CARRIERS = ["{}"] * 6 + ["call {}", "{} please", "text {}", "i meant {}", "message {} please", "no {}", "phone {}"]

@@ -9,8 +9,9 @@ from typing import Annotated
 
 import typer
 
-from asr.commands.terminal import Bars, give_up, warn
+from asr.commands.terminal import give_up, warn
 from asr.errors import AsrError, ModelError
+from recipes.progress import Bars
 from recipes.synthesis.corpus import synthesize
 from recipes.synthesis.kokoro import Kokoro
 from recipes.synthesis.voices import Engine, Espeak, Festival, Flite, Piper

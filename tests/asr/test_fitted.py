@@ -13,8 +13,7 @@ import torch
 
 from asr.acoustic import PRESETS, Transducer
 from asr.acoustic.checkpoint import SHIPPED, save_model
-from asr.context.encoder import WEIGHTS, load_model
-from asr.context.rescorer import Rescorer
+from asr.context.models import WEIGHTS, ContextModels, read_weights
 from asr.decoding.ngram import NGram, hash_tokens
 from asr.errors import ModelError
 from asr.fitted import (
@@ -112,22 +111,24 @@ def test_the_shipped_constants_are_of_the_shipped_models() -> None:
     recognizer = Recognizer.load()  # any warning is an error here
     assert weights.models == recognizer.models and recognizer.weights == weights
     assert recognizer.scorer.calibration is not None and recognizer.scorer.attention_calibration is not None
-    assert Rescorer.load(models=recognizer.models).constants == read_fitted(RescorerConstants, WEIGHTS / FILE)
+    assert ContextModels.load(models=recognizer.models).rescorer.constants == read_fitted(
+        RescorerConstants, WEIGHTS / FILE
+    )
 
 
 def test_a_rescorer_of_other_lists_says_so() -> None:
     with pytest.warns(UnfittedWarning, match=r"fitted to lists of other models .*recipes.rescorer.fit"):
-        Rescorer.load(models=MODELS)
+        ContextModels.load(models=MODELS)
 
 
 def test_margins_of_another_context_model_are_refused(tmp_path: Path) -> None:
     for file in WEIGHTS.iterdir():
         (tmp_path / file.name).write_bytes(file.read_bytes())
     constants = read_fitted(RescorerConstants, tmp_path / FILE)
-    assert constants.models is not None and constants.models.context == load_model(tmp_path)[2]["version"]
+    assert constants.models is not None and constants.models.context == read_weights(tmp_path).version
     save_fitted(replace(constants, models=replace(constants.models, context="context-other")), tmp_path / FILE)
     with pytest.raises(ModelError, match="was fitted to"):
-        Rescorer.load(tmp_path)
+        ContextModels.load(tmp_path)
 
 
 def test_a_language_weight_goes_beside_the_other_weights_of_its_models(folder: Path) -> None:

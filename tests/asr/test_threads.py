@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from asr.context.encoder import ContextEncoder
-from asr.context.rescorer import Rescorer
+from asr.context.models import ContextModels
 from asr.context.types import Context, Entry
 from asr.decoding import BoostedPhrase
 from asr.recognition.recognizer import Recognizer
@@ -70,10 +69,10 @@ def test_an_error_leaves_the_threads_as_they_were(recognizer: Recognizer, two_th
 
 
 def test_context_and_rescoring(two_threads: None, used: set[int]) -> None:
-    encoder, rescorer = ContextEncoder.load(), Rescorer.load()
+    models = ContextModels.load()
     used.clear()
-    embedding = encoder.encode(Context((), (Entry("contacts", "Meg Bauer"),)))
-    rescorer.rescore([Hypothesis(f"call meg {name}", 0.0) for name in ("power", "bower")], embedding, None)
+    embedding = models.encoder.encode(Context((), (Entry("contacts", "Meg Bauer"),)))
+    models.rescorer.rescore([Hypothesis(f"call meg {name}", 0.0) for name in ("power", "bower")], embedding, None)
     assert used == {1} and torch.get_num_threads() == 2
 
 

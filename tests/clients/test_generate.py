@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from asr.context.mining import TURN_SIGNAL
+from asr.context.rules import TURN_SIGNAL
 from clients.python import generate_stubs as gen_proto
-from context_store.names import MAX_EVENTS_PER_CALL
+from context_store.validation import MAX_EVENTS_PER_CALL
 
 
 def test_committed_modules_are_up_to_date() -> None:

@@ -107,4 +107,4 @@ def test_the_command(bench: Bench, tenant: str, monkeypatch: pytest.MonkeyPatch)
     assert (erased.exit_code, erased.stdout.strip().splitlines()[-1]) == (0, "12")
     assert CliRunner().invoke(app, [tenant, *place, "--yes"]).stdout.strip() == "0"
     refused = CliRunner().invoke(app, ["a#b", *place, "--yes"])
-    assert refused.exit_code == 1 and "tenant" in refused.stderr
+    assert refused.exit_code == 2 and "tenant" in refused.stderr

@@ -443,7 +443,7 @@ def test_the_command_with_nobody_there() -> None:
     with socket.socket() as held:
         held.bind(("127.0.0.1", 0))
         failed = _run_create_tables("--endpoint", f"http://127.0.0.1:{held.getsockname()[1]}")
-    assert failed.returncode == 1
+    assert failed.returncode == 2
     assert failed.stdout == ""
     assert "did not answer" in failed.stderr
     assert "Traceback" not in failed.stderr

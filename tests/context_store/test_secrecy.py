@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
 import uuid
 from collections.abc import Callable, Iterator
@@ -56,6 +57,18 @@ def test_any_truncation_is_noticed(keep: int) -> None:
     assert len(sealed) == 91
     with pytest.raises(TamperedError):
         unseal(SECRET, CONTEXT, sealed[:keep])
+
+
+def test_what_was_sealed_before_opens_still() -> None:
+    """The format of stored payloads, byte for byte."""
+    sealed = bytes.fromhex(
+        "016465666768696a6b6c6d6e6f707172737475767778797a7b7c7d7e7f808182835467a7afca670c34826a5838fb20a5"
+        "ccc561651159e4a08ebf079e707de85819d64ca01732276c163c478d4d015acc1c8de6f98c"
+    )
+    assert unseal(SECRET, CONTEXT, sealed) == b"text"
+    assert digest(SECRET, CONTEXT, b"text").hex() == (
+        "57e811ddde134db714d503834a6f6c9904e06541090b8bb754608114b3fe3622"
+    )
 
 
 @pytest.mark.parametrize("name", sorted(CONTEXT))
@@ -330,3 +343,9 @@ def test_a_malformed_expiry_of_a_key_is_named(bench: Bench, dialogue: DialogueId
         with pytest.raises(TamperedError, match="malformed"):
             call()
     assert bench.store.delete_dialogue(dialogue) == 3
+
+
+def test_a_store_in_this_process_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "moto.server", None)
+    with pytest.raises(StoreConfigError, match=r"pip install 'carryover-asr\[local\]'"), local_server():
+        pass

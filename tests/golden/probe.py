@@ -29,13 +29,12 @@ from typer.testing import CliRunner
 
 from asr.audio import Samples, read_container
 from asr.commands import evaluate_wer, rescore_nbest, transcribe
-from asr.context.encoder import ContextEncoder
 from asr.context.meaning import meant
-from asr.context.rescorer import Rescorer
+from asr.context.models import ContextModels
 from asr.context.types import Context, ContextEmbedding, Rescored
 from asr.decoding import BoostedPhrase
 from asr.evaluation.manifest import Utterance, parse_utterance, read_manifests
-from asr.evaluation.run import Prepared, listen_timed, prepare, rescore
+from asr.evaluation.run import listen_timed, prepare, rescore
 from asr.recognition.recognizer import Recognizer, Stream, StreamOptions
 from asr.recognition.results import Hypothesis, Result
 from carryover.client import linear16
@@ -295,9 +294,9 @@ def recognizer() -> Recognizer:
 
 
 @cache
-def context_models() -> tuple[ContextEncoder, Rescorer]:
+def context_models() -> ContextModels:
     """The shipped context encoder and rescorer."""
-    return ContextEncoder.load(), Rescorer.load(models=recognizer().models)
+    return ContextModels.load(models=recognizer().models)
 
 
 def plain() -> dict[str, Any]:
@@ -345,14 +344,14 @@ def _streamed(stream: Stream, samples: Samples) -> list[Result]:
 def with_context() -> dict[str, Any]:
     """Recordings with a context, by the steps of the evaluation: the search led by its phrases, and the rescorer."""
     found = {}
-    encoder, rescorer = context_models()
+    models = context_models()
     for recording in recordings()[:20]:
-        prepared = prepare(recording.context, encoder, recognizer())
+        prepared = prepare(recording.context, models, recognizer())
         result, _ = listen_timed(recognizer(), recording.samples, recording.rate, 8, prepared.graph)
         found[recording.name] = {
             "plain": _result(result),
             "only with the context's phrases": [_hypothesis(hypothesis) for hypothesis in result.biased[:NBEST]],
-            **_rescored(rescore(result, prepared, rescorer, recognizer()), prepared.embedding),
+            **_rescored(rescore(result, prepared, models.rescorer, recognizer()), prepared.embedding),
         }
     return found
 
@@ -394,9 +393,9 @@ def without_second_pass() -> dict[str, Any]:
 
 def batched() -> dict[str, Any]:
     """Five streams as one batch, audio of 0.1 s at a time: two plain, one with phrases, two with contexts."""
-    encoder, _ = context_models()
+    models = context_models()
     chosen = recordings()[5:10]
-    prepared = [prepare(recording.context, encoder, recognizer()) for recording in chosen]
+    prepared = [prepare(recording.context, models, recognizer()) for recording in chosen]
     graph = recognizer().compile(BoostedPhrase(entry.text, 5.0) for entry in chosen[2].context.entries)
     streams = [
         recognizer().open(StreamOptions(recording.rate, interim_results=True, graph=graph if place == 2 else None))
@@ -464,7 +463,7 @@ def _words(hypothesis: Hypothesis) -> list[list[Any]]:
 
 def embedding() -> dict[str, Any]:
     """The embedding of one context, every number of it, and what of it is compiled for the search."""
-    prepared: Prepared = prepare(recordings()[0].context, context_models()[0], recognizer())
+    prepared = prepare(recordings()[0].context, context_models(), recognizer())
     made = prepared.embedding
     return {
         "vectors": [[float(value) for value in row] for row in made.vectors],
@@ -475,7 +474,7 @@ def embedding() -> dict[str, Any]:
         "asked": made.asked,
         "model version": made.model_version,
         "bytes": len(made.to_bytes()),
-        "phrases in the search": [[phrase.text, phrase.weight] for phrase in prepared.graph.accepted],
+        "phrases in the search": [[p.text, p.weight] for p in (prepared.graph.accepted if prepared.graph else ())],
     }
 
 

@@ -26,7 +26,6 @@ from carryover.v1 import context_pb2, context_pb2_grpc, recognizer_pb2, recogniz
 from context_store import ContextStore, StoreConfig, WrappingKey, local_wrapping_key
 from server import tracing
 from server.app import Parts, Server
-from server.reply_window import JOBS_AT_ONCE
 from server.settings import load_settings
 
 DEADLINE_S = 60.0
@@ -141,7 +140,7 @@ class Replica:
     async def store_answered(self) -> None:
         """Waits, on the server's loop, until a stream is open and the store has said what it knows of its dialogue."""
         async with asyncio.timeout(DEADLINE_S):
-            while not self.server.engine.streams or len(self.server.window._tasks) > JOBS_AT_ONCE:
+            while not self.server.streams.running or self.server.contexts.asking:
                 await asyncio.sleep(0.01)
 
     def close(self) -> None:

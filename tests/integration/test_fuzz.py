@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 
 from asr.audio import MAX_CHANNELS, read_container
 from asr.commands.rescore_nbest import rescore
+from asr.context.models import ContextModels
 from asr.errors import AsrError, AudioError, AudioLengthError
 from carryover.v1 import context_pb2, recognizer_pb2
 from server.access import read_keys
@@ -189,7 +190,7 @@ class Models:
     def encode(self, context: Any) -> Any:
         return context
 
-    def rescore(self, nbest: Any, embedding: Any, force_score: Any = None) -> Any:
+    def rescore(self, nbest: Any, embedding: Any, force_score: Any, index: Any) -> Any:
         from asr.context.types import Rescored
 
         return Rescored(tuple(nbest))
@@ -205,7 +206,7 @@ def test_any_line_of_an_nbest_file() -> None:
     @given(line)
     def check(value: dict[str, Any]) -> None:
         try:
-            made = rescore(json.loads(json.dumps(value)), Models(), Models())
+            made = rescore(json.loads(json.dumps(value)), ContextModels(Models(), Models()))
         except AsrError:
             return
         assert sorted(entry["text"] for entry in made["nbest"]) == sorted(entry["text"] for entry in value["nbest"])

@@ -10,6 +10,7 @@ import pytest
 from memory import strings_with
 
 from asr.context.encoder import ContextEncoder
+from asr.context.models import ContextModels
 from asr.context.rescorer import Rescorer
 from carryover.v1 import context_pb2
 from carryover.v1 import recognizer_pb2 as pb
@@ -25,7 +26,8 @@ def word(seed: str) -> str:
 
 @pytest.fixture(scope="module")
 def models() -> tuple[ContextEncoder, Rescorer]:
-    return ContextEncoder.load(), Rescorer.load()
+    models = ContextModels.load()
+    return models.encoder, models.rescorer
 
 
 def live(replica: Any, dialogue: str, seed: str, pcm: bytes) -> None:
@@ -64,7 +66,7 @@ def test_after_a_tenants_last_key_went(workshop: Any, dialogue: str, pcm: bytes,
     live(replica.with_key(key), dialogue, dialogue, pcm)
 
     async def forget() -> None:
-        replica.server.window.forget_tenant("acme")
+        replica.server.contexts.forget_tenant("acme")
 
     replica.run(forget())
     replica.run(replica.server.drain())

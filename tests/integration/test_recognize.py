@@ -66,7 +66,7 @@ def test_a_result_that_cannot_be_written_stays_in_its_normal_form(
     shared: Any, pcm: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected = shared.finals(pcm)
-    monkeypatch.setattr("server.results.written_nbest", None)
+    monkeypatch.setattr("server.recognizer_service.written_nbest", None)
     assert shared.finals(pcm, automatic_punctuation=True) == expected
 
 

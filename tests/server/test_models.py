@@ -28,13 +28,14 @@ def test_models_that_nothing_was_fitted_to_are_logged(
             return cls()
 
     class Silent:
+        encoder = rescorer = None
+
         @classmethod
         def load(cls, *_: object) -> Silent:
             return cls()
 
-    monkeypatch.setattr(app, "StreamingRecognizer", Loaded)
-    monkeypatch.setattr(app, "ContextEncoder", Silent)
-    monkeypatch.setattr(app, "ContextRescorer", Silent)
+    monkeypatch.setattr(app, "Recognizer", Loaded)
+    monkeypatch.setattr(app, "ContextModels", Silent)
     monkeypatch.setattr(logging.getLogger("carryover"), "propagate", True)
     with caplog.at_level(logging.WARNING, "carryover"):
         app.load_parts(load_settings(flags={"model.fitted": "mine.json"}, environ={}), None)  # type: ignore[arg-type]

@@ -34,10 +34,9 @@ def fresh_tables(endpoint_url: str, **changes: Any) -> Iterator[StoreConfig]:
     """
     run = uuid.uuid4().hex[:12]
     names = {"events_table": f"test-events-{run}", "payload_table": f"test-payloads-{run}"}
-    patient = {"connect_timeout_s": 20.0, "read_timeout_s": 20.0}  # busy machines
     if os.environ.get("CARRYOVER_TEST_DYNAMODB_ENDPOINT") and os.environ.get("AWS_ACCESS_KEY_ID"):
         names |= {"access_key_id": None, "secret_access_key": None, "region": os.environ.get("AWS_REGION", "us-east-1")}
-    config = local_config(endpoint_url, **{**names, **patient, **changes})
+    config = local_config(endpoint_url, **{**names, **changes})
     create_tables(config)
     client = boto3.client("dynamodb", **client_options(config))
     try:

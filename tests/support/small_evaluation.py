@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import json
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,16 +19,11 @@ from asr.context.candidates import AnswerTables
 from asr.context.evidence import EVIDENCE
 from asr.context.features import FEATURES
 from asr.context.model import ContextModel, ContextModelConfig
-from asr.context.rescorer import ListScorer
+from asr.context.models import ContextModels
+from asr.context.text_lists import ListScorer, TextListScorer
 from asr.fitted import RescorerConstants
 from asr.recognition.recognizer import Recognizer
 from asr.text.tokenizer import Tokenizer
-
-
-@dataclass(frozen=True)
-class ContextParts:
-    encoder: ContextEncoder
-    rescorer: Rescorer
 
 
 @pytest.fixture(scope="session")
@@ -43,7 +37,7 @@ def tiny_recognizer(tiny_model: Transducer, tiny_tokenizer: Tokenizer) -> Recogn
 
 
 @pytest.fixture(scope="session")
-def context_parts(tiny_tokenizer: Tokenizer) -> ContextParts:
+def context_parts(tiny_tokenizer: Tokenizer) -> ContextModels:
     with torch.random.fork_rng():
         torch.manual_seed(4)
         network = ContextModel(ContextModelConfig(tiny_tokenizer.vocab_size, dim=16, heads=2)).eval()
@@ -54,8 +48,9 @@ def context_parts(tiny_tokenizer: Tokenizer) -> ContextParts:
         scorer.gate[2].bias.fill_(30.0)
         scorer.linear.weight[0, FEATURES.index("full")] = 30.0
     likes = tuple({"whole": 5.0, "acoustic": 5.0}.get(name, 0.0) for name in EVIDENCE)
-    rescorer = Rescorer(network, tiny_tokenizer, AnswerTables(), scorer, RescorerConstants(likes, likes, 5.0), "tiny-1")
-    return ContextParts(ContextEncoder(network, tiny_tokenizer, "tiny-1"), rescorer)
+    constants = RescorerConstants(likes, likes, 5.0)
+    rescorer = Rescorer(TextListScorer(network, tiny_tokenizer, AnswerTables(), scorer, constants), "tiny-1")
+    return ContextModels(ContextEncoder(network, tiny_tokenizer, "tiny-1"), rescorer)
 
 
 @pytest.fixture(scope="session")

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asr.context import Context, ContextEmbedding, ContextEncoder, Entry, Turn
-from asr.context.encoder import load_model, save_model
-from asr.context.items import entries_of
-from asr.context.mining import TURN_SIGNAL, phrases_in_turns, question_of
+from asr.context.inputs import entries_of
+from asr.context.models import ContextModels, read_weights, save_model
+from asr.context.rules import TURN_SIGNAL, phrases_in_turns, question_of
 from asr.context.types import MAX_PHRASES, MAX_TURNS, MAX_VECTORS
 from asr.errors import ModelError
 
@@ -128,15 +128,16 @@ def test_an_entry_keeps_its_services_signal_where_the_turns_name_it_too() -> Non
 
 def test_weights_come_back_from_a_folder(encoder: ContextEncoder, tmp_path: Path) -> None:
     save_model(tmp_path, encoder.model, encoder.tokenizer, {"version": "v2"})
-    again = ContextEncoder.load(tmp_path)
+    read = read_weights(tmp_path)
+    again = ContextEncoder(read.model, read.tokenizer, read.version)
     assert again.model_version.startswith("v2-")
     assert again.encode(MEG).vectors == pytest.approx(encoder.encode(MEG).vectors, abs=0.02)
 
 
 def test_broken_weights_say_so(encoder: ContextEncoder, tmp_path: Path) -> None:
     with pytest.raises(ModelError):
-        load_model(tmp_path)
+        read_weights(tmp_path)
     save_model(tmp_path, encoder.model, encoder.tokenizer, {"version": "v2"})
     (tmp_path / "context.safetensors").write_bytes(b"not weights")
     with pytest.raises(ModelError):
-        ContextEncoder.load(tmp_path)
+        ContextModels.load(tmp_path)

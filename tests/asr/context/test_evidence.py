@@ -10,6 +10,7 @@ from asr.context import Context, ContextEncoder, Entry, Turn
 from asr.context.candidates import AnswerTables
 from asr.context.evidence import EVIDENCE, apart, evidence, within
 from asr.context.features import match
+from asr.context.phrase_index import PhraseIndex
 from asr.recognition.results import Hypothesis
 
 MEG = Context(
@@ -21,8 +22,9 @@ HEARD = ("bower", "bower please", "meg bower", "bauer", "i mean bauer", "the bau
 
 def of(encoder: ContextEncoder, tables: AnswerTables, *texts: str, heard: int) -> dict[str, dict[str, float]]:
     embedding = encoder.encode(MEG)
-    readings = [Hypothesis(t, -2.0 - i, language=-1.0, attention=-3.0 * i) for i, t in enumerate(texts)]
-    found = evidence(readings, heard, [match(t, embedding) for t in texts], embedding, tables)
+    hypotheses = [Hypothesis(t, -2.0 - i, language=-1.0, attention=-3.0 * i) for i, t in enumerate(texts)]
+    index = PhraseIndex(embedding.phrases)
+    found = evidence(hypotheses, heard, [match(t, index) for t in texts], index, embedding.question, tables)
     return {texts[i]: dict(zip(EVIDENCE, row, strict=True)) for i, row in found.items()}
 
 
@@ -62,7 +64,7 @@ def test_what_stands_within_other_words() -> None:
 def test_sounds_are_compared_where_the_name_stands(encoder: ContextEncoder) -> None:
     embedding = encoder.encode(MEG)
     texts = ["i mean bower", "i mean bauer", "jones"]
-    named = {i: found for i, text in enumerate(texts) if (found := match(text, embedding))}
+    named = {i: found for i, text in enumerate(texts) if (found := match(text, PhraseIndex(embedding.phrases)))}
     distances = apart(texts, 1, named)
     assert distances[1] < (0.5, 0.2) and distances[2][1] > 0.5
     assert apart(texts, 0, named) == {1: (10.0, 1.0), 2: (10.0, 1.0)}

@@ -14,6 +14,7 @@ from asr.context import Context, ContextEncoder, Entry, Turn
 from asr.context.context_lm import copy_rows, language_scores
 from asr.context.copying import COPY_FEATURES, NEVER, PhrasePrefixes
 from asr.context.model import ContextModel
+from asr.context.phrase_index import PhraseIndex
 from asr.text.tokenizer import Tokenizer
 
 MEG = Context(
@@ -61,16 +62,17 @@ def test_copied_probabilities_are_probabilities(tiny_tokenizer: Tokenizer, named
 
 
 @settings(deadline=None, max_examples=30)
-@given(readings=st.lists(texts, min_size=1, max_size=6), known=st.booleans())
+@given(hypotheses=st.lists(texts, min_size=1, max_size=6), known=st.booleans())
 def test_readings_scored_together_score_as_the_network_reads_each(
-    network: ContextModel, tiny_tokenizer: Tokenizer, encoder: ContextEncoder, readings: list[str], known: bool
+    network: ContextModel, tiny_tokenizer: Tokenizer, encoder: ContextEncoder, hypotheses: list[str], known: bool
 ) -> None:
     embedding = encoder.encode(MEG if known else Context((Turn("system", "yes?"),)))
-    scores = language_scores(readings, embedding, network, tiny_tokenizer)
-    for i, text in enumerate(readings):
+    index = PhraseIndex(embedding.phrases)
+    scores = language_scores(hypotheses, embedding, index, network, tiny_tokenizer)
+    for i, text in enumerate(hypotheses):
         row = tiny_tokenizer.encode(text)
         ids = torch.tensor([row], dtype=torch.long)
-        copies = torch.from_numpy(copy_rows([row], embedding.index.prefixes, tiny_tokenizer)) if known else None
+        copies = torch.from_numpy(copy_rows([row], index.prefixes, tiny_tokenizer)) if known else None
         with torch.inference_mode():
             states = network.answer_states(ids)
             vectors = torch.from_numpy(embedding.vectors)[None]

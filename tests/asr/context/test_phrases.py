@@ -4,6 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from asr.context.phrase_index import PhraseIndex
 from asr.context.phrases import SIGNAL, candidates_of, graph_phrases, supported_words
 from asr.context.types import ContextEmbedding, Phrase
 from asr.decoding import BoostedPhrase
@@ -17,7 +18,7 @@ def embedding(*phrases: Phrase) -> ContextEmbedding:
 
 
 def test_a_context_brings_its_phrases_and_their_parts() -> None:
-    found = graph_phrases(embedding(Phrase("meg bauer", "contacts", -0.5), Phrase("kitchen", "places", -9.0)))
+    found = graph_phrases(PhraseIndex([Phrase("meg bauer", "contacts", -0.5), Phrase("kitchen", "places", -9.0)]))
     by_text = {p.text: p for p in found}
     assert set(by_text) == {"meg bauer", "meg", "bauer", "kitchen"}
     assert by_text["bauer"].signal == "contacts" and by_text["kitchen"].signal == "places"
@@ -27,7 +28,7 @@ def test_a_context_brings_its_phrases_and_their_parts() -> None:
 
 
 def test_nothing_known_brings_nothing() -> None:
-    assert graph_phrases(embedding()) == ()
+    assert graph_phrases(PhraseIndex(())) == ()
 
 
 def test_what_a_led_search_brings_is_what_has_a_phrase_and_its_bonus_is_taken_back() -> None:

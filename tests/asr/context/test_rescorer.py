@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from asr.context import Context, ContextEncoder, Entry, NullContext, Rescorer, Turn, phonetics
+from asr.context import Context, ContextEncoder, Entry, Rescorer, Turn, phonetics
 from asr.context.candidates import AnswerTables, candidates
 from asr.context.phrase_index import PhraseIndex, parts_of
-from asr.context.rescorer import ForceScore, ListScorer, biased_words, pseudo_acoustic
+from asr.context.rescorer import ForceScore, biased_words
+from asr.context.text_lists import ListScorer, rank_scores
 from asr.context.types import ContextEmbedding, Phrase
 from asr.errors import ContextError
 from asr.recognition.results import Hypothesis, Word
@@ -75,7 +76,7 @@ def test_an_entry_that_is_said_in_another_form_stays_as_it_is_said(
     embedding = encoder.encode(context)
     for force_score in (sounds_like(said), None):
         assert rescorer.rescore(heard, embedding, force_score).nbest[0].text == said
-    found = biased_words(Hypothesis(f"call {said}", -1.0), "call", embedding, 1)
+    found = biased_words(Hypothesis(f"call {said}", -1.0), "call", PhraseIndex(embedding.phrases), 1)
     assert [(w.word, w.phrase) for w in found] == [(word, written) for word in said.split()]
     assert ContextEmbedding.from_bytes(embedding.to_bytes()).phrases[0].name == embedding.phrases[0].name
 
@@ -92,7 +93,7 @@ def test_entries_of_one_form_are_indexed_as_their_texts_are() -> None:
     names = [("meg bauer", "Meg Bauer"), ("the kitchen light", "The kitchen light"), ("power", "Power")]
     index = PhraseIndex([Phrase(text, "x", -1.0, written) for text, written in names])
     plain = PhraseIndex([Phrase(text, "x", -1.0) for text, _ in names])
-    assert index.parts == plain.parts and index.heard_as == plain.heard_as
+    assert index.parts == plain.parts and index.phones == plain.phones
     assert index.prefixes.total == plain.prefixes.total
     assert np.array_equal(phonetics.least_distances(index.forms, ["meg power"])[0], phonetics.distances(
         *phonetics.encode([phonetics.phones(text) for text, _ in names]),
@@ -100,7 +101,7 @@ def test_entries_of_one_form_are_indexed_as_their_texts_are() -> None:
 
 
 def test_words_of_a_list_with_capitals_and_stops_find_their_phrase(encoder: ContextEncoder) -> None:
-    (word,) = biased_words(Hypothesis("Bauer.", -1.0), "Power!", encoder.encode(MEG), 2)
+    (word,) = biased_words(Hypothesis("Bauer.", -1.0), "Power!", PhraseIndex(encoder.encode(MEG).phrases), 2)
     assert (word.word, word.phrase, word.signal) == ("bauer", "Meg Bauer", "contacts")
 
 
@@ -109,7 +110,7 @@ def test_a_biased_word_has_the_id_of_its_entry_where_only_one_is_so_named(
     encoder: ContextEncoder, ids: tuple[str, ...], found: str
 ) -> None:
     context = Context((), tuple(Entry("contacts", "Meg Bauer", one) for one in ids))
-    (word,) = biased_words(Hypothesis("bauer", -1.0), "power", encoder.encode(context), 2)
+    (word,) = biased_words(Hypothesis("bauer", -1.0), "power", PhraseIndex(encoder.encode(context).phrases), 2)
     assert word.id == found
 
 
@@ -164,7 +165,7 @@ def test_no_context_hands_back_the_same_objects(encoder: ContextEncoder, rescore
     def never(_: object) -> list[Hypothesis]:
         raise AssertionError("nothing is to be scored")
 
-    for rescored in (rescorer.rescore(HEARD, encoder.encode(Context()), never), NullContext().rescore(HEARD)):
+    for rescored in (rescorer.rescore(HEARD, encoder.encode(Context()), never),):
         assert all(a is b for a, b in zip(rescored.nbest, HEARD, strict=True))
         assert not rescored.changed
         assert rescored.biased_words == ()
@@ -297,10 +298,8 @@ def test_a_result_is_one_of_the_nbest_or_a_marked_candidate(
 def test_the_margin_keeps_the_plain_answer_of_another_recogniser(encoder: ContextEncoder, rescorer: Rescorer) -> None:
     embedding, heard = encoder.encode(MEG), (Hypothesis("call mag power", 0.0), Hypothesis("call power", 0.0))
     assert rescorer.rescore(heard, embedding, None).changed
-    strict = Rescorer(
-        rescorer.model, rescorer.tokenizer, rescorer.tables, rescorer.ranked, replace(rescorer.constants, margin=50.0),
-        "tiny-1",
-    )  # fmt: skip
+    patient = replace(rescorer.text_lists, constants=replace(rescorer.constants, margin=50.0))
+    strict = Rescorer(patient, "tiny-1")
     assert not strict.rescore(heard, embedding, None).changed
 
 
@@ -309,7 +308,7 @@ def test_a_closed_gate_keeps_the_plain_answer_of_another_recogniser(
 ) -> None:
     closed = likes(last=4.0)
     closed.gate[2].bias.data.fill_(-40.0)
-    shut = Rescorer(rescorer.model, rescorer.tokenizer, rescorer.tables, closed, rescorer.constants, "tiny-1")
+    shut = Rescorer(replace(rescorer.text_lists, network=closed), "tiny-1")
     assert not shut.rescore(HEARD, encoder.encode(MEG), None).changed
 
 
@@ -329,20 +328,22 @@ def test_lists_of_other_recognisers_need_no_scores(
 @given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=10), st.floats(0.01, 100), st.floats(-1000, 1000))
 def test_the_scale_of_scores_does_not_matter(scores: list[float], scale: float, shift: float) -> None:
     ordered = sorted((round(s, 2) for s in scores), reverse=True)
-    values = pseudo_acoustic(ordered)
+    values = rank_scores(ordered)
     assert values == sorted(values, reverse=True)
     assert values[0] == 0.0
-    assert pseudo_acoustic([s * scale + shift for s in ordered]) == pytest.approx(values, abs=1e-3)
+    assert rank_scores([s * scale + shift for s in ordered]) == pytest.approx(values, abs=1e-3)
 
 
 def test_candidates_sound_like_what_was_heard(tables: AnswerTables, encoder: ContextEncoder) -> None:
     embedding = encoder.encode(MEG)
-    found = candidates(["i mean power", "i mean our"], embedding, tables, 24)
+    found = candidates(["i mean power", "i mean our"], PhraseIndex(embedding.phrases), embedding.question, tables, 24)
     assert "i mean bauer" in found
     assert len(found) <= 24
     assert not {"i mean power", "i mean our"} & set(found)
-    assert "the second one" in candidates(["the sekund one"], embedding, tables, 24)
-    assert candidates([""], embedding, tables, 24) == []
+    assert "the second one" in candidates(
+        ["the sekund one"], PhraseIndex(embedding.phrases), embedding.question, tables, 24
+    )
+    assert candidates([""], PhraseIndex(embedding.phrases), embedding.question, tables, 24) == []
 
 
 @pytest.mark.parametrize("heard", [["the"], ["the of"], ["call mag power", "the"], ["", "call"]])
@@ -351,7 +352,7 @@ def test_phrases_by_which_nothing_is_named_bring_nothing(
 ) -> None:
     embedding = encoder.encode(Context(entries=(Entry("titles", "The"), Entry("titles", "of"))))
     assert embedding.phrases
-    assert candidates(heard, embedding, tables, 24) == []
+    assert candidates(heard, PhraseIndex(embedding.phrases), embedding.question, tables, 24) == []
 
 
 def test_parts_of_a_phrase() -> None:

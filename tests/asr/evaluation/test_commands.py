@@ -14,7 +14,7 @@ from typer.testing import CliRunner, Result
 
 from asr.audio import Samples
 from asr.commands import evaluate_wer, rescore_nbest, transcribe
-from asr.context import ContextEncoder, Rescorer
+from asr.context.models import ContextModels
 from asr.decoding import BoostedPhrase
 from asr.recognition.recognizer import Recognizer
 from asr.text import normalize
@@ -24,8 +24,7 @@ from asr.text import normalize
 def tiny_weights(monkeypatch: pytest.MonkeyPatch, tiny_recognizer: Recognizer, context_parts: Any) -> None:
     """The commands run as they are, on tiny models."""
     monkeypatch.setattr(Recognizer, "load", lambda *_, **__: tiny_recognizer)
-    monkeypatch.setattr(ContextEncoder, "load", lambda *_: context_parts.encoder)
-    monkeypatch.setattr(Rescorer, "load", lambda *_, **__: context_parts.rescorer)
+    monkeypatch.setattr(ContextModels, "load", lambda *_, **__: context_parts)
 
 
 def run(app: Typer, *arguments: object) -> Result:
@@ -248,8 +247,7 @@ def test_evaluate_wer_reports_what_it_could_not_use(manifest: Path) -> None:
 
 
 def test_evaluate_wer_without_context_loads_no_context_model(manifest: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delattr(ContextEncoder, "load")
-    monkeypatch.delattr(Rescorer, "load")
+    monkeypatch.delattr(ContextModels, "load")
     json_file = manifest.parent / "o.json"
     result = run(evaluate_wer.app, manifest, "--conditions", "none", "--json", json_file, "--endpoints")
     assert result.exit_code == 0 and "endpoint: " in result.stdout

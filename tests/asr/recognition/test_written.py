@@ -86,8 +86,7 @@ def test_a_clients_phrases_are_spelled_as_they_were_sent() -> None:
 
 def test_a_contexts_entries_are_spelled_as_they_were_recorded() -> None:
     known = embedding("Dr. Meg O'Brian", "the Rusty Anchor", "Jysk")
-    assert isinstance(known.index, PhraseIndex)
-    spelling = phrase_spelling(None, known)
+    spelling = phrase_spelling(None, PhraseIndex(known.phrases))
     assert text(hypothesis("call doctor meg o'brian now"), None, spelling) == "Call Dr. Meg O'Brian now."
     assert text(hypothesis("the rusty anchor"), None, spelling) == "The Rusty Anchor."
     assert text(hypothesis("which rusty anchor"), None, spelling) == "Which Rusty Anchor."
@@ -98,5 +97,11 @@ def test_a_contexts_entries_are_spelled_as_they_were_recorded() -> None:
 def test_a_word_that_only_the_context_brought_is_spelled_as_its_entry() -> None:
     biased = [BiasedWord("mckay", "Ann McKay", "contacts")]
     said = hypothesis("i mean mckay of course please")
-    assert text(said, None, phrase_spelling(None, embedding("Ann McKay"))) == "I mean mckay of course please."
-    assert text(said, None, phrase_spelling(None, embedding("Ann McKay"), biased)) == "I mean McKay of course please."
+    assert (
+        text(said, None, phrase_spelling(None, PhraseIndex(embedding("Ann McKay").phrases)))
+        == "I mean mckay of course please."
+    )
+    assert (
+        text(said, None, phrase_spelling(None, PhraseIndex(embedding("Ann McKay").phrases), biased))
+        == "I mean McKay of course please."
+    )

@@ -4,6 +4,7 @@ import gzip
 import io
 import itertools
 import json
+import shutil
 import tarfile
 from dataclasses import replace
 from pathlib import Path
@@ -15,13 +16,12 @@ import torch
 import typer
 from hypothesis import given
 from hypothesis import strategies as st
-from safetensors.torch import save_file
 
 from asr.acoustic import load_model, save_model
 from asr.acoustic.transducer import Transducer
 from asr.errors import ModelError
 from asr.text.tokenizer import Tokenizer
-from recipes.acoustic.distill import Distiller
+from recipes.acoustic import train_acoustic
 from recipes.acoustic.rendering import Rendered, render
 from recipes.acoustic.speech import SpeechCache, Utterance, batches, for_acoustic, say_in_a_row, trim
 from recipes.acoustic.train_acoustic import parse_shares
@@ -102,31 +102,20 @@ def test_training_learns_checkpoints_and_resumes(corpus: Path, tmp_path: Path, t
     assert model.vocab_size == tokenizer.vocab_size
 
 
-def test_the_chunked_encoder_is_drawn_to_the_whole_one(
-    corpus: Path, tmp_path: Path, tiny_model: Transducer, tiny_tokenizer: Tokenizer
+def test_the_command_goes_on_from_shards_in_another_run(
+    corpus: Path, tmp_path: Path, tiny_model: Transducer, tiny_tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    teacher = {k: v.contiguous() for k, v in tiny_model.encoder.state_dict().items() if not k.startswith("stack.")}
-    save_file(teacher, tmp_path / "encoder.safetensors")
-    features, lengths = torch.randn(3, 48, 80), torch.tensor([48, 40, 12])
-    distiller = Distiller(tiny_model.config, tmp_path / "encoder.safetensors")
-    assert distiller(tiny_model.encoder.frames(features, 48), features, lengths) == 0  # one chunk: the teacher itself
-    apart = distiller(tiny_model.encoder.frames(features, 2), features, lengths)
-    assert apart > 0.001 and not any(p.requires_grad for p in distiller.teacher.parameters())
-
-    cache, seen = SpeechCache([corpus], tmp_path / "cache"), []
-    recipe = Recipe(preset="tiny", hours=3 / 3600, batch_s=4.0, shares={}, distill_weight=1.0, head_lr=1e-2)
-    arguments = (cache, (cache, cache.utterances[:2]), tiny_tokenizer, tmp_path)
-    first = train(recipe, *arguments, pretrained=tmp_path / "encoder.safetensors", log=seen.append)
-    assert first.distiller is not None and not torch.equal(first.distiller.map.weight, torch.eye(16))
-    again = start_state(recipe, tiny_tokenizer, tmp_path / "encoder.safetensors", "cpu")
-    load_state(again, tmp_path / "checkpoint.pt")
-    assert again.distiller is not None and torch.equal(again.distiller.map.weight, first.distiller.map.weight)
-    assert seen[-1]["loss"]["distill"] > 0  # type: ignore[index]
-    with pytest.raises(ModelError, match="begun with distillation"):
-        load_state(start_state(replace(recipe, distill_weight=0.0), tiny_tokenizer, None, "cpu"),
-                   tmp_path / "checkpoint.pt")  # fmt: skip
-    with pytest.raises(ModelError, match="needs the pretrained encoder"):
-        start_state(recipe, tiny_tokenizer, None, "cpu")
+    save_model(tmp_path / "given", tiny_model, tiny_tokenizer, "given")
+    for split in ("train", "dev"):
+        shutil.copy(corpus, corpus.parent / f"{split}-00.jsonl.gz")
+    monkeypatch.setattr(torch, "set_num_threads", lambda _: None)
+    steps = []
+    for _ in range(2):
+        train_acoustic.main(corpus.parent, tmp_path / "out", start=tmp_path / "given", preset="tiny", batch_s=4.0,
+                            minutes=0.02, hours=1.0, dev_utterances=2)  # fmt: skip
+        steps.append(json.loads((tmp_path / "out/log.jsonl").read_text().splitlines()[-1])["step"])
+    assert 0 < steps[0] < steps[1]
+    assert load_model(tmp_path / "out/model")[1].proto == tiny_tokenizer.proto
 
 
 def test_training_goes_on_from_a_models_weights(

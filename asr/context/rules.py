@@ -1,0 +1,142 @@
+"""What rules read off the turns without a model: the kind of question, phrases named in it, and requests to repeat.
+
+Where the assistant asks to say it again, what was recognised the first time says which entry is likely to be meant.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from asr.context import phonetics
+from asr.context.types import MAX_TEXT, MAX_WRITTEN, Phrase, Question, Turn
+from asr.text import normalize
+
+TURN_SIGNAL = "turns"
+"""Signal of phrases that were found in the dialogue itself."""
+
+_WHICH = re.compile(r"\bwhich\b|\bor\b|\bwhere would you like\b|\bthere are\b|\bi found\b", re.I)
+_OPEN = re.compile(r"\b(who|whose|whom|what|where|when|how|why|name|tell me|may i have|could i get|please)\b", re.I)
+_YES_NO = re.compile(
+    r"^(is|are|do|does|did|shall|should|would|will|can|could|was|were|have|has|ok|so)\b|\bright\?|\bcorrect\?"
+    r"|\b(do you want|would you like|shall i|should i|is that|are you)\b",
+    re.I,
+)
+_SENTENCES = re.compile(
+    r"(?<=[.!?])(?<!\b[A-Z]\.)(?<!\b(?:Dr|Mr|Ms|St|Jr|Sr|Lt)\.)(?<!\b(?:Mrs|Sgt|Col|Gen|Rev)\.)(?<!\b(?:Prof|Capt)\.)\s+"
+)
+"""Ends of sentences: not the full stop of a title or of an initial."""
+_NAME = r"(?:(?:Dr|Mr|Mrs|Ms|Prof|St|Jr|Sr|Sgt|Capt|Lt|Col|Gen|Rev|[A-Z])\.|[A-Z0-9](?:[\w'&-]|\.(?=\w))*)"
+_CAPITALISED = re.compile(
+    rf"\b(?=[A-Z]){_NAME}(?:\s+(?:(?:of|the|and|in|de|du|le|la|del|di|da|van|von|der|&)\s+)*{_NAME})*"
+)
+"""Words with a capital, and small ones between them; a full stop ends them but behind an abbreviation or an initial."""
+_OPENERS = frozenset({
+    "i", "the", "there", "which", "who", "whose", "what", "where", "when", "how", "do", "did", "does", "is", "are",
+    "shall", "should", "would", "could", "can", "calling", "ok", "okay", "sure", "yes", "no", "so", "and", "or", "for",
+    "your", "you", "we", "it", "in", "at", "on", "please", "thanks", "thank", "sorry", "hello", "hi", "great",
+    "alright",
+})  # fmt: skip
+_AGAIN = re.compile(
+    r"\b(repeat|once more|one more time|try again|pardon|(say|spell|tell me) [\w' ]{0,40}\bagain"
+    r"|(did not|didn't|couldn't|could not) (quite )?(catch|hear|get|understand))\b",
+    re.I,
+)
+_PER_DISTANCE = 1.5
+"""Nats that a unit of phonetic distance to the earlier answer costs an entry."""
+_FARTHEST = 4.0
+_NONE_AT = 2.0
+"""Distance at which "none of the entries" is taken to be."""
+_DELETION_SHARE = 0.4
+"""Share of a phone's cost where it was not recognised."""
+_WEAKEST = -10.0
+
+
+def question_of(turns: Sequence[Turn]) -> Question:
+    """What the last turn asks, by its words; "none" unless the last turn is the system's."""
+    if not turns or turns[-1].speaker != "system":
+        return "none"
+    sentences = [s for s in _SENTENCES.split(turns[-1].text[-MAX_TEXT:].strip()) if s]
+    if not sentences:
+        return "none"
+    last = sentences[-1]
+    if re.search(r"\bwhich\b|\bwho\b|\bwhose\b", last, re.I) or (_WHICH.search(last) and " or " in last):
+        return "which"
+    if _WHICH.search(last) and last.endswith("?"):
+        return "which"
+    if _YES_NO.search(last) and last.endswith("?"):
+        return "yes_no"
+    return "open" if last.endswith("?") or _OPEN.search(last) else "none"
+
+
+def phrases_in_turns(turns: Sequence[Turn]) -> list[Phrase]:
+    """Names (capitalised words) and offered alternatives ("red, blue or green") of the last two system turns, not
+    weighed yet."""
+    found: dict[str, Phrase] = {}
+    for turn in [t for t in turns if t.speaker == "system"][-2:]:
+        text = turn.text[-MAX_TEXT:]
+        pieces = [m.group() for m in _CAPITALISED.finditer(text)]
+        pieces += [part for piece in pieces if " and " in piece for part in piece.split(" and ")]
+        named = {w for p in pieces for w in normalize(p).split()} - _OPENERS
+        pieces += [a for a in _alternatives(text) if not named & set(normalize(a).split())]
+        for piece in pieces:
+            words = normalize(piece).split()
+            while words and words[0] in _OPENERS:
+                words = words[1:]
+            if words and len(words) <= 6 and len("".join(words)) > 1:
+                text = " ".join(words)
+                found.setdefault(text, Phrase(text, TURN_SIGNAL, 0.0, _written(piece, text)))
+    return list(found.values())
+
+
+def _written(piece: str, text: str) -> str:
+    """The end of a piece of a turn whose normal form is the text, as it is written; "" where there is none."""
+    parts = piece.split()
+    while parts and normalize(parts[0]) in _OPENERS:
+        parts = parts[1:]
+    written = " ".join(parts)
+    return written if len(written) <= MAX_WRITTEN and normalize(written) == text else ""
+
+
+def _alternatives(text: str) -> list[str]:
+    out: list[str] = []
+    for sentence in _SENTENCES.split(text):
+        sides = re.split(r"\bor\b", sentence.rstrip(".!?"))
+        if len(sides) < 2:
+            continue
+        *before, last_left = sides[0].split(",")
+        out += [" ".join(last_left.split()[-3:]), " ".join(last_left.split()[-1:])]
+        out += [b.strip() for b in before[1:] if len(b.split()) <= 4]
+        out += [" ".join(s.split()[:3]) for s in sides[1:]] + [" ".join(s.split()[:1]) for s in sides[1:]]
+    return out
+
+
+def repeated_answer(turns: Sequence[Turn]) -> str:
+    """What the user said, normalised, where the last turn asks to say it again; else "".
+
+    >>> repeated_answer([Turn("user", "Meg Power"), Turn("system", "Sorry, could you repeat the name?")])
+    'meg power'
+    """
+    if len(turns) < 2 or (turns[-2].speaker, turns[-1].speaker) != ("user", "system"):
+        return ""
+    return normalize(turns[-2].text[-MAX_TEXT:]) if _AGAIN.search(turns[-1].text[-MAX_TEXT:]) else ""
+
+
+def reweighted(answer: str, phrases: tuple[Phrase, ...]) -> tuple[Phrase, ...]:
+    """The phrases with weights that also count how each one sounds like what was recognised the first time.
+
+    Weights stay log probabilities; what no phrase has belongs to "none of them", as before.
+    """
+    sound = phonetics.phones(answer)
+    if not sound or not phrases:
+        return phrases
+    distance = phonetics.least_distances([p.forms for p in phrases], [answer], _DELETION_SHARE)[0]
+    weights = np.array([p.weight for p in phrases])
+    none = math.log(max(1e-4, 1.0 - float(np.exp(weights).sum())))
+    leaning = np.append(weights - _PER_DISTANCE * np.minimum(_FARTHEST, distance), none - _PER_DISTANCE * _NONE_AT)
+    leaning = np.maximum(_WEAKEST, leaning - np.logaddexp.reduce(leaning))
+    return tuple(replace(p, weight=w) for p, w in zip(phrases, leaning.tolist(), strict=False))
