@@ -1,3 +1,5 @@
+"""The acoustic model: streaming equals the whole, states are values, files are read as they were written."""
+
 import copy
 import itertools
 import math

@@ -1,3 +1,5 @@
+"""Automatic gain: quiet speech is raised, noise and loud speech are not."""
+
 import numpy as np
 import pytest
 import torch

@@ -1,3 +1,5 @@
+"""Beam search and forced alignment against enumeration and torchaudio's loss."""
+
 import math
 from dataclasses import replace
 from functools import partial
