@@ -121,7 +121,7 @@ def test_a_row_does_not_depend_on_the_others(drawn: tuple[Table, Table], batch: 
 
 @settings(max_examples=30, deadline=None)
 @given(tables(), st.lists(st.lists(st.integers(0, 30), min_size=1, max_size=6), max_size=5))
-def test_what_is_remembered_changes_nothing(drawn: tuple[Table, Table], calls: list[list[int]]) -> None:
+def test_the_row_cache_changes_nothing(drawn: tuple[Table, Table], calls: list[list[int]]) -> None:
     model = automaton(*drawn)
     with patch.object(ngram, "CACHED_STATES", 2):
         small = automaton(*drawn)
