@@ -17,13 +17,13 @@ from asr.recognition.results import Encoded, Hypothesis, Pass, Result
 from asr.recognition.scoring import Scorer, decoded_texts
 from asr.recognition.state import SearchState
 from asr.recognition.word_times import sound_of
-from asr.second_pass.second_pass import SecondPass
+from asr.second_pass.attention_decoder import AttentionDecoder
 
 CONTEXT_BEAM = 16
 """Hypotheses that the search with a context's phrases keeps: fewer lose names that the phrases bring."""
 _RANKED = 8
 """Hypotheses of the search that the attention decoder scores at least, however few are asked for."""
-_LONGEST_ATTENDED_S = 30.0
+_MAX_ATTENTION_S = 30.0
 """Whisper's window: longer utterances go without the attention decoder."""
 
 
@@ -69,7 +69,9 @@ class Finalizer:
         attention: the attention decoder; None: final results are of the transducer alone.
     """
 
-    def __init__(self, model: AcousticModel, search: BeamSearch, scorer: Scorer, attention: SecondPass | None) -> None:
+    def __init__(
+        self, model: AcousticModel, search: BeamSearch, scorer: Scorer, attention: AttentionDecoder | None
+    ) -> None:
         self.model, self.search, self.scorer, self.attention = model, search, scorer, attention
 
     def finalize(self, requests: Sequence[FinalRequest]) -> list[Result]:
@@ -132,7 +134,7 @@ class Finalizer:
             self._transduced(request, anew.get(i, request.frames), after.get(i, request.search))
             for i, request in enumerate(requests)
         ]
-        results = self._attended(results, requests)
+        results = self._with_attention(results, requests)
         return [replace(r, nbest=r.nbest[: request.nbest]) for r, request in zip(results, requests, strict=True)]
 
     def _transduced(self, request: FinalRequest, frames: Tensor | None, search: SearchState) -> Result:
@@ -155,10 +157,10 @@ class Finalizer:
         (plain,) = search_batch(self.search, [encoded.frames], [SearchState(self.search.start(1))])
         return nbest if self.scorer.hypotheses(plain.beam, encoded, 1)[0].text else (silence,)
 
-    def _attended(self, results: Sequence[Result], requests: Sequence[FinalRequest]) -> list[Result]:
-        """The results with the attention decoder's own texts and scores, where it is to hear the utterance."""
-        model, out, most = self.model, list(results), round(_LONGEST_ATTENDED_S / FRAME_S)
-        heard = [
+    def _with_attention(self, results: Sequence[Result], requests: Sequence[FinalRequest]) -> list[Result]:
+        """The results with the attention decoder's own texts and scores, where it is to decode the utterance."""
+        model, out, most = self.model, list(results), round(_MAX_ATTENTION_S / FRAME_S)
+        chosen = [
             (i, request, request.features[model.lookback : len(request.features) - model.lookahead], result.encoded)
             for i, (result, request) in enumerate(zip(results, requests, strict=True))
             if request.features is not None
@@ -167,27 +169,27 @@ class Finalizer:
             and result.encoded is not None
             and result.nbest[0].text
         ]
-        if self.attention is None or not heard:
+        if self.attention is None or not chosen:
             return out
-        longest = [_most_tokens(results[i].nbest[0].text) for i, *_ in heard]
-        phrases = [self.attention.written_phrases(request.search.graph) for _, request, *_ in heard]
-        decoded = self.attention.hear([features for *_, features, _ in heard], longest, phrases)
+        max_tokens = [_max_tokens(results[i].nbest[0].text) for i, *_ in chosen]
+        phrases = [self.attention.written_phrases(request.search.graph) for _, request, *_ in chosen]
+        utterances = self.attention.decode([features for *_, features, _ in chosen], max_tokens, phrases)
         lists, encodings = [], []
-        for (i, request, _, encoded), attended in zip(heard, decoded, strict=True):
+        for (i, request, _, encoded), decoded in zip(chosen, utterances, strict=True):
             known = {h.text for h in results[i].nbest}
-            texts = [t for t in decoded_texts(attended) if t not in known and not self.scorer.unspellable([t])]
+            texts = [t for t in decoded_texts(decoded) if t not in known and not self.scorer.unspellable([t])]
             forced = self.scorer.force_score_transducer(encoded, texts, request.search.graph)
             lists.append([*results[i].nbest, *forced])
             best = max(h.acoustic + h.language for h in lists[-1])
-            encodings.append(replace(encoded, attention=attended, least=best - self.scorer.weights.limit))
+            encodings.append(replace(encoded, attention=decoded, score_floor=best - self.scorer.weights.limit))
         scored = self.scorer.with_attention(lists, encodings)
-        for (i, *_), nbest, encoded in zip(heard, scored, encodings, strict=True):
+        for (i, *_), nbest, encoded in zip(chosen, scored, encodings, strict=True):
             ranked = self.scorer.calibrated(sorted(nbest, key=lambda h: -h.score))
             passes = (*results[i].passes, Pass.ATTENTION)
             out[i] = replace(results[i], nbest=ranked, encoded=encoded, passes=passes)
         return out
 
 
-def _most_tokens(text: str) -> int:
+def _max_tokens(text: str) -> int:
     """More of the attention decoder's tokens than a text that sounds like this one can have."""
     return 12 + 2 * len(text.split()) + len(text) // 3

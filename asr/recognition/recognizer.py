@@ -35,8 +35,8 @@ from asr.recognition.results import Encoded, Hypothesis, Pass, Result
 from asr.recognition.scoring import Scorer
 from asr.recognition.session import Stream
 from asr.recognition.state import Pending, StreamInput, StreamOptions, StreamState
-from asr.second_pass.second_pass import SHIPPED as SHIPPED_SECOND_PASS
-from asr.second_pass.second_pass import SecondPass
+from asr.second_pass.attention_decoder import SHIPPED as SHIPPED_SECOND_PASS
+from asr.second_pass.attention_decoder import AttentionDecoder
 from asr.text.tokenizer import Tokenizer
 from asr.threads import one_thread
 
@@ -82,7 +82,7 @@ class Recognizer:
         calibration: Calibration | None = None,
         ctc_weight: float | None = None,
         second_pass: bool = True,
-        attention: SecondPass | None = None,
+        attention: AttentionDecoder | None = None,
         attention_weight: float | None = None,
         attention_calibration: Calibration | None = None,
     ) -> None:
@@ -181,7 +181,7 @@ class Recognizer:
         attention, attention_calibration, folders = None, None, [beside]
         if second_pass is not False and model.max_chunk_frames:
             decoder = SHIPPED_SECOND_PASS if second_pass is True else second_pass
-            attention = SecondPass.load(decoder, device=device)
+            attention = AttentionDecoder.load(decoder, device=device)
             folders.insert(0, decoder)
             if language:
                 attention_calibration = load_calibration(decoder, version, language.version, attention.version)
@@ -199,7 +199,7 @@ class Recognizer:
         noise = 0.1 * np.random.default_rng(0).standard_normal(SAMPLE_RATE // 2)
         self.recognize(noise.astype(np.float32))
         if self.attention is not None:
-            self.attention.hear([torch.zeros(50, MELS)], [2])
+            self.attention.decode([torch.zeros(50, MELS)], [2])
 
     @one_thread()
     def compile(self, phrases: Iterable[BoostedPhrase], *, of_context: bool = False) -> PhraseGraph:
@@ -383,7 +383,7 @@ class Recognizer:
         return self.scorer.unspellable(texts)
 
 
-def _versions(acoustic: str, language: NGram | None, attention: SecondPass | None) -> ModelVersions:
+def _versions(acoustic: str, language: NGram | None, attention: AttentionDecoder | None) -> ModelVersions:
     return ModelVersions(acoustic, language.version if language else "", attention.version if attention else "")
 
 

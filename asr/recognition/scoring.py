@@ -18,7 +18,7 @@ from asr.fitted import FittedWeights
 from asr.recognition.calibration import Calibration, Evidence, log_odds
 from asr.recognition.results import Encoded, Hypothesis, Word
 from asr.recognition.word_times import word_spans
-from asr.second_pass.second_pass import Attended, SecondPass
+from asr.second_pass.attention_decoder import AttentionDecoder, DecodedUtterance
 from asr.second_pass.written import written_forms
 from asr.text import spoken_forms
 from asr.text.tokenizer import Tokenizer
@@ -37,8 +37,8 @@ class Scorer:
     Args:
         language: the n-gram model that the search uses.
         weights: of the scores.
-        calibration: of the words' confidences in results that the attention decoder has not heard.
-        attention_calibration: of those in results that it has heard.
+        calibration: of the words' confidences in results without the attention decoder.
+        attention_calibration: of those in results with it.
         attention: the attention decoder of the second pass.
     """
 
@@ -50,7 +50,7 @@ class Scorer:
         weights: FittedWeights,
         language: NGram | None,
         calibration: Calibration | None,
-        attention: SecondPass | None,
+        attention: AttentionDecoder | None,
         attention_calibration: Calibration | None,
     ) -> None:
         self.model, self.tokenizer, self.search, self.weights, self.language = (
@@ -169,32 +169,32 @@ class Scorer:
     def with_attention(
         self, lists: Sequence[Sequence[Hypothesis]], encoded: Sequence[Encoded]
     ) -> list[list[Hypothesis]]:
-        """N-best lists with the attention decoder's scores, where it has heard the utterance.
+        """N-best lists with the attention decoder's scores, where it has decoded the utterance.
 
         A text that it wrote itself is scored in its own writing, others in the likeliest of their written forms.
         """
-        heard = [(i, e.attention) for i, e in enumerate(encoded) if self.attention and e.attention]
+        decoded = [(i, e.attention) for i, e in enumerate(encoded) if self.attention and e.attention]
         out = [list(hypotheses) for hypotheses in lists]
-        if self.attention is None or not heard:
+        if self.attention is None or not decoded:
             return out
         weight, bonus = self.weights.attention, self.weights.word_bonus
-        own = [decoded_texts(attended) for _, attended in heard]
+        own = [decoded_texts(utterance) for _, utterance in decoded]
         forms = [
-            [() if h.text in decoded else written_forms(h.text) for h in lists[i]]
-            for (i, _), decoded in zip(heard, own, strict=True)
+            [() if h.text in written_itself else written_forms(h.text) for h in lists[i]]
+            for (i, _), written_itself in zip(decoded, own, strict=True)
         ]
         texts = [[form for row in rows for form in row] for rows in forms]
-        scores = self.attention.scores([attended for _, attended in heard], texts)
-        for (i, _), decoded, rows, scored in zip(heard, own, forms, scores, strict=True):
-            left, least = iter(scored), encoded[i].least
+        scores = self.attention.scores([utterance for _, utterance in decoded], texts)
+        for (i, _), written_itself, rows, scored in zip(decoded, own, forms, scores, strict=True):
+            left, floor = iter(scored), encoded[i].score_floor
             best = [
-                max(zip(islice(left, len(row)), row, strict=True)) if row else decoded[h.text]
+                max(zip(islice(left, len(row)), row, strict=True)) if row else written_itself[h.text]
                 for h, row in zip(lists[i], rows, strict=True)
             ]
             out[i] = [
                 replace(
                     h,
-                    attention=weight * log_p + bonus * len(h.text.split()) + max(0.0, least - h.acoustic - h.language),
+                    attention=weight * log_p + bonus * len(h.text.split()) + max(0.0, floor - h.acoustic - h.language),
                     written=written,
                 )
                 for h, (log_p, written) in zip(lists[i], best, strict=True)
@@ -225,10 +225,10 @@ def _with_words(hypothesis: Hypothesis, words: tuple[Word, ...]) -> Hypothesis:
     return replace(hypothesis, words=words, confidence=mean)
 
 
-def decoded_texts(attended: Attended) -> dict[str, tuple[float, str]]:
+def decoded_texts(utterance: DecodedUtterance) -> dict[str, tuple[float, str]]:
     """The spoken texts of what the attention decoder wrote: the likeliest writing's score, nats, and that writing."""
     texts: dict[str, tuple[float, str]] = {}
-    for written in attended.written:
+    for written in utterance.written:
         for text in spoken_forms(written.text, _SPOKEN_FORMS):
             texts[text] = max((written.log_p, written.text), texts.get(text, (-math.inf, "")))
     return texts
