@@ -14,7 +14,9 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from asr.context.encoder import ContextEncoder
 from asr.context.models import ContextModels
+from asr.context.rescorer import Rescorer
 from asr.fitted import UnfittedWarning
 from asr.recognition.recognizer import Recognizer
 from carryover.v1 import context_pb2, context_pb2_grpc, recognizer_pb2, recognizer_pb2_grpc
@@ -29,8 +31,8 @@ from context_store import (
 from server import logs
 from server.access import Access
 from server.context_service import ContextService
-from server.contexts.builder import ContextBuilder, Encoder
-from server.contexts.handle import ContextRescoring, Rescorer
+from server.contexts.builder import ContextBuilder
+from server.contexts.handle import ContextRescoring
 from server.contexts.manager import ContextManager
 from server.contexts.store_threads import StoreThreads
 from server.interceptor import CallGuard
@@ -63,7 +65,7 @@ class Parts:
     """What a server is made of. clock: seconds since 1970, for everything that expires."""
 
     recognizer: Recognizer
-    encoder: Encoder
+    encoder: ContextEncoder
     rescorer: Rescorer
     store: ContextStore
     clock: Callable[[], float] = time.time
@@ -223,7 +225,9 @@ class Server:
         """Health alone, on a port of its own."""
         if self.settings.health_port is None:
             return
-        server, add = grpc.aio.server(options=(("grpc.so_reuseport", 0),)), health_pb2_grpc.add_HealthServicer_to_server
+        most = self.settings.limits.public_calls
+        server = grpc.aio.server(maximum_concurrent_rpcs=most, options=(("grpc.so_reuseport", 0),))
+        add: Any = health_pb2_grpc.add_HealthServicer_to_server
         add(self._health, server)
         self.health_port = await self._listen(server, self.settings.health_port, None)
         await server.start()

@@ -2,32 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Protocol
-
 from asr.context.bundle import ContextBundle, build_bundle
+from asr.context.encoder import ContextEncoder
 from asr.context.types import Context, ContextEmbedding
 from asr.decoding import BoostedPhrase, PhraseGraph
 from server import logs
 from server.scheduler import Scheduler, Work
 
 
-class Encoder(Protocol):
-    """What `asr.context.encoder.ContextEncoder` does for the server."""
-
-    @property
-    def model_version(self) -> str:
-        """Version of the context model."""
-        ...
-
-    def encode(self, context: Context) -> ContextEmbedding:
-        """The context as vectors and phrases; blocking."""
-        ...
-
-
 class ContextBuilder:
     """Builds whole context bundles. The scheduler does its work one by one, in the pauses of the audio."""
 
-    def __init__(self, encoder: Encoder, scheduler: Scheduler) -> None:
+    def __init__(self, encoder: ContextEncoder, scheduler: Scheduler) -> None:
         self._encoder = encoder
         self._scheduler = scheduler
 

@@ -8,28 +8,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from functools import partial
-from typing import Protocol
 
 from asr.context.bundle import ContextBundle
 from asr.context.meaning import meant
 from asr.context.phrases import candidates_of
-from asr.context.types import BiasedWord, ContextEmbedding, Meant, Rescored
+from asr.context.rescorer import Rescorer
+from asr.context.types import BiasedWord, Meant, Rescored
 from asr.recognition.results import Hypothesis
 from server import logs, tracing
 from server.contexts.cache import State, TurnContext
 from server.scheduler import Scheduler, Work
 
 ForceScore = Callable[[Sequence[str]], list[Hypothesis]]
-
-
-class Rescorer(Protocol):
-    """What `asr.context.rescorer.Rescorer` does for the server."""
-
-    def rescore(
-        self, nbest: Sequence[Hypothesis], embedding: ContextEmbedding, force_score: ForceScore | None
-    ) -> Rescored:
-        """The n-best in the order that the context gives it; blocking."""
-        ...
 
 
 class Status(Enum):
@@ -175,7 +165,7 @@ class ContextRescoring:
         """Rescore with a context; where that does not work, the very same n-best is FAILED."""
         started = time.monotonic()
         hypotheses = (*nbest, *candidates_of(biased))
-        rescore = partial(_rescore, self.rescorer, hypotheses, bundle.embedding, force_score)
+        rescore = partial(_rescore, self.rescorer, hypotheses, bundle, force_score)
         try:
             with tracing.span("rescore"):
                 rescored, named = await self.scheduler.run(self.work, rescore, tenant=self.tenant)
@@ -196,7 +186,7 @@ class ContextRescoring:
 
 
 def _rescore(
-    rescorer: Rescorer, nbest: Sequence[Hypothesis], embedding: ContextEmbedding, force_score: ForceScore | None
+    rescorer: Rescorer, nbest: Sequence[Hypothesis], bundle: ContextBundle, force_score: ForceScore | None
 ) -> tuple[Rescored, tuple[Meant, ...]]:
     """Rescored, and the entries that the 1-best names. The bonus for a client's own phrases is known beforehand, so it
     stays, whatever the context says."""
@@ -205,8 +195,8 @@ def _rescore(
         return [replace(h, language=h.language + h.bias, bias=0.0) if h.bias else h for h in hypotheses]
 
     force = (lambda texts: prior(force_score(texts))) if force_score else None
-    rescored = rescorer.rescore(prior(nbest), embedding, force)
-    return rescored, meant(rescored.nbest[0].text, embedding)
+    rescored = rescorer.rescore(prior(nbest), bundle.embedding, force, bundle.index)
+    return rescored, meant(rescored.nbest[0].text, bundle.embedding, bundle.index)
 
 
 def milliseconds_since(started: float) -> float:

@@ -19,6 +19,8 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
+from asr.context.models import ContextModels
+from asr.context.phrase_index import PhraseIndex
 from asr.context.types import BiasedWord, Context, ContextEmbedding, Phrase, Rescored
 from asr.recognition.recognizer import Recognizer
 from asr.recognition.results import Hypothesis
@@ -67,6 +69,7 @@ class FirstPhraseRescorer:
         nbest: Sequence[Hypothesis],
         embedding: ContextEmbedding,
         force_score: Callable[[Sequence[str]], list[Hypothesis]] | None,
+        index: PhraseIndex,
     ) -> Rescored:
         if self.error is not None:
             raise self.error
@@ -289,6 +292,16 @@ def shared(tiny_recognizer: Recognizer, tables: StoreConfig, key: WrappingKey) -
     """One replica for tests that leave no trace in it."""
     shop = Workshop(tiny_recognizer, tables, key)
     yield shop.start(limits__stream_seconds=20)
+    shop.close()
+
+
+@pytest.fixture(scope="session")
+def shipped(tables: StoreConfig, key: WrappingKey) -> Iterator[Replica]:
+    """One replica with the shipped models."""
+    recognizer = Recognizer.load()
+    models = ContextModels.load(None, recognizer.models)
+    shop = Workshop(recognizer, tables, key)
+    yield shop.start(encoder=models.encoder, rescorer=models.rescorer)
     shop.close()
 
 

@@ -66,7 +66,7 @@ class Witness:
     def __init__(self) -> None:
         self.seen: list[tuple[Hypothesis, ...]] = []
 
-    def rescore(self, nbest: Any, embedding: Any, force_score: Any) -> Rescored:
+    def rescore(self, nbest: Any, embedding: Any, force_score: Any, index: Any) -> Rescored:
         self.seen.append(tuple(nbest))
         return Rescored(tuple(nbest))
 

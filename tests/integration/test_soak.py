@@ -101,7 +101,7 @@ def test_faults_do_no_harm(workshop: Any, replica: Any, proxy: FaultProxy, scene
 def test_a_result_of_another_dialogue_is_wrong(replica: Any, scene: Scene, dialogue: str) -> None:
     def leak() -> None:
         foreign = BiasedWord("dave", "dave", "contacts")
-        replica.rescorer.rescore = lambda nbest, embedding, force: Rescored(tuple(nbest), True, (foreign,))
+        replica.rescorer.rescore = lambda nbest, *_: Rescored(tuple(nbest), True, (foreign,))
 
     tally = soak(replica, scene, dialogue, leak)
     assert tally.contexts["APPLIED"]

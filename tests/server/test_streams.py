@@ -11,6 +11,7 @@ import pytest
 
 from asr.audio import Samples
 from asr.context.bundle import ContextBundle
+from asr.context.encoder import ContextEncoder
 from asr.context.types import ContextEmbedding, Phrase
 from asr.decoding import BoostedPhrase
 from asr.errors import AudioError
@@ -18,7 +19,7 @@ from asr.recognition import finalize
 from asr.recognition.batching import search_batch
 from asr.recognition.recognizer import Recognizer, StreamOptions
 from asr.recognition.results import Pass, Result
-from server.contexts.builder import ContextBuilder, Encoder
+from server.contexts.builder import ContextBuilder
 from server.metrics import Metrics
 from server.scheduler import Scheduler, Work
 
@@ -175,7 +176,7 @@ def test_phrases_that_cannot_be_compiled_cost_no_context() -> None:
 
     async def run() -> ContextBundle:
         scheduler = Scheduler(cast(Recognizer, BrokenRecognizer()), workers=1, metrics=Metrics())
-        builder = ContextBuilder(cast(Encoder, None), scheduler)
+        builder = ContextBuilder(cast(ContextEncoder, None), scheduler)
         bundle = await builder.restore(await builder.dump("acme", embedding))
         scheduler.close()
         return bundle
