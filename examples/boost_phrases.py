@@ -7,7 +7,7 @@ from asr.decoding import BoostedPhrase
 from asr.recognition.recognizer import Recognizer
 
 recognizer = Recognizer.load()
-phrases = [BoostedPhrase("Drybar", 5.0), BoostedPhrase("Fantastic Sams", 5.0), BoostedPhrase("Blue Tit", 5.0)]
+graph = recognizer.compile([BoostedPhrase(name, 5.0) for name in ("Drybar", "Fantastic Sams", "Blue Tit")])
 samples, rate = read_container(Path("samples/audio/blue_tit.opus").read_bytes())
 print(recognizer.recognize(samples, rate).nbest[0].text)  # blue it
-print(recognizer.recognize(samples, rate, phrases=phrases).nbest[0].text)  # blue tit
+print(recognizer.recognize(samples, rate, graph=graph).nbest[0].text)  # blue tit

@@ -388,10 +388,10 @@ class ScheduledStream:
     def skip_second_pass(self, *, entirely: bool) -> bool:
         """Skips the second pass of the result that is due; returns whether none is left. Not entirely: only the search
         of the whole utterance, which costs most for what it brings."""
-        skipped = self.stream.leave_out(Pass if entirely else (Pass.WHOLE_UTTERANCE,))
-        if skipped and not self.stream.again:
+        skipped = self.stream.skip_second_pass(Pass if entirely else (Pass.WHOLE_UTTERANCE,))
+        if skipped and not self.stream.needs_second_pass:
             self._scheduler.metrics.second_passes_skipped.inc()
-        return not self.stream.again
+        return not self.stream.needs_second_pass
 
     async def _steps(self, since_s: float) -> list[Result]:
         results: list[Result] = []
@@ -399,7 +399,7 @@ class ScheduledStream:
             try:
                 results += await self._step(since_s)
             except Exception as error:
-                if not self.stream.drop_context():
+                if not self.stream.clear_context():
                     raise
                 logs.failure("context_not_searched", error)
                 results += await self._step(since_s)
@@ -407,7 +407,10 @@ class ScheduledStream:
 
     async def _step(self, since_s: float) -> list[Result]:
         stream = self.stream
-        kind = Work.SECOND_PASS if stream.again else Work.LAST if stream.ending or stream.due else Work.CHUNK
+        if stream.needs_second_pass:
+            kind = Work.SECOND_PASS
+        else:
+            kind = Work.LAST if stream.audio_ended or stream.pending.is_result else Work.CHUNK
         return await self._scheduler.step(self, kind, since_s)
 
 

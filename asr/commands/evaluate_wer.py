@@ -43,7 +43,7 @@ def main(
     ] = None,
     sets: Annotated[str, typer.Option(help="Comma-separated sets; empty: all.")] = "",
     limit: Annotated[int | None, typer.Option(min=1, help="Only so many utterances of each manifest.")] = None,
-    nbest: Annotated[int, typer.Option(min=1, help="Readings that context may choose from; at most the beam.")] = 8,
+    nbest: Annotated[int, typer.Option(min=1, help="Hypotheses that context may choose from; at most the beam.")] = 8,
     beam: Annotated[int, typer.Option(min=1, help="Hypotheses that the search keeps.")] = BEAM,
     model: Annotated[Path | None, typer.Option(help="Folder of the acoustic model; none: the shipped one.")] = None,
     ctc_weight: Annotated[
@@ -121,7 +121,7 @@ def _write(
         json_file.write_text(json.dumps(to_json(summary, outcomes, settings)) + "\n", encoding="utf-8")
     if html_file:
         html_file.write_text(page(summary, outcomes, conditions, settings), encoding="utf-8")
-    problems = [heard.problem for outcome in outcomes for heard in outcome.heard.values() if heard.status == "FAILED"]
+    problems = [r.problem for outcome in outcomes for r in outcome.results.values() if r.status == "FAILED"]
     if problems:
         times = f"context failed {len(problems)} times, the first time with {problems[0]}"
         warn(f"{times}; those results are the plain ones (status FAILED in the JSON)")

@@ -26,28 +26,28 @@ _NBEST = 'nbest must be a list of {text, score?}, best first, as in {"nbest": [{
 
 def rescore(value: dict[str, Any], models: ContextModels) -> dict[str, Any]:
     """The line with its `nbest` re-ordered, `changed` and, where it has a context, `meant`, the entries that the first
-    reading names; every other field, also of the readings, stays as it was.
+    hypothesis names; every other field, also of the hypotheses, stays as it was.
 
-    A reading that the list did not have, a phrase of the context that sounds like what was heard, is marked
+    A hypothesis that the list did not have, a phrase of the context that sounds like the others, is marked
     `from_context`.
 
     Raises:
         ManifestError: a field of the line is wrong. ContextError: the context cannot be used.
     """
-    readings = value.get("nbest")
-    if not isinstance(readings, list) or not all(isinstance(r, dict) for r in readings):
+    entries = value.get("nbest")
+    if not isinstance(entries, list) or not all(isinstance(r, dict) for r in entries):
         raise ManifestError(_NBEST)
-    if not all(isinstance(r.get("text"), str) for r in readings):
+    if not all(isinstance(r.get("text"), str) for r in entries):
         raise ManifestError(_NBEST)
     context = parse_context(value)
-    if not readings or not context:
+    if not entries or not context:
         return {**value, "changed": False}
-    scores = _scores(readings)
-    nbest = tuple(Hypothesis(text=r["text"], acoustic=s) for r, s in zip(readings, scores, strict=True))
+    scores = _scores(entries)
+    nbest = tuple(Hypothesis(text=r["text"], acoustic=s) for r, s in zip(entries, scores, strict=True))
     embedding = models.encoder.encode(context)
     index = PhraseIndex(embedding.phrases)
     rescored = models.rescorer.rescore(nbest, embedding, None, index)
-    left = list(readings)
+    left = list(entries)
     out = []
     for hypothesis in rescored.nbest:
         own = next((r for r in left if not hypothesis.from_context and r["text"] == hypothesis.text), None)
@@ -58,13 +58,13 @@ def rescore(value: dict[str, Any], models: ContextModels) -> dict[str, Any]:
     return {**value, "nbest": out, "changed": rescored.changed, "meant": named}
 
 
-def _scores(readings: list[dict[str, Any]]) -> list[float]:
-    """The scores where every reading has one, else all equal: then the rank counts."""
-    scores = [r.get("score") for r in readings]
+def _scores(entries: list[dict[str, Any]]) -> list[float]:
+    """The scores where every hypothesis has one, else all equal: then the rank counts."""
+    scores = [r.get("score") for r in entries]
     if any(s is None for s in scores):
-        return [0.0] * len(readings)
+        return [0.0] * len(entries)
     if not all(isinstance(s, int | float) and math.isfinite(s) for s in scores):
-        raise ManifestError("score of a reading must be a finite number, higher is better")
+        raise ManifestError("score of a hypothesis must be a finite number, higher is better")
     return [float(s) for s in scores]  # type: ignore[arg-type]
 
 
@@ -93,9 +93,9 @@ def main(
 ) -> None:
     """Re-order n-best lists of any recogniser with what was said before and what the services know.
 
-    Readings come best first; scores may have any scale (higher is better) or be left out. Lines that cannot be used are
-    reported, the rest is done, and the exit status is then 1. Where lines have a reference, the WER before and after is
-    printed at the end.
+    Hypotheses come best first; scores may have any scale (higher is better) or be left out. Lines that cannot be used
+    are reported, the rest is done, and the exit status is then 1. Where lines have a reference, the WER before and
+    after is printed at the end.
     """
     try:
         lines = list(read_lines(source))

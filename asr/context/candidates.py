@@ -1,4 +1,4 @@
-"""Answers that the context makes possible and that sound like what was heard.
+"""Answers that the context makes possible and that sound like the n-best.
 
 A candidate is a part of a phrase alone, within a carrier ("play …", "… please"), in the place of a similar sounding
 span of a hypothesis, or a common answer to the kind of question asked ("the second one"). Sound only chooses what is
@@ -20,19 +20,19 @@ from asr.context.phrase_index import PhraseIndex
 from asr.context.types import Question
 
 _CARRIERS = (8, 2)
-"""Carriers tried with what the first, second, … hypothesis heard; as many hypotheses are compared with candidates."""
+"""Carriers tried with what the first, second, … hypothesis has; as many hypotheses are compared with candidates."""
 _FREQUENT = 2
-"""Carriers tried with parts that only explain all that was heard."""
+"""Carriers tried with parts that only explain the whole hypothesis."""
 _KEPT_PARTS = 12
 _KEPT_SPANS = 2
 _MAX_SPAN_WORDS = 6
-_MAX_HEARD_WORDS = 30
+_MAX_WORDS = 30
 _WEIGHT = 0.1
 """Worth of a nat of prior weight, in units of phonetic distance, when candidates are chosen."""
 _CHANCE = 0.2
 """Distance per phone at which a span resembles anything."""
-_UNHEARD = 0.2
-"""Share of a phone's cost where it was not heard."""
+_DELETION_SHARE = 0.2
+"""Share of a phone's cost where it was not recognised."""
 _EXPANDED, _CARRIERS_OF_EACH = 5, 4
 _PER_PHONE = 0.2
 """Nats for each phone of a part when parts of different lengths are compared by their acoustic scores."""
@@ -41,7 +41,7 @@ _LIKELY = -3.0
 _PER_PLACE = 0.1
 """What each place in the n-best costs, in units of distance."""
 _UNKNOWN_CARRIER = 0.3
-"""What leaving the rest of a hypothesis as it was heard costs, in units of distance."""
+"""What leaving the rest of a hypothesis as it is costs, in units of distance."""
 
 
 @dataclass(frozen=True)
@@ -90,18 +90,18 @@ class AnswerTables:
 
 
 @dataclass(frozen=True)
-class _Heard:
+class _Sounded:
     words: tuple[str, ...]
     starts: tuple[int, ...]
     """First phone of each word."""
     sound: str
 
     @classmethod
-    def of(cls, texts: Iterable[str]) -> list[_Heard]:
+    def of(cls, texts: Iterable[str]) -> list[_Sounded]:
         """What of the texts has a sound."""
         sounds, found = phonetics.WordSounds(), []
         for text in texts:
-            words = tuple(text.split()[:_MAX_HEARD_WORDS])
+            words = tuple(text.split()[:_MAX_WORDS])
             starts, sound = [], ""
             for word in words:
                 starts.append(len(sound))
@@ -112,17 +112,17 @@ class _Heard:
 
 
 class _Tried(NamedTuple):
-    """A text that may have been said.
-
-    sound: it is judged by that. other: what was heard that this is compared with. cost: beside their distance. part:
-    where the sound stands for a span, which part of which hypothesis.
-    """
+    """A text that may have been said."""
 
     text: str
     sound: str
+    """Phones by which it is judged."""
     other: str
+    """Phones of the n-best that they are compared with."""
     cost: float
+    """Beside their distance."""
     part: int | None = None
+    """Where the sound stands for a span: which part of which hypothesis."""
 
 
 def candidates(
@@ -143,19 +143,21 @@ def candidates(
         reach: phonetic distance, as a share of the longer text's phones, past which nothing else is returned.
         by_sound_only: no such places; for lists without audio, where only sound can speak for a candidate.
     """
-    different = {h.sound: h for h in _Heard.of(list(dict.fromkeys(nbest))[: len(_CARRIERS)])}
-    heard = list(different.values())
-    if not heard:
+    different = {h.sound: h for h in _Sounded.of(list(dict.fromkeys(nbest))[: len(_CARRIERS)])}
+    hypotheses = list(different.values())
+    if not hypotheses:
         return []
-    tried = _common(heard, tables, question)
+    tried = _common(hypotheses, tables, question)
     if index.phrases:
-        starts = [h.starts for h in heard]
-        sounds = phonetics.encode([h.sound for h in heard])
-        inside, alone = phonetics.spans_and_whole(index.sounds, index.sound_lengths, *sounds, starts, _UNHEARD)
-        tried += _whole(heard, index, inside, alone, tables.by_sound)
-        tried += _within(heard, index, inside)
+        starts = [h.starts for h in hypotheses]
+        sounds = phonetics.encode([h.sound for h in hypotheses])
+        inside, alone = phonetics.spans_and_whole(
+            index.phone_ids, index.phone_lengths, *sounds, starts, _DELETION_SHARE
+        )
+        tried += _whole(hypotheses, index, inside, alone, tables.by_sound)
+        tried += _within(hypotheses, index, inside)
     costs: dict[str, float] = {}
-    for one, distance in _likest(tried, reach):
+    for one, distance in _nearest(tried, reach):
         costs[one.text] = min(distance + one.cost, costs.get(one.text, np.inf))
     known = set(nbest)
     offered = [t for t in _likely(index) if t not in known][: 0 if by_sound_only else limit // 2]
@@ -166,22 +168,22 @@ def candidates(
 def expand(
     nbest: Sequence[str], index: PhraseIndex, tables: AnswerTables, scores: Mapping[str, float], limit: int
 ) -> list[str]:
-    """The parts that the audio supports best so far, within the carriers that fit what was heard around them.
+    """The parts that the audio supports best so far, within the carriers that fit the n-best around them.
 
     Args:
         nbest: texts, best first. scores: log P(y|x) of everything scored so far. limit: the most that are returned.
     """
-    heard = _Heard.of(list(dict.fromkeys(nbest))[:2])
+    hypotheses = _Sounded.of(list(dict.fromkeys(nbest))[:2])
     known = [(scores[p.text] + _PER_PHONE * len(s), p.text, s)
-             for p, s in zip(index.parts, index.heard_as, strict=True) if p.text in scores]  # fmt: skip
+             for p, s in zip(index.parts, index.phones, strict=True) if p.text in scores]  # fmt: skip
     best = sorted(known, reverse=True)[:_EXPANDED]
     if not best:
         return []
     carriers = tables.by_sound
     texts = [[f"{c.before} {part} {c.after}".strip() for c in carriers] for _, part, _ in best]
     around = [c.sound_before + sound + c.sound_after for _, _, sound in best for c in carriers]
-    distance = _distances(around * len(heard), [h.sound for h in heard for _ in around], 1.0)
-    found = distance.reshape(len(heard), len(best), -1) - _WEIGHT * tables.logps
+    distance = _distances(around * len(hypotheses), [h.sound for h in hypotheses for _ in around], 1.0)
+    found = distance.reshape(len(hypotheses), len(best), -1) - _WEIGHT * tables.logps
     costs: dict[str, float] = {}
     for of_heard in found.tolist():
         for of_part, within in zip(of_heard, texts, strict=True):
@@ -193,7 +195,7 @@ def expand(
 
 
 def _likely(index: PhraseIndex) -> list[str]:
-    """Parts of the phrases that were probably meant: worth scoring whatever was heard, likeliest first."""
+    """Parts of the phrases that were probably meant: worth scoring whatever the n-best, likeliest first."""
     good = [i for i in np.argsort(-index.weights) if index.weights[i] > _LIKELY and index.parts[i].kind != "other"]
     return [index.parts[i].text for i in good]
 
@@ -203,14 +205,14 @@ def _distances(sounds: Sequence[str], others: Sequence[str], reach: float) -> ND
     different = {sound: place for place, sound in enumerate(dict.fromkeys(others))}
     to = np.array([different[other] for other in others], np.int64)
     ids, lengths = phonetics.encode(sounds)
-    heard, heard_lengths = phonetics.encode(list(different))
-    distance = phonetics.distances(ids, lengths, heard, heard_lengths, _UNHEARD, to)
-    far = distance > reach * np.maximum(lengths, heard_lengths[to])
+    other_ids, other_lengths = phonetics.encode(list(different))
+    distance = phonetics.distances(ids, lengths, other_ids, other_lengths, _DELETION_SHARE, to)
+    far = distance > reach * np.maximum(lengths, other_lengths[to])
     return np.where(far, np.inf, distance).astype(np.float32)
 
 
-def _likest(tried: Sequence[_Tried], reach: float) -> Iterator[tuple[_Tried, float]]:
-    """What is within reach, with its distance; of the spans in whose place a part is tried, the likest few."""
+def _nearest(tried: Sequence[_Tried], reach: float) -> Iterator[tuple[_Tried, float]]:
+    """What is within reach, with its distance; of the spans in whose place a part is tried, the nearest few."""
     distances = _distances([one.sound for one in tried], [one.other for one in tried], reach).tolist()
     spans: dict[int, list[tuple[float, int]]] = {}
     for place, (one, distance) in enumerate(zip(tried, distances, strict=True)):
@@ -225,34 +227,34 @@ def _likest(tried: Sequence[_Tried], reach: float) -> Iterator[tuple[_Tried, flo
         yield from ((tried[place], distances[place]) for _, place in ranked[:_KEPT_SPANS])
 
 
-def _common(heard: Sequence[_Heard], tables: AnswerTables, question: Question) -> list[_Tried]:
+def _common(hypotheses: Sequence[_Sounded], tables: AnswerTables, question: Question) -> list[_Tried]:
     """Common answers to the kind of question."""
     known = tables.spoken.get(question, [])
     return [
         _Tried(text, sound, h.sound, _PER_PLACE * place - _WEIGHT * logp)
-        for place, h in enumerate(heard)
+        for place, h in enumerate(hypotheses)
         for text, sound, logp in known
     ]
 
 
 def _whole(
-    heard: Sequence[_Heard],
+    hypotheses: Sequence[_Sounded],
     index: PhraseIndex,
     inside: NDArray[np.float32],
     alone: NDArray[np.float32],
     carriers: Sequence[Carrier],
 ) -> list[_Tried]:
-    """Parts that explain all that was heard, alone or within a carrier.
+    """Parts that explain the whole hypothesis, alone or within a carrier.
 
-    inside: (heard, parts) least distance of each part to a span; alone: to all that was heard.
+    inside: (hypotheses, parts) least distance of each part to a span; alone: to all of it.
     """
     prior = _WEIGHT * index.weights
     out = []
-    for place, h in enumerate(heard):
-        in_carrier = np.argsort(inside[place] - _CHANCE * index.sound_lengths - prior)[:_KEPT_PARTS].tolist()
+    for place, h in enumerate(hypotheses):
+        in_carrier = np.argsort(inside[place] - _CHANCE * index.phone_lengths - prior)[:_KEPT_PARTS].tolist()
         by_itself = np.argsort(alone[place] - prior)[:_KEPT_PARTS].tolist()
         for i in dict.fromkeys([*by_itself, *in_carrier]):
-            part, sound, cost = index.parts[i].text, index.heard_as[i], _PER_PLACE * place - float(prior[i])
+            part, sound, cost = index.parts[i].text, index.phones[i], _PER_PLACE * place - float(prior[i])
             for c in carriers[: _CARRIERS[place] if i in in_carrier else min(_FREQUENT, _CARRIERS[place])]:
                 text = f"{c.before} {part} {c.after}".strip()
                 around = c.sound_before + sound + c.sound_after
@@ -260,14 +262,14 @@ def _whole(
     return out
 
 
-def _within(heard: Sequence[_Heard], index: PhraseIndex, inside: NDArray[np.float32]) -> list[_Tried]:
+def _within(hypotheses: Sequence[_Sounded], index: PhraseIndex, inside: NDArray[np.float32]) -> list[_Tried]:
     """Parts in the place of the spans of whole words that they resemble. inside: as of `_whole`."""
-    gain = inside - _CHANCE * index.sound_lengths - _WEIGHT * index.weights
+    gain = inside - _CHANCE * index.phone_lengths - _WEIGHT * index.weights
     out = []
-    for place, h in enumerate(heard):
+    for place, h in enumerate(hypotheses):
         spans = _spans(h)
         for i in np.argsort(gain[place])[:_KEPT_PARTS].tolist():
-            part, sound = index.parts[i].text, index.heard_as[i]
+            part, sound = index.parts[i].text, index.phones[i]
             cost = _PER_PLACE * place - _WEIGHT * float(index.weights[i]) + _UNKNOWN_CARRIER
             for start, end, span in spans:
                 text = " ".join((*h.words[:start], part, *h.words[end:]))
@@ -275,8 +277,8 @@ def _within(heard: Sequence[_Heard], index: PhraseIndex, inside: NDArray[np.floa
     return out
 
 
-def _spans(heard: _Heard) -> list[tuple[int, int, str]]:
-    """Runs of words that are heard, but not all of them: first, past the last, sound."""
-    n, starts = len(heard.words), (*heard.starts, len(heard.sound))
+def _spans(hypothesis: _Sounded) -> list[tuple[int, int, str]]:
+    """Runs of words of a hypothesis, but not all of them: first, past the last, sound."""
+    n, starts = len(hypothesis.words), (*hypothesis.starts, len(hypothesis.sound))
     runs = [(s, e) for s in range(n) for e in range(s + 1, min(s + _MAX_SPAN_WORDS, n) + 1) if (s, e) != (0, n)]
-    return [(s, e, heard.sound[starts[s] : starts[e]]) for s, e in runs if starts[e] > starts[s]]
+    return [(s, e, hypothesis.sound[starts[s] : starts[e]]) for s, e in runs if starts[e] > starts[s]]

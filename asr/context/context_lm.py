@@ -1,4 +1,4 @@
-"""How much likelier a context makes each reading: log P(text | context) against log P(text), by the context network."""
+"""Language scores of hypotheses by the context network: log P(text | context) against log P(text)."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class LanguageScores:
 
 
 class _Beginnings:
-    """The different beginnings of some texts, as a tree: readings of one utterance share most of theirs.
+    """The different beginnings of some texts, as a tree: hypotheses of one utterance share most of theirs.
 
     Shorter ones come first, the empty one as the first. sizes: how many there are of each length; parents, tokens: what
     each prolongs, and by which token. edges: (beginning, next token) → place; token 0 ends a text. child: where an edge

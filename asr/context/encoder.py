@@ -7,10 +7,9 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from asr.context.items import Items, asked_of, entries_of, items_of
-from asr.context.mining import question_of
+from asr.context.inputs import Items, asked_of, entries_of, items_of
 from asr.context.model import ContextModel
-from asr.context.repeats import asked_again, lean_towards
+from asr.context.rules import question_of, repeated_answer, reweighted
 from asr.context.types import MAX_TURNS, MAX_VECTORS, Context, ContextEmbedding, Phrase
 from asr.errors import ModelError
 from asr.text.tokenizer import Tokenizer
@@ -56,7 +55,7 @@ class ContextEncoder:
         return ContextEmbedding(
             vectors=vectors[0].numpy().astype(np.float32),
             summary=summary[0].numpy().astype(np.float32),
-            phrases=lean_towards(asked_again(context.turns), _phrases(entries, logp)),
+            phrases=reweighted(repeated_answer(context.turns), _phrases(entries, logp)),
             question=question_of(context.turns),
             model_version=self.model_version,
             asked=asked_of(context),

@@ -1,8 +1,8 @@
-"""What speaks for a reading that names an entry of the context: a dozen numbers, and what they add up to.
+"""What speaks for a hypothesis that names an entry of the context: a dozen numbers, and what they add up to.
 
-The weights are those of a logistic regression (`asr.fitted.RescorerConstants`): of the readings that name an entry, and
-the plain 1-best as it stands, which is right? So a sum is a log-odds, and few numbers were learned from many makes of
-lists. Absolute evidence is among them: how far apart the reading and what was heard sound, and how surprised the
+The weights are those of a logistic regression (`asr.fitted.RescorerConstants`): of the hypotheses that name an entry,
+and the plain 1-best as it stands, which is right? So a sum is a log-odds, and few numbers were learned from many makes
+of lists. Absolute evidence is among them: how far apart the hypothesis and the n-best sound, and how surprised the
 attention decoder is by the plain 1-best, as rare names leave it.
 """
 
@@ -17,44 +17,50 @@ from asr.context import phonetics
 from asr.context.candidates import AnswerTables
 from asr.context.contacts import SIGNAL as CONTACTS
 from asr.context.features import Match
-from asr.context.mining import TURN_SIGNAL
 from asr.context.phrase_index import PhraseIndex
+from asr.context.rules import TURN_SIGNAL
 from asr.context.types import Question
 from asr.recognition.results import Hypothesis
 
 EVIDENCE = (
-    "constant", "acoustic", "language", "attention", "unlike", "distance", "surprise", "phones", "prior", "entries",
-    "offered", "whole", "carrier", "strange", "person",
-)  # fmt: skip
-"""constant: 1. acoustic, language, attention: how much likelier than the plain 1-best, tens of nats, at least -10.
-unlike, distance: phonetic distance from what was heard in the entry's place, fifths of the longer one's phones, and
-threes of phones. surprise: the attention decoder's score of the plain 1-best, the transducer's where that did not hear
-it, nats a letter, at least -1. phones: of the name, fives. prior: the entry's weight, twos of nats. entries: the
-logarithm of how many phrases there are, twos. offered: 1 where the entry is one of a few that a question offers. whole:
-1 where all of the entry is said. carrier: log probability of the words around it, fives of nats, 0 where it is not
-known; strange: 1 there. person: 1 where it is a contact, or a name that the question offers."""
+    "constant",  # 1
+    "acoustic",  # acoustic score over the plain 1-best's, tens of nats, at least -10
+    "language",  # language score over the plain 1-best's, tens of nats, at least -10
+    "attention",  # attention decoder's score over the plain 1-best's, tens of nats, at least -10
+    "unlike",  # phonetic distance from what the n-best has in the entry's place, fifths of the longer one's phones
+    "distance",  # the same distance, threes of phones
+    "surprise",  # attention (or else acoustic) score of the plain 1-best, nats a letter, at least -1
+    "phones",  # of the name, fives
+    "prior",  # the entry's weight, twos of nats
+    "entries",  # log of how many phrases there are, twos
+    "offered",  # whether the entry is one of a few that a question offers
+    "whole",  # whether all of the entry is said
+    "carrier",  # log probability of the words around it, fives of nats, 0 where it is not known
+    "strange",  # whether it is not known
+    "person",  # whether it is a contact, or a name that the question offers
+)
 COMPARED = 10
-"""Readings of the n-best that sounds are compared with."""
+"""Hypotheses of the n-best that sounds are compared with."""
 OFFERED = math.log(0.19)
 """Weight of a phrase that was probably meant: one of a few that are offered."""
 _LEAST, _LEAST_SURE = -10.0, -1.0
 
 
 def evidence(
-    readings: Sequence[Hypothesis],
-    heard: int,
+    hypotheses: Sequence[Hypothesis],
+    n_best: int,
     matches: Sequence[Match | None],
     index: PhraseIndex,
     question: Question,
     tables: AnswerTables,
 ) -> dict[int, tuple[float, ...]]:
-    """The numbers of `EVIDENCE` for the readings that name an entry alone or among words that people say with it, by
+    """The numbers of `EVIDENCE` for the hypotheses that name an entry alone or among words that people say with it, by
     place. A name or a surname also counts in the place of other words of the plain 1-best.
 
     Args:
-        readings: the plain 1-best first; the first `heard` are of the n-best. matches: the phrase in each.
+        hypotheses: the plain 1-best first; the first `n_best` are of the n-best. matches: the phrase in each.
     """
-    plain = readings[0]
+    plain = hypotheses[0]
     surprise = max(_LEAST_SURE, (plain.attention or plain.acoustic) / max(1, len(plain.text)))
     entries = math.log(max(1, len(index.phrases))) / 2
     named = {
@@ -66,22 +72,22 @@ def evidence(
             or (found.part.kind in ("full", "last") and within(plain.text, found.carrier))
         )
     }
-    distances = apart([h.text for h in readings], heard, named)
+    distances = apart([h.text for h in hypotheses], n_best, named)
     out: dict[int, tuple[float, ...]] = {}
     for i, found in named.items():
         phrase = index.phrases[found.part.phrase]
         offered = phrase.weight >= OFFERED or (question == "which" and phrase.signal == TURN_SIGNAL)
         words, (distance, share) = found.part.text.split(), distances[i]
-        reading = readings[i]
+        hypothesis = hypotheses[i]
         out[i] = (
             1.0,
-            max(_LEAST, (reading.acoustic - plain.acoustic) / 10),
-            max(_LEAST, (reading.language - plain.language) / 10),
-            max(_LEAST, (reading.attention - plain.attention) / 10),
+            max(_LEAST, (hypothesis.acoustic - plain.acoustic) / 10),
+            max(_LEAST, (hypothesis.language - plain.language) / 10),
+            max(_LEAST, (hypothesis.attention - plain.attention) / 10),
             share / 0.2,
             distance / 3,
             surprise,
-            len(index.sound(found.part)) / 5,
+            len(index.phones_of(found.part)) / 5,
             phrase.weight / 2,
             entries,
             float(offered),
@@ -102,11 +108,11 @@ def within(text: str, carrier: tuple[str, str]) -> str:
     return " ".join(words[len(before) : end])
 
 
-def apart(texts: Sequence[str], heard: int, named: Mapping[int, Match]) -> dict[int, tuple[float, float]]:
-    """How far some readings are from the likest of the first few heard, in sound, and that as a share of the longer
-    one's phones: what each names from what stands there in its place, or the whole where all have other words around
-    it."""
-    others = [text for text in texts[: min(heard, COMPARED)] if text]
+def apart(texts: Sequence[str], n_best: int, named: Mapping[int, Match]) -> dict[int, tuple[float, float]]:
+    """How far some hypotheses are from the nearest of the first few of the n-best, in sound, and that as a share of the
+    longer one's phones: what each names from what stands there in its place, or the whole where all have other words
+    around it."""
+    others = [text for text in texts[: min(n_best, COMPARED)] if text]
     pairs = []
     for i, found in named.items():
         inside = [(i, found.part.text, words) for text in others if (words := within(text, found.carrier))]

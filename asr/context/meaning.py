@@ -11,8 +11,8 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from asr.context.mining import TURN_SIGNAL
 from asr.context.phrase_index import Part, PhraseIndex
+from asr.context.rules import TURN_SIGNAL
 from asr.context.types import ContextEmbedding, Meant
 from asr.text import normalize
 

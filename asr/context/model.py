@@ -109,9 +109,9 @@ class ContextModel(nn.Module):
         (of_token, of_state, token_bias, state_bias), dim = self.answer.all_weights[0], self.config.dim
         different, which = np.unique(tokens, return_inverse=True)
         inputs = self.tokens.weight[torch.from_numpy(different)]
-        said = functional.linear(inputs, of_token, token_bias).numpy()
-        said[:, : 2 * dim] *= 0.5  # a sigmoid is a hyperbolic tangent of the half, and these steps are small: NumPy's
-        said = said[which]
+        projected = functional.linear(inputs, of_token, token_bias).numpy()
+        projected[:, : 2 * dim] *= 0.5  # a sigmoid is a tanh of the half, and these steps are small: NumPy's
+        projected = projected[which]
         states, before, end = np.zeros((len(tokens), dim), np.float32), np.array(parents), 0
         hidden = states[:1]
         for size in filter(None, sizes):
@@ -119,11 +119,11 @@ class ContextModel(nn.Module):
             if start:
                 hidden = states[before[start:end]]
             update = functional.linear(torch.from_numpy(hidden), of_state, state_bias).numpy()
-            gates = np.tanh(said[start:end, : 2 * dim] + 0.5 * update[:, : 2 * dim])
+            gates = np.tanh(projected[start:end, : 2 * dim] + 0.5 * update[:, : 2 * dim])
             gates += 1.0
             gates *= 0.5
             new = gates[:, :dim] * update[:, 2 * dim :]
-            new += said[start:end, 2 * dim :]
+            new += projected[start:end, 2 * dim :]
             np.tanh(new, out=new)
             states[start:end] = new + gates[:, dim:] * (hidden - new)
         return torch.from_numpy(states)

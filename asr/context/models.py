@@ -15,7 +15,8 @@ from torch import Tensor
 from asr.context.candidates import AnswerTables
 from asr.context.encoder import ContextEncoder
 from asr.context.model import ContextModel, ContextModelConfig
-from asr.context.rescorer import ListScorer, Rescorer
+from asr.context.rescorer import Rescorer
+from asr.context.text_lists import ListScorer, TextListScorer
 from asr.errors import ModelError
 from asr.fitted import FILE, ModelVersions, RescorerConstants, UnfittedWarning, named_version, read_fitted, require
 from asr.text.tokenizer import Tokenizer
@@ -60,11 +61,12 @@ class ContextModels:
                 stacklevel=3,
             )
         try:
-            tables, ranked = read_tables(read.config["tables"]), ListScorer()
-            ranked.load_state_dict(read.part("ranked."))
+            tables, network = read_tables(read.config["tables"]), ListScorer()
+            network.load_state_dict(read.part("ranked."))
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise ModelError(f"context weights in {folder.name!r} cannot be read: {type(error).__name__}") from error
-        return cls(encoder, Rescorer(read.model, read.tokenizer, tables, ranked, constants, read.version))
+        text_lists = TextListScorer(read.model.eval(), read.tokenizer, tables, network.eval(), constants)
+        return cls(encoder, Rescorer(text_lists, read.version))
 
 
 @dataclass(frozen=True)

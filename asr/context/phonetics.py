@@ -1,7 +1,7 @@
 """How words sound, from their spelling alone: phones by letter rules and a weighted edit distance.
 
 No dictionary is needed at run time. The phone set is coarse (vowels that accents merge are close, a vowel costs
-less than a consonant), because the aim is to find what *might* have been heard; the acoustic model decides.
+less than a consonant), because the aim is to find what *might* have been said; the acoustic model decides.
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ class WordSounds(dict[str, str]):
 
 
 def phones_of(texts: Iterable[str]) -> list[str]:
-    """Phones of normalised texts, words joined: what is heard has no spaces."""
+    """Phones of normalised texts, words joined: speech has no spaces."""
     known = WordSounds()
     return ["".join([known[word] for word in text.split()]) for text in texts]
 
@@ -180,25 +180,31 @@ def distances(
     a_lengths: NDArray[np.int64],
     b: NDArray[np.int64],
     b_lengths: NDArray[np.int64],
-    unheard: float = 1.0,
+    deletion_share: float = 1.0,
     to: NDArray[np.int64] | None = None,
 ) -> NDArray[np.float32]:
     """Weighted edit distance of each row of a (N, A) to a row of b (K, B). → (N,).
 
-    unheard: share of the usual cost at which a phone of a may be missing in b: recognisers drop more than they add.
+    deletion_share: of the usual cost at which a phone of a may be missing in b: recognisers drop more than they add.
     to: (N,) which row of b; None: the same row of both, or the only one of b.
     """
     if to is None:
         to = np.arange(len(a)) if len(b) > 1 else np.zeros(len(a), np.int64)
     ends = b_lengths[to]
-    return _last_rows(a, a_lengths, b, to, np.float32(0.0), unheard)[ends, np.arange(len(a))] + _gaps(b)[to, ends]
+    return (
+        _last_rows(a, a_lengths, b, to, np.float32(0.0), deletion_share)[ends, np.arange(len(a))] + _gaps(b)[to, ends]
+    )
 
 
-def least_distances(forms: Sequence[Sequence[str]], texts: Sequence[str], unheard: float = 1.0) -> NDArray[np.float32]:
+def least_distances(
+    forms: Sequence[Sequence[str]], texts: Sequence[str], deletion_share: float = 1.0
+) -> NDArray[np.float32]:
     """Of the spoken forms of each of N things the least `distance` to each of T texts, all normalised. → (T, N)."""
     sounds = encode(phones_of(form for of_one in forms for form in of_one))
     begins = np.cumsum([0, *map(len, forms)])[:-1]
-    each = [np.minimum.reduceat(distances(*sounds, *encode([heard]), unheard), begins) for heard in phones_of(texts)]
+    each = [
+        np.minimum.reduceat(distances(*sounds, *encode([text]), deletion_share), begins) for text in phones_of(texts)
+    ]
     return np.stack(each)
 
 
@@ -208,7 +214,7 @@ def spans_and_whole(
     b: NDArray[np.int64],
     b_lengths: NDArray[np.int64],
     word_starts: Sequence[Sequence[int]],
-    unheard: float = 1.0,
+    deletion_share: float = 1.0,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Least distance of each row of a (N, A) to any run of whole words of each text of b (K, B), and to all of it.
 
@@ -222,7 +228,7 @@ def spans_and_whole(
     anywhere = np.minimum.accumulate(begun, axis=1)
     first = np.repeat(np.concatenate([anywhere, np.zeros_like(gaps)]), n, axis=0).T
     to = np.repeat(np.tile(np.arange(k), 2), n)
-    rows = _last_rows(np.tile(a, (2 * k, 1)), np.tile(a_lengths, 2 * k), b, to, first, unheard)
+    rows = _last_rows(np.tile(a, (2 * k, 1)), np.tile(a_lengths, 2 * k), b, to, first, deletion_share)
     spans, wholes = rows.reshape(len(rows), 2, k, n).swapaxes(0, 1)
     inside = (spans + ended.T[:, :, None]).min(axis=0)
     return inside, wholes[b_lengths, np.arange(k)] + gaps[np.arange(k), b_lengths][:, None]
@@ -239,7 +245,7 @@ def _last_rows(
     b: NDArray[np.int64],
     to: NDArray[np.int64],
     first: NDArray[np.float32] | np.float32,
-    unheard: float,
+    deletion_share: float,
 ) -> NDArray[np.float32]:
     """The dynamic programme, a phone of every row of a at a time. → (B + 1, N): the cost at which all of a becomes the
     first 0..B phones of its row of b, less that of adding these, so that additions are a running minimum.
@@ -253,7 +259,7 @@ def _last_rows(
     row[:] = first
     last = row.copy()
     for phone, start, end in zip(a.T, ends[1:], ends[2:], strict=False):
-        np.add(row, unheard * _GAP[phone], out=other)
+        np.add(row, deletion_share * _GAP[phone], out=other)
         cost = instead.take(phone + len(_GAP) * to, axis=1)
         cost += row[:-1]
         np.minimum(other[1:], cost, out=other[1:])

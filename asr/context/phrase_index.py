@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from asr.context import phonetics
 from asr.context.copying import PhrasePrefixes
-from asr.context.nicknames import nicknames_of
 from asr.context.types import Phrase
 
 PART_KINDS = ("full", "last", "first", "other")
@@ -29,6 +30,23 @@ _TITLES = {
 _SMALL = {
     "the", "a", "an", "of", "and", "in", "on", "to", "for", "at", "i", "is", "it", "you", "me", "my", "with", "will",
 }  # fmt: skip
+
+
+@cache
+def _nicknames() -> dict[str, tuple[str, ...]]:
+    """From carltonnorthern/nicknames (Apache-2.0), cut to what is frequent."""
+    lines = (Path(__file__).parent / "nicknames.tsv").read_text(encoding="utf-8").splitlines()[1:]
+    rows = (line.split("\t") for line in lines)
+    return {given: tuple(nicknames.split()) for given, nicknames in rows}
+
+
+def nicknames_of(given: str) -> tuple[str, ...]:
+    """What people with a given name are called, normalised, the most frequent first; none for what is no given name.
+
+    >>> nicknames_of("derek")
+    ('ricky', 'rick')
+    """
+    return _nicknames().get(given, ())
 
 
 @dataclass(frozen=True)
@@ -124,8 +142,8 @@ class PhraseIndex:
                 if other is None or self._rank(part) > self._rank(other):
                     best[text] = part
         self.parts: tuple[Part, ...] = tuple(best.values())
-        self.heard_as: tuple[str, ...] = tuple(phonetics.phones_of(p.text for p in self.parts))
-        self.sounds, self.sound_lengths = phonetics.encode(self.heard_as)
+        self.phones: tuple[str, ...] = tuple(phonetics.phones_of(p.text for p in self.parts))
+        self.phone_ids, self.phone_lengths = phonetics.encode(self.phones)
         self.weights: NDArray[np.float32] = np.array([self.phrases[p.phrase].weight for p in self.parts], np.float32)
         self._by_text = {p.text: i for i, p in enumerate(self.parts)}
         self.longest = max((p.text.count(" ") + 1 for p in self.parts), default=0)
@@ -139,9 +157,9 @@ class PhraseIndex:
     def weight(self, part: Part) -> float:
         return self.phrases[part.phrase].weight
 
-    def sound(self, part: Part) -> str:
+    def phones_of(self, part: Part) -> str:
         """Phones of one of `parts`."""
-        return self.heard_as[self._by_text[part.text]]
+        return self.phones[self._by_text[part.text]]
 
     def part(self, text: str) -> Part | None:
         """The one of `parts` with so normalised words."""

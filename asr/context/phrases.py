@@ -1,4 +1,4 @@
-"""Phrases for the search: a context's own, and what phrases that a client expects have done for a result."""
+"""Phrase boosting: a context's phrases for the search, and the words of a result that a client's phrases support."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SIGNAL = "speech_contexts"
 """Signal of the phrases that a client sends with its request."""
 _PER_LETTER = 2.0
 """Nats: a phrase then gains as much as its words gain as parts of several phrases. On 100 follow-ups of dev what is
-meant is among the led search's eight best in 45 of 62, against 22 with one boost for all phrases and parts."""
+meant is among the boosted search's eight best in 45 of 62, against 22 with one boost for all phrases and parts."""
 
 _LONGEST = MAX_LETTERS // 2
 """Words of a phrase, at most."""
@@ -24,8 +24,8 @@ _LONGEST = MAX_LETTERS // 2
 def graph_phrases(index: PhraseIndex) -> tuple[BoostedPhrase, ...]:
     """The context's phrases and their parts (first names, last names, ...) with boosts by their length.
 
-    The boosts only bring readings into the n-best; what a reading is worth then, and how likely its phrase is meant, is
-    for the rescorer to say.
+    The boosts only bring hypotheses into the n-best; what a hypothesis is worth then, and how likely its phrase is
+    meant, is for the rescorer to say.
     """
     return tuple(
         BoostedPhrase(part.text, _PER_LETTER * len(part.text), index.phrases[part.phrase].signal)
@@ -34,7 +34,7 @@ def graph_phrases(index: PhraseIndex) -> tuple[BoostedPhrase, ...]:
 
 
 def candidates_of(biased: Iterable[Hypothesis]) -> tuple[Hypothesis, ...]:
-    """What a search led by the context's phrases has brought for the rescorer: its readings with a phrase in them.
+    """The hypotheses with a phrase in them of a search with the context's phrases, as candidates of the rescorer.
 
     Their bonus has done its work by bringing them here: it is taken back, and the rescorer alone decides about them.
     """

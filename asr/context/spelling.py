@@ -1,4 +1,4 @@
-"""How the phrases that a client or a context expects are written, by what is said."""
+"""How the phrases that a client or a context expects are written, by their spoken forms."""
 
 from __future__ import annotations
 
@@ -44,10 +44,10 @@ def _part(written: str, form: str, forms: Sequence[str]) -> str:
         return written
     words = form.split()
     for whole in forms:
-        said = whole.split()
-        for start in range(len(said) - len(words) + 1):
+        spoken_words = whole.split()
+        for start in range(len(spoken_words) - len(words) + 1):
             end = start + len(words)
-            if said[start:end] != words:
+            if spoken_words[start:end] != words:
                 continue
             part = [w for w in fit(written, whole).words if start <= w.start and w.end <= end]
             if part and (part[0].start, part[-1].end) == (start, end):

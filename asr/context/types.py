@@ -180,7 +180,7 @@ class BiasedWord:
     """A word of the answer that only the context brought, and the phrase that did; "": no phrase, but the dialogue.
 
     nats: what the context said for the answer, over the plain 1-best. rank: the answer's place by sound and language
-    model alone, from 1, among the readings and candidates that were weighed; 0 where nothing was weighed. id: of the
+    model alone, from 1, among the hypotheses and candidates that were weighed; 0 where nothing was weighed. id: of the
     phrase's entry, "": it has none, or several have its name.
     """
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
+
+from markupsafe import Markup, escape
 
 from asr.evaluation.statistics import Interval
 
@@ -33,7 +34,7 @@ class Dot:
     note: str
 
 
-def bars(rows: Sequence[Bar], axis: str) -> str:
+def bars(rows: Sequence[Bar], axis: str) -> Markup:
     """Stacked horizontal bars from zero, with a whisker for the interval. Values are shares: 0.1 is drawn as 10%."""
     highs = [x for row in rows for x in (row.interval.value, row.interval.high) if math.isfinite(x)]
     scale = _Scale(0.0, max([0.01, *highs]))
@@ -48,7 +49,7 @@ def bars(rows: Sequence[Bar], axis: str) -> str:
     return _frame(scale, body, len(rows), axis)
 
 
-def dots(rows: Sequence[Dot], axis: str) -> str:
+def dots(rows: Sequence[Dot], axis: str) -> Markup:
     """Values with whiskers on both sides of a line at zero. Values are shares: -0.26 is drawn as -26%."""
     values = [x for r in rows for x in (r.interval.value, r.interval.low, r.interval.high) if math.isfinite(x)]
     scale = _Scale(max(-1.0, min([-0.1, *values])), min(1.5, max([0.1, *values])))
@@ -92,7 +93,7 @@ def _row_text(label: str, note: str, y: float) -> str:
     return left + f'<text class="note" x="{WIDTH - RIGHT + 10}" y="{y}">{escape(note)}</text>'
 
 
-def _frame(scale: _Scale, body: Sequence[str], rows: int, axis: str) -> str:
+def _frame(scale: _Scale, body: Sequence[str], rows: int, axis: str) -> Markup:
     bottom = TOP + rows * ROW
     digits = 0 if scale.step >= 0.01 else 1
     grid = "".join(
@@ -104,4 +105,4 @@ def _frame(scale: _Scale, body: Sequence[str], rows: int, axis: str) -> str:
     middle = (LEFT + WIDTH - RIGHT) / 2
     caption = f'<text class="mark" x="{middle}" y="{bottom + 34}" text-anchor="middle">{escape(axis)}</text>'
     size = f'viewBox="0 0 {WIDTH} {bottom + BOTTOM}" role="img" aria-label="{escape(axis)}"'
-    return f"<svg {size}>{grid}{''.join(body)}{caption}</svg>"
+    return Markup(f"<svg {size}>{grid}{''.join(body)}{caption}</svg>")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from asr.evaluation.readings import closest
+from asr.evaluation.alternatives import closest
 from asr.evaluation.wer import align_words
 
 BINS = 10
@@ -24,7 +24,7 @@ class Bin:
 
 @dataclass(frozen=True)
 class Reliability:
-    """The reliability curve of all words heard, empty bins left out.
+    """The reliability curve of all words, empty bins left out.
 
     error: expected calibration error, the bins' |confidence − right| weighted by their words (Naeini et al. 2015,
     "Obtaining Well Calibrated Probabilities Using Bayesian Binning").
@@ -35,12 +35,12 @@ class Reliability:
     bins: tuple[Bin, ...]
 
 
-def words_right(reference: str, heard: str) -> list[bool]:
-    """For each word heard, in order, whether it stands for the same word of the reference, read as it was heard."""
-    said, answer = closest(reference, heard)
-    if said == answer:
-        return [True] * len(heard.split())
-    return [step.kind == "equal" for step in align_words(said, heard.split()) if step.heard]
+def words_right(reference: str, hypothesis: str) -> list[bool]:
+    """For each word of a hypothesis, in order, whether it stands for the same word of the reference."""
+    ours, theirs = closest(reference, hypothesis)
+    if ours == theirs:
+        return [True] * len(hypothesis.split())
+    return [step.kind == "equal" for step in align_words(ours, hypothesis.split()) if step.hypothesis]
 
 
 def reliability(confidences: Sequence[float], right: Sequence[bool]) -> Reliability | None:

@@ -10,6 +10,7 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
+from asr.context.types import BiasedWord
 from asr.evaluation.endpoint_delay import EndpointFigures
 from asr.evaluation.run import Outcome
 from asr.evaluation.signals import Worth
@@ -102,7 +103,7 @@ def signal_lines(signals: Mapping[str, Worth]) -> list[str]:
 
 
 def to_json(summary: Summary, outcomes: Sequence[Outcome], settings: dict[str, Any]) -> dict[str, Any]:
-    """The whole run: `settings` of the command, `summary`, and every utterance with what was heard.
+    """The whole run: `settings` of the command, `summary`, and every utterance with its hypotheses.
 
     biased_words has the conditions under which context changed the text: each word that it brought, the phrase and the
     signal behind it, what the context said for the answer (nats), and its rank without. meant has the entries that the
@@ -113,24 +114,24 @@ def to_json(summary: Summary, outcomes: Sequence[Outcome], settings: dict[str, A
 
 
 def _utterance(outcome: Outcome) -> dict[str, Any]:
-    utterance, heard = outcome.utterance, outcome.heard
-    own = heard.get("relevant", heard["none"])
+    utterance, results = outcome.utterance, outcome.results
+    own = results.get("relevant", results["none"])
     return {
         "id": utterance.id,
         "set": utterance.set,
         "make": utterance.make,
         "reference": utterance.text,
-        "hyp": {condition: h.nbest[0] for condition, h in heard.items()},
-        "nbest": {condition: list(h.nbest) for condition, h in heard.items()},
-        "biased_words": {c: [_rounded(asdict(b)) for b in h.biased_words] for c, h in heard.items() if h.biased_words},
-        "meant": {c: [asdict(m) for m in h.meant] for c, h in heard.items() if h.meant},
+        "hyp": {condition: h.nbest[0] for condition, h in results.items()},
+        "nbest": {condition: list(h.nbest) for condition, h in results.items()},
+        "biased_words": {c: [_rounded(b) for b in h.biased_words] for c, h in results.items() if h.biased_words},
+        "meant": {c: [asdict(m) for m in h.meant] for c, h in results.items() if h.meant},
         "context_status": own.status,
-        "context_statuses": {condition: h.status for condition, h in heard.items()},
+        "context_statuses": {condition: h.status for condition, h in results.items()},
         "seconds_audio": round(outcome.seconds_audio, 3),
         "seconds_wall": round(outcome.seconds_wall, 4),
         "ending": outcome.ending and asdict(outcome.ending),
     }
 
 
-def _rounded(biased: dict[str, Any]) -> dict[str, Any]:
-    return biased | {"nats": round(biased["nats"], 2)}
+def _rounded(word: BiasedWord) -> dict[str, Any]:
+    return asdict(word) | {"nats": round(word.nats, 2)}

@@ -28,8 +28,8 @@ CHUNK_S = 0.1
 
 
 @dataclass(frozen=True)
-class Heard:
-    """What was recognised under one condition.
+class ConditionResult:
+    """The n-best under one condition.
 
     nbest: texts, best first. status: the name that the server's ContextInfo would have. encode_ms (with compiling the
     phrases), rescore_ms (with the search that they lead and exact scores): wall time; None where that did not run.
@@ -54,7 +54,7 @@ class Outcome:
     """
 
     utterance: Utterance
-    heard: dict[str, Heard]
+    results: dict[str, ConditionResult]
     seconds_audio: float
     seconds_wall: float
     confidences: tuple[float, ...] = ()
@@ -143,39 +143,39 @@ def evaluate(
                 yield Unusable(utterance, str(error))
                 continue
             seconds = time.perf_counter() - started
-            heard = {}
+            results = {}
             for condition in conditions:
                 context = context_for(condition, utterances, index, seed)
-                heard[condition] = _hear(condition, result, context, models, recognizer, nbest)
+                results[condition] = _under(condition, result, context, models, recognizer, nbest)
             ending = find_ending(recognizer, samples, rate) if endpoints else None
             sure = tuple(word.confidence for word in result.nbest[0].words)
-            yield Outcome(utterance, heard, len(samples) / rate, seconds, sure, ending)
+            yield Outcome(utterance, results, len(samples) / rate, seconds, sure, ending)
 
 
-def _hear(
+def _under(
     condition: str,
     result: Result,
     context: Context | None,
     models: ContextModels | None,
     recognizer: Recognizer,
     nbest: int,
-) -> Heard:
+) -> ConditionResult:
     """The n-best under one condition."""
     as_it_is = tuple(h.text for h in result.nbest)
     if context is None or models is None:
-        return Heard(as_it_is, "NOT_READY" if condition == "late" else "NOT_REQUESTED")
+        return ConditionResult(as_it_is, "NOT_READY" if condition == "late" else "NOT_REQUESTED")
     if not context:
-        return Heard(as_it_is, "NOT_FOUND")
+        return ConditionResult(as_it_is, "NOT_FOUND")
     try:
         started = time.perf_counter()
         bundle = prepare(context, models, recognizer)
         ready = time.perf_counter()
         rescored = apply_context(result, bundle, models.rescorer, recognizer, nbest)
     except Exception as error:  # as in the server: a context that fails costs no result
-        return Heard(as_it_is, "FAILED", problem=f"{type(error).__name__}: {error}")
+        return ConditionResult(as_it_is, "FAILED", problem=f"{type(error).__name__}: {error}")
     done = time.perf_counter()
     texts = tuple(h.text for h in rescored.nbest)[:nbest]
-    return Heard(
+    return ConditionResult(
         texts,
         "APPLIED",
         1000 * (ready - started),

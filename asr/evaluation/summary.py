@@ -116,17 +116,17 @@ def summarize(
         return {c: _figures(tables[c][chosen], tables["none"][chosen], bootstrap) for c in conditions}
 
     errors = {c: table[:, _COUNTS.index("errors")] for c, table in tables.items()}
-    heard = [h for o in outcomes for h in o.heard.values()]
+    results = [h for o in outcomes for h in o.results.values()]
     ended = [(o.ending, o.utterance.dialogue) for o in outcomes if o.ending]
-    statuses = {c: [o.heard[c].status for o in outcomes] for c in conditions}
+    statuses = {c: [o.results[c].status for o in outcomes] for c in conditions}
     return Summary(
         utterances={name: int(chosen.sum()) for name, chosen in groups.items()},
         dialogues={name: len(set(dialogues[chosen].tolist())) for name, chosen in groups.items()},
         figures={name: of_group(chosen) for name, chosen in groups.items()},
         statuses={c: {s: names.count(s) for s in dict.fromkeys(names)} for c, names in statuses.items()},
         real_time_factor=sum(o.seconds_wall for o in outcomes) / sum(o.seconds_audio for o in outcomes),
-        encode_ms=_percentiles([h.encode_ms for h in heard if h.encode_ms is not None]),
-        rescore_ms=_percentiles([h.rescore_ms for h in heard if h.rescore_ms is not None]),
+        encode_ms=_percentiles([h.encode_ms for h in results if h.encode_ms is not None]),
+        rescore_ms=_percentiles([h.rescore_ms for h in results if h.rescore_ms is not None]),
         confidence=_reliability(outcomes),
         endpoint=endpoint_figures([e for e, _ in ended], [d for _, d in ended], draws, seed) if ended else None,
         signals=worths(errors, Bootstrap(dialogues.tolist(), draws, seed)) if "relevant" in errors else {},
@@ -146,7 +146,7 @@ def _groups(names: Sequence[str]) -> dict[str, npt.NDArray[np.bool_]]:
 def _reliability(outcomes: Sequence[Outcome]) -> Reliability | None:
     pairs: list[tuple[float, bool]] = []
     for outcome in outcomes:
-        right = words_right(outcome.utterance.reference, outcome.heard["none"].nbest[0])
+        right = words_right(outcome.utterance.reference, outcome.results["none"].nbest[0])
         pairs += zip(outcome.confidences, right, strict=True)
     return reliability([sure for sure, _ in pairs], [right for _, right in pairs])
 
@@ -165,7 +165,7 @@ def _counts(outcome: Outcome, conditions: Sequence[str], any_spelling: bool) -> 
     }
     words = {word for phrase in forms for word in phrase.split()}
     entities = spoken_entities(utterance.text, utterance.target, list(forms))
-    plain = outcome.heard["none"].nbest[0]
+    plain = outcome.results["none"].nbest[0]
     plain_errors = count(align(utterance.reference, plain, any_spelling=any_spelling)).total
 
     def of_condition(nbest: Sequence[str]) -> list[int]:
@@ -191,7 +191,7 @@ def _counts(outcome: Outcome, conditions: Sequence[str], any_spelling: bool) -> 
             named * to_name, to_name,
         ]  # fmt: skip
 
-    return [of_condition(outcome.heard[condition].nbest) for condition in conditions]
+    return [of_condition(outcome.results[condition].nbest) for condition in conditions]
 
 
 def _says(text: str, entity: str, forms: Mapping[str, tuple[str, ...]]) -> bool:

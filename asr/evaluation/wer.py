@@ -1,7 +1,7 @@
 """Word errors: alignment, words in and outside of the context's phrases, entity recall, oracle.
 
-Texts may be as they were written or as they were said: of all usual ways to read either, those count in which they are
-nearest to each other (`asr.evaluation.readings`), everywhere and for every recogniser.
+Texts may be written or spoken forms: of all usual spoken forms of either, those count in which they are nearest to each
+other (`asr.evaluation.alternatives`), everywhere and for every recogniser.
 """
 
 from __future__ import annotations
@@ -12,18 +12,18 @@ from typing import Literal
 
 from rapidfuzz.distance import Levenshtein
 
-from asr.evaluation.readings import closest
+from asr.evaluation.alternatives import closest
 
 Kind = Literal["equal", "replace", "insert", "delete"]
 
 
 @dataclass(frozen=True)
 class Step:
-    """One step of an alignment. reference, heard: the words; "" for the side that has none."""
+    """One step of an alignment. reference, hypothesis: the words; "" for the side that has none."""
 
     kind: Kind
     reference: str
-    heard: str
+    hypothesis: str
 
 
 @dataclass(frozen=True)
@@ -53,12 +53,12 @@ class Errors:
         )
 
 
-def align(reference: str, heard: str, *, any_spelling: bool = False) -> list[Step]:
+def align(reference: str, hypothesis: str, *, any_spelling: bool = False) -> list[Step]:
     """A shortest alignment of the normalised words of two texts (Levenshtein, unit costs), left to right.
 
     any_spelling: British and American spelling of a word are the same; the steps have the American one.
     """
-    return align_words(*closest(reference, heard, any_spelling=any_spelling))
+    return align_words(*closest(reference, hypothesis, any_spelling=any_spelling))
 
 
 def align_words(ref: Sequence[str], hyp: Sequence[str]) -> list[Step]:
@@ -90,13 +90,13 @@ def split_by_phrases(steps: Sequence[Step], phrase_words: set[str]) -> tuple[Err
     A substitution or deletion counts where its reference word belongs, an insertion where the inserted word does
     (Le et al. 2021, "Contextualized Streaming End-to-End Speech Recognition with Trie-Based Deep Biasing").
     """
-    biased = [s for s in steps if (s.reference or s.heard) in phrase_words]
-    others = [s for s in steps if (s.reference or s.heard) not in phrase_words]
+    biased = [s for s in steps if (s.reference or s.hypothesis) in phrase_words]
+    others = [s for s in steps if (s.reference or s.hypothesis) not in phrase_words]
     return count(biased), count(others)
 
 
 def oracle(reference: str, nbest: Sequence[str], *, any_spelling: bool = False) -> Errors:
-    """The errors of the n-best list's best reading; `nbest` is not empty."""
+    """The errors of the n-best list's best hypothesis; `nbest` is not empty."""
     each = (count(align(reference, text, any_spelling=any_spelling)) for text in nbest)
     return min(each, key=lambda errors: errors.total)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +13,10 @@ from rich.table import Table
 
 from asr.audio import SAMPLE_RATE, read_at_16k
 from asr.errors import AudioError, ManifestError
+from asr.evaluation.alternatives import closest
 from asr.evaluation.manifest import Utterance
-from asr.evaluation.page import STYLE
-from asr.evaluation.plots import Bar, bars
-from asr.evaluation.readings import closest
+from asr.evaluation.page import KINDS, error_bar, render
+from asr.evaluation.plots import bars
 from asr.evaluation.recordings import AudioReader
 from asr.evaluation.report import percent
 from asr.evaluation.statistics import Bootstrap, Interval
@@ -25,24 +24,21 @@ from asr.evaluation.summary import ALL, without_nan
 from asr.evaluation.wer import Errors, align, count
 from benchmarks.peers.recognizers import Transcribe, what_failed
 
-_HERE = Path(__file__).parent
-KINDS = ("substitutions", "deletions", "insertions")
-
 
 @dataclass(frozen=True)
 class Transcribed:
-    """heard: by recogniser, its text in the form that counts fewest errors; seconds: processor time that each took;
+    """texts: by recogniser, its text in the form that counts fewest errors; seconds: processor time that each took;
     after: how much of that once the last sample was there."""
 
     utterance: Utterance
-    heard: dict[str, str]
+    texts: dict[str, str]
     seconds: dict[str, float]
     after: dict[str, float]
     seconds_audio: float
 
 
 @dataclass(frozen=True)
-class Unheard:
+class Unusable:
     """A recording that cannot be read, or that a recogniser fails at, and why."""
 
     utterance: Utterance
@@ -68,28 +64,28 @@ def best_form(reference: str, text: str) -> str:
 
 def transcribe_all(
     utterances: Sequence[Utterance], recognizers: Mapping[str, Transcribe]
-) -> Iterator[Transcribed | Unheard]:
+) -> Iterator[Transcribed | Unusable]:
     """Every utterance through every recogniser, in order."""
     with AudioReader() as audio:
         for utterance in utterances:
             try:
                 samples = read_at_16k(audio.read(utterance.audio))
             except (AudioError, ManifestError) as error:
-                yield Unheard(utterance, str(error))
+                yield Unusable(utterance, str(error))
                 continue
-            heard, seconds, after = {}, {}, {}
+            texts, seconds, after = {}, {}, {}
             for name, transcribe in recognizers.items():
                 started = time.process_time()
                 try:
                     answer = transcribe(samples, utterance.context)
                 except Exception as error:  # of another's package: all are compared on what all could read
-                    yield Unheard(utterance, f"{name} failed ({what_failed(error)}); left out for all")
+                    yield Unusable(utterance, f"{name} failed ({what_failed(error)}); left out for all")
                     break
                 seconds[name] = time.process_time() - started
                 after[name] = seconds[name] if answer.after_s is None else answer.after_s
-                heard[name] = best_form(utterance.reference, answer.text)
+                texts[name] = best_form(utterance.reference, answer.text)
             else:
-                yield Transcribed(utterance, heard, seconds, after, len(samples) / SAMPLE_RATE)
+                yield Transcribed(utterance, texts, seconds, after, len(samples) / SAMPLE_RATE)
 
 
 def scores(
@@ -103,9 +99,9 @@ def scores(
     for name, members in groups.items():
         bootstrap = Bootstrap([t.utterance.dialogue for t in members], draws, seed)
         out[name] = {}
-        for recognizer in members[0].heard:
+        for recognizer in members[0].texts:
             each = [
-                count(align(t.utterance.reference, t.heard[recognizer], any_spelling=any_spelling)) for t in members
+                count(align(t.utterance.reference, t.texts[recognizer], any_spelling=any_spelling)) for t in members
             ]
             work, audio = sum(t.seconds[recognizer] for t in members), sum(t.seconds_audio for t in members)
             wer = bootstrap.ratio([e.total for e in each], [e.words for e in each])
@@ -150,7 +146,7 @@ def to_json(
         "utterances_of": sizes_of(found, by_set),
         "scores": {name: {r: without_nan(asdict(s)) for r, s in of_set.items()} for name, of_set in by_set.items()},
         "utterances": [
-            {"id": t.utterance.id, "set": t.utterance.set, "reference": t.utterance.text, "hyp": t.heard,
+            {"id": t.utterance.id, "set": t.utterance.set, "reference": t.utterance.text, "hyp": t.texts,
              "seconds_audio": round(t.seconds_audio, 3), "seconds": {k: round(v, 4) for k, v in t.seconds.items()},
              "seconds_after": {k: round(v, 4) for k, v in t.after.items()}}
             for t in found
@@ -160,37 +156,22 @@ def to_json(
 
 def page(found: Sequence[Transcribed], by_set: Mapping[str, Mapping[str, Score]], settings: Mapping[str, Any]) -> str:
     """One HTML page that needs nothing else: a plot of each set, and the figures."""
-    sizes = sizes_of(found, by_set)
-    legend = "".join(f'<span class="key {kind}">{kind}</span>' for kind in KINDS)
-    plots = []
-    for name, of_set in by_set.items():
-        rows = []
-        for recognizer, score in of_set.items():
-            words = max(1, score.errors.words)
-            parts = [(kind, getattr(score.errors, kind) / words) for kind in KINDS]
-            rows.append(Bar(recognizer, parts, score.wer, f"{100 * score.wer.value:.1f}%"))
-        title = escape(f"{name} ({sizes[name]} utterances)")
-        plots.append(f"<figure><figcaption>{title}{legend}</figcaption>{bars(rows, 'word error rate')}</figure>")
-    values = {
-        "style": STYLE.read_text(),
-        "settings": "".join(f"<span>{escape(str(k))} <b>{escape(str(v))}</b></span>" for k, v in settings.items()),
-        "plots": "".join(plots),
-        "table": _html_table(by_set, sizes),
-    }
-    text = (_HERE / "compare.html").read_text()
-    for name, value in values.items():
-        text = text.replace(f"<!--{name}-->", value, 1)
-    return text
 
+    def plot(of_set: Mapping[str, Score]) -> str:
+        return bars(
+            [error_bar(name, vars(s.errors) | {"words": s.errors.words}, s.wer) for name, s in of_set.items()],
+            "word error rate",
+        )
 
-def _html_table(by_set: Mapping[str, Mapping[str, Score]], sizes: Mapping[str, int]) -> str:
     first = next(iter(by_set.values()))
-    heads = "".join(f"<th>{escape(name)}</th>" for name in first)
-    rows = []
-    for name, of_set in by_set.items():
-        cells = [percent(score.wer).partition(" ") for score in of_set.values()]
-        row = "".join(f"<td>{escape(value)}<small>{escape(interval)}</small></td>" for value, _, interval in cells)
-        rows.append(f"<tr><th>{escape(f'{name} ({sizes[name]})')}</th>{row}</tr>")
-    for title, figures in speeds(first):
-        rows.append(f"<tr><th>{title}</th>{''.join(f'<td>{cell}</td>' for cell in figures)}</tr>")
-    return f"<table><thead><tr><th>set (utterances)</th>{heads}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
+    return render(
+        Path(__file__).with_suffix(".html"),
+        by_set=by_set,
+        kinds=KINDS,
+        percent=percent,
+        plots={name: plot(of_set) for name, of_set in by_set.items()},
+        recognizers=list(first),
+        settings=settings,
+        sizes=sizes_of(found, by_set),
+        speeds=speeds(first),
+    )

@@ -23,7 +23,7 @@ from asr.errors import ModelError
 
 @dataclass(frozen=True)
 class Answer:
-    """What is heard. after_s: processor time spent once the last sample was there; None: all of it."""
+    """The text. after_s: processor time spent once the last sample was there; None: all of it."""
 
     text: str
     after_s: float | None = None
@@ -33,7 +33,7 @@ _MOST_TOLD = 200
 """Characters of another package's error."""
 
 Transcribe = Callable[[Samples, Context], Answer]
-"""(n,) samples at 16 kHz, -1 to 1, and what is known before they are said, to what is heard. Most read no context."""
+"""(n,) samples at 16 kHz, -1 to 1, and what is known before they are said, to the text. Most read no context."""
 
 
 def what_failed(error: Exception) -> str:

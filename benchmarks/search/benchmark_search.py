@@ -24,7 +24,7 @@ from asr.evaluation.plots import Bar, bars
 from asr.evaluation.recordings import AudioPlace, AudioReader
 from asr.evaluation.run import listen
 from asr.evaluation.statistics import Interval
-from asr.evaluation.wer import Errors, align, count, split_by_phrases
+from asr.evaluation.wer import Errors, align, count
 from asr.recognition.recognizer import Recognizer
 from asr.text import normalize
 from benchmarks.search.torchaudio_peer import TorchaudioSearch
@@ -33,8 +33,7 @@ DEMO = Path(__file__).parents[2] / "server" / "demo" / "audio"
 KINDS = (".flac", ".wav", ".ogg", ".opus")
 SIZES = (0, 100, 1000, 10000)
 THEIRS = "RNNTBeamSearch"
-BATCH = 16
-LED = "language "
+WITH_LANGUAGE = "language "
 """In front of a number of phrases: the search as a recogniser has it, with the language model."""
 
 app = typer.Typer(add_completion=False)
@@ -56,7 +55,7 @@ class Measured:
 
 
 @dataclass(frozen=True)
-class Heard:
+class Encoded:
     """An utterance's encoder output (T, J), its reference, its length, and what recognising it took, all in all."""
 
     encoded: torch.Tensor
@@ -91,7 +90,7 @@ def _text_of(file: Path) -> str:
     return normalize(beside.read_text(encoding="utf-8") if beside.exists() else file.stem.replace("_", " "))
 
 
-def encode(recognizer: Recognizer, utterances: Sequence[Utterance]) -> Iterator[Heard]:
+def encode(recognizer: Recognizer, utterances: Sequence[Utterance]) -> Iterator[Encoded]:
     """What the encoder makes of each, streamed as the server does it."""
     with AudioReader() as files:
         for utterance in utterances:
@@ -100,7 +99,7 @@ def encode(recognizer: Recognizer, utterances: Sequence[Utterance]) -> Iterator[
             encoded = listen(recognizer, samples, rate, 1).encoded
             took = time.process_time() - started
             if encoded is not None:
-                yield Heard(encoded.frames, utterance.text, len(samples) / rate, took)
+                yield Encoded(encoded.frames, utterance.text, len(samples) / rate, took)
 
 
 def names(number: int, seed: int = 0) -> list[str]:
@@ -135,13 +134,13 @@ def with_graph(search: BeamSearch, graph: PhraseGraph | None) -> Search:
 
 @torch.inference_mode()
 def measure(
-    searches: dict[str, Search], heard: Sequence[Heard], recognizer: Recognizer, rounds: int
+    searches: dict[str, Search], rows: Sequence[Encoded], recognizer: Recognizer, rounds: int
 ) -> dict[str, Measured]:
     """Each search on each utterance in turn, so that what else the machine does meets all alike."""
     found = {name: Measured() for name in searches}
     for search in searches.values():
-        search(heard[0].encoded)  # first calls allocate
-    for utterance in track(heard, len(heard), "searching"):
+        search(rows[0].encoded)  # first calls allocate
+    for utterance in track(rows, len(rows), "searching"):
         for round_number in range(rounds):
             for name, search in searches.items():
                 started = time.process_time()
@@ -154,55 +153,6 @@ def measure(
                 result.seconds.append(seconds)
                 result.errors += count(align(utterance.text, recognizer.tokenizer.decode(tokens)))
     return found
-
-
-@torch.inference_mode()
-def batched(
-    search: BeamSearch, heard: Sequence[Heard], graphs: dict[str, PhraseGraph | None], streams: int, rounds: int
-) -> dict[str, float]:
-    """The real-time factor of one of so many streams searched in one batch, all with each of the graphs in turn;
-    utterances fill the batch one after another, cut alike."""
-    rows = [heard[i % len(heard)].encoded for i in range(streams)]
-    frames = min(map(len, rows))
-    batch = torch.stack([row[:frames] for row in rows])
-    least = dict.fromkeys(graphs, float("inf"))
-    for _ in range(rounds):
-        for name, graph in graphs.items():
-            started = time.process_time()
-            search.step(batch, search.start(streams), [graph] * streams)
-            least[name] = min(least[name], time.process_time() - started)
-    return {name: round(s / (streams * frames * search.model.frame_s), 6) for name, s in least.items()}
-
-
-def rare_words(heard: Sequence[Heard], recognizer: Recognizer) -> list[list[str]]:
-    """Of each utterance the words that take four tokens or more: names, mostly, and what the model seldom heard."""
-    encode = recognizer.tokenizer.encode
-    return [sorted({w for w in h.text.split() if len(encode(w)) >= 4}) for h in heard]
-
-
-@torch.inference_mode()
-def biasing(
-    search: BeamSearch, heard: Sequence[Heard], recognizer: Recognizer, weight: float, others: int = 99
-) -> dict[str, Any]:
-    """Errors in listed words and in all others: without a list, with the utterance's own rare words among others', and
-    with others' alone. unspoken: listed words put out though they were not said."""
-    rare, compiler, rng = rare_words(heard, recognizer), PhraseCompiler(recognizer.tokenizer), np.random.default_rng(0)
-    pool = sorted({word for words in rare for word in words})
-    sums = {name: [Errors(), Errors()] for name in ("plain", "listed", "others")}
-    unspoken = dict.fromkeys(sums, 0)
-    for utterance, own in track(list(zip(heard, rare, strict=True)), len(heard), "with rare words"):
-        strange = [word for word in rng.permutation(pool).tolist() if word not in utterance.text.split()][:others]
-        for name, listed in (("plain", []), ("listed", own + strange), ("others", strange)):
-            graph = compiler.compile([BoostedPhrase(word, weight) for word in listed])
-            text = recognizer.tokenizer.decode(with_graph(search, graph)(utterance.encoded))
-            parts = split_by_phrases(align(utterance.text, text), {*own, *strange})
-            sums[name] = [a + b for a, b in zip(sums[name], parts, strict=True)]
-            unspoken[name] += sum(word in strange for word in text.split())
-    rates = {
-        name: {"b_wer": _rate(biased), "u_wer": _rate(rest), "unspoken": unspoken[name]}
-        for name, (biased, rest) in sums.items()
-    }
-    return {"words": sums["plain"][0].words, "other_words": sums["plain"][1].words, **rates}
 
 
 def _rate(errors: Errors) -> float | None:
@@ -225,7 +175,7 @@ def results(
         "ours": {"rtf": rows["0"]["rtf"], "wer": rows["0"]["wer"]},
         "speedup": round(sum(theirs.seconds) / sum(ours.seconds), 2),
         "phrases": phrases,
-        "with_language": {str(size): rows[f"{LED}{size}"] for size in SIZES},
+        "with_language": {str(size): rows[f"{WITH_LANGUAGE}{size}"] for size in SIZES},
     }
 
 
@@ -239,20 +189,7 @@ def _table(values: dict[str, Any]) -> Table:
         wer = "" if row["wer"] is None else f"{100 * row['wer']:.1f}%"
         compiling = f"{row['compile_ms']:.0f} ms" if "compile_ms" in row else ""
         table.add_row(name, f"{row['rtf']:.5f}", wer, compiling)
-    for size in SIZES:
-        name = f"ours, {f'{size} phrases, ' if size else ''}each of {BATCH} in a batch"
-        table.add_row(name, f"{values['batched']['phrases'][str(size)]['rtf']:.5f}", "", "")
     table.add_row("features, encoder, search with language model", f"{values['recognizer']['rtf']:.5f}", "", "")
-    return table
-
-
-def _rare_table(values: dict[str, Any]) -> Table:
-    table = Table("listed", "errors in rare words", "in all others", "words put out, not said")
-    names = {"plain": "nothing", "listed": "its rare words, 99 others'", "others": "99 others'"}
-    for name, label in names.items():
-        row = values[name]
-        rates = ("" if row[x] is None else f"{100 * row[x]:.1f}%" for x in ("b_wer", "u_wer"))
-        table.add_row(label, *rates, str(row["unspoken"]))
     return table
 
 
@@ -298,10 +235,8 @@ def main(
     """Search the same encoder output with torchaudio's RNNTBeamSearch and with ours, on one thread.
 
     Phrases are made-up names that nobody says: what they cost, and what they spoil, beside a plain search and beside
-    one with the language model, as a recogniser has it. Then the rare words of each utterance (four tokens or more)
-    are listed among other utterances': what phrases mend. Times are the process's own on the processor, without the
-    encoder, the least of --rounds; the whole recogniser is timed once. Prints tables, and JSON where no --json is
-    given.
+    one with the language model, as a recogniser has it. Times are the process's own on the processor, without the
+    encoder, the least of --rounds; the whole recogniser is timed once. Prints a table, and JSON without --json.
     """
     try:
         check_writable(json_file, plot_file)
@@ -310,33 +245,28 @@ def main(
         utterances = find_audio(audio)
         if limit is not None and limit < len(utterances):
             utterances = [utterances[i * len(utterances) // limit] for i in range(limit)]
-        heard = list(track(encode(recognizer, utterances), len(utterances), "encoding"))
+        rows = list(track(encode(recognizer, utterances), len(utterances), "encoding"))
     except (AsrError, OSError) as error:
         give_up(error)
     search = BeamSearch(recognizer.model, beam, token_bonus=token_bonus, blank_threshold=silence)
     searches: dict[str, Search] = {
         THEIRS: TorchaudioSearch(recognizer.model, beam, search.max_symbols).best,
         "0": with_graph(search, None),
-        f"{LED}0": with_graph(recognizer.search, None),
+        f"{WITH_LANGUAGE}0": with_graph(recognizer.search, None),
     }
     compile_ms: dict[int, float] = {}
-    graphs: dict[str, PhraseGraph | None] = {"0": None}
     for size in track(SIZES[1:], len(SIZES) - 1, "compiling"):
-        graphs[str(size)], compile_ms[size] = compile_timed(recognizer, size, weight)
-        searches[str(size)] = with_graph(search, graphs[str(size)])
-        searches[f"{LED}{size}"] = with_graph(recognizer.search, graphs[str(size)])
-    found = measure(searches, heard, recognizer, rounds)
-    batch_rtf = batched(search, heard, graphs, BATCH, rounds)
+        graph, compile_ms[size] = compile_timed(recognizer, size, weight)
+        searches[str(size)] = with_graph(search, graph)
+        searches[f"{WITH_LANGUAGE}{size}"] = with_graph(recognizer.search, graph)
+    found = measure(searches, rows, recognizer, rounds)
     settings = {
-        "beam": beam, "model": recognizer.version, "utterances": len(heard), "weight": weight,
+        "beam": beam, "model": recognizer.version, "utterances": len(rows), "weight": weight,
         "token_bonus": token_bonus, "rounds": rounds, "silence": silence,
     }  # fmt: skip
-    values = results(found, compile_ms, sum(h.seconds for h in heard), settings)
-    values["batched"] = {"streams": BATCH, "rtf": batch_rtf["0"]}
-    values["batched"]["phrases"] = {name: {"rtf": rtf} for name, rtf in batch_rtf.items()}
-    values["recognizer"] = {"rtf": round(sum(h.processor_s for h in heard) / sum(h.seconds for h in heard), 6)}
-    values["rare_words"] = biasing(search, heard, recognizer, weight)
-    console.print(_table(values), _rare_table(values["rare_words"]))
+    values = results(found, compile_ms, sum(h.seconds for h in rows), settings)
+    values["recognizer"] = {"rtf": round(sum(h.processor_s for h in rows) / sum(h.seconds for h in rows), 6)}
+    console.print(_table(values))
     if plot_file:
         plot_file.write_text(plot(values), encoding="utf-8")
     if json_file:

@@ -89,7 +89,7 @@ class QuietRecognizer:
 
         def results() -> Iterator[Result]:
             while stream.ready:
-                stream.leave_out(left_out)
+                stream.skip_second_pass(left_out)
                 yield from self.parts.recognizer.advance([stream])[0]
 
         stream.take(decode_pcm(linear16(samples), "LINEAR16"))

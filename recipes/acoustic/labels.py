@@ -14,8 +14,8 @@ from typing import Any
 from asr.audio import read_at_16k
 from asr.context.types import Context
 from asr.errors import AudioError, ManifestError
+from asr.evaluation.alternatives import closest
 from asr.evaluation.jsonl import read_objects, write_objects
-from asr.evaluation.readings import closest
 from asr.evaluation.recordings import AudioReader, parse_audio
 from asr.evaluation.wer import align_words, count
 from benchmarks.peers.recognizers import Transcribe, what_failed

@@ -15,15 +15,8 @@ from asr.context.candidates import AnswerTables
 from asr.context.features import Pool, pool_features
 from asr.context.model import ContextModel
 from asr.context.phrase_index import PhraseIndex
-from asr.context.rescorer import (
-    MAX_SCORED,
-    ListScorer,
-    candidate_acoustics,
-    heard_texts,
-    is_silence,
-    most_likely,
-    pseudo_acoustic,
-)
+from asr.context.rescorer import MAX_SCORED, is_silence
+from asr.context.text_lists import ListScorer, candidate_scores, distinct_texts, most_likely, rank_scores
 from asr.text.tokenizer import Tokenizer
 from recipes.context.lists import ContextList
 
@@ -82,10 +75,10 @@ def word_errors(reference: str, text: str) -> int:
 def example(item: ContextList, model: ContextModel, tokenizer: Tokenizer, tables: AnswerTables) -> Example:
     """A list as another recogniser's: ranks only."""
     texts = item.decoded.texts[:MAX_SCORED]
-    values = pseudo_acoustic([0.0] * len(texts))
-    acoustic = (*values, *candidate_acoustics(item.texts, texts, values))
+    values = rank_scores([0.0] * len(texts))
+    acoustic = (*values, *candidate_scores(item.texts, texts, values))
     pool = Pool((*texts, *item.texts), acoustic, (0.0,) * len(acoustic),
-                (*range(len(texts)), *([-1] * len(item.texts))), heard_texts(texts))  # fmt: skip
+                (*range(len(texts)), *([-1] * len(item.texts))), distinct_texts(texts))  # fmt: skip
     pool = pool.only([0] if is_silence(texts[0], None) else most_likely(pool))
     known = pool_features(pool, item.embedding, PhraseIndex(item.embedding.phrases), model, tokenizer, tables)
     row = item.decoded.row

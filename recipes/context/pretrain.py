@@ -22,7 +22,7 @@ from torch.nn import functional
 from asr.context.context_lm import copy_rows
 from asr.context.copying import PhrasePrefixes
 from asr.context.encoder import merge_items
-from asr.context.items import Items, entries_of, items_of
+from asr.context.inputs import Items, entries_of, items_of
 from asr.context.model import ContextModel
 from asr.context.phrase_index import ways_to_name
 from asr.context.types import Context, Phrase

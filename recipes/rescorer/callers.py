@@ -27,9 +27,9 @@ from rich.table import Table
 from asr.commands.terminal import give_up
 from asr.context.candidates import AnswerTables
 from asr.context.contacts import FEATURES, evidence
-from asr.context.features import heard_distances
+from asr.context.features import list_distances
 from asr.context.models import WEIGHTS, ContextModels
-from asr.context.rescorer import heard_texts
+from asr.context.text_lists import distinct_texts
 from asr.errors import AsrError
 from asr.evaluation.wer import contains
 from asr.fitted import FILE, save_fitted
@@ -76,11 +76,11 @@ def lists_of(calls: Sequence[Call], contacts: ContactLists, tables: AnswerTables
     rows = []
     known = contacts.names()
     for call in track(calls, "lists", console=Console(stderr=True)):
-        texts = heard_texts(call.nbest)
+        texts = distinct_texts(call.nbest)
         if not texts:
             continue
         every = list(dict.fromkeys((*known, *contacts.families(call.name), call.name)))
-        distance = dict(zip(every, heard_distances([(n,) for n in every], texts).tolist(), strict=True))
+        distance = dict(zip(every, list_distances([(n,) for n in every], texts).tolist(), strict=True))
         plain, errors = texts[0], word_errors(call.name, texts[0])
         for kind, one in enumerate(KINDS):
             drawn = contacts.draw(call.name, one.contacts, one.present, one.rng(call, 0), one.make)

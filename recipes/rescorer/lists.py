@@ -83,7 +83,7 @@ def reading_list(
     found = recognizer.with_context(result, bundle.graph, _NBEST)
     nbest = (*found.nbest, *candidates_of(found.biased))
     force_score = partial(recognizer.force_score, result.encoded)
-    return models.rescorer.readings(nbest, bundle.embedding.question, bundle.index, force_score)
+    return models.rescorer.scored(nbest, bundle.embedding.question, bundle.index, force_score)
 
 
 def main() -> None:

@@ -15,6 +15,8 @@ from asr.context.encoder import ContextEncoder
 from asr.context.types import ContextEmbedding, Phrase
 from asr.decoding import BoostedPhrase
 from asr.errors import AudioError
+from asr.recognition import finalize
+from asr.recognition.batching import search_batch
 from asr.recognition.recognizer import Recognizer, StreamOptions
 from asr.recognition.results import Pass, Result
 from server.contexts.builder import ContextBuilder
@@ -55,7 +57,7 @@ def test_a_result_that_waited_too_long_goes_without_its_second_pass_and_says_so(
     advance, go_on = tiny_recognizer.advance, threading.Event()
 
     def held_up(streams: Any) -> list[list[Result]]:
-        assert not any(stream.ending for stream in streams) or go_on.wait(60)
+        assert not any(stream.audio_ended for stream in streams) or go_on.wait(60)
         return advance(streams)
 
     monkeypatch.setattr(tiny_recognizer, "advance", held_up)
@@ -134,14 +136,13 @@ def test_a_context_that_breaks_the_search_costs_no_word(
 ) -> None:
     """Recognition goes on without it, and no other stream of the batch notices."""
     expected = tiny_recognizer.recognize(speech[:24_000])
-    search = tiny_recognizer._search
 
-    def broken(encoded: Any, rows: Any) -> Any:
-        if any(row.graph is not None for row in rows):
+    def broken(search: Any, encoded: Any, states: Any) -> Any:
+        if any(state.graph is not None for state in states):
             raise RuntimeError("secret words")
-        return search(encoded, rows)
+        return search_batch(search, encoded, states)
 
-    monkeypatch.setattr(tiny_recognizer, "_search", broken)
+    monkeypatch.setattr(finalize, "search_batch", broken)
     graph = tiny_recognizer.compile([BoostedPhrase("call meg", 9.0)])
 
     async def run() -> list[Any]:

@@ -12,7 +12,7 @@ from asr.context.bundle import build_bundle
 from asr.context.types import BiasedWord, ContextEmbedding, Phrase
 from asr.recognition.recognizer import StreamOptions
 from asr.recognition.results import Encoded, Hypothesis, Result, Word
-from asr.second_pass.second_pass import Attended, WrittenHypothesis
+from asr.second_pass.attention_decoder import DecodedUtterance, WrittenHypothesis
 from carryover.v1 import recognizer_pb2 as pb
 from server.codec.recognition import Phrases, TurnRequest, check_streaming, check_utterance, final_message
 from server.contexts.handle import ContextOutcome, Status
@@ -25,7 +25,7 @@ def hypothesis(text: str, written: str = "") -> Hypothesis:
 
 
 def result(*nbest: Hypothesis, wrote: str = "") -> Result:
-    heard = Attended([], (WrittenHypothesis(wrote, -1.0),)) if wrote else None
+    heard = DecodedUtterance([], (WrittenHypothesis(wrote, -1.0),)) if wrote else None
     return Result(nbest, True, 1.0, 0.0, 9.0, encoded=Encoded(torch.zeros(1, 1), 0.0, heard))
 
 

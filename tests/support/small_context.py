@@ -13,7 +13,8 @@ from asr.context.evidence import EVIDENCE
 from asr.context.features import FEATURES
 from asr.context.model import ContextModel, ContextModelConfig
 from asr.context.phonetics import distance, phones
-from asr.context.rescorer import ForceScore, ListScorer
+from asr.context.rescorer import ForceScore
+from asr.context.text_lists import ListScorer, TextListScorer
 from asr.fitted import RescorerConstants
 from asr.recognition.results import Hypothesis
 from asr.text.tokenizer import Tokenizer
@@ -62,7 +63,7 @@ def tables() -> AnswerTables:
 @pytest.fixture(scope="session")
 def rescorer(network: ContextModel, tiny_tokenizer: Tokenizer, tables: AnswerTables) -> Rescorer:
     scorer = scorer_that_likes(full=8.0, last=4.0, first=3.0)
-    return Rescorer(network, tiny_tokenizer, tables, scorer, CONSTANTS, "tiny-1")
+    return Rescorer(TextListScorer(network, tiny_tokenizer, tables, scorer, CONSTANTS), "tiny-1")
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from asr.context.evidence import EVIDENCE
 from asr.context.features import FEATURES
 from asr.context.model import ContextModel, ContextModelConfig
 from asr.context.models import ContextModels
-from asr.context.rescorer import ListScorer
+from asr.context.text_lists import ListScorer, TextListScorer
 from asr.fitted import RescorerConstants
 from asr.recognition.recognizer import Recognizer
 from asr.text.tokenizer import Tokenizer
@@ -48,7 +48,8 @@ def context_parts(tiny_tokenizer: Tokenizer) -> ContextModels:
         scorer.gate[2].bias.fill_(30.0)
         scorer.linear.weight[0, FEATURES.index("full")] = 30.0
     likes = tuple({"whole": 5.0, "acoustic": 5.0}.get(name, 0.0) for name in EVIDENCE)
-    rescorer = Rescorer(network, tiny_tokenizer, AnswerTables(), scorer, RescorerConstants(likes, likes, 5.0), "tiny-1")
+    constants = RescorerConstants(likes, likes, 5.0)
+    rescorer = Rescorer(TextListScorer(network, tiny_tokenizer, AnswerTables(), scorer, constants), "tiny-1")
     return ContextModels(ContextEncoder(network, tiny_tokenizer, "tiny-1"), rescorer)
 
 

@@ -11,7 +11,7 @@ import pytest
 from asr.context import Context, ContextEncoder, Entry, Rescorer, Turn
 from asr.context.candidates import AnswerTables
 from asr.context.contacts import FEATURES, evidence, named_contact
-from asr.context.features import HeardPhrases, heard_distances
+from asr.context.features import ListDistances, list_distances
 from asr.context.models import ContextModels
 from asr.context.phrase_index import PhraseIndex
 from asr.recognition.results import Hypothesis
@@ -28,7 +28,7 @@ def shipped() -> tuple[ContextEncoder, Rescorer]:
 
 
 def known(names: Sequence[str], texts: Sequence[str]) -> tuple[str, dict[str, float]]:
-    found = evidence(names, heard_distances([(n,) for n in names], texts), texts, TABLES)
+    found = evidence(names, list_distances([(n,) for n in names], texts), texts, TABLES)
     return names[found.place], dict(zip(FEATURES, found.values, strict=True))
 
 
@@ -50,7 +50,7 @@ def test_what_is_far_off_changes_nothing_of_the_evidence() -> None:
 
 def test_a_context_without_contacts_names_none(encoder: ContextEncoder) -> None:
     embedding = encoder.encode(Context(entries=(Entry("places", "Shane Hughes"),)))
-    heard = HeardPhrases.of(SHAME, PhraseIndex(embedding.phrases))
+    heard = ListDistances.of(SHAME, PhraseIndex(embedding.phrases))
     assert named_contact(SHAME, heard, PhraseIndex(embedding.phrases), TABLES, [0.0] * 8) is None
 
 
@@ -106,15 +106,13 @@ def test_without_weights_contacts_are_weighed_as_all_else_is(encoder: ContextEnc
     heard = tuple(Hypothesis(t, 0.0) for t in SHAME)
     never, always = (0.0,) * len(FEATURES) + (-9.0,), (0.0,) * len(FEATURES) + (9.0,)
     for weights, found in (((), True), (never, False), (always, True)):
-        own = Rescorer(
-            rescorer.model, rescorer.tokenizer, rescorer.tables, rescorer.ranked,
-            replace(rescorer.constants, contacts=weights), "tiny-1",
-        )  # fmt: skip
+        constants = replace(rescorer.constants, contacts=weights)
+        own = Rescorer(replace(rescorer.text_lists, constants=constants), "tiny-1")
         assert (own.rescore(heard, embedding, None).nbest[0].text == "shane hughes") == found
 
 
 def test_distances_of_a_list_are_below_each_ones() -> None:
-    together = heard_distances([("shane hughes",), ("tom quill",)], SHAME)
-    each = [heard_distances([("shane hughes",), ("tom quill",)], [text]) for text in SHAME]
+    together = list_distances([("shane hughes",), ("tom quill",)], SHAME)
+    each = [list_distances([("shane hughes",), ("tom quill",)], [text]) for text in SHAME]
     assert together.shape == (2,)
     assert np.all(together <= each[0])

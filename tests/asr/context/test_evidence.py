@@ -22,9 +22,9 @@ HEARD = ("bower", "bower please", "meg bower", "bauer", "i mean bauer", "the bau
 
 def of(encoder: ContextEncoder, tables: AnswerTables, *texts: str, heard: int) -> dict[str, dict[str, float]]:
     embedding = encoder.encode(MEG)
-    readings = [Hypothesis(t, -2.0 - i, language=-1.0, attention=-3.0 * i) for i, t in enumerate(texts)]
+    hypotheses = [Hypothesis(t, -2.0 - i, language=-1.0, attention=-3.0 * i) for i, t in enumerate(texts)]
     index = PhraseIndex(embedding.phrases)
-    found = evidence(readings, heard, [match(t, index) for t in texts], index, embedding.question, tables)
+    found = evidence(hypotheses, heard, [match(t, index) for t in texts], index, embedding.question, tables)
     return {texts[i]: dict(zip(EVIDENCE, row, strict=True)) for i, row in found.items()}
 
 

@@ -1,4 +1,4 @@
-"""How phrases sound like a list of readings as a whole, where there is no audio."""
+"""How phrases sound like a list of hypotheses as a whole, where there is no audio."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 
 from asr.context import ContextEncoder
 from asr.context.candidates import AnswerTables
-from asr.context.features import FEATURES, LIST_FEATURES, HeardPhrases, Pool, pool_features
+from asr.context.features import FEATURES, LIST_FEATURES, ListDistances, Pool, pool_features
 from asr.context.phrase_index import PhraseIndex
 from asr.context.types import Context, Entry, Phrase
 
@@ -16,7 +16,7 @@ INDEX = PhraseIndex([Phrase(name, "contacts", -1.0) for name in ("carly palmer",
 
 
 def test_the_phrase_that_the_list_sounds_like_is_nearest() -> None:
-    heard = HeardPhrases.of(("harley palmer", "carl palmer", "call palmer"), INDEX)
+    heard = ListDistances.of(("harley palmer", "carl palmer", "call palmer"), INDEX)
     assert heard.best == 0
     assert heard.of_phrase(0)[0] < heard.of_phrase(1)[0]
     assert heard.of_phrase(0)[1] > 0 > heard.of_phrase(1)[1]
@@ -24,12 +24,12 @@ def test_the_phrase_that_the_list_sounds_like_is_nearest() -> None:
 
 
 def test_readings_that_each_sound_a_bit_like_it_count_together() -> None:
-    one, several = (HeardPhrases.of(texts, INDEX) for texts in (("harley palmer",), ("harley palmer", "carl palmer")))
+    one, several = (ListDistances.of(texts, INDEX) for texts in (("harley palmer",), ("harley palmer", "carl palmer")))
     assert several.of_phrase(0)[0] < one.of_phrase(0)[0]
 
 
 def test_a_single_phrase_has_no_rival() -> None:
-    assert HeardPhrases.of(("mac bower",), PhraseIndex(INDEX.phrases[:1])).of_phrase(0)[1] == 3.0
+    assert ListDistances.of(("mac bower",), PhraseIndex(INDEX.phrases[:1])).of_phrase(0)[1] == 3.0
 
 
 def test_only_lists_without_audio_are_asked(encoder: ContextEncoder, tables: AnswerTables) -> None:
@@ -40,7 +40,7 @@ def test_only_lists_without_audio_are_asked(encoder: ContextEncoder, tables: Ans
         pool_features(p, embedding, PhraseIndex(embedding.phrases), encoder.model, encoder.tokenizer, tables)
         for p in pools
     )
-    rows, lists = FEATURES.index("phrase_heard"), LIST_FEATURES.index("best_heard")
+    rows, lists = FEATURES.index("phrase_distance"), LIST_FEATURES.index("best_phrase_distance")
     assert not np.any(exact.rows[:, rows:].numpy()) and not np.any(exact.of_list[lists:].numpy())
     assert ranked.rows[1, rows] > 0 and ranked.rows[1, rows + 1] > 0 and ranked.of_list[lists] == ranked.rows[1, rows]
     assert np.array_equal(exact.rows[:, :rows], ranked.rows[:, :rows])

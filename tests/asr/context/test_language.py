@@ -62,14 +62,14 @@ def test_copied_probabilities_are_probabilities(tiny_tokenizer: Tokenizer, named
 
 
 @settings(deadline=None, max_examples=30)
-@given(readings=st.lists(texts, min_size=1, max_size=6), known=st.booleans())
+@given(hypotheses=st.lists(texts, min_size=1, max_size=6), known=st.booleans())
 def test_readings_scored_together_score_as_the_network_reads_each(
-    network: ContextModel, tiny_tokenizer: Tokenizer, encoder: ContextEncoder, readings: list[str], known: bool
+    network: ContextModel, tiny_tokenizer: Tokenizer, encoder: ContextEncoder, hypotheses: list[str], known: bool
 ) -> None:
     embedding = encoder.encode(MEG if known else Context((Turn("system", "yes?"),)))
     index = PhraseIndex(embedding.phrases)
-    scores = language_scores(readings, embedding, index, network, tiny_tokenizer)
-    for i, text in enumerate(readings):
+    scores = language_scores(hypotheses, embedding, index, network, tiny_tokenizer)
+    for i, text in enumerate(hypotheses):
         row = tiny_tokenizer.encode(text)
         ids = torch.tensor([row], dtype=torch.long)
         copies = torch.from_numpy(copy_rows([row], index.prefixes, tiny_tokenizer)) if known else None

@@ -5,7 +5,7 @@ import math
 import pytest
 
 from asr.context import ContextEncoder
-from asr.context.repeats import asked_again, lean_towards
+from asr.context.rules import repeated_answer, reweighted
 from asr.context.types import Context, Entry, Phrase, Turn
 
 NAMES = tuple(Phrase(name, "contacts", math.log(0.2)) for name in ("meg bauer", "tom power", "ann quill"))
@@ -23,24 +23,24 @@ NAMES = tuple(Phrase(name, "contacts", math.log(0.2)) for name in ("meg bauer", 
 )
 def test_an_answer_that_is_asked_for_again(asked: str, again: bool) -> None:
     turns = (Turn("system", "Who?"), Turn("user", "Tom Tower"), Turn("system", asked))
-    assert asked_again(turns) == ("tom tower" if again else "")
+    assert repeated_answer(turns) == ("tom tower" if again else "")
 
 
 def test_only_the_last_answer_counts() -> None:
-    assert asked_again((Turn("system", "Please repeat that."),)) == ""
-    assert asked_again((Turn("user", "Tom"), Turn("system", "Again, once more?"), Turn("user", "Tom"))) == ""
+    assert repeated_answer((Turn("system", "Please repeat that."),)) == ""
+    assert repeated_answer((Turn("user", "Tom"), Turn("system", "Again, once more?"), Turn("user", "Tom"))) == ""
 
 
 def test_what_sounds_like_the_earlier_answer_is_likelier_meant() -> None:
     before = {p.text: p.weight for p in NAMES}
-    after = {p.text: p.weight for p in lean_towards("tom tower", NAMES)}
+    after = {p.text: p.weight for p in reweighted("tom tower", NAMES)}
     assert after["tom power"] > before["tom power"] > after["meg bauer"]
     assert sum(map(math.exp, after.values())) < 1.0
-    assert lean_towards("", NAMES) == NAMES and lean_towards("tom", ()) == ()
+    assert reweighted("", NAMES) == NAMES and reweighted("tom", ()) == ()
 
 
 def test_an_earlier_answer_that_is_like_no_entry_means_none_of_them() -> None:
-    after = lean_towards("chrysanthemum festival", NAMES)
+    after = reweighted("chrysanthemum festival", NAMES)
     assert all(b.weight < a.weight for a, b in zip(NAMES, after, strict=True))
 
 

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from asr.context import Context, ContextEncoder, Entry, Rescorer, Turn, phonetics
 from asr.context.candidates import AnswerTables, candidates
 from asr.context.phrase_index import PhraseIndex, parts_of
-from asr.context.rescorer import ForceScore, ListScorer, biased_words, pseudo_acoustic
+from asr.context.rescorer import ForceScore, biased_words
+from asr.context.text_lists import ListScorer, rank_scores
 from asr.context.types import ContextEmbedding, Phrase
 from asr.errors import ContextError
 from asr.recognition.results import Hypothesis, Word
@@ -92,7 +93,7 @@ def test_entries_of_one_form_are_indexed_as_their_texts_are() -> None:
     names = [("meg bauer", "Meg Bauer"), ("the kitchen light", "The kitchen light"), ("power", "Power")]
     index = PhraseIndex([Phrase(text, "x", -1.0, written) for text, written in names])
     plain = PhraseIndex([Phrase(text, "x", -1.0) for text, _ in names])
-    assert index.parts == plain.parts and index.heard_as == plain.heard_as
+    assert index.parts == plain.parts and index.phones == plain.phones
     assert index.prefixes.total == plain.prefixes.total
     assert np.array_equal(phonetics.least_distances(index.forms, ["meg power"])[0], phonetics.distances(
         *phonetics.encode([phonetics.phones(text) for text, _ in names]),
@@ -297,10 +298,8 @@ def test_a_result_is_one_of_the_nbest_or_a_marked_candidate(
 def test_the_margin_keeps_the_plain_answer_of_another_recogniser(encoder: ContextEncoder, rescorer: Rescorer) -> None:
     embedding, heard = encoder.encode(MEG), (Hypothesis("call mag power", 0.0), Hypothesis("call power", 0.0))
     assert rescorer.rescore(heard, embedding, None).changed
-    strict = Rescorer(
-        rescorer.model, rescorer.tokenizer, rescorer.tables, rescorer.ranked, replace(rescorer.constants, margin=50.0),
-        "tiny-1",
-    )  # fmt: skip
+    patient = replace(rescorer.text_lists, constants=replace(rescorer.constants, margin=50.0))
+    strict = Rescorer(patient, "tiny-1")
     assert not strict.rescore(heard, embedding, None).changed
 
 
@@ -309,7 +308,7 @@ def test_a_closed_gate_keeps_the_plain_answer_of_another_recogniser(
 ) -> None:
     closed = likes(last=4.0)
     closed.gate[2].bias.data.fill_(-40.0)
-    shut = Rescorer(rescorer.model, rescorer.tokenizer, rescorer.tables, closed, rescorer.constants, "tiny-1")
+    shut = Rescorer(replace(rescorer.text_lists, network=closed), "tiny-1")
     assert not shut.rescore(HEARD, encoder.encode(MEG), None).changed
 
 
@@ -329,10 +328,10 @@ def test_lists_of_other_recognisers_need_no_scores(
 @given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=10), st.floats(0.01, 100), st.floats(-1000, 1000))
 def test_the_scale_of_scores_does_not_matter(scores: list[float], scale: float, shift: float) -> None:
     ordered = sorted((round(s, 2) for s in scores), reverse=True)
-    values = pseudo_acoustic(ordered)
+    values = rank_scores(ordered)
     assert values == sorted(values, reverse=True)
     assert values[0] == 0.0
-    assert pseudo_acoustic([s * scale + shift for s in ordered]) == pytest.approx(values, abs=1e-3)
+    assert rank_scores([s * scale + shift for s in ordered]) == pytest.approx(values, abs=1e-3)
 
 
 def test_candidates_sound_like_what_was_heard(tables: AnswerTables, encoder: ContextEncoder) -> None:

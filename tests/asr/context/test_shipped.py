@@ -70,9 +70,9 @@ def test_entries_are_meant_in_the_form_in_which_they_are_said(
 
     turns = (Turn("system", f"Do you mean {entries[0]} or {entries[1]}?"),)
     asked = encoder.encode(Context(turns, tuple(Entry("list", entry) for entry in entries)))
-    readings = tuple(Hypothesis(text, -3.0 - 2.0 * i) for i, text in enumerate(heard))
+    hypotheses = tuple(Hypothesis(text, -3.0 - 2.0 * i) for i, text in enumerate(heard))
     for ears in (force_score, None):
-        assert rescorer.rescore(readings, asked, ears).nbest[0].text == said
+        assert rescorer.rescore(hypotheses, asked, ears).nbest[0].text == said
 
 
 def test_another_form_of_the_same_entry_is_no_change(shipped: tuple[ContextEncoder, Rescorer]) -> None:

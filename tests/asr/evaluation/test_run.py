@@ -42,18 +42,18 @@ def test_none_and_late_are_the_plain_result(
     outcomes: list[Outcome], manifest: Path, tiny_recognizer: Recognizer, speech: Samples
 ) -> None:
     for outcome in outcomes:
-        assert outcome.heard["none"].nbest == outcome.heard["late"].nbest
-        assert (outcome.heard["none"].status, outcome.heard["late"].status) == ("NOT_REQUESTED", "NOT_READY")
+        assert outcome.results["none"].nbest == outcome.results["late"].nbest
+        assert (outcome.results["none"].status, outcome.results["late"].status) == ("NOT_REQUESTED", "NOT_READY")
     first = tiny_recognizer.recognize(np.ascontiguousarray(speech[2_000:22_000]), nbest=6)
-    assert outcomes[0].heard["none"].nbest == tuple(h.text for h in first.nbest)
+    assert outcomes[0].results["none"].nbest == tuple(h.text for h in first.nbest)
 
 
 def test_the_own_context_brings_what_was_said(outcomes: list[Outcome]) -> None:
     for outcome in outcomes[:3]:
-        assert outcome.heard["none"].nbest[0] != outcome.utterance.text
-        assert outcome.heard["relevant"].nbest[0] == outcome.utterance.text
-        assert outcome.heard["anti"].nbest[0] != outcome.utterance.text
-    assert outcomes[3].heard["relevant"].status == "NOT_FOUND"
+        assert outcome.results["none"].nbest[0] != outcome.utterance.text
+        assert outcome.results["relevant"].nbest[0] == outcome.utterance.text
+        assert outcome.results["anti"].nbest[0] != outcome.utterance.text
+    assert outcomes[3].results["relevant"].status == "NOT_FOUND"
 
 
 def test_a_context_that_fails_costs_no_result(
@@ -68,8 +68,8 @@ def test_a_context_that_fails_costs_no_result(
     run = evaluate(read_manifest(manifest)[0], CONDITIONS, tiny_recognizer, replace(context_parts, encoder=Broken()))
     for outcome in run:
         assert isinstance(outcome, Outcome)
-        assert outcome.heard["relevant"].nbest == outcome.heard["none"].nbest
-        relevant = outcome.heard["relevant"]
+        assert outcome.results["relevant"].nbest == outcome.results["none"].nbest
+        relevant = outcome.results["relevant"]
         assert (relevant.status, relevant.problem) in (("FAILED", "RuntimeError: out of paper"), ("NOT_FOUND", ""))
 
 
@@ -85,7 +85,7 @@ def test_a_recording_that_cannot_be_read_is_named(
 def test_without_context_no_model_is_needed(manifest: Path, tiny_recognizer: Recognizer) -> None:
     utterances, _ = read_manifest(manifest)
     run = list(evaluate(utterances, ("none", "late"), tiny_recognizer, None))
-    assert [o.heard["late"].status for o in run if isinstance(o, Outcome)] == ["NOT_READY"] * 4
+    assert [o.results["late"].status for o in run if isinstance(o, Outcome)] == ["NOT_READY"] * 4
     with pytest.raises(ValueError, match="need the context models"):
         list(evaluate(utterances, ("none", "anti"), tiny_recognizer, None))
 
@@ -160,7 +160,7 @@ def test_the_same_seed_gives_the_same_run(
     again = evaluate(read_manifest(manifest)[0], CONDITIONS, tiny_recognizer, context_parts, nbest=6)
     for first, second in zip(outcomes, again, strict=True):
         assert isinstance(second, Outcome)
-        assert all(first.heard[c].nbest == second.heard[c].nbest for c in CONDITIONS)
+        assert all(first.results[c].nbest == second.results[c].nbest for c in CONDITIONS)
 
 
 class Elements(HTMLParser):
@@ -206,7 +206,7 @@ def test_the_page_stands_alone_and_holds_what_changed(outcomes: list[Outcome]) -
 def test_the_page_is_led_by_its_summary(outcomes: list[Outcome]) -> None:
     """With --signals there are two conditions more for each signal: no card and no bar of their own."""
     heard = {"only:contacts": "relevant", "without:contacts": "none", "only:turns": "none", "without:turns": "relevant"}
-    more = [replace(o, heard=o.heard | {c: o.heard[like] for c, like in heard.items()}) for o in outcomes]
+    more = [replace(o, results=o.results | {c: o.results[like] for c, like in heard.items()}) for o in outcomes]
     conditions = (*CONDITIONS, *heard)
     text = page(summarize(more, conditions, draws=50), more, conditions, {"manifest": "m.jsonl"})
     assert text.count('<div class="card') == len(CONDITIONS)

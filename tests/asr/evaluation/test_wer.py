@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from asr.evaluation import spelling
+from asr.evaluation import spelling_variants
 from asr.evaluation.reliability import words_right
 from asr.evaluation.wer import Errors, align, count, oracle, shared_run, split_by_phrases, spoken_entities
 from asr.text import normalize, spoken_forms
@@ -28,9 +28,11 @@ def edit_distance(reference: list[str], heard: list[str]) -> int:
 def test_the_alignment_is_a_shortest_one_of_the_two_texts(reference: str, heard: str) -> None:
     steps = align(reference, heard)
     assert " ".join(s.reference for s in steps if s.reference) == reference
-    assert " ".join(s.heard for s in steps if s.heard) == heard
-    assert all((s.kind == "equal") == (s.reference == s.heard) for s in steps)
-    assert all((s.kind == "insert") == (s.reference == "") and (s.kind == "delete") == (s.heard == "") for s in steps)
+    assert " ".join(s.hypothesis for s in steps if s.hypothesis) == heard
+    assert all((s.kind == "equal") == (s.reference == s.hypothesis) for s in steps)
+    assert all(
+        (s.kind == "insert") == (s.reference == "") and (s.kind == "delete") == (s.hypothesis == "") for s in steps
+    )
     assert count(steps).total == edit_distance(reference.split(), heard.split())
 
 
@@ -159,7 +161,7 @@ def test_british_and_american_spelling_are_the_same_on_request(british: str, ame
     "word", ["four", "hour", "your", "flour", "wise", "rise", "prose", "there", "more", "called", "vogue"]
 )
 def test_other_words_keep_their_spelling(word: str) -> None:
-    assert spelling.american(word) == word
+    assert spelling_variants.american(word) == word
 
 
 def test_the_rate_without_words_is_not_a_number() -> None:

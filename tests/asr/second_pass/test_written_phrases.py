@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from phrase_rules import TABLE, gained, vocabularies
 
 from asr.decoding import BoostedPhrase
+from asr.second_pass.attention_decoder import SHIPPED
 from asr.second_pass.phrases import START, State, TokenLetters, WrittenPhrases, letters_of
-from asr.second_pass.second_pass import SHIPPED
 from asr.second_pass.tokens import WrittenTokens
 from asr.text import spoken_forms
 

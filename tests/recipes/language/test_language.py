@@ -196,5 +196,5 @@ def test_fitting_keeps_the_best_trial(tiny_recognizer: Recognizer, speech: Sampl
 def said(recognizer: Recognizer, language: NGram, trial: Trial, frames: torch.Tensor) -> str:
     search = BeamSearch(recognizer.model, 6, language=language, language_weight=trial.weight, token_bonus=trial.bonus)
     with torch.inference_mode():
-        readings = recognizer.with_ctc(search.nbest(search.step(frames[None], search.start(1)), 0), frames)
+        readings = recognizer.scorer.with_ctc(search.nbest(search.step(frames[None], search.start(1)), 0), frames)
     return recognizer.tokenizer.decode(max(readings, key=lambda r: r.score).tokens)

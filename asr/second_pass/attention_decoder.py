@@ -1,4 +1,4 @@
-"""An ended utterance heard as a whole by an attention decoder: its n-best, and the scores of any texts."""
+"""The attention decoder of the second pass: its n-best for an ended utterance, and its scores of any texts."""
 
 from __future__ import annotations
 
@@ -36,26 +36,26 @@ _ROWS = 128
 
 @dataclass(frozen=True)
 class WrittenHypothesis:
-    """text: as the model wrote it, cased and punctuated. log_p: nats, without what phrases gain it."""
+    """A text that the decoder has written."""
 
     text: str
+    """Cased and punctuated."""
     log_p: float
+    """log P(text, end | audio), nats, without the bonus of phrases."""
 
 
 @dataclass(frozen=True)
-class Attended:
-    """An utterance that the attention decoder has heard.
-
-    audio: what it reads of it, (1, heads, T, D / heads) keys and values of each layer. written: its own n-best, in the
-    order of its search, which phrases may have led.
-    """
+class DecodedUtterance:
+    """An utterance that the attention decoder has decoded."""
 
     audio: Cache
+    """Keys and values of the encoded utterance for each layer's cross-attention, (1, heads, T, D / heads)."""
     written: tuple[WrittenHypothesis, ...]
+    """Its n-best list, in the order of its search, in which phrases may have been boosted."""
 
 
-class SecondPass:
-    """An attention model with its tokens; holds no state of any utterance, and of phrases what a graph in use has.
+class AttentionDecoder:
+    """An attention model with its tokens; holds no state of any utterance, and of phrases only those of graphs in use.
 
     Args:
         model: taken over: its weights are packed for inference.
@@ -75,38 +75,38 @@ class SecondPass:
             pack_linears(model)
 
     @classmethod
-    def load(cls, folder: Path = SHIPPED, *, beam: int = 5, device: str = "cpu") -> SecondPass:
-        """A folder in the Hugging Face form (config.json, model.safetensors, tokenizer.json). Raises ModelError."""
+    def load(cls, folder: Path = SHIPPED, *, beam: int = 5, device: str = "cpu") -> AttentionDecoder:
+        """Load a folder in the Hugging Face form: config.json, model.safetensors, tokenizer.json. Raises ModelError."""
         model = load_attention_model(folder).to(device)
         if model.config.num_mel_bins != MELS:
-            heard = model.config.num_mel_bins
-            raise ModelError(f"second pass in {folder}: it hears {heard} mel bands, take a model that hears {MELS}")
+            bands = model.config.num_mel_bins
+            raise ModelError(f"second pass in {folder}: it reads {bands} mel bands; take a model that reads {MELS}")
         tokens = WrittenTokens(folder / "tokenizer.json", model.config.vocab_size)
         return cls(model, tokens, beam=beam, version=content_digest(folder / "model.safetensors"))
 
     @torch.inference_mode()
-    def hear(
-        self, features: Sequence[Tensor], longest: Sequence[int], phrases: Sequence[WrittenPhrases | None] = ()
-    ) -> list[Attended]:
-        """Encodes utterances and searches for their likeliest texts, the search of all in one batch.
+    def decode(
+        self, features: Sequence[Tensor], max_tokens: Sequence[int], phrases: Sequence[WrittenPhrases | None] = ()
+    ) -> list[DecodedUtterance]:
+        """Encode utterances and search for their likeliest texts, all in one batch of the search.
 
         Args:
             features: (F, mels) each, of `asr.audio.features` or `asr.second_pass.features`; at most 30 s.
-            longest: most tokens of each utterance's texts; never more than the decoder reads.
-            phrases: those that lead each utterance's search; none: no utterance has any.
+            max_tokens: most tokens of each utterance's texts; never more than the decoder reads.
+            phrases: those that are boosted in each utterance's search; none: no utterance has any.
         """
         decoder, tokens = self.model.decoder, self.tokens
         audio = [decoder.audio(self.model.encoder(self._padded(f)[None].to(self._device))[0]) for f in features]
-        room = [min(most, self._room - 1) for most in longest]
+        room = [min(most, self._room - 1) for most in max_tokens]
         found = beam_search(decoder, self._project, audio, prompt=tokens.prompt, end=tokens.end, beam=self.beam,
-                            longest=room, phrases=phrases, device=self._device)  # fmt: skip
+                            max_tokens=room, phrases=phrases, device=self._device)  # fmt: skip
         return [
-            Attended(own, tuple(WrittenHypothesis(tokens.decode(h.tokens), h.log_p) for h in hypotheses))
+            DecodedUtterance(own, tuple(WrittenHypothesis(tokens.decode(h.tokens), h.log_p) for h in hypotheses))
             for own, hypotheses in zip(audio, found, strict=True)
         ]
 
     def written_phrases(self, graph: PhraseGraph | None) -> WrittenPhrases | None:
-        """A graph's phrases as this decoder follows them, for as long as the graph lives."""
+        """A graph's phrases as this decoder's search boosts them, kept for as long as the graph lives."""
         if not graph:
             return None
         known = self._phrases.get(graph)
@@ -124,13 +124,16 @@ class SecondPass:
         return out
 
     @torch.inference_mode()
-    def scores(self, attended: Sequence[Attended], texts: Sequence[Sequence[str]]) -> list[list[float]]:
-        """log P(text, end | audio) of each utterance's written texts, nats; very little for those with more tokens than
-        the decoder reads. What texts of an utterance have in common is computed once."""
+    def scores(self, utterances: Sequence[DecodedUtterance], texts: Sequence[Sequence[str]]) -> list[list[float]]:
+        """Score each utterance's written texts; what texts of an utterance have in common is computed once.
+
+        Returns:
+            log P(text, end | audio) of each text, nats; very little for those with more tokens than the decoder reads.
+        """
         ids = [[(*self.tokens.encode(text), self.tokens.end) for text in own] for own in texts]
         short = [[text for text in own if len(text) <= self._room] for own in ids]
         trees = [TokenTree.of(self.tokens.prompt, own) for own in short]
-        scored = [self._log_p(ear, tree) for ear, tree in zip(attended, trees, strict=True)]
+        scored = [self._log_p(utterance, tree) for utterance, tree in zip(utterances, trees, strict=True)]
         values = iter(torch.cat(scored).tolist() if scored else [])
         out = []
         for own, tree in zip(ids, trees, strict=True):
@@ -139,13 +142,13 @@ class SecondPass:
             out.append([next(sums) if len(text) <= self._room else _TOO_LONG for text in own])
         return out
 
-    def _log_p(self, attended: Attended, tree: TokenTree) -> Tensor:
+    def _log_p(self, utterance: DecodedUtterance, tree: TokenTree) -> Tensor:
         """(steps,) log-probability of each step of the tree; few nodes at a time, for each has scores of all tokens."""
         if not tree.steps:
             return torch.zeros(0, device=self._device)
         given = torch.tensor(tree.tokens).to(self._device)
         depths, seen = tree.depths().to(self._device), tree.seen().to(self._device)
-        states = self.model.decoder.forward_tree(given, depths, seen, attended.audio)
+        states = self.model.decoder.forward_tree(given, depths, seen, utterance.audio)
         nodes, tokens = torch.tensor(tree.steps, device=self._device).T
         out = states.new_empty(len(nodes))
         for at in range(len(self.tokens.prompt) - 1, len(states), _ROWS):

@@ -5,12 +5,12 @@ const boxes = [...document.querySelectorAll("#filters input")];
 function show() {
   const wanted = new Set(boxes.filter(box => box.checked).map(box => box.value));
   for (const article of articles) {
-    const readings = [...article.querySelectorAll(".reading")];
-    for (const reading of readings) {
-      const fits = !condition.value || reading.dataset.conditions.split(" ").includes(condition.value);
-      reading.hidden = !(fits && wanted.has(reading.dataset.verdict));
+    const results = [...article.querySelectorAll(".result")];
+    for (const result of results) {
+      const fits = !condition.value || result.dataset.conditions.split(" ").includes(condition.value);
+      result.hidden = !(fits && wanted.has(result.dataset.verdict));
     }
-    article.hidden = readings.every(reading => reading.hidden);
+    article.hidden = results.every(result => result.hidden);
   }
 }
 

@@ -1,4 +1,4 @@
-"""The words of a reference and of a hypothesis where each is read as the other has it.
+"""Spoken alternatives in scoring: the forms of a reference and a hypothesis with the fewest word errors.
 
 Written text may have been said in several ways: "1984" as a year, as a number or digit by digit, "Dr." as "doctor",
 "IBM" as a word or in letters. Only the other text can tell which, so of all usual spoken forms of both
@@ -14,14 +14,14 @@ from itertools import pairwise
 
 from rapidfuzz.distance import Levenshtein
 
-from asr.evaluation.spelling import american
+from asr.evaluation.spelling_variants import american
 from asr.text import alternatives
 
 Words = tuple[str, ...]
 Token = tuple[Words, ...]
 """The spoken forms of a token, the normal one first."""
 
-_ERROR, _HEARD = 1 << 30, 1 << 15
+_ERROR, _HYPOTHESIS = 1 << 30, 1 << 15
 """What an error costs. A form costs its place among its token's, so that of equally good ones the usual one is taken, a
 hypothesis's more than a reference's: it stays as it is where the reference can follow it."""
 _AT_ONCE = 10_000
@@ -38,13 +38,13 @@ def closest(reference: str, hypothesis: str, *, any_spelling: bool = False) -> t
     ours, theirs = _tokens(reference, any_spelling), _tokens(hypothesis, any_spelling)
     if all(len(token) == 1 for token in (*ours, *theirs)):
         return _first(ours), _first(theirs)
-    said, heard = list[str](), list[str]()
+    chosen_ours, chosen_theirs = list[str](), list[str]()
     for one, other in _pieces(ours, theirs):
         few = sum(len(f) for t in one for f in t) * sum(len(f) for t in other for f in t) <= 16 * _AT_ONCE
         chosen, answer = _best(one, other) if few and _first(one) != _first(other) else (_first(one), _first(other))
-        said += chosen
-        heard += answer
-    return said, heard
+        chosen_ours += chosen
+        chosen_theirs += answer
+    return chosen_ours, chosen_theirs
 
 
 def _tokens(text: str, any_spelling: bool) -> list[Token]:
@@ -106,7 +106,7 @@ def _lattice(tokens: Sequence[Token], price: int) -> list[list[Edge]]:
 
 def _best(ours: Sequence[Token], theirs: Sequence[Token]) -> tuple[list[str], list[str]]:
     """The paths through both lattices with the least edit distance."""
-    rows, columns = _lattice(ours, 1), _lattice(theirs, _HEARD)
+    rows, columns = _lattice(ours, 1), _lattice(theirs, _HYPOTHESIS)
     table = [[0] * len(columns) for _ in rows]
     steps: list[list[tuple[int, int, str, str]]] = [[(0, 0, "", "")] * len(columns) for _ in rows]
     for i, into in enumerate(rows):
@@ -116,20 +116,20 @@ def _best(ours: Sequence[Token], theirs: Sequence[Token]) -> tuple[list[str], li
                 cost = table[a][j] + extra + (_ERROR if word else 0)
                 if cost < best:
                     best, step = cost, (a, j, word, "")
-            for b, heard, more in other:
-                cost = table[i][b] + more + (_ERROR if heard else 0)
+            for b, other_word, more in other:
+                cost = table[i][b] + more + (_ERROR if other_word else 0)
                 if cost < best:
-                    best, step = cost, (i, b, "", heard)
+                    best, step = cost, (i, b, "", other_word)
                 for a, word, extra in into:
-                    if word and heard:
-                        cost = table[a][b] + extra + more + (_ERROR if word != heard else 0)
+                    if word and other_word:
+                        cost = table[a][b] + extra + more + (_ERROR if word != other_word else 0)
                         if cost < best:
-                            best, step = cost, (a, b, word, heard)
+                            best, step = cost, (a, b, word, other_word)
             table[i][j], steps[i][j] = best, step
     i, j = len(rows) - 1, len(columns) - 1
-    said, answer = list[str](), list[str]()
+    one, two = list[str](), list[str]()
     while i or j:
-        i, j, word, heard = steps[i][j]
-        said += [word] if word else []
-        answer += [heard] if heard else []
-    return said[::-1], answer[::-1]
+        i, j, word, other_word = steps[i][j]
+        one += [word] if word else []
+        two += [other_word] if other_word else []
+    return one[::-1], two[::-1]
