@@ -21,6 +21,7 @@ from asr.audio import read_container
 from asr.commands.terminal import check_writable
 from asr.errors import AudioError
 from benchmarks.search.benchmark_search import names
+from benchmarks.server.processes import ProcessError, server_process
 from benchmarks.server.waits import (
     PERCENTILES,
     BenchmarkError,
@@ -34,7 +35,6 @@ from benchmarks.server.waits import (
 )
 from context_store import StoreError
 from server.demo.synthesis import speak
-from server.processes import ProcessError, server_process
 
 app = typer.Typer(add_completion=False)
 _err = Console(stderr=True, highlight=False)
