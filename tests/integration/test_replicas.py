@@ -25,7 +25,6 @@ from carryover.v1 import recognizer_pb2 as pb
 from carryover.v1.context_pb2_grpc import ContextStub
 from carryover.v1.recognizer_pb2_grpc import RecognizerStub
 
-
 ROOT = Path(__file__).parents[2]
 
 
