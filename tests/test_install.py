@@ -74,7 +74,7 @@ def imported(folder: str, *, lazily: bool) -> set[str]:
 
 def test_every_import_is_declared_and_everything_declared_is_used() -> None:
     brings = {"aws_cryptographic_material_providers": ["aws-encryption-sdk"], "botocore": ["boto3"]}
-    of = packages_distributions() | brings
+    of = {**packages_distributions(), **brings}
     wanted = {name_of(r) for r in PROJECT["dependencies"]}
     used = {"torch", "torchaudio"}  # torchaudio by name, in asr.pairing
     for package in ("asr", "context_store", "server"):

@@ -8,12 +8,12 @@ from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 from typing import Any
 
-import manual_clock
 import pytest
-from manual_clock import clock
 
 from server.batcher import Batcher, Step
 from server.metrics import Metrics
+from tests.support import manual_clock
+from tests.support.manual_clock import clock
 
 PATIENCE_S = 30.0
 

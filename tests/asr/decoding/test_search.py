@@ -4,10 +4,10 @@ from dataclasses import replace
 import pytest
 import torch
 import torchaudio
-from toy_transducer import Toy, brute_force
 
 from asr.acoustic import Transducer
 from asr.decoding import BeamSearch, force_score
+from tests.support.toy_transducer import Toy, brute_force
 
 
 @pytest.mark.parametrize("seed", range(4))
