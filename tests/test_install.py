@@ -117,6 +117,7 @@ def run(command: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
 
 
+@pytest.mark.slow
 def test_the_wheel_recognises_outside_the_checkout(installed: Path, tmp_path: Path) -> None:
     names = "asr, carryover.v1, context_store, server"
     code = f"import {names}; print(*(module.__file__ for module in ({names})))"
