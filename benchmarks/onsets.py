@@ -48,10 +48,8 @@ def streams(recognizer: Recognizer, options: StreamOptions, quiet: Samples) -> l
 
 
 def _fork(stream: Stream) -> Stream:
-    """The same stream once more: its progress is a value, and of the rest only the samples that wait change."""
-    twin = copy.copy(stream)
-    twin._features = copy.copy(stream._features)
-    return twin
+    """The same stream once more: its state is a value."""
+    return copy.copy(stream)
 
 
 def onsets(first: float, last: float, step: float) -> Iterator[float]:
@@ -69,10 +67,12 @@ def main(
     level_db: Annotated[float, typer.Option(max=0, help="By which the recordings are changed.")] = 0.0,
     single: Annotated[bool, typer.Option(help="Ask for a single utterance.")] = False,
     second_pass: Annotated[bool, typer.Option(help="With the second pass.")] = True,
-    start_s: Annotated[float, typer.Option(min=0, help="The endpoint rule's start_s.")] = EndpointRule.start_s,
+    start_s: Annotated[
+        float, typer.Option(min=0, help="The endpoint rule's start_s.")
+    ] = EndpointRule.leading_silence_s,
 ) -> None:
     recognizer = Recognizer.load(second_pass=second_pass)
-    options = StreamOptions(single_utterance=single, endpoint=EndpointRule(start_s=start_s))
+    options = StreamOptions(single_utterance=single, endpoint=EndpointRule(leading_silence_s=start_s))
     longest = max(last, REFERENCE_S) + tail + 30
     quiet = background(longest, noise_db)
     shared = streams(recognizer, options, quiet[: round((max(last, REFERENCE_S) + _SHARED_S) * SAMPLE_RATE)])

@@ -38,7 +38,7 @@ from asr.commands.terminal import give_up
 from asr.context.models import WEIGHTS as CONTEXT
 from asr.errors import AsrError, ModelError
 from asr.fitted import content_digest
-from asr.second_pass.second_pass import SHIPPED as SECOND_PASS
+from asr.second_pass.attention_decoder import SHIPPED as SECOND_PASS
 
 WEIGHTS = (
     ACOUSTIC / "encoder.safetensors", ACOUSTIC / "transducer.safetensors", SECOND_PASS / "model.safetensors",

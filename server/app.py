@@ -8,20 +8,17 @@ import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from asr.context.encoder import ContextEncoder
 from asr.context.models import ContextModels
-from asr.context.phrase_index import PhraseIndex
-from asr.context.phrases import graph_phrases
-from asr.context.types import ContextEmbedding
-from asr.decoding import PhraseGraph
+from asr.context.rescorer import Rescorer
 from asr.fitted import UnfittedWarning
-from asr.recognition.recognizer import Recognizer as StreamingRecognizer
+from asr.recognition.recognizer import Recognizer
 from carryover.v1 import context_pb2, context_pb2_grpc, recognizer_pb2, recognizer_pb2_grpc
 from context_store import (
     ContextStore,
@@ -34,18 +31,17 @@ from context_store import (
 from server import logs
 from server.access import Access
 from server.context_service import ContextService
-from server.context_use import ContextSource, Rescorer
-from server.encoder_thread import Encoder, EncoderThread
-from server.engine import Engine, Recognizer
-from server.fair_threads import FairThreads
+from server.contexts.builder import ContextBuilder
+from server.contexts.handle import ContextRescoring
+from server.contexts.manager import ContextManager
+from server.contexts.store_threads import StoreThreads
 from server.interceptor import CallGuard
 from server.memory import Room, Trim
 from server.metrics import Metrics
-from server.quota import Places
+from server.quota import Quota
 from server.recognizer_service import RecognizerService
-from server.reply_window import ReplyWindow
+from server.scheduler import Scheduler
 from server.settings import Settings, StoreSettings
-from server.store_threads import StoreThreads
 from server.tls import server_credentials
 
 SERVICES = (
@@ -69,7 +65,7 @@ class Parts:
     """What a server is made of. clock: seconds since 1970, for everything that expires."""
 
     recognizer: Recognizer
-    encoder: Encoder
+    encoder: ContextEncoder
     rescorer: Rescorer
     store: ContextStore
     clock: Callable[[], float] = time.time
@@ -80,7 +76,7 @@ def load_parts(settings: Settings, store: ContextStore) -> Parts:
     model, context = settings.model, settings.context
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UnfittedWarning)
-        recognizer = StreamingRecognizer.load(
+        recognizer = Recognizer.load(
             model.weights,
             device=model.device,
             beam=model.beam,
@@ -95,13 +91,6 @@ def load_parts(settings: Settings, store: ContextStore) -> Parts:
             continue
         logs.event("models_not_fitted", level=logging.WARNING, what=str(warning.message))
     return Parts(recognizer=recognizer, encoder=models.encoder, rescorer=models.rescorer, store=store)
-
-
-def context_graph(recognizer: Recognizer, embedding: ContextEmbedding) -> PhraseGraph | None:
-    """A context's phrases for the search. They are kept nowhere else: the dialogue may be erased."""
-    phrases = graph_phrases(PhraseIndex(embedding.phrases))
-    graph: PhraseGraph | None = recognizer.compile(phrases, of_context=True) if phrases else None
-    return graph
 
 
 def store_config(server: Settings, local_endpoint: str | None = None) -> StoreConfig:
@@ -138,44 +127,42 @@ class Server:
         self.settings = settings
         self.metrics = Metrics(settings.metrics_tenants)
         self.draining = False
-        self.access = Access(settings.access.keys_file, lambda tenant: self.window.forget_tenant(tenant))
+        self.access = Access(settings.access.keys_file, lambda tenant: self.contexts.forget_tenant(tenant))
         self._credentials = server_credentials(settings.tls) if settings.tls.certificate else None
-        limits, context = settings.limits, settings.context
-        self.engine = Engine(
+        limits, model, context = settings.limits, settings.model, settings.context
+        self.scheduler = Scheduler(
             parts.recognizer,
-            workers=settings.model.workers,
-            max_streams=limits.streams,
-            max_tenant_streams=limits.tenant_streams,
-            shed_s=context.shed_ms / 1000,
+            workers=model.workers,
             metrics=self.metrics,
-            max_batch=settings.model.max_batch,
-            batch_wait_s=settings.model.batch_wait_ms / 1000,
-            second_pass_wait_s=settings.model.second_pass_wait_ms / 1000,
+            max_batch=model.max_batch,
+            batch_wait_s=model.batch_wait_ms / 1000,
+            second_pass_wait_s=model.second_pass_wait_ms / 1000,
+            late_s=context.shed_ms / 1000,
+            pause_s=context.yield_ms / 1000,
         )
-        self.calls = Places("calls", "calls are being answered", None, limits.tenant_calls)
+        most = limits.tenant_streams or limits.streams
+        self.streams = Quota("streams", "streams are being recognised", limits.streams, most)
+        self.calls = Quota("calls", "calls are being answered", None, limits.tenant_calls)
+        self.rescores = Quota("rescores", "lists are being rescored", limits.rescores, limits.tenant_rescores)
         self.recordings = Room(limits.recording_megabytes << 20)
-        self._readers = FairThreads(1, "read")
         self._trim = Trim()
         self.store = StoreThreads(parts.store, settings.store.threads, settings.store.deadline_s, self.metrics)
-        self.encoder = EncoderThread(
-            parts.encoder, partial(context_graph, parts.recognizer), self.engine.load, context.yield_ms / 1000
-        )
-        self.window = ReplyWindow(
+        builder = ContextBuilder(parts.encoder, self.scheduler)
+        self.contexts = ContextManager(
             self.store,
-            self.encoder,
+            builder,
             context,
             store_ttl_s=settings.store.ttl_s,
-            strained=lambda: self.engine.strained,
+            late=lambda: self.scheduler.late,
             clock=parts.clock,
             metrics=self.metrics,
         )
-        window = self.window if context.enabled else None
-        source = ContextSource(window, parts.rescorer, self.engine.run)
+        rescoring = ContextRescoring(parts.rescorer, self.scheduler)
         self._recognizer = RecognizerService(
-            self.engine, source, limits, settings.model.nbest, settings.endpoint.rule(), self.metrics
+            self.scheduler, self.contexts, rescoring, limits, model.nbest, settings.endpoint.rule(), self.metrics
         )
         self._context = ContextService(
-            self.store, window, source, self.encoder, limits, parts.clock, self.engine.run_beside
+            self.contexts, builder, rescoring, self.scheduler, limits, self.rescores, parts.clock
         )
         self._health = health.aio.HealthServicer()
         self.guard = CallGuard(
@@ -184,9 +171,9 @@ class Server:
             self.metrics,
             limits,
             calls=self.calls,
-            streams=self.engine.admitted,
+            streams=self.streams,
             recordings=self.recordings,
-            threads=self._readers,
+            scheduler=self.scheduler,
             trim=self._trim,
         )
         self._started: list[grpc.aio.Server] = []
@@ -209,12 +196,12 @@ class Server:
         port = await self._listen(server, self.settings.port, self._credentials)
         loop = asyncio.get_running_loop()
         self.metrics.watch_tasks(lambda: len(asyncio.all_tasks(loop)))
-        self.window.start()
+        self.contexts.start()
         await server.start()
         self._started.append(server)
         await self._health.set(LIVENESS, health_pb2.HealthCheckResponse.SERVING)
         await self._set_health(health_pb2.HealthCheckResponse.SERVING)
-        logs.event("serving", port=port, model=self.engine.recognizer.version, context=self.settings.context.enabled)
+        logs.event("serving", port=port, model=self.scheduler.recognizer.version, context=self.settings.context.enabled)
         return port
 
     @property
@@ -224,7 +211,7 @@ class Server:
         return (
             ("grpc.max_receive_message_length", limits.message_bytes),
             ("grpc.max_send_message_length", limits.message_bytes),
-            ("grpc.per_message_decompression", 0),  # `wire` does it, within each method's bounds
+            ("grpc.per_message_decompression", 0),  # `codec.wire` does it, within each method's bounds
             ("grpc.max_concurrent_streams", limits.connection_calls),
             ("grpc.so_reuseport", 0),  # else a second server would share the port without a word
             ("grpc.max_connection_age_ms", _CONNECTION_MS),
@@ -238,7 +225,9 @@ class Server:
         """Health alone, on a port of its own."""
         if self.settings.health_port is None:
             return
-        server, add = grpc.aio.server(options=(("grpc.so_reuseport", 0),)), health_pb2_grpc.add_HealthServicer_to_server
+        most = self.settings.limits.public_calls
+        server = grpc.aio.server(maximum_concurrent_rpcs=most, options=(("grpc.so_reuseport", 0),))
+        add: Any = health_pb2_grpc.add_HealthServicer_to_server
         add(self._health, server)
         self.health_port = await self._listen(server, self.settings.health_port, None)
         await server.start()
@@ -262,21 +251,19 @@ class Server:
         """Refuse new calls, let running streams and jobs end; returns whether they did within `drain_s`."""
         self.draining = True
         await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
-        logs.event("draining", streams=self.engine.streams)
+        logs.event("draining", streams=self.streams.running)
         deadline = time.monotonic() + self.settings.drain_s
-        while (self.engine.streams or self.window.busy) and time.monotonic() < deadline:
+        while (self.streams.running or self.contexts.busy) and time.monotonic() < deadline:
             await asyncio.sleep(_POLL_S)
-        return not self.engine.streams
+        return not self.streams.running
 
     async def close(self) -> None:
         """Stop listening and end all threads. Calls that still run are cancelled."""
         for server in reversed(self._started):
             await server.stop(grace=1.0)
-        await self.window.close()
+        await self.contexts.close()
         self._trim.close()
-        self._readers.close()
-        self.engine.close()
-        self.encoder.close()
+        self.scheduler.close()
         self.store.close()
         self.metrics.close()
         logs.event("stopped")

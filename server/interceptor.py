@@ -8,7 +8,7 @@ import secrets
 import time
 import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractContextManager, aclosing, asynccontextmanager, suppress
+from contextlib import aclosing, asynccontextmanager, suppress
 from typing import Any
 
 import grpc
@@ -16,14 +16,14 @@ from google.protobuf import descriptor_pool
 
 from server import logs, tracing
 from server.access import Access, Caller, certificate_names
+from server.codec.bounds import bounds, largest_recording
+from server.codec.wire import SMALL_BYTES, Bounds, Reader, is_compressed
 from server.errors import DrainingError, IdleError, InvalidRequestError, RequestError, retry_hint, status_of
-from server.fair_threads import FairThreads
 from server.memory import Room, Trim
 from server.metrics import Metrics
-from server.quota import Places
-from server.requests import bounds, largest_recording
+from server.quota import Quota
+from server.scheduler import Scheduler, Work
 from server.settings import Limits
-from server.wire import SMALL_BYTES, Bounds, Reader, is_compressed
 
 PACKAGE = "carryover.v1."
 _RECOGNIZE = f"/{PACKAGE}Recognizer/Recognize"
@@ -36,18 +36,20 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 class CallGuard(grpc.aio.ServerInterceptor):
     """Wraps the handlers of all services. Before a call's first message is taken off the wire, those of `carryover.v1`
-    have told the caller and taken a place; their messages are read within the method's bounds.
+    have authenticated the caller and are within their quota; their messages are read within the method's bounds.
 
     The handlers are given a `Caller` where gRPC would give its context. Health and reflection are for everybody: they
-    get gRPC's context, small messages, and places of their own.
+    get gRPC's context, small messages, and a quota of their own.
 
     Args:
         draining: asked at the start of each call; True refuses it with UNAVAILABLE.
-        access: tells the caller.
+        access: authenticates the caller.
         limits: the bounds of messages, and how long a client may be idle.
-        calls: places of calls that are not about audio. streams: takes a place for one that is, given the tenant.
+        calls: quota of calls that are not about audio.
+        streams: quota of those that are.
         recordings: the memory of `Recognize` calls.
-        threads: read messages that are not small. trim: is told of large ones.
+        scheduler: parses messages that are not small.
+        trim: is told of large ones.
     """
 
     def __init__(
@@ -56,10 +58,10 @@ class CallGuard(grpc.aio.ServerInterceptor):
         access: Access,
         metrics: Metrics,
         limits: Limits,
-        calls: Places,
-        streams: Callable[[str], AbstractContextManager[None]],
+        calls: Quota,
+        streams: Quota,
         recordings: Room,
-        threads: FairThreads,
+        scheduler: Scheduler,
         trim: Trim,
     ) -> None:
         self._draining = draining
@@ -70,16 +72,16 @@ class CallGuard(grpc.aio.ServerInterceptor):
         self._calls = calls
         self._streams = streams
         self._recordings = recordings
-        self._threads = threads
+        self._scheduler = scheduler
         self._trim = trim
         most = limits.public_calls
-        self._public = Places("public_calls", "calls of health and reflection are being answered", most, most)
+        self._public = Quota("public_calls", "calls of health and reflection are being answered", most, most)
         self._leaving = 0
 
     @property
     def public_calls(self) -> int:
         """Calls of health and reflection that are being answered now."""
-        return self._public.taken
+        return self._public.running
 
     async def intercept_service(
         self,
@@ -105,7 +107,7 @@ class CallGuard(grpc.aio.ServerInterceptor):
         self, serve: Callable[[Any, Caller], Awaitable[Any]], method: str, reader: Reader
     ) -> Callable[[Any, Any], Awaitable[None]]:
         async def call(_: AsyncIterator[bytes], context: Any) -> None:
-            async with self._guard(context, method, stream=False) as caller, self._place(method, caller):
+            async with self._guard(context, method, stream=False) as caller, self._within_quota(method, caller):
                 # no name here for the request: it may be large, and the handler is to let go of it
                 response = await serve(await self._only(context, reader, caller.tenant), caller)
                 await self._write(context, response)
@@ -113,9 +115,9 @@ class CallGuard(grpc.aio.ServerInterceptor):
         return call
 
     @asynccontextmanager
-    async def _place(self, method: str, caller: Caller) -> AsyncIterator[None]:
+    async def _within_quota(self, method: str, caller: Caller) -> AsyncIterator[None]:
         if method in _AUDIO:
-            with self._streams(caller.tenant):
+            with self._streams.one(caller.tenant), self._metrics.stream(caller.tenant):
                 if method == _RECOGNIZE:
                     try:
                         async with self._recordings.reserved(caller.tenant, largest_recording(self._limits)):
@@ -151,7 +153,7 @@ class CallGuard(grpc.aio.ServerInterceptor):
 
             async with (
                 self._guard(context, method, stream=True) as caller,
-                self._place(method, caller),
+                self._within_quota(method, caller),
                 aclosing(serve(read(caller.tenant), caller)) as responses,  # type: ignore[type-var]
             ):
                 async for response in responses:
@@ -209,7 +211,7 @@ class CallGuard(grpc.aio.ServerInterceptor):
             return reader.read(data)
         if len(data) > _LARGE_BYTES or is_compressed(data):
             self._trim.soon()
-        return await self._threads.run(tenant, reader.read, data)
+        return await self._scheduler.run(Work.PARSE, reader.read, data, tenant=tenant)
 
     def _caller(self, context: Any) -> Caller:
         return self._access.caller(context.invocation_metadata() or (), certificate_names(context.auth_context()))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from wsgiref.simple_server import WSGIServer
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, start_http_server
@@ -42,14 +43,14 @@ class Metrics:
         waits = (0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1, 1.5, 2, 5)
         self.batch_streams = self._histogram("batch_streams", "Streams in a batch.", (1, 2, 4, 8, 16, 32, 64))
         self.audio_seconds = self._counter("audio_seconds", "Audio recognised.")
-        self.work_seconds = self._counter("work_seconds", "Seconds of threads at work on audio.")
-        self.chunks = self._gauge("chunks", "Chunks of audio that wait for recognition or are being recognised.")
-        self.chunk_seconds = self._histogram("chunk_seconds", "From a chunk being there to its result.", waits)
-        self.second_passes_left_out = self._counter(
-            "second_passes_left_out", "Results without the second pass, because they had waited too long."
+        self.work_seconds = self._counter("work_seconds", "Seconds that threads worked on audio.")
+        self.chunks = self._gauge("chunks", "Chunks of audio that are not recognised yet.")
+        self.chunk_seconds = self._histogram("chunk_seconds", "From the arrival of a chunk to its result.", waits)
+        self.second_passes_skipped = self._counter(
+            "second_passes_skipped", "Results whose second pass was skipped, because they had waited too long."
         )
         self.first_partial_seconds = self._histogram(
-            "first_partial_seconds", "From a stream's first audio to its first interim result with words.", waits
+            "first_partial_seconds", "From a stream's first audio to its first partial result with words.", waits
         )
         self.final_seconds = self._histogram(
             "final_seconds", "From the message, or end of stream, that ends an utterance to its final result.", waits
@@ -82,6 +83,12 @@ class Metrics:
             return OTHER_TENANTS
         self._tenants.add(name)
         return name
+
+    @contextmanager
+    def stream(self, tenant: str) -> Iterator[None]:
+        """While inside, one of a tenant's streams is being recognised."""
+        with self.streams.track_inprogress(), self.tenant_streams.labels(self.tenant(tenant)).track_inprogress():
+            yield
 
     def watch_tasks(self, count: Callable[[], int]) -> None:
         """Show how many tasks the event loop has."""

@@ -1,4 +1,4 @@
-"""How much of one kind may be under way at once, in all and of each tenant."""
+"""Quotas: how many operations of one kind may run at once, in total and per tenant."""
 
 from __future__ import annotations
 
@@ -9,41 +9,44 @@ from contextlib import contextmanager
 from server.errors import LimitError
 
 RETRY_MS = 1000
-"""When a client that found all places taken may try again."""
+"""When a client that was over a quota may try again."""
 
 
-class Places:
-    """Belongs to one event loop.
+class Quota:
+    """Counts the operations of one kind that run now. Belongs to one event loop.
 
-    limit: the name in `Limits` of the most in all; the tenants' is the same with `tenant_` before it. what: says in
-    messages what is under way. most: in all; None: any number. most_of_tenant: of each.
+    Args:
+        limit: the name in `Limits` of the total; the tenants' is the same with `tenant_` before it.
+        what: says in messages what runs.
+        total: at once; None: any number.
+        per_tenant: at once.
     """
 
-    def __init__(self, limit: str, what: str, most: int | None, most_of_tenant: int) -> None:
+    def __init__(self, limit: str, what: str, total: int | None, per_tenant: int) -> None:
         self._limit = limit
         self._what = what
-        self._most = most
-        self._most_of_tenant = most_of_tenant
-        self._taken: Counter[str] = Counter()
+        self._total = total
+        self._per_tenant = per_tenant
+        self._running: Counter[str] = Counter()
 
     @property
-    def taken(self) -> int:
-        """Places taken now."""
-        return self._taken.total()
+    def running(self) -> int:
+        """Operations that run now."""
+        return self._running.total()
 
     @contextmanager
     def one(self, tenant: str) -> Iterator[None]:
-        """While inside, a place is taken. Raises LimitError, which says when to come back."""
-        if self._most is not None and self.taken >= self._most:
-            advice = f"{self.taken} {self._what}; retry later or on another replica"
+        """While inside, one of a tenant's operations runs. Raises LimitError, which says when to come back."""
+        if self._total is not None and self.running >= self._total:
+            advice = f"{self.running} {self._what}; retry later or on another replica"
             raise LimitError(self._limit, advice, RETRY_MS)
-        if self._taken[tenant] >= self._most_of_tenant:
-            advice = f"{self._taken[tenant]} of your {self._what}; end some, or retry later"
+        if self._running[tenant] >= self._per_tenant:
+            advice = f"{self._running[tenant]} of your {self._what}; end some, or retry later"
             raise LimitError(f"tenant_{self._limit}", advice, RETRY_MS)
-        self._taken[tenant] += 1
+        self._running[tenant] += 1
         try:
             yield
         finally:
-            self._taken[tenant] -= 1
-            if not self._taken[tenant]:
-                del self._taken[tenant]
+            self._running[tenant] -= 1
+            if not self._running[tenant]:
+                del self._running[tenant]

@@ -1,30 +1,43 @@
-"""carryover.v1.Recognizer: from a client's messages to streams of the recogniser, and back."""
+"""carryover.v1.Recognizer: one coroutine a stream, from a client's messages to results."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from importlib.metadata import version
 
 import numpy as np
 
-from asr.audio import decode_pcm, read_container
+from asr.audio import Samples, decode_pcm, read_container
+from asr.context.bundle import ContextBundle
 from asr.context.phrases import supported_words
-from asr.decoding import BoostedPhrase
+from asr.context.spelling import phrase_spelling
 from asr.errors import AudioLengthError
 from asr.recognition.endpointing import EndpointRule
+from asr.recognition.recognizer import StreamOptions
 from asr.recognition.results import Pass, Result
+from asr.recognition.written_form import written_hypothesis, written_nbest
 from carryover.v1 import recognizer_pb2 as pb
-from server import logs, memory, results, tracing
+from server import logs, memory, tracing
 from server.access import Caller
-from server.context_use import ContextSource, ContextUse, Used
-from server.engine import Engine, RunningStream, Samples
+from server.codec.recognition import (
+    Phrases,
+    TurnRequest,
+    check_phrases,
+    check_streaming,
+    check_utterance,
+    final_message,
+    partial_message,
+)
+from server.contexts.handle import ContextHandle, ContextOutcome, ContextRescoring
+from server.contexts.manager import ContextManager
 from server.errors import IdleError, InvalidRequestError, LimitError
 from server.metrics import Metrics
-from server.requests import Phrases, TurnRequest, check_phrases, check_streaming, check_utterance
+from server.scheduler import ScheduledStream, Scheduler, Work
 from server.settings import Limits
 
 PIECE_S = 1.0
@@ -39,20 +52,27 @@ after that, by cancelling the call."""
 
 
 class RecognizerService:
-    """The service over one engine. nbest: hypotheses that rescoring sees, however few the client asks for. endpoint:
-    when a stream's utterances end."""
+    """The service over one recogniser.
+
+    Args:
+        rescoring: of results with their contexts.
+        nbest: hypotheses that rescoring sees, however few the client asks for.
+        endpoint: when a stream's utterances end.
+    """
 
     def __init__(
         self,
-        engine: Engine,
-        contexts: ContextSource,
+        scheduler: Scheduler,
+        contexts: ContextManager,
+        rescoring: ContextRescoring,
         limits: Limits,
         nbest: int,
         endpoint: EndpointRule,
         metrics: Metrics,
     ) -> None:
-        self._engine = engine
+        self._scheduler = scheduler
         self._contexts = contexts
+        self._rescoring = rescoring
         self._limits = limits
         self._nbest = nbest
         self._endpoint = endpoint
@@ -66,34 +86,34 @@ class RecognizerService:
         del request  # the recording goes
         memory.keep(samples.nbytes)
         options = replace(turn_request.options, sample_rate_hertz=rate, graph=phrases.graph)
-        turn = self._turn(turn_request, phrases, self._engine.start(options))
-        found: list[pb.StreamingRecognitionResult] = []
-        turn.arrived()
-        step = int(rate * PIECE_S)
-        for start in range(0, len(samples), step):
-            found += await turn.results(await turn.accept(samples[start : start + step]))
-        found += await turn.results(await turn.finish())
-        self._heard(len(samples) / rate, caller)
-        return pb.RecognizeResponse(results=found, speech_context_report=phrases.report)
+        results: list[pb.StreamingRecognitionResult] = []
+        with self._turn(turn_request, phrases, options) as turn:
+            turn.arrived()
+            step = int(rate * PIECE_S)
+            for start in range(0, len(samples), step):
+                results += await turn.messages(await turn.accept(samples[start : start + step]))
+            results += await turn.messages(await turn.finish())
+        self._count_audio(len(samples) / rate, caller)
+        return pb.RecognizeResponse(results=results, speech_context_report=phrases.report)
 
     async def StreamingRecognize(  # noqa: N802
         self, request_iterator: AsyncIterator[pb.StreamingRecognizeRequest], caller: Caller
     ) -> AsyncIterator[pb.StreamingRecognizeResponse]:
-        """Audio as it is spoken, results as they are found."""
+        """Audio as it is spoken, results as they come."""
         messages = _Messages(request_iterator, self._limits)
         config = await messages.config()
         turn_request = check_streaming(config, self._nbest, caller.tenant)
         phrases = await self._phrases(config.speech_contexts, caller)
         options = replace(turn_request.options, graph=phrases.graph, endpoint=self._endpoint)
-        turn = self._turn(turn_request, phrases, self._engine.start(options))
-        if phrases.report is not None:
-            yield pb.StreamingRecognizeResponse(speech_context_report=phrases.report)
-        try:
-            async for found in self._recognise(messages, turn, turn_request):
-                for result in await turn.results(found):
-                    yield pb.StreamingRecognizeResponse(results=[result])
-        finally:  # of streams that are left half-way too
-            self._heard(messages.seconds, caller)
+        with self._turn(turn_request, phrases, options) as turn:
+            if phrases.report is not None:
+                yield pb.StreamingRecognizeResponse(speech_context_report=phrases.report)
+            try:
+                async for results in self._recognise(messages, turn, turn_request):
+                    for result in await turn.messages(results):
+                        yield pb.StreamingRecognizeResponse(results=[result])
+            finally:  # of streams that are left half-way too
+                self._count_audio(messages.seconds, caller)
         if messages.problem:  # only now: what was said until then is not lost
             raise messages.problem
 
@@ -102,11 +122,10 @@ class RecognizerService:
     ) -> pb.GetServerInfoResponse:
         """Version, models and limits."""
         limits = {name: value for name, value in self._limits.model_dump().items() if value is not None}
-        window = self._contexts.window
         return pb.GetServerInfoResponse(
             version=version("carryover-asr"),
-            model_version=self._engine.recognizer.version,
-            context_model_version=window.model_version if window else "",
+            model_version=self._scheduler.recognizer.version,
+            context_model_version=self._contexts.model_version if self._contexts.enabled else "",
             limits=limits | {"tenant_streams": self._limits.tenant_streams or self._limits.streams},
         )
 
@@ -116,7 +135,9 @@ class RecognizerService:
         """An utterance's samples and their rate. Raises AudioError, InvalidRequestError, LimitError."""
         longest_s = self._limits.stream_seconds
         try:
-            samples, rate = await self._engine.run_beside(caller.tenant, _decode, recording, request, longest_s)
+            samples, rate = await self._scheduler.run(
+                Work.DECODE, _decode, recording, request, longest_s, tenant=caller.tenant
+            )
         except AudioLengthError:
             raise _too_long(self._limits) from None
         if request.options.sample_rate_hertz not in (0, rate):
@@ -130,7 +151,7 @@ class RecognizerService:
         async for samples in messages.audio(request):
             turn.arrived()
             yield await turn.accept(samples)
-            if turn.stream.done:
+            if turn.done:
                 return
         if not messages.seconds:
             advice = "the stream ended without any; send audio after the configuration"
@@ -140,17 +161,19 @@ class RecognizerService:
 
     async def _phrases(self, contexts: Sequence[pb.SpeechContext], caller: Caller) -> Phrases:
         if not contexts:
-            return Phrases((), None, None)
-        arguments = (contexts, self._limits, self._engine.recognizer)
-        if sum(len(context.phrases) for context in contexts) <= _FEW_PHRASES:
-            return await self._engine.run(check_phrases, *arguments)
-        return await self._engine.run_beside(caller.tenant, check_phrases, *arguments)
+            return Phrases()
+        few = sum(len(context.phrases) for context in contexts) <= _FEW_PHRASES
+        arguments = (contexts, self._limits, self._scheduler.recognizer)
+        work = Work.RESCORE if few else Work.COMPILE
+        return await self._scheduler.run(work, check_phrases, *arguments, tenant=caller.tenant)
 
-    def _turn(self, request: TurnRequest, phrases: Phrases, stream: RunningStream) -> _Turn:
-        context = self._contexts.open(request.dialogue, request.turn)
-        return _Turn(request, phrases, context, stream, self._metrics)
+    @contextmanager
+    def _turn(self, request: TurnRequest, phrases: Phrases, options: StreamOptions) -> Iterator[_Turn]:
+        stream = self._scheduler.open(options)
+        with self._contexts.attach(request.dialogue, request.turn) as handle:
+            yield _Turn(request, phrases, handle, stream, self._scheduler, self._rescoring, self._metrics)
 
-    def _heard(self, seconds: float, caller: Caller) -> None:
+    def _count_audio(self, seconds: float, caller: Caller) -> None:
         self._metrics.audio_seconds.inc(seconds)
         self._metrics.tenant_audio_seconds.labels(self._metrics.tenant(caller.tenant)).inc(seconds)
         logs.note(audio_s=round(seconds, 2))
@@ -227,16 +250,30 @@ class _Turn:
     """One turn's stream with its dialogue's context: for the search when an utterance ends, then for rescoring."""
 
     def __init__(
-        self, request: TurnRequest, phrases: Phrases, context: ContextUse, stream: RunningStream, metrics: Metrics
+        self,
+        request: TurnRequest,
+        phrases: Phrases,
+        context: ContextHandle,
+        stream: ScheduledStream,
+        scheduler: Scheduler,
+        rescoring: ContextRescoring,
+        metrics: Metrics,
     ) -> None:
-        self.stream = stream
         self._request = request
         self._phrases = phrases
         self._context = context
+        self._stream = stream
+        self._scheduler = scheduler
+        self._rescoring = rescoring
         self._metrics = metrics
         self._first_s: float | None = None
         self._last_s = 0.0
-        self._heard_words = False
+        self._had_words = False
+
+    @property
+    def done(self) -> bool:
+        """True when no more audio is recognised."""
+        return self._stream.done
 
     def arrived(self) -> None:
         """A message of the client, or the end of its stream, is there."""
@@ -247,65 +284,85 @@ class _Turn:
         """The results that samples bring; an utterance that ends with them is searched with the context's phrases too,
         unless audio is late already."""
         skipped = self._set_context()
-        return _with_skipped(await self.stream.accept(samples), skipped)
+        return _with_skipped(await self._stream.accept(samples), skipped)
 
     async def finish(self) -> list[Result]:
         """The results that are left when the audio has ended."""
         skipped = self._set_context()
-        return _with_skipped(await self.stream.finish(), skipped)
+        return _with_skipped(await self._stream.finish(), skipped)
 
     def _set_context(self) -> tuple[Pass, ...]:
-        """Has the context's phrases, where they are there, take part in the search; the pass that is to be left out."""
-        graph = self._context.graph()
-        skip = graph is not None and self.stream.engine.strained
-        self.stream.set_context(None if skip else graph)
+        """Has the context's phrases, where they are there, take part in the search; the pass that is to be skipped."""
+        bundle = self._context.ready()
+        graph = bundle.graph if isinstance(bundle, ContextBundle) else None
+        skip = graph is not None and self._scheduler.late
+        self._stream.set_context(None if skip else graph)
         return (Pass.CONTEXT_PHRASES,) if skip else ()
 
-    async def results(self, found: list[Result]) -> list[pb.StreamingRecognitionResult]:
-        """The recogniser's results as messages."""
-        return [await self._result(result) for result in found]
+    async def messages(self, results: list[Result]) -> list[pb.StreamingRecognitionResult]:
+        """The recogniser's results, in their context, as messages."""
+        return [await self._message(result) for result in results]
 
-    async def _result(self, result: Result) -> pb.StreamingRecognitionResult:
-        if result.nbest[0].text and not result.is_final and not self._heard_words and self._first_s is not None:
-            self._heard_words = True
+    async def _message(self, result: Result) -> pb.StreamingRecognitionResult:
+        if result.nbest[0].text and not result.is_final and not self._had_words and self._first_s is not None:
+            self._had_words = True
             self._metrics.first_partial_seconds.observe(time.monotonic() - self._first_s)
-        likely = result.likely_final and not self.stream.engine.strained
-        if not result.is_final and not likely:
-            return results.partial(result)
-        used = await self._in_context(result)
+        if not result.is_final and (not result.likely_final or self._scheduler.late):
+            return partial_message(result)
+        outcome = await self._in_context(result)
         if result.is_final:
-            status = pb.ContextInfo.Status.Name(used.status)
-            self._metrics.context.labels(status, used.cause).inc()
-            self._metrics.context_changes.inc(used.changed)
-            self._metrics.final_seconds.observe(time.monotonic() - self._last_s)
-            logs.note(context=status, changed=used.changed)
+            self._count(outcome)
         spoken = self._phrases.graph.spoken if self._phrases.graph else {}
-        words = supported_words(used.nbest[0].text, spoken)
-        plain, most = result.nbest[0].text, self._request.max_alternatives
+        words = supported_words(outcome.nbest[0].text, spoken)
+        plain = result.nbest[0].text
         if self._request.written:
-            used, plain = await self._written(result, used, spoken)
-        return results.final(result, used, plain, words, most, self._request.words)
+            outcome, plain = await self._written(result, outcome)
+        return final_message(result, outcome, plain, words, self._request)
 
-    async def _written(self, result: Result, used: Used, spoken: Mapping[str, BoostedPhrase]) -> tuple[Used, str]:
-        """What context did, and the plain transcript, in written form; as they are where that does not work."""
-        most = self._request.max_alternatives
-        try:
-            return await self.stream.engine.run(results.in_written_form, result, used, spoken, most)
-        except Exception as error:
-            logs.failure("written_form_failed", error)
-            return used, result.nbest[0].text
+    def _count(self, outcome: ContextOutcome) -> None:
+        self._metrics.context.labels(outcome.status.name, outcome.cause).inc()
+        self._metrics.context_changes.inc(outcome.changed)
+        self._metrics.final_seconds.observe(time.monotonic() - self._last_s)
+        logs.note(context=outcome.status.name, changed=outcome.changed)
 
-    async def _in_context(self, result: Result) -> Used:
-        recognizer, graph = self.stream.engine.recognizer, self._phrases.graph
+    async def _in_context(self, result: Result) -> ContextOutcome:
+        recognizer, graph = self._scheduler.recognizer, self._phrases.graph
         force_score = partial(recognizer.force_score, result.encoded, graph=graph) if result.encoded else None
         with tracing.span("final" if result.is_final else "likely_final"):
-            used = await self._context.apply(result.nbest, result.biased, force_score)
-            tracing.note(context=pb.ContextInfo.Status.Name(used.status), changed=used.changed)
-        return used
+            outcome = await self._rescoring.apply(self._context, result.nbest, result.biased, force_score)
+            tracing.note(context=outcome.status.name, changed=outcome.changed)
+        return outcome
+
+    async def _written(self, result: Result, outcome: ContextOutcome) -> tuple[ContextOutcome, str]:
+        """The outcome, and the plain transcript, in written form; as they are where that does not work."""
+        arguments = (result, outcome, self._phrases, self._request.max_alternatives)
+        try:
+            return await self._scheduler.run(Work.RESCORE, in_written_form, *arguments)
+        except Exception as error:
+            logs.failure("written_form_failed", error)
+            return outcome, result.nbest[0].text
+
+
+def in_written_form(
+    result: Result, outcome: ContextOutcome, phrases: Phrases, alternatives: int
+) -> tuple[ContextOutcome, str]:
+    """What context did to a final result, and the first transcript without it, in written form. CPU bound.
+
+    Args:
+        phrases: the request's own.
+        alternatives: how many at most; the others are dropped.
+    """
+    spoken = phrases.graph.spoken if phrases.graph else {}
+    attended = result.encoded.attention if result.encoded else None
+    index = outcome.bundle.index if outcome.bundle else None
+    spelling = phrase_spelling(spoken, index, outcome.biased_words)
+    nbest = written_nbest(outcome.nbest, attended, spelling, alternatives)
+    plain = written_hypothesis(result.nbest[0], attended, phrase_spelling(spoken))
+    return replace(outcome, nbest=nbest), plain.text
 
 
 def _with_skipped(results: list[Result], skipped: tuple[Pass, ...]) -> list[Result]:
-    """Results with more passes that were left out; interim ones have none."""
+    """Results with more passes that were skipped; partial ones have none."""
     return [replace(r, skipped=(*r.skipped, *skipped)) if r.passes else r for r in results]
 
 

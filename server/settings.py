@@ -80,19 +80,27 @@ class ModelSettings(_Section):
 class EndpointSettings(_Section):
     """When an utterance ends; seconds of audio, mostly. Fields of `EndpointRule`, with its defaults."""
 
-    likely_s: float = Field(
-        default=EndpointRule.likely_s, gt=0, description="Sure silence after which a likely final is told."
+    likely_silence_s: float = Field(
+        default=EndpointRule.likely_silence_s, gt=0, description="Silence after speech that gives a likely final."
     )
-    silence_s: float = Field(default=EndpointRule.silence_s, gt=0, description="Sure silence that ends an utterance.")
-    doubt: float = Field(
-        default=EndpointRule.doubt, ge=0, le=1, description="A token likelier than this makes a frame not sure."
+    trailing_silence_s: float = Field(
+        default=EndpointRule.trailing_silence_s, gt=0, description="Silence after speech that ends an utterance."
     )
-    quiet_db: float = Field(
-        default=EndpointRule.quiet_db, gt=0, description="A frame so far below the utterance's loudest is sure."
+    speech_threshold: float = Field(
+        default=EndpointRule.speech_threshold, ge=0, le=1, description="A token likelier than this is speech."
     )
-    wait_s: float = Field(default=EndpointRule.wait_s, gt=0, description="Time without a new token that ends it.")
-    start_s: float = Field(default=EndpointRule.start_s, gt=0, description="Silence that is dropped but for 2 s.")
-    longest_s: float = Field(default=EndpointRule.longest_s, gt=0, le=120, description="An utterance is no longer.")
+    silence_level_db: float = Field(
+        default=EndpointRule.silence_level_db, gt=0, description="So far below the utterance's peak is silence."
+    )
+    no_token_s: float = Field(
+        default=EndpointRule.no_token_s, gt=0, description="Time without a new token that ends an utterance."
+    )
+    leading_silence_s: float = Field(
+        default=EndpointRule.leading_silence_s, gt=0, description="Time without speech that is dropped but for 2 s."
+    )
+    max_utterance_s: float = Field(
+        default=EndpointRule.max_utterance_s, gt=0, le=120, description="An utterance is no longer."
+    )
 
     def rule(self) -> EndpointRule:
         return EndpointRule(**self.model_dump())

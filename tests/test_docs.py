@@ -1,8 +1,9 @@
-"""What the documentation shows runs as it stands: Python as it is pasted, commands by their own parsers, links."""
+"""What the documentation shows runs as it stands: Python as pasted, commands by their own parsers, names, links."""
 
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import json
 import os
 import re
@@ -16,6 +17,7 @@ from typing import Any, NamedTuple
 
 import pytest
 import typer
+from pydantic import BaseModel
 from typer.testing import CliRunner
 
 from asr.context.types import Entry, Turn
@@ -24,9 +26,13 @@ from server.processes import server_process
 from server.settings import Settings
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "samples/README.md",
-         *sorted((ROOT / "asr/weights").glob("*/CARD.md"))]  # fmt: skip
+PAGES = sorted(
+    page
+    for pattern in ("*.md", "docs/*.md", "samples/*.md", "recipes/**/*.md", "benchmarks/**/*.md", "asr/weights/*/*.md")
+    for page in ROOT.glob(pattern)
+)
 OUTSIDE = ("http://", "https://", "#")
+FOLDERS = "asr|benchmarks|clients|context_store|deploy|docs|proto|recipes|samples|scripts|server|tests"
 
 
 def blocks(page: str, language: str) -> list[str]:
@@ -86,8 +92,24 @@ def in_checkout(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_every_block_of_python_is_run_below() -> None:
     pages = {str(page.relative_to(ROOT)): len(blocks(str(page), "python")) for page in PAGES}
     assert {name: count for name, count in pages.items() if count} == {
-        "README.md": 1, "docs/api.md": 1, "docs/context.md": 1, "docs/context_store.md": 1
+        "README.md": 1, "docs/api.md": 1, "docs/context.md": 1, "docs/context_store.md": 1, "docs/phrases.md": 1
     }  # fmt: skip
+
+
+EXAMPLES = {
+    "stream_a_file": "README.md",
+    "follow_up": "docs/api.md",
+    "rescore_offline": "docs/context.md",
+    "boost_phrases": "docs/phrases.md",
+    "record_events": "docs/context_store.md",
+}
+
+
+def test_the_examples_are_what_the_pages_show() -> None:
+    assert {path.stem for path in (ROOT / "examples").glob("*.py")} == EXAMPLES.keys()
+    for name, page in EXAMPLES.items():
+        code = (ROOT / "examples" / f"{name}.py").read_text()
+        assert [code.split('"""\n\n', 1)[1]] == blocks(page, "python"), name
 
 
 def test_the_readmes_client(address: str, in_checkout: None) -> None:
@@ -108,6 +130,11 @@ def test_context_in_python(in_checkout: None) -> None:
     assert run_python(code).startswith("bauer True (BiasedWord(")
 
 
+def test_phrases_in_python(in_checkout: None) -> None:
+    (code,) = blocks("docs/phrases.md", "python")
+    assert run_python(code) == "blue it\nblue tit\n"
+
+
 def test_the_store_in_python() -> None:
     (code,) = blocks("docs/context_store.md", "python")
     assert run_python(code) == "turn-1 ['call Meg', '']\n"
@@ -125,8 +152,24 @@ def test_the_examples_of_lines_are_read() -> None:
 def test_the_settings_are_settings() -> None:
     for text in blocks("docs/operation.md", "toml"):
         Settings.model_validate(tomllib.loads(text))
+
+
+def test_every_setting_is_documented() -> None:
+    documented = set()
+    for text in blocks("docs/operation.md", "toml"):
         everything = re.sub(r"^# (?=\w+ = )", "", text, flags=re.MULTILINE)  # the optional ones too
-        assert tomllib.loads(everything).keys() <= Settings.model_fields.keys()
+        for name, value in tomllib.loads(everything).items():
+            documented |= {f"{name}.{part}" for part in value} if isinstance(value, dict) else {name}
+    assert documented == set(setting_names(Settings))
+
+
+def setting_names(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    """The settings of a section and of the sections in it, by dotted path."""
+    for name, field in model.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from setting_names(field.annotation, f"{prefix}{name}.")
+        else:
+            yield prefix + name
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
@@ -158,6 +201,47 @@ def test_every_link_leads_somewhere(page: Path) -> None:
             assert anchor in {re.sub(r"[^\w -]", "", t.lower()).replace(" ", "-") for t in titles}, target
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_path_and_name_of_the_code_is_there(page: Path) -> None:
+    text = re.sub(r"\\\n\s*", "", page.read_text())
+    for path in re.findall(rf"`((?:{FOLDERS})/[\w./-]+)`", text):
+        assert (ROOT / path).exists(), path
+    for module in re.findall(r"python3? -m ([\w.]+)", text):
+        if module.partition(".")[0] in FOLDERS.split("|"):
+            assert importlib.util.find_spec(module), module
+    for name in re.findall(rf"`((?:{FOLDERS})(?:\.\w+)+)\b", text):
+        assert resolves(name), name
+
+
+def resolves(name: str) -> bool:
+    """Whether a dotted name is a module, or something in one."""
+    parts = name.split(".")
+    for count in range(len(parts), 0, -1):
+        try:
+            value: Any = importlib.import_module(".".join(parts[:count]))
+        except ModuleNotFoundError:
+            continue
+        for part in parts[count:]:
+            if not hasattr(value, part):
+                return False
+            value = getattr(value, part)
+        return True
+    return False
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_no_line_but_of_a_table_is_long(page: Path) -> None:
+    long = [line for line in page.read_text().splitlines() if len(line) > 120 and not line.startswith("|")]
+    assert not long
+
+
+def test_the_pages_that_the_code_names_are_there() -> None:
+    for folder in ("asr", "benchmarks", "clients", "context_store", "recipes", "server", "tests"):
+        for file in (ROOT / folder).rglob("*.py"):
+            for name in re.findall(r"\b(?:docs|recipes|benchmarks)/[\w/]+\.md\b", file.read_text()):
+                assert (ROOT / name).is_file(), f"{file.name} names {name}"
+
+
 def test_no_page_names_a_file_that_nobody_has() -> None:
     """Manifests are the samples', a command's own output, or in DATA, which docs/data.md describes."""
     for page in PAGES:
@@ -169,7 +253,7 @@ def test_no_page_names_a_file_that_nobody_has() -> None:
 
 
 OWN = {"out.jsonl", "rescored.jsonl", "lists.jsonl", "PEOPLE-train.jsonl", "PEOPLE-dev.jsonl", "names.jsonl"}
-"""What was written by a command before, and one that docs/results.md says is not kept."""
+"""What was written by a command before, and one that recipes/context/NOTEBOOK.md says is not kept."""
 
 
 def test_the_commands_on_the_samples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -196,9 +280,3 @@ def test_the_pictures_tell_one_story() -> None:
     for page in ("README.md", "docs/follow_up.svg", "docs/api.md", "docs/context.md"):
         text = (ROOT / page).read_text()
         assert plain in text and not set(re.findall(r"\b(?:power|bower|baur)\b", text)) - {plain}, page
-
-
-def test_the_legend_of_the_waits_names_every_mark() -> None:
-    drawn = (ROOT / "docs/waits.svg").read_text()
-    for kind in set(re.findall(r'class="(\w+)"', drawn)) - {"grid"}:
-        assert re.search(rf'class="{kind}"[^>]*/><text[^>]*>[a-z]', drawn), f"{kind} has no legend"

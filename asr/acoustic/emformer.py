@@ -94,7 +94,7 @@ class EmformerTransducer(nn.Module):
         self.blank = self.vocab_size - 1
 
     @property
-    def longest(self) -> int:
+    def max_chunk_frames(self) -> int:
         return 0
 
     def features(self, padded: Tensor) -> Tensor:
@@ -138,7 +138,7 @@ class EmformerTransducer(nn.Module):
         joiner = self.rnnt.joiner
         return joiner.linear(joiner.activation(encoded + predicted))
 
-    def blank_chances(self, encoded: Tensor) -> Tensor:
+    def blank_probabilities(self, encoded: Tensor) -> Tensor:
         return encoded.new_zeros(encoded.shape[:-1])
 
     def ctc_scores(self, encoded: Tensor, texts: Sequence[Sequence[int]]) -> Tensor:

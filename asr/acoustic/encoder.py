@@ -30,6 +30,8 @@ def sinusoids(length: int, width: int) -> Tensor:
 
 
 class Attention(nn.Module):
+    """Multi-head self-attention; B: utterances, T: frames, D: width, H: heads."""
+
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
         self.heads = heads
@@ -47,7 +49,9 @@ class Attention(nn.Module):
         return self.out(out.transpose(1, 2).flatten(2))
 
 
-class Block(nn.Module):
+class TransformerBlock(nn.Module):
+    """A pre-norm transformer block of Whisper's encoder, with masked attention."""
+
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
         self.attn_ln = nn.LayerNorm(width)
@@ -81,7 +85,7 @@ class Encoder(nn.Module):
         self.conv1 = nn.Conv1d(config.mels, config.width, 3, padding=1)
         self.conv2 = nn.Conv1d(config.width, config.width, 3, stride=2, padding=1)
         self.register_buffer("positions", sinusoids(config.positions, config.width), persistent=False)
-        self.blocks = nn.ModuleList(Block(config.width, config.heads) for _ in range(config.blocks))
+        self.blocks = nn.ModuleList(TransformerBlock(config.width, config.heads) for _ in range(config.blocks))
         self.ln_post = nn.LayerNorm(config.width)
         self.stack = nn.Linear(2 * config.width, config.encoded)
 

@@ -23,7 +23,7 @@ class AcousticModel(Protocol):
     """Feature frames (10 ms) before and after a chunk that `encode` reads with it."""
 
     @property
-    def longest(self) -> int:
+    def max_chunk_frames(self) -> int:
         """Feature frames that `encode` can read as one chunk, at most; 0: its chunks are of one length."""
         ...
 
@@ -64,7 +64,7 @@ class AcousticModel(Protocol):
         """(..., J) and (..., J), broadcast → logits (..., V)."""
         ...
 
-    def blank_chances(self, encoded: Tensor) -> Tensor:
+    def blank_probabilities(self, encoded: Tensor) -> Tensor:
         """(..., J) encoded frames → (...), the blank's probability by a CTC head; zeros without one."""
         ...
 

@@ -1,9 +1,9 @@
-"""The encoder as a recogniser runs it: one chunk of each of many streams, with the weights as inference wants them.
+"""The streaming encoder: one chunk of each of many streams, with weights packed for inference.
 
 It computes what `Encoder.forward` does. Everything but the attention is one product for all streams; a stream attends
-to what it has heard, in memory that each chunk is added to, so that nothing is copied and nothing is masked. On a CPU
-the weights are kept as fp16 in the layout of FBGEMM's kernels, sums are float32: half the memory to read, which is what
-a single stream waits for.
+to its own keys and values, in memory that each chunk is added to, so that nothing is copied and nothing is masked. On a
+CPU the weights are kept as fp16 in the layout of FBGEMM's kernels, sums are float32: half the memory to read, which is
+what a single stream waits for.
 """
 
 from __future__ import annotations
@@ -14,12 +14,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from asr.acoustic.encoder import LOOKAHEAD, LOOKBACK, Block, Encoder
+from asr.acoustic.encoder import LOOKAHEAD, LOOKBACK, Encoder, TransformerBlock
 from asr.errors import ModelError
 
 
 class _Linear:
-    """x (..., I) → x Wᵀ + b (..., O). exact: float32 weights in any case."""
+    """x (..., I) → x Wᵀ + b (..., O), on a CPU with fp16 weights.
+
+    Args:
+        exact: float32 weights in any case.
+    """
 
     def __init__(self, weight: Tensor, bias: Tensor, exact: bool) -> None:
         self._weight, self._bias = weight.detach(), bias.detach()
@@ -33,19 +37,19 @@ class _Linear:
         return torch.ops.quantized.linear_dynamic_fp16(x, self._packed)
 
     @classmethod
-    def beside(cls, layers: list[nn.Linear], exact: bool) -> _Linear:
-        """Several over the same input as one, their outputs side by side."""
+    def concat(cls, layers: list[nn.Linear], exact: bool) -> _Linear:
+        """Several layers over the same input as one, their outputs concatenated."""
         bias = [x.weight.new_zeros(x.out_features) if x.bias is None else x.bias.detach() for x in layers]
         return cls(torch.cat([x.weight.detach() for x in layers]), torch.cat(bias), exact)
 
     @classmethod
-    def window(cls, layer: nn.Conv1d, exact: bool) -> _Linear:
-        """A convolution, over frames side by side."""
+    def from_conv(cls, layer: nn.Conv1d, exact: bool) -> _Linear:
+        """A convolution, over concatenated frames."""
         assert layer.bias is not None
         return cls(layer.weight.transpose(1, 2).flatten(1), layer.bias, exact)
 
 
-class _Memory:
+class _KeyValues:
     """Keys and values of one stream, (blocks, 2, H, room, W); the first `filled` frames hold something."""
 
     def __init__(self, kept: Tensor, filled: int) -> None:
@@ -54,14 +58,14 @@ class _Memory:
 
 @dataclass(frozen=True)
 class Past:
-    """One stream's past: frames up to `end` of a memory, `position` frames since the stream began.
+    """One stream's past. A value, though memories are shared: what a state can see of one is never written again."""
 
-    A value, though memories are shared: what a state can see of one is never written again.
-    """
-
-    memory: _Memory
+    memory: _KeyValues
+    """Keys and values, shared with earlier and later states."""
     end: int = 0
+    """Frames of the memory that are this state's."""
     position: int = 0
+    """Frames since the stream began."""
 
     def ahead(self, frames: int, past: int) -> Past:
         """The same with room for so many frames, claimed; memory that a later state has filled is left to that."""
@@ -71,67 +75,78 @@ class Past:
             first = max(0, end - past)
             kept = memory.kept.new_empty(blocks, pair, heads, max(room, past + frames), width)
             kept[..., : end - first, :] = memory.kept[..., first:end, :]
-            memory, end = _Memory(kept, 0), end - first
+            memory, end = _KeyValues(kept, 0), end - first
         memory.filled = end + frames
         return Past(memory, end, self.position)
 
 
 @dataclass(frozen=True)
 class EncoderState:
-    """What the encoder remembers of each stream between chunks."""
+    """The encoder's state of each stream between chunks."""
 
     streams: tuple[Past, ...]
 
 
-class _Block:
-    def __init__(self, block: Block, exact: bool) -> None:
+class _StreamingBlock:
+    def __init__(self, block: TransformerBlock, exact: bool) -> None:
         attention, (up, _, down) = block.attn, block.mlp
         assert isinstance(up, nn.Linear) and isinstance(down, nn.Linear)
         self.attn_ln, self.mlp_ln, self.heads = block.attn_ln, block.mlp_ln, attention.heads
-        self.queries_keys_values = _Linear.beside([attention.query, attention.key, attention.value], exact)
-        self.out, self.up, self.down = (_Linear.beside([x], exact) for x in (attention.out, up, down))
+        self.queries_keys_values = _Linear.concat([attention.query, attention.key, attention.value], exact)
+        self.out, self.up, self.down = (_Linear.concat([x], exact) for x in (attention.out, up, down))
 
     def __call__(self, x: Tensor, streams: list[Past], depth: int, past: int) -> Tensor:
         """x (B, T, D) → the same; keys and values go into the streams' memories."""
         frames = x.shape[1]
         mixed = self.queries_keys_values(self.attn_ln(x)).unflatten(-1, (3, self.heads, -1)).permute(0, 2, 3, 1, 4)
-        heard = []
+        attended = []
         for own, stream in zip(mixed.unbind(), streams, strict=True):
             kept, end = stream.memory.kept[depth], stream.end + frames
             query, kept[:, :, stream.end : end] = own[None, 0], own[1:]
             key, value = kept[:, None, :, max(0, stream.end - past) : end].unbind()
-            heard.append(F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2))
-        x = x + self.out(torch.cat(heard))
+            attended.append(F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2))
+        x = x + self.out(torch.cat(attended))
         return x + self.down(F.gelu(self.up(self.mlp_ln(x))))
 
 
 class StreamingEncoder:
-    """`Encoder` with layers behind it that read its output side by side. Weights are those of now.
+    """`Encoder`, and linear layers that all read its output; B: streams, C: 20 ms frames of a chunk, D: width.
 
-    exact: weights in float32, whatever the processor.
+    Weights are packed when it is made; what is changed later does not count.
+
+    Args:
+        layers: read the encoder's output; their outputs are concatenated.
+        exact: weights in float32, whatever the processor.
     """
 
     def __init__(self, encoder: Encoder, layers: list[nn.Linear], exact: bool = False) -> None:
         self.config, self._positions, self._ln_post = encoder.config, encoder.positions, encoder.ln_post
-        self._windows = [_Linear.window(conv, exact) for conv in (encoder.conv1, encoder.conv2)]
-        self._blocks = [_Block(block, exact) for block in encoder.blocks if isinstance(block, Block)]
-        self._stack, self._layers = _Linear.beside([encoder.stack], exact), _Linear.beside(layers, exact)
+        self._windows = [_Linear.from_conv(conv, exact) for conv in (encoder.conv1, encoder.conv2)]
+        self._blocks = [
+            _StreamingBlock(block, exact) for block in encoder.blocks if isinstance(block, TransformerBlock)
+        ]
+        self._stack, self._layers = _Linear.concat([encoder.stack], exact), _Linear.concat(layers, exact)
 
     def initial_state(self, streams: int) -> EncoderState:
+        """The state of so many streams before their first chunk."""
         config = self.config
         shape = (config.blocks, 2, config.heads, 2 * config.past, config.width // config.heads)
         empty = self._positions.new_empty
-        return EncoderState(tuple(Past(_Memory(empty(shape), 0)) for _ in range(streams)))
+        return EncoderState(tuple(Past(_KeyValues(empty(shape), 0)) for _ in range(streams)))
 
     def step(self, features: Tensor, state: EncoderState) -> tuple[Tensor, EncoderState]:
-        """One chunk of each stream.
+        """Encode one chunk of each stream.
 
         Args:
             features: (B, 2 + 2 C + 1, 80): the chunk's 2 C feature frames, two before and one after it, on any device.
                 What stands before a stream's first frame is ignored.
             state: of the B streams; it stays as it is.
+
         Returns:
             (B, C / 2, outputs of the layers) and the new state.
+
+        Raises:
+            ModelError: the chunk is not a multiple of 4 frames.
         """
         if (features.shape[1] - LOOKBACK - LOOKAHEAD) % 4:
             raise ModelError(f"encoder: {features.shape[1]} feature frames; a chunk is 3 + a multiple of 4 of them")

@@ -17,13 +17,13 @@ from asr.acoustic.streaming import EncoderState, StreamingEncoder
 from asr.audio.features import log_mel, loudness
 from asr.errors import ModelError
 
-LONGEST = 1200
-"""Feature frames, 12 s, that are heard as one chunk at most: training's utterances are no longer than 16 s, and in
-longer chunks more is misheard (docs/results.md, *Long streams*)."""
+MAX_CHUNK_FRAMES = 1200
+"""Feature frames, 12 s, that are encoded as one chunk at most: training's utterances are no longer than 16 s, and in
+longer chunks more words are wrong (recipes/acoustic/NOTEBOOK.md, *Long streams*)."""
 
 
 class Predictor(nn.Module):
-    """A function of the last few tokens only, so that hypotheses with equal recent history share it."""
+    """A stateless predictor: a function of the last `history` tokens only (Ghodsi et al. 2020)."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -49,8 +49,9 @@ class Transducer(nn.Module):
 
     B: utterances, F: feature frames (10 ms), T: encoded frames (40 ms), U: tokens, V: vocabulary with the blank.
 
-    In evaluation mode `encode` works with a copy of the encoder's weights, made for speed at its first call; `train`,
-    `load_state_dict` and `to` drop it. Who changes weights in place changes them in training mode.
+    In evaluation mode `encode` works with a packed copy of the encoder's weights, made at its first call, which a
+    recogniser makes when it is loaded; `train`, `load_state_dict` and `to` drop the copy. Weights that are changed in
+    place are changed in training mode.
     """
 
     frame_s = 0.04
@@ -92,8 +93,9 @@ class Transducer(nn.Module):
         return inference
 
     @property
-    def longest(self) -> int:
-        return min(LONGEST, 2 * self.config.positions)
+    def max_chunk_frames(self) -> int:
+        """Feature frames that `encode` reads as one chunk, at most."""
+        return min(MAX_CHUNK_FRAMES, 2 * self.config.positions)
 
     def features(self, padded: Tensor) -> Tensor:
         return log_mel(padded)
@@ -123,7 +125,7 @@ class Transducer(nn.Module):
         return self.predictor.step(history), (history,)
 
     def join_encoded(self, encoded: Tensor) -> Tensor:
-        """What the joiner reads of the encoder, (..., encoded) → (..., join_width): a projection, then CTC logits."""
+        """The joiner's input from the encoder, (..., encoded) → (..., join_width): a projection, then CTC logits."""
         return torch.cat([self.join_in(encoded), self.ctc_out(encoded)], -1)
 
     def join(self, encoded: Tensor, predicted: Tensor) -> Tensor:
@@ -151,13 +153,15 @@ class Transducer(nn.Module):
         """(B, T, encoded) → (B, T, V) log-probabilities."""
         return self.ctc_out(encoded).log_softmax(-1)
 
-    def blank_chances(self, encoded: Tensor) -> Tensor:
+    def blank_probabilities(self, encoded: Tensor) -> Tensor:
         """(..., join_width) → (...), the blank's probability by the CTC head."""
         return encoded[..., self.config.joined :].softmax(-1)[..., self.blank]
 
     def ctc_scores(self, encoded: Tensor, texts: Sequence[Sequence[int]]) -> Tensor:
-        """log P(y|x) of the CTC head (Graves et al. 2006), (T, join_width) → (N,); a text that is too long for so few
-        frames counts as guessed, each frame and token at 1 / V."""
+        """log P(y|x) by the CTC head (Graves et al. 2006), nats, (T, join_width) → (N,).
+
+        A text that is too long for so few frames counts as guessed, each frame and token at 1 / V.
+        """
         frames, longest = len(encoded), max(map(len, texts), default=0)
         guessed = -math.log(self.vocab_size) * (frames + torch.tensor([len(t) for t in texts]))
         if not frames or not texts:

@@ -8,6 +8,7 @@ depend on how the samples arrive: the features of a whole recording and of any c
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from functools import cache
 
 import numpy as np
@@ -59,46 +60,54 @@ def loudness(features: torch.Tensor) -> torch.Tensor:
     return 40.0 * features.amax(-1)
 
 
+@dataclass(frozen=True)
 class FeatureStream:
-    """Turns samples into feature blocks as they arrive.
+    """Feature extraction of one stream as its samples arrive. A value: `accept` returns the stream behind the samples.
 
-    `accept` takes (n,) float32 samples at 16 kHz and returns (T, 80), whole blocks; `flush` pads the end with silence
-    up to a whole block and ends the stream.
-
-    Args:
-        function: from padded samples to features, as `log_mel`.
-        block: frames computed at once; larger ones cost less, in all. lead: how many more in the first block.
+    Features are computed in blocks of a fixed shape; larger blocks cost less, in all.
     """
 
-    def __init__(
-        self, function: Callable[[torch.Tensor], torch.Tensor] = log_mel, block: int = BLOCK, lead: int = 0
-    ) -> None:
-        self._function = function
-        self._span, self._wanted = block * HOP, (block + lead) * HOP
-        self._rest = np.zeros(_HALF, np.float32)
-        self._level = Level()
+    function: Callable[[torch.Tensor], torch.Tensor] = log_mel
+    """From padded samples to features, as `log_mel`."""
+    block: int = BLOCK
+    """Frames computed at once."""
+    lead: int = 0
+    """How many more in the first block."""
+    rest: npt.NDArray[np.float32] = field(default_factory=lambda: np.zeros(_HALF, np.float32))
+    """(n,) samples from the first that the next frame reads."""
+    level: Level = field(default_factory=Level)
+    """How loud the stream has been, for the gain."""
+    begun: bool = False
+    """Whether the first block has been computed."""
 
-    def accept(self, samples: npt.NDArray[np.float32]) -> torch.Tensor:
-        self._rest = np.concatenate([self._rest, samples])
+    def accept(self, samples: npt.NDArray[np.float32]) -> tuple[FeatureStream, torch.Tensor]:
+        """Read (n,) float32 samples at 16 kHz → the stream behind them, (T, 80) features of whole blocks."""
+        rest, level, frames = np.concatenate([self.rest, samples]), self.level, self._next
         blocks = []
-        while len(self._rest) >= (needed := self._wanted + WINDOW - HOP):
-            block = self._rest[:needed]
-            self._level = self._level.after(block)
-            gain = np.float32(self._level.gain)
-            blocks.append(self._function(torch.from_numpy(block if gain == 1 else gain * block)))
-            self._rest, self._wanted = self._rest[self._wanted :], self._span
-        return torch.cat(blocks) if blocks else torch.zeros(0, MELS)
+        while len(rest) >= (needed := frames * HOP + WINDOW - HOP):
+            block = rest[:needed]
+            level = level.after(block)
+            gain = np.float32(level.gain)
+            blocks.append(self.function(torch.from_numpy(block if gain == 1 else gain * block)))
+            rest, frames = rest[frames * HOP :], self.block
+        after = replace(self, rest=rest, level=level, begun=self.begun or bool(blocks))
+        return after, torch.cat(blocks) if blocks else torch.zeros(0, MELS)
 
-    def flush(self) -> torch.Tensor:
-        pending = max(0, len(self._rest) - _HALF)
-        blocks = 1 + max(0, -(-(pending - self._wanted) // self._span)) if pending else 0
-        missing = self._wanted + (blocks - 1) * self._span + WINDOW - HOP - len(self._rest)
-        out = self.accept(np.zeros(missing, np.float32)) if blocks else torch.zeros(0, MELS)
-        self._rest = np.zeros(_HALF, np.float32)
-        return out
+    def flush(self) -> tuple[FeatureStream, torch.Tensor]:
+        """End the stream, padded with silence up to a whole block → the stream behind it, (T, 80) features."""
+        pending, wanted, span = max(0, len(self.rest) - _HALF), self._next * HOP, self.block * HOP
+        blocks = 1 + max(0, -(-(pending - wanted) // span)) if pending else 0
+        missing = wanted + (blocks - 1) * span + WINDOW - HOP - len(self.rest)
+        after, out = self.accept(np.zeros(missing, np.float32)) if blocks else (self, torch.zeros(0, MELS))
+        return replace(after, rest=np.zeros(_HALF, np.float32)), out
+
+    @property
+    def _next(self) -> int:
+        """Frames of the next block."""
+        return self.block if self.begun else self.block + self.lead
 
 
 def features(samples: npt.NDArray[np.float32]) -> torch.Tensor:
-    """Features of a whole recording: (n,) float32 at 16 kHz to (T, 80)."""
-    stream = FeatureStream()
-    return torch.cat([stream.accept(samples), stream.flush()])
+    """Features of a whole recording: (n,) float32 at 16 kHz → (T, 80)."""
+    stream, begun = FeatureStream().accept(samples)
+    return torch.cat([begun, stream.flush()[1]])

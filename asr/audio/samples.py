@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
+
 import numpy as np
 import numpy.typing as npt
 import soxr
@@ -9,10 +11,10 @@ import soxr
 from asr.errors import AudioError
 
 SAMPLE_RATE = 16_000
-"""Everything behind this module is mono float32 at this rate."""
+"""Hertz; everything behind this module is mono float32 at this rate."""
 MIN_RATE, MAX_RATE = 8_000, 48_000
 LOUDEST = 16.0
-"""What is beyond is no float sample of -1 to 1, however overdriven, but an integer that was not divided."""
+"""A sample beyond this is no float of -1 to 1, however overdriven, but an integer that was not divided."""
 _BYTES = {"LINEAR16": 2, "FLOAT32": 4, "MULAW": 1, "ALAW": 1}
 _BLOCK_S = 0.02
 
@@ -20,13 +22,13 @@ Samples = npt.NDArray[np.float32]
 
 
 def check_rate(hertz: int) -> None:
-    """Raises AudioError for a sample rate that is not supported."""
+    """Raise AudioError for a sample rate that is not supported."""
     if not MIN_RATE <= hertz <= MAX_RATE:
         raise AudioError(f"sample_rate_hertz is {hertz}; send audio of {MIN_RATE} to {MAX_RATE} Hz")
 
 
 def check_samples(samples: Samples) -> Samples:
-    """Raises AudioError unless `samples` is one-dimensional finite float32, about -1 to 1."""
+    """Raise AudioError unless `samples` is one-dimensional finite float32, about -1 to 1."""
     if samples.dtype != np.float32 or samples.ndim != 1:
         raise AudioError(f"audio is {samples.dtype} of {samples.ndim} dimensions; give mono float32, -1 to 1")
     if not np.isfinite(samples).all():
@@ -55,7 +57,7 @@ _COMPANDED = {"MULAW": _mulaw_table(), "ALAW": _alaw_table()}
 
 
 def decode_pcm(data: bytes, encoding: str) -> Samples:
-    """Raw mono little-endian samples to float32, -1 to 1.
+    """Decode raw mono little-endian samples to float32, -1 to 1.
 
     Args:
         data: whole samples.
@@ -74,32 +76,70 @@ def decode_pcm(data: bytes, encoding: str) -> Samples:
     return _COMPANDED[encoding][np.frombuffer(data, np.uint8)]
 
 
+class _Conversion:
+    """A libsoxr conversion under way. It cannot be copied, so it counts its calls and knows what the last one gave."""
+
+    def __init__(self, rate: int) -> None:
+        self._stream = soxr.ResampleStream(rate, SAMPLE_RATE, 1, "float32", "HQ")
+        self._calls = 0
+        self._last = np.zeros(0, np.float32), False, np.zeros(0, np.float32)
+
+    def convert(self, call: int, samples: Samples, block: int, *, last: bool) -> Samples:
+        """Convert what is read in a call, block by block; the newest call may be made again."""
+        if call == self._calls - 1 and last == self._last[1] and np.array_equal(samples, self._last[0]):
+            return self._last[2]
+        if call != self._calls:
+            raise ValueError("the resampler of this state has been continued with other audio: use the newest state")
+        self._calls += 1
+        parts = np.split(samples, range(block, len(samples), block))
+        converted = np.concatenate([self._stream.resample_chunk(part, last=last) for part in parts])
+        self._last = samples, last, converted.astype(np.float32)
+        return self._last[2]
+
+
+@dataclass(frozen=True)
 class Resampler:
     """Streaming conversion to 16 kHz; the output does not depend on how the input is cut.
 
-    Args:
-        rate_in: 8000 to 48000 hertz.
+    A value at 16 kHz, where nothing is converted. At other rates libsoxr's state is shared with the resamplers that
+    follow, so only the newest one goes on, and the one before it with the same samples once more.
     """
 
-    def __init__(self, rate_in: int) -> None:
-        check_rate(rate_in)
-        self._block = int(rate_in * _BLOCK_S)
-        self._rest = np.zeros(0, np.float32)
-        self._stream = None if rate_in == SAMPLE_RATE else soxr.ResampleStream(rate_in, SAMPLE_RATE, 1, "float32", "HQ")
+    block: int
+    """Input samples that are converted at once (20 ms)."""
+    rest: Samples
+    """(n,) input samples that do not fill a block."""
+    conversion: _Conversion | None
+    """None at 16 kHz."""
+    calls: int = 0
+    """Calls of the conversion so far."""
 
-    def accept(self, samples: Samples) -> Samples:
-        """(n,) float32 at the input rate → what is ready at 16 kHz."""
-        if self._stream is None:
-            return samples
-        held = np.concatenate([self._rest, samples])
-        whole = len(held) // self._block * self._block
-        self._rest = held[whole:]
-        blocks = np.split(held[:whole], range(self._block, whole, self._block))
-        return np.concatenate([self._stream.resample_chunk(b) for b in blocks]).astype(np.float32)
+    @classmethod
+    def start(cls, rate: int) -> Resampler:
+        """A resampler of input at `rate` hertz, 8000 to 48000. Raises AudioError for other rates."""
+        check_rate(rate)
+        conversion = None if rate == SAMPLE_RATE else _Conversion(rate)
+        return cls(int(rate * _BLOCK_S), np.zeros(0, np.float32), conversion)
 
-    def flush(self) -> Samples:
-        """The rest; ends the stream."""
-        if self._stream is None:
-            return np.zeros(0, np.float32)
-        rest, self._rest = self._rest, np.zeros(0, np.float32)
-        return np.asarray(self._stream.resample_chunk(rest, last=True), np.float32)
+    def accept(self, samples: Samples) -> tuple[Resampler, Samples]:
+        """Convert (n,) float32 samples at the input rate.
+
+        Returns:
+            The resampler behind them, and the samples at 16 kHz that are complete.
+
+        Raises:
+            ValueError: the resampler has been continued with other samples, at another rate than 16 kHz.
+        """
+        if self.conversion is None:
+            return self, samples
+        held = np.concatenate([self.rest, samples])
+        whole = len(held) // self.block * self.block
+        converted = self.conversion.convert(self.calls, held[:whole], self.block, last=False)
+        return replace(self, rest=held[whole:], calls=self.calls + 1), converted
+
+    def flush(self) -> tuple[Resampler, Samples]:
+        """End the input: the resampler behind it, and the rest of the samples at 16 kHz. Raises as `accept`."""
+        if self.conversion is None:
+            return self, np.zeros(0, np.float32)
+        converted = self.conversion.convert(self.calls, self.rest, self.block, last=True)
+        return replace(self, rest=np.zeros(0, np.float32), calls=self.calls + 1), converted

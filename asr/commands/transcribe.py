@@ -49,7 +49,7 @@ def transcribe(
     samples, rate = read_container(files.read(parse_audio(value, folder)))
     phrases = _phrases(value, phrases_field) if phrases_field else ()
     started = time.perf_counter()
-    result = recognizer.recognize(samples, rate, nbest, phrases)
+    result = recognizer.recognize(samples, rate, nbest, recognizer.compile(phrases) if phrases else None)
     found = _in_written_form(result, phrases) if written else result.nbest
     seconds = time.perf_counter() - started
     return {

@@ -4,7 +4,7 @@ Any list of contacts holds names that sound a bit like any answer, whether or no
 them; which of them is nearest says little. So the evidence is absolute: how far the nearest is from the list in sound,
 how much farther than the 1-best is itself, how far the next one is, and whether the 1-best is a name as it stands.
 Fitted to real callers with lists of all makes by `recipes.rescorer.callers`; a trained network of the same numbers, or
-of twice as many, is no better (docs/results.md).
+of twice as many, is no better (recipes/context/NOTEBOOK.md).
 """
 
 from __future__ import annotations

@@ -1,20 +1,18 @@
-"""Search: batched beam search, phrases and a language model beside it, and forced scoring over an acoustic model."""
+"""Decoding: batched beam search, shallow fusion with phrases and a language model, and forced alignment."""
 
 from asr.decoding.alignment import force_score
-from asr.decoding.beam_search import BEAM, MARGIN, SILENCE, BeamSearch
+from asr.decoding.beam_search import BEAM, BeamSearch
 from asr.decoding.phrase_graph import BoostedPhrase, PhraseCompiler, PhraseGraph, compile_phrases
-from asr.decoding.state import BeamState, Reading, stack_states, unstack_states
+from asr.decoding.state import BeamState, NBestEntry, stack_states, unstack_states
 
 __all__ = [
     "BEAM",
-    "MARGIN",
-    "SILENCE",
     "BeamSearch",
     "BeamState",
     "BoostedPhrase",
+    "NBestEntry",
     "PhraseCompiler",
     "PhraseGraph",
-    "Reading",
     "compile_phrases",
     "force_score",
     "stack_states",

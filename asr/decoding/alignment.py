@@ -1,4 +1,4 @@
-"""Forced scoring: how likely is a given text, and when were its tokens said?"""
+"""Forced alignment: the exact log-probability of a given text, and the likeliest frames of its tokens."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from asr.acoustic.interface import AcousticModel
-from asr.decoding.state import Reading
+from asr.decoding.state import NBestEntry
 
 Prefix = tuple[int, ...]
 
@@ -18,8 +18,8 @@ Prefix = tuple[int, ...]
 def _emissions(model: AcousticModel, encoded: Tensor, texts: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
     """Log-probabilities of blank (N, T, U + 1) and of the next token (N, T, U), float64.
 
-    Texts that begin alike share their prefixes' predictions, and prefixes after which the predictor says the same share
-    one joint distribution: a predictor of few tokens' memory is joined with the audio once for each of its memories.
+    Texts that begin alike share their prefixes' predictions, and prefixes with equal predictor outputs share one joint
+    distribution: a stateless predictor is joined with the audio once for each of its contexts.
     """
     nodes: dict[Prefix, int] = {(): 0}
     for text in texts:
@@ -61,21 +61,24 @@ def _prefix_outputs(model: AcousticModel, nodes: dict[Prefix, int]) -> Tensor:
 
 
 def force_score(
-    model: AcousticModel, encoded: Tensor, texts: Sequence[Sequence[int]], silence: float = 1.0
-) -> list[Reading]:
-    """Each text with its log P(y|x) over all alignments (Graves 2012, eq. 16-17) and its likeliest token times.
+    model: AcousticModel, encoded: Tensor, texts: Sequence[Sequence[int]], blank_threshold: float = 1.0
+) -> list[NBestEntry]:
+    """Score each text by its log P(y|x) over all alignments (Graves 2012, eq. 16-17), with its likeliest token frames.
 
     Args:
         encoded: (T, J), T ≥ 1, as `AcousticModel.encode` gives it.
         texts: token ids; an empty text is silence.
-        silence: as the search's: frames of so certain a blank are passed over, unless all are.
+        blank_threshold: as the search's: frames of a likelier blank are skipped, unless all are.
+
+    Returns:
+        An entry for each text, `acoustic` in nats.
     """
     if not texts:
         return []
-    heard = (model.blank_chances(encoded) <= silence).nonzero()[:, 0]
-    if len(heard) < len(encoded) and len(heard):
-        kept = force_score(model, encoded[heard], texts)
-        return [replace(r, frames=tuple(heard[list(r.frames)].tolist())) for r in kept]
+    searched = (model.blank_probabilities(encoded) <= blank_threshold).nonzero()[:, 0]
+    if len(searched) < len(encoded) and len(searched):
+        kept = force_score(model, encoded[searched], texts)
+        return [replace(r, frames=tuple(searched[list(r.frames)].tolist())) for r in kept]
     blank, token = _emissions(model, encoded, texts)
     rows, frames, states = blank.shape
     # value of having read u tokens before frame t; along the tokens of a frame both recursions run as cumulative ones
@@ -89,17 +92,17 @@ def force_score(
         highest, entered[t] = (best - climb).cummax(1)
         best = climb + highest + blank[:, t]
     return [
-        _reading(tokens, float(total[i, len(tokens)]), entered[:, i].tolist(), blank[i], token[i])
+        _entry(tokens, float(total[i, len(tokens)]), entered[:, i].tolist(), blank[i], token[i])
         for i, tokens in enumerate(texts)
     ]
 
 
-def _reading(tokens: Sequence[int], score: float, entered: list[list[int]], blank: Tensor, token: Tensor) -> Reading:
+def _entry(tokens: Sequence[int], score: float, entered: list[list[int]], blank: Tensor, token: Tensor) -> NBestEntry:
     at, when = len(tokens), [0] * len(tokens)
     for t in range(len(entered) - 1, -1, -1):
         below = entered[t][at]
         when[below:at] = [t] * (at - below)
         at = below
     rows, columns = torch.tensor(when, dtype=torch.int64), torch.arange(len(tokens))
-    certainty = token[rows, columns] - torch.log1p(-blank[rows, columns].exp().clamp(max=1 - 1e-6))
-    return Reading(tuple(tokens), tuple(when), tuple(certainty.tolist()), score)
+    log_confidence = token[rows, columns] - torch.log1p(-blank[rows, columns].exp().clamp(max=1 - 1e-6))
+    return NBestEntry(tuple(tokens), tuple(when), tuple(log_confidence.tolist()), score)

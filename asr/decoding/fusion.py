@@ -1,4 +1,4 @@
-"""What stands beside the acoustic score: a language model and phrases, followed by every hypothesis."""
+"""Shallow fusion: what an n-gram model and boosted phrases add to the acoustic score of every hypothesis."""
 
 from __future__ import annotations
 
@@ -9,62 +9,71 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from asr.decoding.automaton import UNIT
 from asr.decoding.ngram import NGram
 from asr.decoding.phrase_graph import PhraseGraph
 
 Array = npt.NDArray[Any]
-_UNIT = np.float32(UNIT)
 
 
 @dataclass(frozen=True)
-class Followed:
-    """Where hypotheses are in the language model and in their stream's phrases.
+class FusionState:
+    """Where hypotheses are in the language model and in their stream's phrases, and what these have added."""
 
-    nats (3, ...) float32: the language model's with the bonus for each token, and the phrases', so far; and what the
-    next token brings of both, at most. states (2, ...) int64: in the language model and in the phrases. Zeros stand for
-    what is not followed. spoken: there is a language model, or a bonus for each token.
-    """
-
-    nats: Array
+    scores: Array
+    """(3, ...) float32, nats: the language model's with the token bonus, the phrases', and an upper bound of what the
+    next token adds of both. Zeros where there is neither."""
     states: Array
-    spoken: bool
+    """(2, ...) int64: states of the language model and of the phrase graph."""
+    has_language: bool
+    """Whether there is a language model, or a bonus for each token."""
+
+    @classmethod
+    def empty(cls, shape: tuple[int, ...], has_language: bool) -> FusionState:
+        """Hypotheses to which nothing is added."""
+        return cls(np.zeros((3, *shape), np.float32), np.zeros((2, *shape), np.int64), has_language)
 
     @property
     def language(self) -> Array:
-        return self.nats[0]
+        return self.scores[0]
 
     @property
     def bias(self) -> Array:
-        return self.nats[1]
+        return self.scores[1]
 
     @property
-    def most(self) -> Array:
-        return self.nats[2]
+    def max_next(self) -> Array:
+        """An upper bound of what the next token adds, nats."""
+        return self.scores[2]
 
     def total(self) -> Array:
-        """Nats of both."""
-        return self.nats[0] + self.nats[1]
+        """The sum of language and phrase scores, nats."""
+        return self.scores[0] + self.scores[1]
 
-    def take(self, rows: Array) -> Followed:
+    def take(self, rows: Array) -> FusionState:
         """Those of (N,) rows of one dimension."""
-        return Followed(self.nats.take(rows, 1), self.states.take(rows, 1), self.spoken)
+        return FusionState(self.scores.take(rows, 1), self.states.take(rows, 1), self.has_language)
 
-    def reshape(self, *shape: int) -> Followed:
+    def reshape(self, *shape: int) -> FusionState:
         """In another shape of hypotheses."""
-        return Followed(self.nats.reshape(3, *shape), self.states.reshape(2, *shape), self.spoken)
+        return FusionState(self.scores.reshape(3, *shape), self.states.reshape(2, *shape), self.has_language)
 
-    def beside(self, other: Followed) -> Followed:
+    def concat(self, other: FusionState) -> FusionState:
         """Those of both, (N,) and (M,)."""
-        return Followed(
-            np.concatenate([self.nats, other.nats], 1), np.concatenate([self.states, other.states], 1), self.spoken
-        )
+        scores, states = np.concatenate([self.scores, other.scores], 1), np.concatenate([self.states, other.states], 1)
+        return FusionState(scores, states, self.has_language)
 
 
-class Follower:
-    """Moves hypotheses through a language model, weighted, with a bonus for each token, and through phrase graphs.
+class ShallowFusion:
+    """Scores hypotheses by a weighted language model, a bonus for each token, and phrase graphs.
 
-    N: hypotheses, each of a `stream`; graphs: those of all streams, () where none has any.
+    N: hypotheses, each of a `stream`; V: vocabulary; graphs: those of all streams, () where none has any.
+
+    Args:
+        weight: by which log P(token | history) is multiplied, 0 or more.
+        token_bonus: nats for each token.
+
+    Raises:
+        ValueError: the weight is below 0.
     """
 
     def __init__(self, vocab_size: int, language: NGram | None, weight: float, token_bonus: float) -> None:
@@ -74,61 +83,67 @@ class Follower:
         self.language = language if weight else None
         self.weight, self.token_bonus = np.float32(weight), np.float32(token_bonus)
 
-    def start(self, shape: tuple[int, int], graphs: Sequence[PhraseGraph | None]) -> Followed | None:
-        """At the beginning of texts, (B, K); None where nothing is followed."""
-        spoken = bool(self.language or self.token_bonus)
-        if not (spoken or any(graphs)):
+    def start(self, shape: tuple[int, int], graphs: Sequence[PhraseGraph | None]) -> FusionState | None:
+        """The state of (B, K) hypotheses without tokens; None where nothing is fused."""
+        has_language = bool(self.language or self.token_bonus)
+        if not (has_language or any(graphs)):
             return None
-        nats, states = np.zeros((3, shape[0] * shape[1]), np.float32), np.zeros((2, shape[0] * shape[1]), np.int64)
+        state = FusionState.empty((shape[0] * shape[1],), has_language)
         if self.language:
-            states[0] = self.language.start
-        self._look_ahead(nats[2], states, graphs, np.repeat(np.arange(shape[0]), shape[1]))
-        return Followed(nats, states, spoken).reshape(*shape)
+            state.states[0] = self.language.start
+        self._bound(state.max_next, state.states, graphs, np.repeat(np.arange(shape[0]), shape[1]))
+        return state.reshape(*shape)
 
-    def _look_ahead(self, most: Array, states: Array, graphs: Sequence[PhraseGraph | None], stream: Array) -> None:
-        """Fills in what the next token brings at most."""
-        most[:] = self.token_bonus
+    def _bound(self, max_next: Array, states: Array, graphs: Sequence[PhraseGraph | None], stream: Array) -> None:
+        """Fill in the upper bound of what the next token adds."""
+        max_next[:] = self.token_bonus
         if self.language is not None:
-            most += self.language.most(states[0]) * self.weight
+            max_next += self.language.max_score(states[0]) * self.weight
         for graph, rows in _by_graph(graphs, stream):
-            most[rows] += graph.most(states[1, rows])
+            max_next[rows] += graph.max_gain(states[1, rows])
 
-    def lift(
-        self, scores: Array, followed: Followed, rows: Array, stream: Array, graphs: Sequence[PhraseGraph | None]
+    def add_fusion_scores(
+        self, scores: Array, state: FusionState, rows: Array, stream: Array, graphs: Sequence[PhraseGraph | None]
     ) -> None:
-        """Adds to log-probabilities (M, V) of the next tokens of hypotheses `rows` (M,) what these bring."""
-        grammar, node = followed.states.take(rows, 1)
+        """Add language and phrase scores of the next tokens to log-probabilities, in place.
+
+        Args:
+            scores: (M, V) log P of the next tokens, to which is added.
+            rows: (M,) the hypotheses of `state` that they follow.
+            stream: (N,) of the hypotheses of `state`.
+        """
+        history, node = state.states.take(rows, 1)
         if self.language is not None:
-            language = self.language.scores(grammar)
+            language = self.language.scores(history)
             language *= self.weight
             scores += language
         if self.token_bonus:
             scores += self.token_bonus
         for graph, some in _by_graph(graphs, stream, rows):
-            scores[some] += graph.gains(node[some]) * _UNIT
+            scores[some] += graph.gains(node[some])
 
-    def extend(
-        self, followed: Followed, graphs: Sequence[PhraseGraph | None], parent: Array, token: Array, stream: Array
-    ) -> Followed:
-        """Hypotheses `parent` (N,) of those, each having read its token (N,)."""
-        after = followed.take(parent)
-        nats, states = after.nats, after.states
-        nats[0] += self.token_bonus
+    def advance(
+        self, state: FusionState, graphs: Sequence[PhraseGraph | None], parent: Array, token: Array, stream: Array
+    ) -> FusionState:
+        """The state of (N,) hypotheses, each its `parent` in `state` with one `token` more."""
+        after = state.take(parent)
+        scores, states = after.scores, after.states
+        scores[0] += self.token_bonus
         if self.language is not None:
-            score, states[0] = self.language.read(states[0], token)
-            nats[0] += score * self.weight
+            score, states[0] = self.language.advance(states[0], token)
+            scores[0] += score * self.weight
         for graph, rows in _by_graph(graphs, stream):
-            gain, states[1, rows] = graph.read(states[1, rows], token[rows])
-            nats[1, rows] += gain
-        self._look_ahead(nats[2], states, graphs, stream)
+            gain, states[1, rows] = graph.advance(states[1, rows], token[rows])
+            scores[1, rows] += gain
+        self._bound(scores[2], states, graphs, stream)
         return after
 
-    def end(self, followed: Followed, graphs: Sequence[PhraseGraph | None]) -> tuple[Array, Array]:
-        """Language and bias (B, K) of texts that end here: with the end's probability, without unfinished phrases."""
-        language, bias = followed.language, followed.bias
-        grammar, node = followed.states
+    def final_scores(self, state: FusionState, graphs: Sequence[PhraseGraph | None]) -> tuple[Array, Array]:
+        """Language and phrase scores (B, K) of texts that end here: with the end's, without unfinished phrases'."""
+        language, bias = state.language, state.bias
+        history, node = state.states
         if self.language is not None:
-            language = language + self.weight * self.language.final(grammar.reshape(-1)).reshape(language.shape)
+            language = language + self.weight * self.language.final(history.reshape(-1)).reshape(language.shape)
         if any(graphs):
             bias = bias.copy()
             for stream, graph in enumerate(graphs):

@@ -1,4 +1,8 @@
-"""What the joiner says of a block of frames: one row for each thing that the predictor may have read."""
+"""The predictor's and the joiner's outputs, each computed once for all hypotheses that share it.
+
+Hypotheses whose last tokens are equal have the same output of a stateless predictor (Ghodsi et al. 2020), and with it
+the same row of the joiner's log-probabilities in every frame.
+"""
 
 from __future__ import annotations
 
@@ -13,98 +17,104 @@ from asr.acoustic.interface import AcousticModel, PredictorState
 
 Array = npt.NDArray[Any]
 
-
 HASH = 1_000_003
 _ROOM = 128 << 20
-"""Bytes that predictions may take that are kept for good."""
+"""Bytes that the outputs of a stateless predictor may take, all contexts together."""
 _ROWS = 8
-"""Contexts that the predictor is asked about at once, always: what it says of one depends on nothing else."""
+"""Contexts that the predictor computes at once, always: one's output depends on nothing else."""
 
 
-class Contexts:
-    """What the predictor has read, as numbers: equal ones mean equal predictions. N: hypotheses.
+class PredictorCache:
+    """Integer ids of predictor contexts (the last tokens): hypotheses with equal ids share one predictor output.
 
-    Of a predictor that sees the last few tokens only, hypotheses that end alike share one, and what it says after each
-    is kept for good (`seen`: V ** history contexts of which those that come up take memory). Of others it is a hash of
-    all tokens.
+    The outputs of a `stateless` predictor, which sees the last few tokens only, are kept for good: of its V ** history
+    contexts those that come up take memory. Of other predictors a context is a hash of all tokens, and their outputs
+    are the search's to keep. N: hypotheses, J: width of the joiner, V: vocabulary.
     """
 
     def __init__(self, model: AcousticModel) -> None:
         self._model, self._vocab = model, model.vocab_size
-        predicted, states = model.start(1)
+        output, states = model.start(1)
         size = self._vocab**model.history if model.history is not None else 0
-        self.seen = 0 < size * predicted.nbytes < _ROOM
-        self.start = sum(model.blank * self._vocab**i for i in range(model.history or 0)) if self.seen else 1
-        if self.seen:
+        self.stateless = 0 < size * output.nbytes < _ROOM
+        self.start = sum(model.blank * self._vocab**i for i in range(model.history or 0)) if self.stateless else 1
+        if self.stateless:
             self._forget = size // self._vocab
             self._known = np.zeros(size, bool)
-            self._predicted, *self._states = (x.new_empty((size, *x.shape[1:])) for x in (predicted, *states))
-            self._keep(np.array([self.start]), predicted, states)
+            self._outputs, *self._states = (x.new_empty((size, *x.shape[1:])) for x in (output, *states))
+            self._keep(np.array([self.start]), output, states)
 
-    def read(self, context: Array, token: Array) -> Array:
-        """(N,) contexts that each read one of (N,) tokens → (N,)"""
-        return context % self._forget * self._vocab + token if self.seen else context * HASH + token
+    def advance(self, context: Array, token: Array) -> Array:
+        """(N,) contexts, each with one of (N,) tokens more → (N,) contexts."""
+        return context % self._forget * self._vocab + token if self.stateless else context * HASH + token
 
     def predict(self, context: Array, before: Array, token: Array) -> Tensor:
-        """(N, J) after contexts (N,), each the one `before` it and a token; where contexts are `seen`."""
+        """(N, J) outputs of a stateless predictor in contexts (N,), each the one `before` it and a token."""
         known = self._known.take(context)
         new = () if known.all() else np.flatnonzero(~known)
         for first in range(0, len(new), _ROWS):
             some = np.resize(new[first : first + _ROWS], _ROWS)
-            at = torch.from_numpy(before[some]).to(self._predicted.device)
+            at = torch.from_numpy(before[some]).to(self._outputs.device)
             states = tuple(x.index_select(0, at) for x in self._states)
             self._keep(context[some], *self._model.predict(torch.from_numpy(token[some]).to(at.device), states))
-        return self.predicted(context)
+        return self.outputs(context)
 
-    def _keep(self, context: Array, predicted: Tensor, states: PredictorState) -> None:
-        at = torch.from_numpy(context).to(predicted.device)
-        for kept, x in zip((self._predicted, *self._states), (predicted, *states), strict=True):
+    def _keep(self, context: Array, outputs: Tensor, states: PredictorState) -> None:
+        at = torch.from_numpy(context).to(outputs.device)
+        for kept, x in zip((self._outputs, *self._states), (outputs, *states), strict=True):
             kept[at] = x
         self._known[context] = True
 
-    def predicted(self, context: Array) -> Tensor:
-        """(N, J) after contexts that were predicted before."""
-        return self._predicted.index_select(0, torch.from_numpy(context).to(self._predicted.device))
+    def outputs(self, context: Array) -> Tensor:
+        """(N, J) outputs of a stateless predictor in (N,) contexts that were predicted before."""
+        return self._outputs.index_select(0, torch.from_numpy(context).to(self._outputs.device))
 
 
-class Emissions:
-    """Log-probabilities of T frames of B streams. S: rows so far, each of one stream and one context.
+class JoinerCache:
+    """The joiner's log-probabilities in T frames of B streams. S: rows so far, each of one stream and one context.
 
-    blank (T, S); token (T, S, V), the blank's -inf; most (T, S): of each row the likeliest token's. In a frame that is
-    passed over the blank is certain, and `token` undefined; so is all that stands before the frame in which a row was
-    first asked for. A row is computed once, for all frames that are left: a hypothesis that stays, or comes back, asks
-    the model for nothing.
+    A row is computed once, for all frames that are left: a hypothesis that stays, or comes back, costs nothing. What
+    stands before the frame in which a row was first asked for is undefined.
+
+    Args:
+        encoded: (B, T, J) encoded frames.
+        searched: (B, T) bool, False where a stream skips a frame as blank; no frame is skipped by all streams.
+        context: (B, K) of the hypotheses that there are.
+        predicted: the predictor's outputs for these, (B * K, J); None of a stateless predictor.
+        predictor: its state, (B * K, ...) each; () of a stateless predictor.
+
+    Attributes:
+        first: (B * K,) rows of the hypotheses that there are.
+        blank: (T, S) log P of the blank; 0 where a stream skips the frame.
+        token: (T, S, V) log P of the tokens, -inf for the blank; undefined where a stream skips the frame.
+        best: (T, S) log P of the likeliest token; -inf where a stream skips the frame.
     """
 
     def __init__(
         self,
         model: AcousticModel,
-        contexts: Contexts,
+        predictor_cache: PredictorCache,
         encoded: Tensor,
-        heard: Array,
+        searched: Array,
         context: Array,
         predicted: Tensor | None,
         predictor: PredictorState,
     ) -> None:
-        """encoded (B, T, J); heard (B, T): not passed over, no frame by all streams; of the hypotheses that there are
-        context (B, K) and, where contexts are not `seen`, what the predictor said and its state, (B * K, ...) each."""
-        self._model, self._contexts, self._encoded = model, contexts, encoded.transpose(0, 1)
-        self._heard = heard.T
+        self._model, self._predictor_cache, self._encoded = model, predictor_cache, encoded.transpose(0, 1)
+        self._searched = searched.T
         frames, self._streams = self._encoded.shape[:2]
         own = self._own(context).reshape(-1)
-        first, which = _distinct(own)
-        self.first = which
-        """(B * K,) rows of the hypotheses that were there."""
+        first, self.first = _distinct(own)
         room = 16 + 2 * len(first)
         self.token = np.empty((frames, room, model.vocab_size), np.float32)
-        self.blank, self.most = np.zeros((frames, room), np.float32), np.full((frames, room), -np.inf, np.float32)
+        self.blank, self.best = np.zeros((frames, room), np.float32), np.full((frames, room), -np.inf, np.float32)
         self._known, self._rows, self._used = own.take(first), np.arange(len(first)), 0
         if predicted is None:
-            now = contexts.predicted(context.take(first))
+            now = predictor_cache.outputs(context.take(first))
         else:
             at = torch.from_numpy(first).to(predicted.device)
-            now = self.predicted = predicted[at]
-            self.predictor = tuple(x[at] for x in predictor)
+            now = self._predicted = predicted[at]
+            self._predictor = tuple(x[at] for x in predictor)
         self._join(now, first // context.shape[1], 0)
 
     def _own(self, context: Array) -> Array:
@@ -112,19 +122,28 @@ class Emissions:
         return context if self._streams == 1 else context * self._streams + np.arange(self._streams)[:, None]
 
     def find(self, stream: Array, before: Array, token: Array, frame: int, parent: Array) -> tuple[Array, Array]:
-        """(N,) contexts, each one `before`, of row `parent`, that read a token, and their rows from `frame` on."""
-        context = self._contexts.read(before, token)
+        """The rows of (N,) hypotheses that have emitted a token, computed where they are new.
+
+        Args:
+            before: (N,) contexts before the token.
+            frame: from which on the rows are needed.
+            parent: (N,) rows of the contexts before.
+
+        Returns:
+            (N,) contexts after the token, (N,) their rows.
+        """
+        context = self._predictor_cache.advance(before, token)
         own = context if self._streams == 1 else context * self._streams + stream
         place = self._known.searchsorted(own)
         rows = self._rows.take(place, mode="clip")
-        strange = (self._known.take(place, mode="clip") != own).nonzero()[0]
-        if len(strange):
-            first, which = _distinct(own.take(strange))
-            rows[strange] = self._used + which
-            at = strange.take(first)
+        missing = (self._known.take(place, mode="clip") != own).nonzero()[0]
+        if len(missing):
+            first, which = _distinct(own.take(missing))
+            rows[missing] = self._used + which
+            at = missing.take(first)
             new = own.take(at)
-            if self._contexts.seen:
-                predicted = self._contexts.predict(context.take(at), before.take(at), token.take(at))
+            if self._predictor_cache.stateless:
+                predicted = self._predictor_cache.predict(context.take(at), before.take(at), token.take(at))
             else:
                 predicted = self._predict(parent.take(at), token.take(at))
             self._join(predicted, stream.take(at), frame)
@@ -134,48 +153,48 @@ class Emissions:
         return context, rows
 
     def _predict(self, parent: Array, token: Array) -> Tensor:
-        device = self.predicted.device
+        device = self._predicted.device
         at = torch.from_numpy(parent).to(device)
-        before = tuple(x.index_select(0, at) for x in self.predictor)
+        before = tuple(x.index_select(0, at) for x in self._predictor)
         predicted, predictor = self._model.predict(torch.from_numpy(token).to(device), before)
-        self.predicted = torch.cat([self.predicted, predicted])
-        self.predictor = tuple(torch.cat(pair) for pair in zip(self.predictor, predictor, strict=True))
+        self._predicted = torch.cat([self._predicted, predicted])
+        self._predictor = tuple(torch.cat(pair) for pair in zip(self._predictor, predictor, strict=True))
         return predicted
 
-    def memory(self, rows: Array) -> tuple[Tensor | None, PredictorState]:
-        """What the predictor said in rows (N,) and its state, (N, ...) each; None and () where contexts are `seen`."""
-        if self._contexts.seen:
+    def predictor_states(self, rows: Array) -> tuple[Tensor | None, PredictorState]:
+        """The predictor's outputs and states in rows (N,), (N, ...) each; None and () of a stateless predictor."""
+        if self._predictor_cache.stateless:
             return None, ()
-        at = torch.from_numpy(rows).to(self.predicted.device)
-        return self.predicted[at], tuple(x[at] for x in self.predictor)
+        at = torch.from_numpy(rows).to(self._predicted.device)
+        return self._predicted[at], tuple(x[at] for x in self._predictor)
 
     def _join(self, predicted: Tensor, stream: Array, frame: int) -> None:
-        """Adds rows, from `frame` on, with what the joiner says in their streams' frames that are heard."""
+        """Add rows, from `frame` on, with the joiner's log-probabilities in the frames that their streams search."""
         first, self._used = self._used, self._used + len(predicted)
         if self._used > self.blank.shape[1]:
             self._grow()
         cells: tuple[Any, Any]
         if self._streams == 1:
-            cells, heard = (slice(frame, None), slice(first, self._used)), self._encoded[frame:]
+            cells, encoded = (slice(frame, None), slice(first, self._used)), self._encoded[frame:]
         else:
-            at, row = self._heard[frame:].take(stream, 1).nonzero()
+            at, row = self._searched[frame:].take(stream, 1).nonzero()
             if not len(at):
                 return
             cells = at + frame, row + first
             own = torch.from_numpy(np.stack([cells[0], stream.take(row), row])).to(predicted.device)
-            heard, predicted = self._encoded[own[0], own[1]], predicted[own[2]]
-        scores, blank = self._model.join(heard, predicted).log_softmax(-1).float().cpu().numpy(), self._model.blank
+            encoded, predicted = self._encoded[own[0], own[1]], predicted[own[2]]
+        scores, blank = self._model.join(encoded, predicted).log_softmax(-1).float().cpu().numpy(), self._model.blank
         self.blank[cells] = scores[..., blank]
         scores[..., blank] = -np.inf
         self.token[cells] = scores
-        self.most[cells] = np.maximum.reduce(scores, -1)
+        self.best[cells] = np.maximum.reduce(scores, -1)
 
     def _grow(self) -> None:
         frames, used, vocabulary = self.token.shape
         token = np.empty((frames, 2 * self._used, vocabulary), np.float32)
         token[:, :used] = self.token
         more = (0, 0), (0, token.shape[1] - used)
-        self.blank, self.most = np.pad(self.blank, more), np.pad(self.most, more, constant_values=-np.inf)
+        self.blank, self.best = np.pad(self.blank, more), np.pad(self.best, more, constant_values=-np.inf)
         self.token = token
 
 

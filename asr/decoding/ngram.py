@@ -1,4 +1,4 @@
-"""A back-off n-gram model over tokens as an automaton of arrays, which a beam search follows beside the transducer.
+"""A back-off n-gram model over tokens as an automaton of arrays, which a beam search advances beside the transducer.
 
 A state is a context that the model knows arcs for; state 0 is the empty one. What a state has no arc for is looked up
 in its back-off state, the longest shorter context that is one (Katz 1987; the form of an ARPA file):
@@ -142,13 +142,13 @@ class NGram:
         """
         return self._rows.scores(state)
 
-    def most(self, state: Array) -> Array:
+    def max_score(self, state: Array) -> Array:
         """(N,) states → (N,) log P of the likeliest token, the end aside."""
-        return self._rows.most(state)
+        return self._rows.max_score(state)
 
-    def read(self, state: Array, token: Array) -> tuple[Array, Array]:
+    def advance(self, state: Array, token: Array) -> tuple[Array, Array]:
         """(N,) states and the (N,) tokens that they read → (N,) log P of each token, (N,) int64 states."""
-        return self._rows.read(state, token)
+        return self._rows.advance(state, token)
 
     def final(self, state: Array) -> Array:
         """(N,) states → (N,) float32 log P(the text ends here | state)."""
@@ -174,7 +174,7 @@ class NGram:
         columns, state = [], np.full(len(texts), self.start)
         for u in range(length.max(initial=-1) + 1):
             token = np.array([t[u] if u < len(t) else self.blank for t in texts])
-            score, after = self.read(state, token)
+            score, after = self.advance(state, token)
             columns.append(np.where(u == length, self.final(state), score).tolist())
             state = np.where(u < length, after, state)
         return [[column[i] for column in columns[: n + 1]] for i, n in enumerate(length.tolist())]
@@ -269,7 +269,7 @@ class _Rows:
     def _make(self, capacity: int) -> None:
         self._scores = np.empty((capacity, self._vocab_size), np.float32)
         self._reached = np.empty((capacity, self._vocab_size), np.int32)
-        self._final, self._most = np.empty((2, capacity), np.float32)
+        self._final, self._max_score = np.empty((2, capacity), np.float32)
 
     def scores(self, state: Array) -> Array:
         """(N,) states → (N, V), a copy."""
@@ -282,12 +282,12 @@ class _Rows:
             slot = self._slots(state)
             return self._final.take(slot)
 
-    def most(self, state: Array) -> Array:
+    def max_score(self, state: Array) -> Array:
         with self._lock:
             slot = self._slots(state)
-            return self._most.take(slot)
+            return self._max_score.take(slot)
 
-    def read(self, state: Array, token: Array) -> tuple[Array, Array]:
+    def advance(self, state: Array, token: Array) -> tuple[Array, Array]:
         """(N,) states and (N,) tokens → (N,) log P, (N,) int64 states."""
         with self._lock:
             place = self._slots(state) * self._vocab_size + token
@@ -307,7 +307,7 @@ class _Rows:
             rows = slice(self._used, self._used + len(new))
             self._final[rows] = scores[:, self._blank]
             scores[:, self._blank] = -np.inf
-            self._most[rows] = scores.max(1)
+            self._max_score[rows] = scores.max(1)
             scores[:, self._blank] = 0.0
             self._scores[rows], self._reached[rows] = scores, reached
             self._slot[new] = np.arange(rows.start, rows.stop)

@@ -1,6 +1,6 @@
-"""Phrases to expect, as an automaton of arrays that a beam search follows beside the transducer.
+"""Phrases to expect, as an automaton of arrays that a beam search advances beside the transducer.
 
-Rules (the table in tests/asr/test_search_graph.py says them by example):
+Rules (the table in tests/support/phrase_rules.py says them by example):
 
 1. A phrase matches whole words: from a word's start to a word's end, in whatever way the tokens spell it.
 2. Text is read from left to right. At each word the longest phrase that begins there is taken and the text behind it
@@ -38,7 +38,7 @@ MAX_CELLS = 100_000_000
 """States times tokens of a graph, 4 bytes each, 6 above 32,767 states; 10,000 names over 256 tokens take 33 million."""
 
 MAX_FORMS = 8
-"""Spoken forms of a phrase that are followed."""
+"""Spoken forms of a phrase that are matched."""
 FORMS_SHARE = 4
 """The forms past each phrase's first take at most so large a part of MAX_CELLS, the most usual first."""
 FORMS_GROWTH, FEW_STATES = 2, 2_000
@@ -49,33 +49,33 @@ Array = npt.NDArray[Any]
 
 @dataclass(frozen=True)
 class BoostedPhrase:
-    """A phrase to expect.
-
-    text: as a user writes it; it is normalised. weight: nats that a reading with it gains, -MAX_WEIGHT to MAX_WEIGHT.
-    signal: where it is from, for reports.
-    """
+    """A phrase to expect."""
 
     text: str
+    """As a user writes it; it is normalised."""
     weight: float = 5.0
+    """Nats that a hypothesis with it gains, -MAX_WEIGHT to MAX_WEIGHT."""
     signal: str = ""
+    """Where it is from, for reports."""
 
 
 @dataclass(frozen=True, eq=False)
 class PhraseGraph:
     """Phrases of one stream, compiled; a value that any number of streams share. S: states, V: vocabulary.
 
-    State 0 is the beginning of a text. Without accepted phrases a graph is false. accepted: the phrases taken, as
-    normalised texts with the weights that count; dropped: those that were not, each with the reason. spoken: each form
-    that is followed, the normal ones among them, with its phrase as it was given.
+    State 0 is the beginning of a text. Without accepted phrases a graph is false.
     """
 
     accepted: tuple[BoostedPhrase, ...]
+    """The phrases taken, as normalised texts with the weights that count."""
     dropped: tuple[tuple[BoostedPhrase, str], ...]
+    """Those that were not taken, each with the reason."""
     spoken: Mapping[str, BoostedPhrase]
+    """Each spoken form that is matched, the normal ones among them, with its phrase as it was given."""
     _next: Array = field(repr=False)
     _gain: Array = field(repr=False)
     _final: Array = field(repr=False)
-    _most: Array = field(repr=False)
+    _max_gain: Array = field(repr=False)
 
     def __len__(self) -> int:
         return len(self.accepted)
@@ -85,14 +85,14 @@ class PhraseGraph:
         return int(self._next.nbytes + self._gain.nbytes)
 
     def gains(self, state: Array) -> Array:
-        """(N,) int64 states → (N, V) int16 in UNIT, what each token brings, refunds included; the blank column is 0."""
-        return self._gain.take(state, 0)
+        """(N,) int64 states → (N, V) float32 nats that each token gains, refunds included; the blank column is 0."""
+        return self._gain.take(state, 0) * np.float32(UNIT)
 
-    def most(self, state: Array) -> Array:
+    def max_gain(self, state: Array) -> Array:
         """(N,) states → (N,) float32 nats, the largest of `gains`."""
-        return self._most.take(state)
+        return self._max_gain.take(state)
 
-    def read(self, state: Array, token: Array) -> tuple[Array, Array]:
+    def advance(self, state: Array, token: Array) -> tuple[Array, Array]:
         """(N,) states and the (N,) tokens that they read → (N,) float32 nats gained, (N,) int64 states."""
         return self._gain[state, token] * np.float32(UNIT), self._next[state, token].astype(np.int64)
 
@@ -117,7 +117,7 @@ class PhraseCompiler:
         self._pieces = Pieces(tokenizer)
 
     def compile(self, phrases: Sequence[BoostedPhrase]) -> PhraseGraph:
-        """The graph of the phrases.
+        """Compile phrases to a graph.
 
         A phrase that cannot be taken is dropped with the reason; of one that is there twice the larger weight counts.
         """
@@ -148,13 +148,13 @@ class PhraseCompiler:
     def _build(
         self, taken: dict[str, _Taken], others: dict[str, _Taken], dropped: list[tuple[BoostedPhrase, str]]
     ) -> PhraseGraph:
-        followed = {**taken, **others}
-        letters, length = encode(list(followed))
-        weight = np.array([one.weight for one in followed.values()], np.float64)
+        matched = {**taken, **others}
+        letters, length = encode(list(matched))
+        weight = np.array([one.weight for one in matched.values()], np.float64)
         made = build(letters, length, weight, PER_TOKEN, self._pieces)
         accepted, spoken = [], {}
         for (text, one), granted, tokens in zip(
-            followed.items(), made.weight.tolist(), made.tokens.tolist(), strict=True
+            matched.items(), made.weight.tolist(), made.tokens.tolist(), strict=True
         ):
             if tokens:
                 spoken[text] = one.phrase
@@ -162,9 +162,9 @@ class PhraseCompiler:
                     accepted.append(BoostedPhrase(text, granted * UNIT, one.phrase.signal))
             elif text in taken:
                 dropped.append((one.phrase, "no tokens spell it"))
-        most = made.gain.max(1).astype(np.float32) * np.float32(UNIT)
+        max_gain = made.gain.max(1).astype(np.float32) * np.float32(UNIT)
         final = made.final.astype(np.float32) * np.float32(UNIT)
-        return PhraseGraph(tuple(accepted), tuple(dropped), spoken, made.next, made.gain, final, most)
+        return PhraseGraph(tuple(accepted), tuple(dropped), spoken, made.next, made.gain, final, max_gain)
 
 
 @dataclass(frozen=True)
@@ -202,10 +202,10 @@ def _read(phrase: BoostedPhrase) -> tuple[tuple[str, ...], str]:
     if len(text) > MAX_LETTERS or len(phrase.text) > 4 * MAX_LETTERS:
         return forms, f"longer than {MAX_LETTERS} letters: give the part that is said"
     if not math.isfinite(phrase.weight) or phrase.weight == 0:
-        return forms, "its weight is 0 or no number"
+        return forms, "its weight must be finite and not 0"
     return tuple(f for f in forms if len(f) <= MAX_LETTERS), ""
 
 
 def compile_phrases(phrases: Sequence[BoostedPhrase], tokenizer: Tokenizer) -> PhraseGraph:
-    """The graph of the phrases, as `PhraseCompiler.compile` makes it."""
+    """Compile phrases to a graph, as `PhraseCompiler.compile`."""
     return PhraseCompiler(tokenizer).compile(phrases)

@@ -1,7 +1,8 @@
-"""Words' confidences that mean what they say: of the words at 0.8, eight in ten are right.
+"""Calibration of words' confidences: of the words at 0.8, eight in ten are right.
 
-What the models say of a word is turned into a probability by a logistic regression (Platt 1999, "Probabilistic outputs
-for support vector machines"; for words of a recogniser Yu et al. 2011, arXiv:1109.5736), fitted on recordings of dev.
+The models' scores of a word are turned into a probability by a logistic regression (Platt scaling: Platt 1999,
+"Probabilistic outputs for support vector machines"; for words of a recogniser Yu et al. 2011, arXiv:1109.5736), fitted
+on recordings of dev.
 """
 
 from __future__ import annotations
@@ -30,31 +31,39 @@ def log_odds(log_probability: float) -> float:
 
 @dataclass(frozen=True)
 class Evidence:
-    """What the models say of a word.
-
-    tokens: log-odds that all of its tokens are right, by the transducer alone. utterance: the same of the utterance's
-    mean token. language: log P of its tokens after those before, nats. letters: how many it has. words: how many the
-    utterance has. posterior: log-odds of the share of the n-best's probability in hypotheses that have the word, by the
-    attention decoder's scores too; 0 where it did not hear the utterance.
-    """
+    """The models' evidence for a word, from which its confidence is computed."""
 
     tokens: float
+    """Log-odds that all of its tokens are right, by the transducer alone."""
     utterance: float
+    """Log-odds of the utterance's mean token."""
     language: float
+    """log P of its tokens after those before, nats."""
     letters: int
+    """Letters of the word."""
     words: int
+    """Words of the utterance."""
     posterior: float = 0.0
+    """Log-odds of the share of the n-best's probability in hypotheses that have the word, by the attention decoder's
+    scores too; 0 without the attention decoder."""
 
     @classmethod
     def of(
-        cls, word: str, certainty: Sequence[float], whole: Sequence[float], language: Sequence[float], words: int
+        cls, word: str, log_confidence: Sequence[float], whole: Sequence[float], language: Sequence[float], words: int
     ) -> Evidence:
-        """certainty: log-probability of each of the word's tokens; whole: of all of the utterance's; language: log P of
-        each of the word's tokens; words: how many the utterance has."""
-        return cls(log_odds(sum(certainty)), log_odds(sum(whole) / len(whole)), sum(language), len(word), words)
+        """The evidence without the attention decoder.
+
+        Args:
+            log_confidence: log-probability of each of the word's tokens.
+            whole: of all of the utterance's tokens.
+            language: log P of each of the word's tokens.
+            words: words of the utterance.
+        """
+        return cls(log_odds(sum(log_confidence)), log_odds(sum(whole) / len(whole)), sum(language), len(word), words)
 
     @property
     def values(self) -> tuple[float, ...]:
+        """The numbers that a calibration weighs."""
         return self.tokens, self.utterance, self.language, float(self.letters), math.log(self.words), self.posterior
 
 
@@ -62,34 +71,37 @@ class Evidence:
 class Calibration:
     """The probability that a word is right: 1 / (1 + exp(−constant − weights · evidence)).
 
-    model, language_model, attention_model: versions of the models whose evidence it was fitted to; the last is empty
-    for results that no attention decoder has heard.
+    Each number but the constant is the weight of the evidence of the same name.
     """
 
     model: str
+    """Version of the acoustic model whose evidence it was fitted to."""
     language_model: str
+    """Version of the language model."""
     constant: float
     tokens: float
     utterance: float
     language: float
     letters: float
     words: float = 0.0
-    """Of the logarithm of how many the utterance has."""
+    """Of the logarithm of the number of words."""
     posterior: float = 0.0
     attention_model: str = field(default="", kw_only=True)
+    """Version of the attention decoder; "" for results without it."""
 
     def confidence(self, evidence: Evidence) -> float:
+        """A word's probability of being right, 0 to 1."""
         weights = (self.tokens, self.utterance, self.language, self.letters, self.words, self.posterior)
         at = self.constant + sum(w * x for w, x in zip(weights, evidence.values, strict=True))
         return 1 / (1 + math.exp(-min(max(at, -30.0), 30.0)))
 
     def save(self, folder: Path) -> None:
-        """Writes confidence.json, beside the model."""
+        """Write confidence.json into the model's folder."""
         (folder / FILE).write_text(json.dumps(asdict(self), indent=1) + "\n")
 
 
 def load_calibration(folder: Path, model: str, language_model: str, attention_model: str = "") -> Calibration | None:
-    """The calibration beside a model; None where there is none, or none for these versions.
+    """Load the calibration beside a model; None where there is none, or none for these versions.
 
     Raises:
         ModelError: the file is damaged.
@@ -103,7 +115,7 @@ def load_calibration(folder: Path, model: str, language_model: str, attention_mo
     except (OSError, ValueError, TypeError) as error:
         raise ModelError(f"{path}: {error}; fit it again (scripts/calibrate_confidence)") from error
     if not finite:
-        raise ModelError(f"{path}: a weight is no number; fit it again (scripts/calibrate_confidence)")
+        raise ModelError(f"{path}: a weight is not finite; fit it again (scripts/calibrate_confidence)")
     fitted_to = (found.model, found.language_model, found.attention_model)
     return found if fitted_to == (model, language_model, attention_model) else None
 
@@ -116,10 +128,14 @@ def fit_calibration(
     language_model: str = "",
     attention_model: str = "",
 ) -> Calibration:
-    """Maximum likelihood by Newton's method with a little ridge; each set counts alike, whatever its number of words.
+    """Fit by maximum likelihood (Newton's method, a little ridge); each set counts alike, whatever its number of words.
 
     Args:
-        evidence, right, sets: of each word: what is known of it, whether it was said, the set that it is from.
+        evidence: of each word.
+        right: whether each word is right.
+        sets: the set that each word is from.
+        model, language_model, attention_model: versions of the models.
+
     Raises:
         ModelError: fewer than two words, or all of them are right, or none.
     """

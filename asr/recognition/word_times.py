@@ -1,6 +1,6 @@
-"""When words begin and end: from the frames of their tokens to the sound around them.
+"""Word times: from the frames of words' tokens to the sound around them.
 
-A transducer puts a token out when it has heard enough of it: a word's first token comes some 120 ms after the word has
+A transducer emits a token when it has read enough of it: a word's first token comes some 120 ms after the word has
 begun, its last one before it has ended. So a word reaches from where the sound before its first token begins to where
 the sound behind its last token ends, and words without a pause between them meet shortly before the first token of the
 second. Times here are in frames of the encoder from the utterance's start, as fractions.
@@ -14,12 +14,12 @@ import numpy as np
 from torch import Tensor
 
 _LATE = 3.0
-"""Frames by which a word's first token comes late, where nothing else says when the word began."""
+"""Frames by which a word's first token comes late, where nothing else tells when the word began."""
 _EARLY = 2.0
 """Frames by which its last one comes early."""
 _REACH_BACK, _REACH_ON = 8, 20
 """Frames of sound before the first and behind the last token that can be the word's, where it goes on without end. On
-dev a slow word ("go" of 0.7 s) puts its only token out at its beginning."""
+dev a slow word ("go" of 0.7 s) emits its only token at its beginning."""
 _SHARE = 0.25
 """Sound is what is louder than the utterance's background by so much of what its speech is,"""
 _RANGE_DB = 36.0
@@ -64,7 +64,10 @@ def word_spans(tokens: Sequence[tuple[int, int]], sound: Sequence[bool], end: fl
     Args:
         tokens: the frames of each word's first and last token.
         sound: of each frame, `sound_of`; empty: not known.
-        end: of the audio.
+        end: of the audio, in frames.
+
+    Returns:
+        (start, end) of each word, in frames as fractions.
     """
     starts = [_start(first, tokens[i - 1][1] if i else -1, sound) for i, (first, _) in enumerate(tokens)]
     following = [*starts[1:], max(end, 0.0)]

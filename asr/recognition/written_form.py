@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from asr.recognition.results import Hypothesis, Word
-from asr.second_pass.second_pass import Attended
+from asr.second_pass.attention_decoder import DecodedUtterance
 from asr.second_pass.written import written_forms
 from asr.text.written import Fitted, Spelling, WrittenWord, fit, sentence, with_capitals, with_phrases
 
@@ -17,48 +17,48 @@ _MOST_DIFFERING = 0.7
 
 def written_nbest(
     nbest: Iterable[Hypothesis],
-    attended: Attended | None = None,
+    decoded: DecodedUtterance | None = None,
     spelling: Spelling | None = None,
-    most: int | None = None,
+    max_count: int | None = None,
 ) -> tuple[Hypothesis, ...]:
     """Hypotheses in written form, in their order; of those that are written alike ("wifi", "wi fi") the first.
 
     Args:
-        attended, spelling: see `written_hypothesis`.
-        most: how many are wanted; None: all.
+        decoded, spelling: see `written_hypothesis`.
+        max_count: how many are wanted; None: all.
     """
     found: dict[str, Hypothesis] = {}
     for hypothesis in nbest:
-        if most is not None and len(found) >= most:
+        if max_count is not None and len(found) >= max_count:
             break
-        written = written_hypothesis(hypothesis, attended, spelling)
+        written = written_hypothesis(hypothesis, decoded, spelling)
         found.setdefault(written.text, written)
     return tuple(found.values())
 
 
 def written_hypothesis(
-    hypothesis: Hypothesis, attended: Attended | None = None, spelling: Spelling | None = None
+    hypothesis: Hypothesis, decoded: DecodedUtterance | None = None, spelling: Spelling | None = None
 ) -> Hypothesis:
     """A hypothesis with text and words in written form; scores and confidence stay.
 
     Its words are what stands between spaces, punctuation included, each with the time of the spoken words that it
-    stands for and the least of their confidences. A word for which nothing is said ("&") has no duration.
+    stands for and the least of their confidences. A word that stands for none ("&") has no duration.
 
     Args:
-        attended: what the attention decoder heard; None: nothing, and only capitals and a full stop are added.
+        decoded: of the attention decoder; None: only capitals and a full stop are added.
         spelling: how phrases are written.
     """
     if not hypothesis.text:
         return hypothesis
-    words = _written_words(hypothesis, [w.text for w in attended.written] if attended else [])
+    words = _written_words(hypothesis, [w.text for w in decoded.written] if decoded else [])
     if spelling is not None:
         words = with_phrases(words, hypothesis.text, spelling)
     text = " ".join(word.text for word in words)
     return replace(hypothesis, text=text, written=text, words=_timed(words, hypothesis))
 
 
-def _written_words(hypothesis: Hypothesis, own: Iterable[str]) -> Sequence[WrittenWord]:
-    """own: what the attention decoder wrote, the likeliest first."""
+def _written_words(hypothesis: Hypothesis, decoded: Iterable[str]) -> Sequence[WrittenWord]:
+    """decoded: what the attention decoder wrote, the likeliest first."""
     text, likeliest = hypothesis.text, hypothesis.written
     made = likeliest in written_forms(text)
     if likeliest and not made:
@@ -66,7 +66,7 @@ def _written_words(hypothesis: Hypothesis, own: Iterable[str]) -> Sequence[Writt
         if not fitted.differing:
             return fitted.words
     nearest: Fitted | None = None
-    for written in own:
+    for written in decoded:
         fitted = fit(written, text)
         if nearest is None or fitted.differing < nearest.differing:
             nearest = fitted

@@ -1,1 +1,1 @@
-"""The second pass: an attention decoder that hears an utterance as a whole when it has ended."""
+"""The second pass: an attention decoder that decodes an utterance as a whole when it has ended."""

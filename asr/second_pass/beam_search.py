@@ -15,19 +15,22 @@ from asr.second_pass.model import Cache, Decoder
 from asr.second_pass.packing import Projection
 from asr.second_pass.phrases import START, State, WrittenPhrases
 
-_MARGIN = 15.0
-"""Nats behind its utterance's likeliest hypothesis at which one is dropped."""
+_PRUNING_BEAM = 15.0
+"""Nats behind its utterance's likeliest hypothesis at which one is pruned."""
 _BLOCK = 64
 """Tokens whose likeliest is found first."""
 
 
 @dataclass(frozen=True)
 class TokenHypothesis:
-    """tokens: without prompt and end. log_p: log P(tokens, end | audio), nats. bonus: what its phrases gain it."""
+    """A hypothesis that has ended."""
 
     tokens: tuple[int, ...]
+    """Without prompt and end."""
     log_p: float
+    """log P(tokens, end | audio), nats."""
     bonus: float = 0.0
+    """The bonus of its phrases, nats."""
 
     @property
     def score(self) -> float:
@@ -35,13 +38,15 @@ class TokenHypothesis:
 
 
 class _Open(NamedTuple):
-    """A hypothesis that has not ended. state: where its text is in the phrases; row: its place in the batch."""
+    """A hypothesis that has not ended."""
 
     tokens: tuple[int, ...]
     log_p: float
     bonus: float
     state: State
+    """Where its text is in the phrases."""
     row: int
+    """Its place in the batch."""
 
 
 @torch.inference_mode()
@@ -53,39 +58,42 @@ def beam_search(
     prompt: Sequence[int],
     end: int,
     beam: int,
-    longest: Sequence[int],
+    max_tokens: Sequence[int],
     phrases: Sequence[WrittenPhrases | None] = (),
     device: torch.device | str = "cpu",
 ) -> list[list[TokenHypothesis]]:
-    """Likely texts of each utterance, best first: those that have ended when `beam` have, fewer than twice as many.
+    """Search for likely texts of each utterance: those that have ended when `beam` have, fewer than twice as many.
 
     A hypothesis ends where that is among the `beam` likeliest steps of its utterance: an end that is likelier than a
-    long text only because it is short does not count. Those far behind their utterance's likeliest are dropped.
+    long text only because it is short does not count. Those far behind their utterance's likeliest are pruned.
 
     Args:
         project: the decoder's output projection, `Decoder.logits` or a packed one; -inf: never put out.
         audio: of `Decoder.audio`, for each of B utterances.
         beam: K, hypotheses kept.
-        longest: most tokens of each utterance's texts: one that has so many is made to end.
-        phrases: those that lead each utterance's search, whose nats count beside log P (shallow fusion); None, and
-            empty ones, change no bit.
+        max_tokens: most tokens of each utterance's texts: one that has so many is made to end.
+        phrases: those that are boosted in each utterance's search (shallow fusion); None, and empty ones, change no
+            bit.
+
+    Returns:
+        The hypotheses of each utterance, best first.
     """
-    count = len(longest)
-    led = [own or None for own in phrases] or [None] * count
+    count = len(max_tokens)
+    boosted = [own or None for own in phrases] or [None] * count
     utterances = list(range(count))  # those that are searched on, in the batch's order
     hyps = [[_Open((), 0.0, 0.0, START, i)] for i in range(count)]
     ended: list[list[TokenHypothesis]] = [[] for _ in range(count)]
     states, cache = decoder(torch.tensor([prompt] * count, device=device), audio)
-    for length in range(max(longest) + 1):
+    for length in range(max(max_tokens) + 1):
         log_p = project(states[:, -1]).log_softmax(-1)
         for i in utterances:
-            if (own := led[i]) is not None:
+            if (own := boosted[i]) is not None:
                 for hyp in hyps[i]:
                     own.gains(hyp.state).add_to(log_p[hyp.row], own.vocabulary.kind, end)
         values, tokens = (part.tolist() for part in likeliest(log_p, beam))
         ends = log_p[:, end].tolist()
         for i in utterances:
-            if length >= longest[i]:
+            if length >= max_tokens[i]:
                 nexts = [(hyp, ends[hyp.row], end) for hyp in hyps[i]]
             else:
                 nexts = [(h, v, t) for h in hyps[i] for v, t in zip(values[h.row], tokens[h.row], strict=True)]
@@ -95,13 +103,13 @@ def beam_search(
             for score, hyp, token, value in best:
                 if score == -torch.inf:
                     break
-                own, state, gain = led[i], hyp.state, 0.0
+                own, state, gain = boosted[i], hyp.state, 0.0
                 if own is not None:
                     state, gain = (state, own.end(state)) if token == end else own.step(state, token)
                 after, bonus = hyp.log_p + value - gain, hyp.bonus + gain
                 if token == end:
                     ended[i].append(TokenHypothesis(hyp.tokens, after, bonus))
-                elif score >= best[0][0] - _MARGIN:
+                elif score >= best[0][0] - _PRUNING_BEAM:
                     hyps[i].append(_Open((*hyp.tokens, token), after, bonus, state, hyp.row))
             if len(ended[i]) >= beam:
                 hyps[i] = []

@@ -44,7 +44,7 @@ def can_pack(weight: Tensor) -> bool:
 
 
 def pack_linears(module: nn.Module) -> None:
-    """Replaces the linear layers in a module, for inference only."""
+    """Replace the linear layers in a module, for inference only."""
     for name, layer in module.named_children():
         if isinstance(layer, nn.Linear):
             bias = layer.bias.detach() if layer.bias is not None else None

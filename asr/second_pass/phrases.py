@@ -1,4 +1,4 @@
-"""Phrases to expect, as the attention decoder's beam search follows them: over letters, however tokens spell a text.
+"""Phrases to boost in the attention decoder's beam search: matched over letters, however tokens spell a text.
 
 Whisper writes one name in many ways ("Meg Bauer", " meg", " Ba" "uer") and numbers in figures. So phrases are matched
 by letters and figures without case: what else is written ends a word ("Dr. Brown", "St-John"), but an apostrophe is
@@ -54,12 +54,14 @@ def letters_of(text: str) -> str:
 
 
 class State(NamedTuple):
-    """Where a text is. tail: its end, from where a phrase may have begun, "" inside a word of none; echo: the phrase
-    that ended just before that, "" for none; parted: a word has ended, and none begun since."""
+    """Where a text is."""
 
     tail: str
+    """Its end, from where a phrase may have begun; "" inside a word of none."""
     echo: str
+    """The phrase that ended just before that; "" for none."""
     parted: bool
+    """Whether a word has ended, and none begun since."""
 
 
 START = State("", "", True)
@@ -96,16 +98,19 @@ class TokenLetters:
 
 @dataclass(frozen=True)
 class Gains:
-    """What the tokens after a state gain, nats: base (3,) by their kind, and for the tokens in `tokens` (N,) as much
-    more as `extra` (N,) says. end: the end of the text."""
+    """What the tokens after a state gain."""
 
     base: Tensor
+    """(3,) nats of a token by its kind (`TokenLetters.kind`)."""
     tokens: Tensor
+    """(N,) tokens that lead into a phrase."""
     extra: Tensor
+    """(N,) nats that these gain more."""
     end: float
+    """Nats of the end of the text."""
 
     def add_to(self, log_p: Tensor, kind: Tensor, end: int) -> None:
-        """Adds them to the (V,) scores of the next token, in place; `end` is the token that ends a text."""
+        """Add them to the (V,) scores of the next token, in place; `end` is the token that ends a text."""
         before = log_p[end].clone()
         if bool(self.base.any()):
             log_p += self.base.to(log_p.device)[kind]

@@ -11,16 +11,16 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class TokenTree:
-    """The prompt and texts that follow it, as a tree: a node for each different beginning.
-
-    tokens, parents: of each node, parents first; -1: none. steps: (node, token) pairs, each next token of a text once.
-    texts: the steps of each text, as indices.
-    """
+    """The prompt and texts that follow it, as a tree: a node for each different beginning."""
 
     tokens: tuple[int, ...]
+    """Of each node, parents first."""
     parents: tuple[int, ...]
+    """Of each node; -1: none."""
     steps: tuple[tuple[int, int], ...]
+    """(node, token) pairs, each next token of a text once."""
     texts: tuple[tuple[int, ...], ...]
+    """The steps of each text, as indices."""
 
     @classmethod
     def of(cls, prompt: Sequence[int], texts: Sequence[Sequence[int]]) -> TokenTree:

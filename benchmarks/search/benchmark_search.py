@@ -17,7 +17,7 @@ from rich.table import Table
 
 from asr.audio import read_container
 from asr.commands.terminal import check_writable, console, give_up, report, track
-from asr.decoding import BEAM, MARGIN, SILENCE, BeamSearch, BoostedPhrase, PhraseCompiler, PhraseGraph
+from asr.decoding import BEAM, BeamSearch, BoostedPhrase, PhraseCompiler, PhraseGraph
 from asr.errors import AsrError, ManifestError
 from asr.evaluation.manifest import Utterance, read_manifest
 from asr.evaluation.plots import Bar, bars
@@ -227,7 +227,7 @@ def main(
     silence: Annotated[
         float,
         typer.Option(help="Our search passes frames over whose blank is likelier than this; 1: none."),
-    ] = SILENCE,
+    ] = 0.99,
     model: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Without: the shipped one.")] = None,
     json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the figures here.")] = None,
     plot_file: Annotated[Path | None, typer.Option("--plot", metavar="FILE.svg", help="Draw them here.")] = None,
@@ -248,9 +248,9 @@ def main(
         rows = list(track(encode(recognizer, utterances), len(utterances), "encoding"))
     except (AsrError, OSError) as error:
         give_up(error)
-    search = BeamSearch(recognizer.model, beam, token_bonus=token_bonus, margin=MARGIN, silence=silence)
+    search = BeamSearch(recognizer.model, beam, token_bonus=token_bonus, blank_threshold=silence)
     searches: dict[str, Search] = {
-        THEIRS: TorchaudioSearch(recognizer.model, beam, search.symbols).best,
+        THEIRS: TorchaudioSearch(recognizer.model, beam, search.max_symbols).best,
         "0": with_graph(search, None),
         f"{WITH_LANGUAGE}0": with_graph(recognizer.search, None),
     }

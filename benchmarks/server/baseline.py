@@ -13,21 +13,20 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, TypeAlias
 
-from asr.audio import decode_pcm
-from asr.context.phrases import candidates_of
-from asr.context.types import ContextEmbedding
+from asr.audio import Samples, decode_pcm
+from asr.context.bundle import ContextBundle, build_bundle
 from asr.recognition.recognizer import StreamOptions
 from asr.recognition.results import Pass, Result
 from carryover.client import linear16
 from carryover.v1 import recognizer_pb2 as pb
 from context_store import DialogueId
 from server.access import DEFAULT_TENANT
-from server.app import Parts, context_graph
-from server.context_reader import context_of
-from server.context_use import ContextSource, Used
-from server.engine import Engine, Samples
+from server.app import Parts
+from server.codec.recognition import check_streaming
+from server.contexts.handle import ContextRescoring
+from server.contexts.inputs import context_of
 from server.metrics import Metrics
-from server.requests import check_streaming
+from server.scheduler import Scheduler
 from server.settings import Settings
 
 Kind: TypeAlias = tuple[frozenset[str], bool]
@@ -47,29 +46,31 @@ class QuietRecognizer:
 
     parts: Parts
     settings: Settings
-    engine: Engine
+    scheduler: Scheduler
 
     @classmethod
     @contextmanager
     def open(cls, parts: Parts, settings: Settings) -> Iterator[QuietRecognizer]:
         """It works while inside."""
-        engine = Engine(parts.recognizer, workers=1, max_streams=1, metrics=Metrics())
+        scheduler = Scheduler(parts.recognizer, workers=1, metrics=Metrics())
         try:
-            yield cls(parts, settings, engine)
+            yield cls(parts, settings, scheduler)
         finally:
-            engine.close()
+            scheduler.close()
 
-    async def embedding(self, dialogue: str, turn: str) -> ContextEmbedding:
+    async def bundle(self, dialogue: str, turn: str) -> ContextBundle:
         """The context of a turn that is in the store, of the default tenant. Raises StoreError, ContextError."""
         turns = await asyncio.to_thread(self.parts.store.read_turns, DialogueId(DEFAULT_TENANT, dialogue))
         context = context_of(turns, turn, self.settings.context.entries)
-        return await asyncio.to_thread(self.parts.encoder.encode, context)
+        compile_phrases = partial(self.parts.recognizer.compile, of_context=True)
+        embedding = await asyncio.to_thread(self.parts.encoder.encode, context)
+        return await asyncio.to_thread(build_bundle, embedding, compile_phrases)
 
-    async def texts(self, samples: Samples, config: pb.StreamingConfig, embedding: ContextEmbedding | None) -> Texts:
-        """Of a stream of LINEAR16 audio, without context and, where there is an embedding, with it."""
+    async def texts(self, samples: Samples, config: pb.StreamingConfig, bundle: ContextBundle | None) -> Texts:
+        """Of a stream of LINEAR16 audio, without context and, where there is one, with it."""
         options = check_streaming(config, self.settings.model.nbest, DEFAULT_TENANT).options
         options = replace(options, endpoint=self.settings.endpoint.rule())
-        graph = context_graph(self.parts.recognizer, embedding) if embedding is not None else None
+        graph = bundle.graph if bundle else None
         texts: list[dict[Kind, str]] = []
         for left_out, led in itertools.product(((), (Pass.WHOLE_UTTERANCE,), tuple(Pass)), (None, graph)):
             results = await asyncio.to_thread(self._hear, samples, options, led, left_out)
@@ -77,8 +78,8 @@ class QuietRecognizer:
             for result, found in zip(results, texts, strict=False):  # without all passes there may be fewer, or more
                 passes = frozenset(one.name for one in result.passes)
                 found[plain_kind(passes)] = result.nbest[0].text
-                if embedding is not None:
-                    found[passes, True] = await self._in_context(result, embedding)
+                if bundle is not None:
+                    found[passes, True] = await self._in_context(result, bundle)
         return tuple(texts)
 
     def _hear(self, samples: Samples, options: StreamOptions, graph: Any, left_out: Sequence[Pass]) -> list[Result]:
@@ -88,7 +89,7 @@ class QuietRecognizer:
 
         def results() -> Iterator[Result]:
             while stream.ready:
-                stream.leave_out(left_out)
+                stream.skip_second_pass(left_out)
                 yield from self.parts.recognizer.advance([stream])[0]
 
         stream.take(decode_pcm(linear16(samples), "LINEAR16"))
@@ -96,9 +97,7 @@ class QuietRecognizer:
         stream.end()
         return [result for result in (*found, *results()) if result.is_final]
 
-    async def _in_context(self, result: Result, embedding: ContextEmbedding) -> str:
-        source, recognizer = ContextSource(None, self.parts.rescorer, self.engine.run), self.parts.recognizer
+    async def _in_context(self, result: Result, bundle: ContextBundle) -> str:
+        rescoring, recognizer = ContextRescoring(self.parts.rescorer, self.scheduler), self.parts.recognizer
         force_score = partial(recognizer.force_score, result.encoded) if result.encoded else None
-        found = Used(result.nbest, pb.ContextInfo.APPLIED)
-        used = await source.rescore(result.nbest, candidates_of(result.biased), embedding, force_score, found)
-        return used.nbest[0].text
+        return (await rescoring.rescore(bundle, result.nbest, result.biased, force_score)).nbest[0].text

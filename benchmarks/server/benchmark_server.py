@@ -29,7 +29,6 @@ from benchmarks.server.waits import (
     measure,
     mortal_store,
     peak_memory_mb,
-    plot,
     ratio_of_p99,
     warm_up,
 )
@@ -39,8 +38,6 @@ from server.processes import ProcessError, server_process
 
 app = typer.Typer(add_completion=False)
 _err = Console(stderr=True, highlight=False)
-_AIM_MS = 300
-"""p95 of the final result that the plot marks."""
 _GPU_AIM_MS = 150
 _MOST = 4096
 """Streams; past them no more are tried."""
@@ -72,7 +69,6 @@ def main(
             show_default=False,
         ),
     ] = None,
-    plot_file: Annotated[Path | None, typer.Option("--plot", metavar="FILE.svg", help="Draw it here.")] = None,
 ) -> None:
     """Start a server and let callers speak to it in real time over a socket.
 
@@ -82,7 +78,7 @@ def main(
     compares. Settings of the server come from CARRYOVER_* variables, but its device, host, ports, TLS and keys.
     """
     try:
-        check_writable(json_file, plot_file)
+        check_writable(json_file)
         numbers = _numbers(streams)
         clips = [Clip.of(*read_container(path)) for path in audio] if audio else [_shipped_clip()]
         if until_ms is None and device != "cpu":
@@ -90,11 +86,9 @@ def main(
         measured = _run(numbers, until_ms, clips, seconds, dead_store, names(phrases), device)
         if json_file:
             json_file.write_text(json.dumps(measured, indent=1) + "\n", encoding="utf-8")
-        if plot_file:
-            plot_file.write_text(plot(measured["streams"], _AIM_MS), encoding="utf-8")
     except (BenchmarkError, ProcessError, StoreError, AudioError, OSError) as error:
         typer.echo(f"benchmark_server: {error}", err=True)
-        raise typer.Exit(1) from None
+        raise typer.Exit(2) from None
     _show(measured)
     typer.echo(json.dumps(measured))
 

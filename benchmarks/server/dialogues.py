@@ -190,10 +190,10 @@ class Caller:
 
 async def expected(quiet: QuietRecognizer, scene: Scene, dialogue: str) -> Expected:
     """A scene's transcripts. dialogue: where its question is recorded. Raises StoreError."""
-    embedding = await quiet.embedding(dialogue, "1")
+    bundle = await quiet.bundle(dialogue, "1")
     return Expected(
         await quiet.texts(scene.request.samples, stream_config(scene.request), None),
-        await quiet.texts(scene.answer.samples, stream_config(scene.answer), embedding),
+        await quiet.texts(scene.answer.samples, stream_config(scene.answer), bundle),
     )
 
 

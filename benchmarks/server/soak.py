@@ -96,7 +96,7 @@ def main(
     except (ProcessError, ConfigError, AsrError, StoreError, OSError, grpc.aio.AioRpcError) as error:
         text = error.details() if isinstance(error, grpc.aio.AioRpcError) else error
         console.print(f"soak: {text}", markup=False)
-        raise typer.Exit(1) from None
+        raise typer.Exit(2) from None
     text = json.dumps(report, indent=1)
     if json_file:
         json_file.write_text(text + "\n")

@@ -16,13 +16,13 @@ from typing import Any
 import grpc
 import numpy as np
 
+from asr.audio import Samples
 from benchmarks.server.fault_proxy import Fault, fault_proxy
 from carryover.client import pieces, recognise
 from carryover.v1 import recognizer_pb2 as pb
 from carryover.v1.recognizer_pb2_grpc import RecognizerStub
 from context_store import create_tables
 from context_store.local_server import local_config, local_server
-from server.engine import Samples
 from server.processes import store_environment
 
 PERCENTILES = (50, 95, 99)
@@ -181,58 +181,3 @@ async def _say(stub: Any, clip: Clip, waits: Waits, dialogue: str, phrases: Sequ
     waits.final.append((time.monotonic() - closed_s) * 1000)
     if first_s is not None:
         waits.first_partial.append((first_s - began_s - clip.starts_s) * 1000)
-
-
-_LEFT, _WIDTH, _ROW, _PLOT = 150, 760, 26, 500
-_STYLE = (
-    "<style>text{font:14px sans-serif;fill:#333}.grid{stroke:#ddd}.half{fill:#2a6fb0}.most{fill:#a9c6e3}"
-    ".aim{stroke:#b00020;stroke-dasharray:4}</style>"
-)
-
-
-def plot(summaries: dict[str, Any], aim_ms: float) -> str:
-    """An SVG file of waits: for each number of streams a bar up to the median and, lighter, up to p95.
-
-    Args:
-        summaries: of `Waits.summary`, by number of streams. aim_ms: where a line marks the most that p95 should be.
-    """
-    rows = [
-        (f"{number} stream{'s' if int(number) > 1 else ''}, {label}", waits[name])
-        for number, waits in summaries.items()
-        for name, label in (("first_partial_ms", "first"), ("final_ms", "final"))
-        if waits[name]["p95"] is not None
-    ]
-    longest = max([aim_ms, *(wait["p95"] for _, wait in rows)])
-    step = next(s for s in (50, 100, 200, 500, 1000, 2000, 5000, 10**6) if longest / s <= 8)
-    scale, bottom = _PLOT / longest, 10 + _ROW * len(rows)
-
-    def line(kind: str, wait_ms: float) -> str:
-        x = _LEFT + wait_ms * scale
-        return f'<line class="{kind}" x1="{x:.1f}" x2="{x:.1f}" y1="6" y2="{bottom}"/>'
-
-    body = []
-    for mark in range(0, int(longest) + 1, step):
-        body.append(line("grid", mark))
-        body.append(f'<text x="{_LEFT + mark * scale:.1f}" y="{bottom + 18}" text-anchor="middle">{mark}</text>')
-    for number, (label, wait) in enumerate(rows):
-        y = 10 + number * _ROW
-        for kind, name in (("most", "p95"), ("half", "p50")):
-            width = max(0.0, wait[name]) * scale
-            body.append(f'<rect class="{kind}" x="{_LEFT}" y="{y}" width="{width:.1f}" height="18"/>')
-        body.append(f'<text x="{_LEFT - 8}" y="{y + 14}" text-anchor="end">{label}</text>')
-        end = _LEFT + wait["p95"] * scale + 6
-        body.append(f'<text x="{end:.1f}" y="{y + 14}">{wait["p50"]:.0f} / {wait["p95"]:.0f}</text>')
-    axis = "milliseconds, median / p95: to the first result with words, from the audio's end to the final one"
-    body += [line("aim", aim_ms), f'<text x="8" y="{bottom + 40}">{axis}</text>']
-    aim = f"what p95 of final results should stay below: {aim_ms:.0f}"
-    keys = (("half", "up to the median"), ("most", "up to p95"), ("aim", aim))
-    for x, (kind, text) in zip((8, 150, 260), keys, strict=True):
-        sign = f'<rect class="{kind}" x="{x}" y="{bottom + 51}" width="12" height="12"/>'
-        if kind == "aim":
-            sign = f'<line class="aim" x1="{x + 6}" x2="{x + 6}" y1="{bottom + 50}" y2="{bottom + 64}"/>'
-        body.append(f'{sign}<text x="{x + 18}" y="{bottom + 62}">{text}</text>')
-    height = bottom + 74
-    head = (
-        f'<svg viewBox="0 0 {_WIDTH} {height}" width="{_WIDTH}" height="{height}" xmlns="http://www.w3.org/2000/svg">'
-    )
-    return f'{head}{_STYLE}<rect width="100%" height="100%" fill="#fff"/>{"".join(body)}</svg>\n'

@@ -102,5 +102,5 @@ def collate(waves: list[Samples], tail: int = 3200) -> tuple[Tensor, Tensor]:
     out = torch.full((len(waves), int(lengths.max()), MELS), SILENCE)
     for row, wave, length in zip(out, waves, lengths.tolist(), strict=True):
         stream = FeatureStream(block=BLOCK, lead=LOOKAHEAD)
-        row[:length] = stream.accept(np.pad(wave, (0, (length + BLOCK) * HOP - len(wave) + WINDOW)))[:length]
+        row[:length] = stream.accept(np.pad(wave, (0, (length + BLOCK) * HOP - len(wave) + WINDOW)))[1][:length]
     return out, lengths

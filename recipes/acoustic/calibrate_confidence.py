@@ -110,10 +110,11 @@ def main(
     words: list[Spoken] = []
     try:
         utterances, failed = read_sets(manifests, None, sample, seed)
-        recognizer = Recognizer.load(None if model == SHIPPED else model, beam=beam, second_pass=attention or True)
-        recognizer.calibration = recognizer.attention_calibration = None
-        if attention is None:
-            recognizer.attention = None
+        loaded = Recognizer.load(None if model == SHIPPED else model, beam=beam, second_pass=attention or True)
+        recognizer = Recognizer(  # without calibrations, and without an attention decoder that was not asked for
+            loaded.model, loaded.tokenizer, beam=beam, version=loaded.version, language=loaded.language,
+            weights=loaded.weights, attention=loaded.attention if attention else None,
+        )  # fmt: skip
         if recognizer.language is None:
             raise ModelError("calibration needs a language model for the acoustic model's tokens, and there is none")
         for heard in track(spoken_words(recognizer, utterances), len(utterances), "listening"):

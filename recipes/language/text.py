@@ -52,7 +52,7 @@ _ANSWERS = (
 SHARES = {
     "books": 0.2, "prompts": 0.12, "assistant": 0.25, "names": 0.12, "things": 0.1, "codes": 0.15, "answers": 0.06,
 }  # fmt: skip
-"""Of the texts that a user says: chosen on dev's perplexity, between prose, answers and codes (docs/language.md)."""
+"""Of the texts that a user says: chosen on dev's perplexity, between prose, answers and codes (README.md here)."""
 
 
 @dataclass(frozen=True)

@@ -123,7 +123,7 @@ class Fit:
     @torch.inference_mode()
     def search(self, weight: float, bonus: float) -> Trial:
         """One pass over all utterances."""
-        model, heard = self._recognizer.model, self._recognizer.with_ctc
+        model, heard = self._recognizer.model, self._recognizer.scorer.with_ctc
         search = BeamSearch(model, self._beam, language=self._language, language_weight=weight, token_bonus=bonus)
         errors = []
         for i, spoken in enumerate(self._spoken):

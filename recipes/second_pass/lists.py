@@ -61,7 +61,7 @@ def listen(recognizer: Recognizer, audio: AudioReader, utterance: Utterance) -> 
     ctc = [0.0] * len(found)
     if result.encoded is not None:
         ctc = recognizer.model.ctc_scores(result.encoded.frames, [h.tokens for h in found]).tolist()
-    weights, least = recognizer.weights, result.encoded.least if result.encoded else -math.inf
+    weights, least = recognizer.weights, result.encoded.score_floor if result.encoded else -math.inf
     candidates = []
     for h, c in zip(found, ctc, strict=True):
         language = (h.language - weights.token_bonus * len(h.tokens)) / (weights.language or 1.0)

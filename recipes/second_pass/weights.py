@@ -30,7 +30,7 @@ from asr.commands.terminal import give_up
 from asr.errors import AsrError
 from asr.fitted import FILE, FittedWeights, UnfittedWarning, save_fitted
 from asr.recognition.recognizer import Recognizer
-from asr.second_pass.second_pass import SHIPPED as SHIPPED_SECOND_PASS
+from asr.second_pass.attention_decoder import SHIPPED as SHIPPED_SECOND_PASS
 from benchmarks.peers.compare_recognizers import read_sets
 from recipes.second_pass.fit import DevLists, Fit, Rates, fit
 from recipes.second_pass.lists import text_lists

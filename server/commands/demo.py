@@ -47,10 +47,10 @@ def main(
         played = asyncio.run(_play(Script(names, answer.strip())))
     except (ConfigError, HostError, SynthesisError) as error:
         typer.echo(f"demo: {error}", err=True)
-        raise typer.Exit(1) from None
+        raise typer.Exit(2) from None
     except grpc.aio.AioRpcError as error:
         typer.echo(f"demo: the server answered {error.code().name}: {error.details()}", err=True)
-        raise typer.Exit(1) from None
+        raise typer.Exit(2) from None
     show(played, _err if as_json else Console(highlight=False))
     if svg_file:
         _draw(played, svg_file)

@@ -34,7 +34,7 @@ def main(
             typer.echo(f"make_key: its hash is in {keys_file}", err=True)
     except (ConfigError, OSError) as error:
         typer.echo(f"make_key: {error}", err=True)
-        raise typer.Exit(1) from None
+        raise typer.Exit(2) from None
     typer.echo(key)
 
 

@@ -1,4 +1,4 @@
-"""Runs several servers behind one address, with one DynamoDB between them."""
+"""Runs several servers, with one DynamoDB between them, as one target for clients."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ import typer
 
 from context_store import StoreError, create_tables
 from context_store.local_server import local_config, local_server
-from server.balancer import balanced
 from server.hosting import until_signalled
 from server.processes import ProcessError, server_process, store_environment
 
@@ -25,7 +24,6 @@ app = typer.Typer(add_completion=False)
 @app.command()
 def main(
     replicas: Annotated[int, typer.Option(help="How many servers.", min=1, max=16)] = 2,
-    port: Annotated[int, typer.Option(help="Port of the one address; 0 picks a free one.")] = 50051,
     endpoint: Annotated[
         str | None, typer.Option(help="URL of a DynamoDB, with its tables made. Default: one in this process.")
     ] = None,
@@ -33,9 +31,9 @@ def main(
         Path | None, typer.Option(help="Wrapping key that the servers share. Default: one that goes with them.")
     ] = None,
 ) -> None:
-    """Run servers that share nothing but a DynamoDB and a wrapping key behind 127.0.0.1:PORT, until SIGTERM or Ctrl-C.
+    """Run servers that share nothing but a DynamoDB and a wrapping key, on free ports, until SIGTERM or Ctrl-C.
 
-    Each connection goes to the next server that answers. CARRYOVER_* variables set all the servers.
+    Prints the target with which gRPC clients take turns among them. CARRYOVER_* variables set all the servers.
     """
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that no server is left behind by an early one
     try:
@@ -49,11 +47,13 @@ def main(
                 running = stack.enter_context(server_process(settings, _pass_on, private=False))
                 ports.append(running.port)
                 _say(f"server {number}: 127.0.0.1:{running.port}, process {running.process.pid}, {running.metrics_url}")
-            asyncio.run(_serve(port, ports))
+            target = ",".join(f"127.0.0.1:{port}" for port in ports)
+            _say(f"target for all of them: ipv4:{target} (Ctrl-C ends them)")
+            asyncio.run(until_signalled())
             _say("stopping the servers")
     except (ProcessError, StoreError, OSError) as error:
         _say(str(error))
-        raise typer.Exit(1) from None
+        raise typer.Exit(2) from None
 
 
 @contextmanager
@@ -61,12 +61,6 @@ def _own_store() -> Iterator[str]:
     with local_server() as url:
         create_tables(local_config(url))
         yield url
-
-
-async def _serve(port: int, backends: list[int]) -> None:
-    async with balanced(port, backends) as own:
-        _say(f"one address: 127.0.0.1:{own} (Ctrl-C ends it)")
-        await until_signalled()
 
 
 def _pass_on(line: str) -> None:

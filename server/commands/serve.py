@@ -46,7 +46,7 @@ def main(
         _flush_standard_error()
     except (ConfigError, HostError) as error:
         typer.echo(f"serve: {error}", err=True)
-        raise typer.Exit(1) from None
+        raise typer.Exit(2) from None
 
 
 async def _serve(settings: Settings) -> None:

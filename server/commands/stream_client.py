@@ -31,7 +31,9 @@ _LOST_STATUS = "Internal error from Core"
 @app.command()
 def main(
     file: Annotated[str, typer.Argument(help="WAV, FLAC or Ogg file; '-' is the microphone (Ctrl-C ends it).")] = "-",
-    server: Annotated[str, typer.Option(help="HOST:PORT of the server.")] = "127.0.0.1:50051",
+    server: Annotated[
+        str, typer.Option(help="HOST:PORT of the server, or a gRPC target with several of them.")
+    ] = "127.0.0.1:50051",
     dialogue: Annotated[str, typer.Option(help="Dialogue whose context the turn is recognised with.")] = "",
     turn: Annotated[str, typer.Option(help="This turn's id, with --dialogue.")] = "",
     fast: Annotated[bool, typer.Option("--fast", help="As fast as the server takes it, instead of real time.")] = False,
@@ -67,7 +69,7 @@ def main(
         asyncio.run(_run(server, credentials, config, source, real_time=not fast, as_json=as_json))
     except (_ClientError, ConnectError) as problem:
         typer.echo(f"stream_client: {problem}", err=True)
-        raise typer.Exit(1) from None
+        raise typer.Exit(2) from None
     except KeyboardInterrupt:
         raise typer.Exit(130) from None
 

@@ -7,11 +7,8 @@ import subprocess
 from pathlib import Path
 from typing import NamedTuple
 
-from asr.audio import read_container
-from asr.extras import install_hint
+from asr.audio import Samples, read_container
 from asr.text import normalize
-from server.demo.espeak import espeak_wav
-from server.engine import Samples
 
 _TIMEOUT_S = 60
 
@@ -38,13 +35,7 @@ def speak(text: str) -> Speech:
             wav = _run([*command, text])
             if wav is not None:
                 return Speech(*read_container(wav), name)
-    wav = espeak_wav(text)
-    if wav is not None:
-        return Speech(*read_container(wav), "espeak-ng (espeakng-loader)")
-    raise SynthesisError(
-        "no synthesiser for a text that the demo has no recording of; "
-        f"install flite or espeak-ng, or run: {install_hint('synthesis')}"
-    )
+    raise SynthesisError("no synthesiser for a text that the demo has no recording of; install flite or espeak-ng")
 
 
 _COMMANDS = {

@@ -110,7 +110,7 @@ def test_the_shipped_constants_are_of_the_shipped_models() -> None:
     weights = read_fitted(FittedWeights, SHIPPED / FILE)
     recognizer = Recognizer.load()  # any warning is an error here
     assert weights.models == recognizer.models and recognizer.weights == weights
-    assert recognizer.calibration is not None and recognizer.attention_calibration is not None
+    assert recognizer.scorer.calibration is not None and recognizer.scorer.attention_calibration is not None
     assert ContextModels.load(models=recognizer.models).rescorer.constants == read_fitted(
         RescorerConstants, WEIGHTS / FILE
     )

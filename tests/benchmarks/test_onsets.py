@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from asr.audio import SAMPLE_RATE, Samples, read_at_16k
-from asr.recognition.endpointing import EndpointRule, quietest
+from asr.recognition.endpointing import EndpointRule, quietest_place
 from asr.recognition.recognizer import Recognizer, StreamOptions
 from asr.recognition.results import Result
 
@@ -45,7 +45,7 @@ def text(results: list[Result]) -> str:
     [
         (silence, StreamOptions(), (3.72, 3.76, 5.64)),
         (noise, StreamOptions(single_utterance=True), (3.72, 3.76)),
-        (silence, StreamOptions(interim_results=True, endpoint=EndpointRule(start_s=1.0)), (1.48,)),
+        (silence, StreamOptions(interim_results=True, endpoint=EndpointRule(leading_silence_s=1.0)), (1.48,)),
     ],
 )
 def test_an_answer_is_heard_wherever_it_begins(
@@ -67,7 +67,7 @@ def test_a_word_in_the_middle_of_a_cut_is_heard_once(shipped: Recognizer) -> Non
     loud = {name: read_at_16k(DEMO / f"{name}.flac") for name in ("call_meg", "bauer")}
     call, bauer = (x[slice(*np.flatnonzero(np.abs(x) > 0.02)[[0, -1]])] for x in loud.values())
     said = np.concatenate([call, silence(0.1), bauer, silence(0.1)] * 4 + [silence(1.0)])
-    rule = EndpointRule(longest_s=2.0)
+    rule = EndpointRule(max_utterance_s=2.0)
     for lead in (0.1, 0.25):
         found = finals(shipped, np.concatenate([silence(lead), said]), StreamOptions(endpoint=rule))
         words = text(found).split()
@@ -94,10 +94,12 @@ def test_utterances_have_all_of_the_audio_between_them(
     recognizer = Recognizer(tiny_recognizer.model, tiny_recognizer.tokenizer, beam=6, second_pass=second_pass)
     parts = np.split(speech[:24_000], 6)
     samples = np.concatenate([*(parts[i] for i in order), silence(4.5), *(parts[i] for i in order[:3])])
-    rule = EndpointRule(silence_s=silence_s, likely_s=likely_s, longest_s=longest_s, start_s=1.0)
+    rule = EndpointRule(
+        trailing_silence_s=silence_s, likely_silence_s=likely_s, max_utterance_s=longest_s, leading_silence_s=1.0
+    )
     found = finals(recognizer, samples, StreamOptions(endpoint=rule, interim_results=interim))
     assert len(found) >= 2
-    frame_s, chunk_s = recognizer.model.frame_s, recognizer.chunk_frames / 100
+    frame_s, chunk_s = recognizer.model.frame_s, recognizer.front_end.chunk_frames / 100
     for before, after in zip(found, found[1:], strict=False):
         assert before.encoded is not None and before.endpoint_s is not None
         end_s = before.start_s + frame_s * len(before.encoded.frames)
@@ -112,6 +114,7 @@ def test_utterances_have_all_of_the_audio_between_them(
 
 def test_the_quietest_place() -> None:
     loud = [0.0] * 10 + [-40.0] * 5 + [0.0] * 3 + [-41.0] * 5 + [0.0] * 4
-    assert quietest(loud, range(3, 25)) == 21  # of places about as quiet the last, with two quiet frames on each side
-    assert quietest(loud, range(3, 16)) == 13
-    assert quietest([0.0] * 9, [3, 4]) == 4
+    # of places about as quiet the last, with two quiet frames on each side
+    assert quietest_place(loud, range(3, 25)) == 21
+    assert quietest_place(loud, range(3, 16)) == 13
+    assert quietest_place([0.0] * 9, [3, 4]) == 4

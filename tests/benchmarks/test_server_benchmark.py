@@ -1,14 +1,13 @@
 from __future__ import annotations
 
 import json
-from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 from typer.testing import CliRunner
 
 from benchmarks.server.benchmark_server import app
-from benchmarks.server.waits import Clip, Waits, plot, ratio_of_p99
+from benchmarks.server.waits import Clip, Waits, ratio_of_p99
 
 
 def test_a_clip_ends_with_its_speech_and_knows_where_it_begins() -> None:
@@ -43,14 +42,4 @@ def test_the_ratio_of_two_p99s_has_an_interval() -> None:
 @pytest.mark.parametrize("streams", ["", "0", "1,x", "-3"])
 def test_numbers_of_streams_that_cannot_be(streams: str) -> None:
     result = CliRunner().invoke(app, [f"--streams={streams}"])
-    assert result.exit_code == 1 and "--streams takes numbers" in result.stderr
-
-
-def test_the_plot_has_a_bar_for_each_wait() -> None:
-    waits = {"1": Waits([100.0, 200.0], [50.0, 70.0]).summary(), "16": Waits([], [10.0, 4000.0]).summary()}
-    drawn = ElementTree.fromstring(plot(waits, 300))
-    texts = [text.text for text in drawn.iter("{http://www.w3.org/2000/svg}text")]
-    assert "1 stream, first" in texts and "16 streams, final" in texts and "16 streams, first" not in texts
-    assert "60 / 69" in texts
-    widths = [float(bar.get("width", "0")) for bar in drawn.iter("{http://www.w3.org/2000/svg}rect") if bar.get("x")]
-    assert len(widths) == 6 + 2 and max(widths) <= 500  # two are in the legend
+    assert result.exit_code == 2 and "--streams takes numbers" in result.stderr

@@ -44,4 +44,4 @@ def test_the_comments_name_the_values_that_the_code_has() -> None:
     )
     assert f'"{TURN_SIGNAL}" for what was said before' in recognizer
     assert f'"{TURN_SIGNAL}" for what was said before' in context
-    assert f"1 to {MAX_EVENTS_PER_CALL}." in context
+    assert f"1 to {MAX_EVENTS_PER_CALL} in one call" in context

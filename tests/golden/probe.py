@@ -371,7 +371,7 @@ def with_phrases() -> dict[str, Any]:
     found = {}
     for recording in recordings()[:13:3]:
         phrases = [BoostedPhrase(entry.text, 5.0) for entry in recording.context.entries]
-        result = recognizer().recognize(recording.samples, recording.rate, 8, phrases)
+        result = recognizer().recognize(recording.samples, recording.rate, 8, recognizer().compile(phrases))
         found[recording.name] = _result(result)
     return found
 
@@ -385,7 +385,7 @@ def without_second_pass() -> dict[str, Any]:
         stream.end()
         results: list[Result] = []
         while stream.ready:
-            stream.leave_out(recognizer().second_passes)
+            stream.skip_second_pass(recognizer().second_passes)
             results += recognizer().advance([stream])[0]
         found[recording.name] = [_result(result) for result in results]
     return found
@@ -396,9 +396,9 @@ def batched() -> dict[str, Any]:
     models = context_models()
     chosen = recordings()[5:10]
     prepared = [prepare(recording.context, models, recognizer()) for recording in chosen]
-    phrases = tuple(BoostedPhrase(entry.text, 5.0) for entry in chosen[2].context.entries)
+    graph = recognizer().compile(BoostedPhrase(entry.text, 5.0) for entry in chosen[2].context.entries)
     streams = [
-        recognizer().open(StreamOptions(recording.rate, interim_results=True, phrases=phrases if place == 2 else ()))
+        recognizer().open(StreamOptions(recording.rate, interim_results=True, graph=graph if place == 2 else None))
         for place, recording in enumerate(chosen)
     ]
     for stream, own in list(zip(streams, prepared, strict=True))[3:]:

@@ -18,6 +18,8 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
+from asr.context.models import ContextModels
+from asr.context.phrase_index import PhraseIndex
 from asr.context.types import BiasedWord, Context, ContextEmbedding, Phrase, Rescored
 from asr.recognition.recognizer import Recognizer
 from asr.recognition.results import Hypothesis
@@ -25,7 +27,6 @@ from carryover.v1 import context_pb2, context_pb2_grpc, recognizer_pb2, recogniz
 from context_store import ContextStore, StoreConfig, WrappingKey, local_wrapping_key
 from server import tracing
 from server.app import Parts, Server
-from server.reply_window import JOBS_AT_ONCE
 from server.settings import load_settings
 from tests.support.moto_server import dynamodb_endpoint, fresh_tables
 
@@ -68,6 +69,7 @@ class FirstPhraseRescorer:
         nbest: Sequence[Hypothesis],
         embedding: ContextEmbedding,
         force_score: Callable[[Sequence[str]], list[Hypothesis]] | None,
+        index: PhraseIndex,
     ) -> Rescored:
         if self.error is not None:
             raise self.error
@@ -141,7 +143,7 @@ class Replica:
     async def store_answered(self) -> None:
         """Waits, on the server's loop, until a stream is open and the store has said what it knows of its dialogue."""
         async with asyncio.timeout(DEADLINE_S):
-            while not self.server.engine.streams or len(self.server.window._tasks) > JOBS_AT_ONCE:
+            while not self.server.streams.running or self.server.contexts.asking:
                 await asyncio.sleep(0.01)
 
     def close(self) -> None:
@@ -290,6 +292,16 @@ def shared(tiny_recognizer: Recognizer, tables: StoreConfig, key: WrappingKey) -
     """One replica for tests that leave no trace in it."""
     shop = Workshop(tiny_recognizer, tables, key)
     yield shop.start(limits__stream_seconds=20)
+    shop.close()
+
+
+@pytest.fixture(scope="session")
+def shipped(tables: StoreConfig, key: WrappingKey) -> Iterator[Replica]:
+    """One replica with the shipped models."""
+    recognizer = Recognizer.load()
+    models = ContextModels.load(None, recognizer.models)
+    shop = Workshop(recognizer, tables, key)
+    yield shop.start(encoder=models.encoder, rescorer=models.rescorer)
     shop.close()
 
 

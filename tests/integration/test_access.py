@@ -201,10 +201,10 @@ def test_a_tenant_that_lost_its_keys_is_forgotten(workshop: Any, dialogue: str, 
     file.write_text("".join(line for line in file.read_text().splitlines(keepends=True) if "umbra" in line))
     replica.server.access._checked_s -= 60
     assert umbra.finals(pcm, dialogue_id=dialogue, turn_id="2")[-1].context.status == recognizer_pb2.ContextInfo.APPLIED
-    assert {context.dialogue.tenant for context in replica.server.window.cache} == {"umbra"}
+    assert {context.dialogue.tenant for context in replica.server.contexts.cache} == {"umbra"}
     replica.encoder.go_on.set()
     replica.run(replica.server.drain())
-    assert {context.dialogue.tenant for context in replica.server.window.cache} == {"umbra"}
+    assert {context.dialogue.tenant for context in replica.server.contexts.cache} == {"umbra"}
     store = ContextStore(workshop.config, workshop.key, clock=replica.clock)
     assert store.get_embedding(DialogueId("acme", dialogue), "2", "echo-1") is None
     assert store.delete_tenant("acme") > 0
@@ -283,11 +283,11 @@ def test_tls_with_keys(workshop: Any, authority: Authority, keys: Any, wav: Path
     assert first["context"]["status"] == "NOT_REQUESTED"
     assert (first["passes"], first["skipped_passes"]) == (["STREAMING", "WHOLE_UTTERANCE"], [])
     keyless = client(wav, replica.port, *ca)
-    assert keyless.exit_code == 1 and "UNAUTHENTICATED" in keyless.stderr
+    assert keyless.exit_code == 2 and "UNAUTHENTICATED" in keyless.stderr
     plain = client(wav, replica.port, *key)
-    assert plain.exit_code == 1 and "--ca" in plain.stderr
+    assert plain.exit_code == 2 and "--ca" in plain.stderr
     foreign = Authority(tmp_path, "foreign")
-    assert client(wav, replica.port, "--ca", str(foreign.ca), *key).exit_code == 1
+    assert client(wav, replica.port, "--ca", str(foreign.ca), *key).exit_code == 2
 
 
 def test_client_certificates(workshop: Any, authority: Authority, wav: Path, tmp_path: Path) -> None:
@@ -300,8 +300,8 @@ def test_client_certificates(workshop: Any, authority: Authority, wav: Path, tmp
         return code
 
     assert call(authority.issue("client")) == 0
-    assert call(None) == 1
-    assert call(Authority(tmp_path, "foreign").issue("stranger")) == 1
+    assert call(None) == 2
+    assert call(Authority(tmp_path, "foreign").issue("stranger")) == 2
 
 
 def test_client_certificates_of_tenants(
@@ -364,7 +364,7 @@ def test_a_key_is_not_sent_in_the_clear_beyond_this_machine(wav: Path, tmp_path:
     (tmp_path / "key").write_text("co_secret")
     arguments = [str(wav), "--server", "carryover.example:50051", "--key-file", str(tmp_path / "key")]
     refused = CliRunner().invoke(stream_client.app, arguments)
-    assert refused.exit_code == 1 and "--ca" in refused.stderr
+    assert refused.exit_code == 2 and "--ca" in refused.stderr
 
 
 def test_probes_need_neither_tls_nor_key(workshop: Any, authority: Authority, keys: Any) -> None:

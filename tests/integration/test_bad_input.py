@@ -283,7 +283,7 @@ def test_too_many_streams(workshop: Any, pcm: bytes) -> None:
             time.sleep(0.02)
 
     running = [replica.recognizer.StreamingRecognize(slowly(), timeout=60) for _ in range(2)]
-    until(lambda: replica.server.engine.streams == 2)
+    until(lambda: replica.server.streams.running == 2)
     with pytest.raises(grpc.RpcError) as caught:
         replica.finals(pcm)
     assert caught.value.code() == TOO_MUCH
@@ -306,7 +306,7 @@ def ends_idle(replica: Any, messages: Iterator[pb.StreamingRecognizeRequest], na
         heard.extend(result for response in answers for result in response.results)
     assert caught.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
     assert named in caught.value.details()
-    assert replica.server.engine.streams == 0  # before the client is told
+    assert replica.server.streams.running == 0  # before the client is told
     return heard
 
 
@@ -359,9 +359,9 @@ def test_a_client_that_vanishes_harms_nobody(workshop: Any, pcm: bytes) -> None:
                 time.sleep(0.01)
 
         call = stub(endless())
-        until(lambda: replica.server.engine.streams == 1)
+        until(lambda: replica.server.streams.running == 1)
         assert replica.finals(pcm) == expected
         call.cancel() if how == "cancel" else channel.close()
-        until(lambda: not replica.server.engine.streams)
+        until(lambda: not replica.server.streams.running)
         assert replica.finals(pcm) == expected
         channel.close()

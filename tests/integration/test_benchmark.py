@@ -70,4 +70,4 @@ def test_ever_more_streams_until_they_wait_too_long(short: str, monkeypatch: pyt
 
 def test_a_device_that_is_not_there(short: str) -> None:
     result = CliRunner().invoke(benchmark_server.app, ["--device", "banana", "--audio", short])
-    assert result.exit_code == 1 and "device 'banana' cannot be used" in result.stderr
+    assert result.exit_code == 2 and "device 'banana' cannot be used" in result.stderr

@@ -265,7 +265,7 @@ def test_an_encoder_that_hangs(workshop: Any, dialogue: str, pcm: bytes) -> None
     for number in range(5):
         replica.wait_for("FAILED", f"{dialogue}-{number}")
         assert said(replica.finals(pcm, dialogue_id=f"{dialogue}-{number}", turn_id="2")) == plain
-    until(lambda: not replica.server.window.busy)  # each stream has had its own attempt at what had failed
+    until(lambda: not replica.server.contexts.busy)  # each stream has had its own attempt at what had failed
     replica.encoder.go_on.set()
     for attempt in range(50):  # the thread first works off what nobody waits for any more
         replica.ask(dialogue, f"{attempt}")
@@ -331,7 +331,7 @@ def test_a_client_that_stops_reading(workshop: Any, pcm: bytes) -> None:
         next(deaf)
         assert replica.finals(pcm) == before
         deaf.cancel()
-    until(lambda: not replica.server.engine.streams)
+    until(lambda: not replica.server.streams.running)
     assert replica.finals(pcm) == before
 
 
@@ -360,7 +360,7 @@ def test_a_client_that_leaves_at_any_moment(workshop: Any, pcm: bytes, monkeypat
                 await asyncio.gather(call, return_exceptions=True)
 
     asyncio.run(leave())
-    until(lambda: not replica.server.engine.streams)
+    until(lambda: not replica.server.streams.running)
     assert replica.finals(pcm) == before
     families = replica.server.metrics.calls.collect()
     codes = {sample.labels["code"] for family in families for sample in family.samples}
@@ -405,9 +405,9 @@ def test_a_client_that_reads_nothing_does_not_keep_its_place(workshop: Any, pcm:
     sent = [pb.StreamingRecognizeRequest(config=config), pb.StreamingRecognizeRequest(audio=pcm)]
     with grpc.insecure_channel(f"127.0.0.1:{replica.port}", [("grpc.http2.bdp_probe", 0)]) as channel:
         deaf = RecognizerStub(channel).StreamingRecognize(iter(sent), timeout=60)  # type: ignore[no-untyped-call]
-        until(lambda: replica.server.engine.streams == 1)
+        until(lambda: replica.server.streams.running == 1)
         assert replica.finals(pcm) == before
-        until(lambda: not replica.server.engine.streams)
+        until(lambda: not replica.server.streams.running)
         metrics = replica.server.metrics.calls.labels("StreamingRecognize", "DEADLINE_EXCEEDED")
         until(lambda: metrics._value.get() == 1)
         with pytest.raises(grpc.RpcError) as caught:
@@ -457,9 +457,9 @@ def test_a_reset_connection(workshop: Any, pcm: bytes) -> None:
             request_serializer=pb.StreamingRecognizeRequest.SerializeToString,
         )
         call = method(messages(), timeout=60)
-        until(lambda: replica.server.engine.streams == 1)
+        until(lambda: replica.server.streams.running == 1)
         pipe.reset()
-        until(lambda: not replica.server.engine.streams)
+        until(lambda: not replica.server.streams.running)
         go_on.set()
         call.cancel()
         channel.close()
@@ -525,7 +525,7 @@ def test_sigterm_under_load(workshop: Any, pcm: bytes, dialogue: str) -> None:
             yield pb.StreamingRecognizeRequest(audio=pcm[start : start + 6400])
 
     running = [replica.recognizer.StreamingRecognize(messages(), timeout=60) for _ in range(6)]
-    until(lambda: replica.server.engine.streams == 6)
+    until(lambda: replica.server.streams.running == 6)
     replica.encoder.go_on.clear()
     replica.ask(dialogue, "1")
     drained = threading.Thread(target=lambda: replica.run(replica.server.drain()))

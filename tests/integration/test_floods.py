@@ -114,7 +114,7 @@ def test_the_soak_sees_what_a_flood_does_to_others(
     client, target = keyed
     (tmp_path / "key").write_text(client.key)
     clip, server = Clip(speech[:8000], 16_000, 0.0), client.server
-    parts = Parts(server.engine.recognizer, client.encoder, client.rescorer, server.store.store, client.clock)
+    parts = Parts(server.scheduler.recognizer, client.encoder, client.rescorer, server.store.store, client.clock)
     with QuietRecognizer.open(parts, server.settings) as quiet:
         texts = asyncio.run(quiet.texts(clip.samples, stream_config(clip), None))
     process: Any = ServerProcess(InThisProcess(), target.port, "")  # type: ignore[arg-type]
@@ -125,7 +125,7 @@ def test_the_soak_sees_what_a_flood_does_to_others(
     def broken(*_: Any) -> None:
         raise RuntimeError
 
-    monkeypatch.setattr(server.engine, "start", broken)
+    monkeypatch.setattr(server.scheduler, "open", broken)
     harmed = asyncio.run(siege.flooded(flood("idle-connections"), 0.5, idle))
     assert harmed.answers.keys() == {"OPENED"} and 0 < harmed.memory_mb["before"] <= harmed.memory_mb["peak"]
     assert harmed.probe.without_status == harmed.probe.streams

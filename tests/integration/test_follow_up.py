@@ -16,6 +16,7 @@ from carryover.v1 import context_pb2
 from carryover.v1 import recognizer_pb2 as pb
 from context_store import ContextStore, DialogueId
 from server.access import DEFAULT_TENANT
+from server.scheduler import Scheduler
 
 WHOLE_UTTERANCE = pb.StreamingRecognitionResult.WHOLE_UTTERANCE
 CONTEXT_PHRASES = pb.StreamingRecognitionResult.CONTEXT_PHRASES
@@ -65,7 +66,7 @@ class Witness:
     def __init__(self) -> None:
         self.seen: list[tuple[Hypothesis, ...]] = []
 
-    def rescore(self, nbest: Any, embedding: Any, force_score: Any) -> Rescored:
+    def rescore(self, nbest: Any, embedding: Any, force_score: Any, index: Any) -> Rescored:
         self.seen.append(tuple(nbest))
         return Rescored(tuple(nbest))
 
@@ -215,7 +216,7 @@ def test_what_was_dropped_under_load_is_made_when_it_is_asked_for(
     workshop: Any, dialogue: str, pcm: bytes, monkeypatch: pytest.MonkeyPatch, asked: str
 ) -> None:
     replica = workshop.start()
-    monkeypatch.setattr(replica.server.window, "_strained", lambda: True)
+    monkeypatch.setattr(Scheduler, "late", property(lambda scheduler: True))
     assert not replica.ask(dialogue, "1").triggered
     assert "dropped" in replica.status(dialogue, "1").reason
     info = replica.finals(pcm, dialogue_id=dialogue, turn_id="2")[0].context

@@ -15,9 +15,9 @@ import pytest
 
 from carryover.v1 import context_pb2, recognizer_pb2
 from carryover.v1 import recognizer_pb2 as pb
-from server import wire
 from server.access import make_key
-from server.wire import SMALL_BYTES
+from server.codec import wire
+from server.codec.wire import SMALL_BYTES
 from tests.support.raw_http2 import DATA, GOAWAY, HEADERS, PING, RST_STREAM, Connection, call, frame, message, reset
 from tests.support.waiting import until
 
@@ -104,7 +104,7 @@ def test_a_streams_later_messages_are_bounded_too(shared: Any, read: list[Any]) 
     for flood in (bytes(HUGE), b"\x12\x00" * (HUGE // 2), long):
         code, details = refusal(shared, STREAM, config, flood)
         assert code == TOO_MUCH and "limits.request_bytes" in details
-    until(lambda: not shared.server.engine.streams)
+    until(lambda: not shared.server.streams.running)
 
 
 def test_a_huge_id_is_refused(shared: Any) -> None:
@@ -217,7 +217,7 @@ def test_a_flood_of_tiny_messages_ends_at_the_deadline(shared: Any, audio: bytes
         for _ in raw.flood(pb.StreamingRecognizeRequest(audio=audio).SerializeToString()):
             pass
         assert b"Deadline" in raw.ended
-    until(lambda: not shared.server.engine.streams)
+    until(lambda: not shared.server.streams.running)
 
 
 @pytest.mark.parametrize("audio", [b"", bytes(320)])
@@ -236,14 +236,14 @@ def test_a_stream_ends_when_its_key_is_taken_back(workshop: Any, keys: Any, audi
 
     stream = replica.with_key(key).recognizer.StreamingRecognize(messages(), timeout=DEADLINE_S)
     assert running.wait(DEADLINE_S)
-    until(lambda: replica.server.engine.streams == 1)
+    until(lambda: replica.server.streams.running == 1)
     _, other = make_key("umbra")
     file.write_text(other)
     with pytest.raises(grpc.RpcError) as caught:
         list(stream)
     done.set()
     assert caught.value.code() == grpc.StatusCode.UNAUTHENTICATED
-    until(lambda: not replica.server.engine.streams)
+    until(lambda: not replica.server.streams.running)
 
 
 def test_calls_that_are_left_at_once_cancel_nobody_elses(shared: Any) -> None:
@@ -255,7 +255,7 @@ def test_calls_that_are_left_at_once_cancel_nobody_elses(shared: Any) -> None:
             opened += 200
             info = shared.recognizer.GetServerInfo(pb.GetServerInfoRequest(), timeout=DEADLINE_S)
             assert info.version
-    until(lambda: not shared.server.engine.streams)
+    until(lambda: not shared.server.streams.running)
 
 
 def test_calls_of_one_connection_are_bounded(workshop: Any) -> None:
@@ -266,7 +266,7 @@ def test_calls_of_one_connection_are_bounded(workshop: Any) -> None:
         refused = [raw.next() for _ in range(3)]
         assert any(kind in (RST_STREAM, GOAWAY) for kind, *_ in refused)
         assert replica.recognizer.GetServerInfo(pb.GetServerInfoRequest(), timeout=DEADLINE_S).version
-        assert replica.server.engine.streams <= 4
+        assert replica.server.streams.running <= 4
 
 
 def test_an_idle_connection_may_be_asked_whether_it_lives(shared: Any) -> None:
@@ -307,7 +307,7 @@ def test_a_call_without_its_message_ends(workshop: Any) -> None:
         assert raw.status(1) == grpc.StatusCode.DEADLINE_EXCEEDED.value[0]
         raw.connection.send(call(3, RECOGNIZE), frame(DATA, 1, 3))
         assert raw.status(3) == INVALID.value[0]
-    until(lambda: not replica.server.engine.streams)
+    until(lambda: not replica.server.streams.running)
     assert replica.server.recordings.taken == 0
 
 

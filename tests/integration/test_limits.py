@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -31,9 +32,9 @@ class Held:
 
     def open(self, replica: Any, streams: int) -> list[Any]:
         """So many open streams."""
-        before = replica.server.engine.streams
+        before = replica.server.streams.running
         calls = [replica.recognizer.StreamingRecognize(self._slowly(), timeout=60) for _ in range(streams)]
-        until(lambda: replica.server.engine.streams == before + streams)
+        until(lambda: replica.server.streams.running == before + streams)
         return calls
 
     def _slowly(self) -> Iterator[pb.StreamingRecognizeRequest]:
@@ -170,18 +171,51 @@ def test_one_tenants_contexts_leave_room_for_the_others(workshop: Any, dialogue:
     umbra.wait_for("READY", dialogue)
 
 
-def test_context_makes_room_for_audio(workshop: Any, dialogue: str, pcm: bytes) -> None:
+def test_context_makes_room_for_audio(
+    workshop: Any, dialogue: str, pcm: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """While audio is late no context is made and none leads a search; recognition itself is untouched."""
     replica = workshop.start(context__shed_ms=500)
     plain = replica.finals(pcm)
     known = f"{dialogue}-known"
     replica.ask(known, "1", "meg bauer")
     replica.wait_for("READY", known)
-    held = Held()
-    (running,) = held.open(replica, 1)
-    for _ in range(50):
-        replica.server.engine.waited(1e12)  # so that the mean outlasts what is recognised meanwhile
-    assert replica.server.engine.strained
+    go_on, held = threading.Event(), threading.Event()
+    advance = replica.server.scheduler.recognizer.advance
+
+    def hold_first(streams: Any) -> Any:
+        """The first batch is held up, in one of the two workers; the other worker goes on."""
+        if not held.is_set():
+            held.set()
+            assert go_on.wait(DEADLINE_S)
+        return advance(streams)
+
+    monkeypatch.setattr(replica.server.scheduler.recognizer, "advance", hold_first)
+    with ThreadPoolExecutor(1) as thread:
+        late = thread.submit(replica.finals, pcm)
+        assert held.wait(DEADLINE_S)
+        until(lambda: is_late(replica))
+        try:
+            check_shed(replica, dialogue, known, pcm, plain)
+        finally:
+            go_on.set()
+        assert late.result() == plain
+    assert not is_late(replica)
+    replica.ask(dialogue, "2")
+    replica.wait_for("READY", dialogue)
+
+
+def is_late(replica: Any) -> bool:
+    """Is audio late at a replica?"""
+
+    async def late() -> bool:
+        return bool(replica.server.scheduler.late)
+
+    return bool(replica.run(late()))
+
+
+def check_shed(replica: Any, dialogue: str, known: str, pcm: bytes, plain: Any) -> None:
+    """Of a replica where audio is late. known: a dialogue whose context was ready before."""
     replica.ask(dialogue, "1")
     assert replica.status(dialogue).reason == "dropped: the server is busy with audio"
     answer = replica.finals(pcm, dialogue_id=dialogue, turn_id="2")
@@ -191,13 +225,6 @@ def test_context_makes_room_for_audio(workshop: Any, dialogue: str, pcm: bytes) 
     assert {f.context.status for f in led} == {pb.ContextInfo.APPLIED}
     phrases = pb.StreamingRecognitionResult.CONTEXT_PHRASES
     assert all(list(f.passes) == list(plain[0].passes) and list(f.skipped_passes) == [phrases] for f in led)
-    for _ in range(300):
-        replica.server.engine.waited(0.0)
-    assert not replica.server.engine.strained
-    replica.ask(dialogue, "2")
-    replica.wait_for("READY", dialogue)
-    held.go_on = True
-    list(running)
 
 
 def test_one_tenants_calls_leave_room_for_the_others(
@@ -220,7 +247,7 @@ def test_one_tenants_calls_leave_room_for_the_others(
     request = context_pb2.RecordEventsRequest(dialogue_id=dialogue, turn_id="1", events=[event(0)])
     flood = [acme.context.RecordEvents.future(request, timeout=DEADLINE_S) for _ in range(4)]
     try:
-        until(lambda: replica.server.calls.taken == 4)
+        until(lambda: replica.server.calls.running == 4)
         message, retry = refusal(lambda: acme.record(dialogue, "2", event(0)))
         assert "limits.tenant_calls" in message and retry == "1000"
         umbra.record(dialogue, "1", event(0), event(1))
@@ -228,7 +255,7 @@ def test_one_tenants_calls_leave_room_for_the_others(
         raw = pb.RecognitionConfig(encoding=pb.LINEAR16, sample_rate_hertz=16_000)
         assert acme.finals(pcm)  # audio has places of its own
         assert acme.recognizer.Recognize(pb.RecognizeRequest(config=raw, audio=pcm), timeout=DEADLINE_S).results
-        assert replica.server.calls.taken == 4
+        assert replica.server.calls.running == 4
     finally:
         go_on.set()
     assert not any(call.result().triggered for call in flood)
@@ -243,11 +270,11 @@ def test_lists_that_are_rescored_at_once(workshop: Any, tenants: Any) -> None:
     request = context_pb2.RescoreRequest(nbest=[context_pb2.NBestEntry(text="power")], context=inline)
     replica.encoder.go_on.clear()
     running = [acme.context.Rescore.future(request, timeout=60) for _ in range(2)]
-    until(lambda: replica.server._context._rescores.taken == 2)
+    until(lambda: replica.server.rescores.running == 2)
     message, retry = refusal(lambda: acme.context.Rescore(request, timeout=60))
     assert "limits.tenant_rescores" in message and retry == "1000"
     running.append(umbra.context.Rescore.future(request, timeout=60))
-    until(lambda: replica.server._context._rescores.taken == 3)
+    until(lambda: replica.server.rescores.running == 3)
     message, retry = refusal(lambda: umbra.context.Rescore(request, timeout=60))
     assert "limits.rescores" in message and retry == "1000"
     replica.encoder.go_on.set()

@@ -66,7 +66,7 @@ def test_after_a_tenants_last_key_went(workshop: Any, dialogue: str, pcm: bytes,
     live(replica.with_key(key), dialogue, dialogue, pcm)
 
     async def forget() -> None:
-        replica.server.window.forget_tenant("acme")
+        replica.server.contexts.forget_tenant("acme")
 
     replica.run(forget())
     replica.run(replica.server.drain())

@@ -41,7 +41,7 @@ def test_draining_ends_running_streams_properly_and_takes_no_new_ones(workshop: 
             yield pb.StreamingRecognizeRequest(audio=pcm[start : start + 6400])
 
     call = replica.recognizer.StreamingRecognize(messages(), timeout=60)
-    until(lambda: replica.server.engine.streams == 1)
+    until(lambda: replica.server.streams.running == 1)
     drained = asyncio.run_coroutine_threadsafe(replica.server.drain(), replica.loop)
     until(lambda: replica.server.draining)
     with pytest.raises(grpc.RpcError) as caught:
@@ -162,19 +162,19 @@ def test_stream_client_says_why_there_is_no_microphone(workshop: Any, monkeypatc
     replica = workshop.start()
     monkeypatch.setitem(sys.modules, "sounddevice", None)
     silent = CliRunner().invoke(stream_client.app, ["--microphone", "--server", f"127.0.0.1:{replica.port}"])
-    assert silent.exit_code == 1, silent.output
+    assert silent.exit_code == 2, silent.output
     assert "-m pip install 'carryover-asr[microphone]'" in silent.stderr
-    until(lambda: not replica.server.engine.streams)
+    until(lambda: not replica.server.streams.running)
 
 
 def test_stream_client_says_what_is_wrong(wav: Path, tmp_path: Path) -> None:
     absent = CliRunner().invoke(stream_client.app, [str(wav), "--server", "127.0.0.1:1", "--fast"])
-    assert absent.exit_code == 1
+    assert absent.exit_code == 2
     assert "no server answers at 127.0.0.1:1" in absent.output
     assert len(absent.stderr.strip().splitlines()) == 1
     nowhere = CliRunner().invoke(stream_client.app, [str(tmp_path / "nowhere.wav")])
     assert "nowhere.wav: the audio file cannot be read: No such file" in nowhere.output
     (tmp_path / "no.wav").write_bytes(b"nothing")
     broken = CliRunner().invoke(stream_client.app, [str(tmp_path / "no.wav"), "--fast"])
-    assert broken.exit_code == 1
+    assert broken.exit_code == 2
     assert "no.wav" in broken.output

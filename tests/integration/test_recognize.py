@@ -66,7 +66,7 @@ def test_a_result_that_cannot_be_written_stays_in_its_normal_form(
     shared: Any, pcm: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected = shared.finals(pcm)
-    monkeypatch.setattr("server.results.written_nbest", None)
+    monkeypatch.setattr("server.recognizer_service.written_nbest", None)
     assert shared.finals(pcm, automatic_punctuation=True) == expected
 
 
@@ -86,7 +86,8 @@ def test_interim_results_come_before_their_final(shared: Any, pcm: bytes) -> Non
 
 
 def test_a_likely_final_is_told_with_its_context(workshop: Any, pcm: bytes, dialogue: str) -> None:
-    replica = workshop.start(endpoint__likely_s=0.1, endpoint__doubt=1.0)  # random weights are never sure
+    # random weights are never sure: only tokens count as speech
+    replica = workshop.start(endpoint__likely_silence_s=0.1, endpoint__speech_threshold=1.0)
     replica.ask(dialogue, "1", "meg bauer")
     replica.wait_for("READY", dialogue)
     call = {"dialogue_id": dialogue, "turn_id": "2", "max_alternatives": 4}

@@ -1,7 +1,8 @@
-"""Two server processes behind one address, with one DynamoDB between them."""
+"""Two server processes as one target, with one DynamoDB between them."""
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import signal
@@ -17,6 +18,7 @@ import grpc
 import pytest
 
 from asr.acoustic.checkpoint import save_model
+from carryover.connect import ROUND_ROBIN, Credentials, open_channel
 from carryover.v1 import context_pb2 as ctx
 from carryover.v1 import recognizer_pb2 as pb
 from carryover.v1.context_pb2_grpc import ContextStub
@@ -33,11 +35,11 @@ class Pair:
         assert process.stderr is not None
         for line in process.stderr:
             self.said.append(line)
-            if found := re.search(r"one address: 127\.0\.0\.1:(\d+)", line):
+            if found := re.search(r"target for all of them: (\S+)", line):
                 break
         else:
             raise AssertionError("".join(self.said))
-        self.address = f"127.0.0.1:{found[1]}"
+        self.address = found[1]
         servers = re.findall(r"server \d: (127\.0\.0\.1:\d+), process (\d+)", "".join(self.said))
         self.servers = [(address, int(pid)) for address, pid in servers]
         threading.Thread(target=process.stderr.read, daemon=True).start()
@@ -48,7 +50,7 @@ def pair(tiny_model: Any, tiny_tokenizer: Any, tmp_path: Path) -> Iterator[Pair]
     save_model(tmp_path / "acoustic", tiny_model, tiny_tokenizer, "tiny")
     environ = {k: v for k, v in os.environ.items() if not k.startswith("CARRYOVER_")}
     with subprocess.Popen(
-        [sys.executable, "-P", "-m", "server.commands.run_replicas", "--port", "0"],
+        [sys.executable, "-P", "-m", "server.commands.run_replicas"],
         env={**environ, **PATIENT, "CARRYOVER_MODEL__WEIGHTS": str(tmp_path / "acoustic")},
         stderr=subprocess.PIPE, text=True,
     ) as process:  # fmt: skip
@@ -61,7 +63,14 @@ def pair(tiny_model: Any, tiny_tokenizer: Any, tmp_path: Path) -> Iterator[Pair]
 
 def channel(address: str) -> grpc.Channel:
     """A connection of its own."""
-    return grpc.insecure_channel(address, options=[("grpc.use_local_subchannel_pool", 1)])
+    return grpc.insecure_channel(address, options=[("grpc.use_local_subchannel_pool", 1), *ROUND_ROBIN])
+
+
+async def versions(address: str, calls: int) -> set[str]:
+    """What the project's own client hears from a target, again and again."""
+    async with open_channel(address, Credentials()) as connection:
+        stub = RecognizerStub(connection)
+        return {(await stub.GetServerInfo(pb.GetServerInfoRequest(), timeout=30)).model_version for _ in range(calls)}
 
 
 def refuses(address: str) -> bool:
@@ -130,6 +139,7 @@ def test_any_replica_answers_any_turn_and_one_may_die(pair: Pair, pcm: bytes) ->
     ask(pair.address, "e")  # either of them makes it
     os.kill(pid, signal.SIGKILL)
     until(lambda: refuses(one))  # while it dies, its port still takes connections
+    assert len(asyncio.run(versions(pair.address, 6))) == 1
     for _ in range(4):
         final = answer(pair.address, "e", pcm)
         assert final.context.status in (pb.ContextInfo.APPLIED, pb.ContextInfo.NOT_READY)

@@ -77,7 +77,7 @@ def test_serve_until_sigterm(folder: Path, pcm: bytes) -> None:
             first = next(responses)
             busy = launch(folder, "--port", found[1])
             assert busy.communicate(timeout=60)[1].splitlines()[-1].startswith("serve: cannot listen on 127.0.0.1:")
-            assert busy.returncode == 1
+            assert busy.returncode == 2
             process.send_signal(signal.SIGTERM)
             terminated.set()
             results = [result for response in (first, *responses) for result in response.results]
@@ -268,7 +268,7 @@ def test_what_is_wrong_is_said_in_one_line(
     file = tmp_path / "carryover.toml"
     file.write_text(settings.replace("GARBAGE", str(garbage)))
     result = CliRunner().invoke(serve.app, ["--port", "0", "--config", str(file)])
-    assert result.exit_code == 1
+    assert result.exit_code == 2
     assert isinstance(result.exception, SystemExit)
     last = result.stderr.splitlines()[-1]
     assert last.startswith("serve: ")

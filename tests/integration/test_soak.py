@@ -13,7 +13,6 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-import server.results
 from asr.context.types import BiasedWord, Rescored
 from benchmarks.server import benchmark_server
 from benchmarks.server import soak as soak_command
@@ -32,8 +31,9 @@ from benchmarks.server.dialogues import (
 from benchmarks.server.fault_proxy import FaultProxy, fault_proxy, random_faults
 from benchmarks.server.waits import Clip
 from context_store import ContextStore, DialogueId
+from server import recognizer_service
 from server.app import Parts
-from server.batcher import Step
+from server.scheduler import ScheduledStream, Work
 
 
 @pytest.fixture
@@ -57,7 +57,7 @@ def scene(speech: Any) -> Scene:
 async def quiet_texts(replica: Any, channel: grpc.aio.Channel, scene: Scene, dialogue: str) -> Expected:
     await Caller(channel, Tally(), real_time=False, break_off=0.0, seed=0).ask(scene, dialogue)
     of = replica.server
-    parts = Parts(of.engine.recognizer, replica.encoder, replica.rescorer, of.store.store, replica.clock)
+    parts = Parts(of.scheduler.recognizer, replica.encoder, replica.rescorer, of.store.store, replica.clock)
     with QuietRecognizer.open(parts, of.settings) as quiet:
         return await expected(quiet, scene, dialogue)
 
@@ -101,7 +101,7 @@ def test_faults_do_no_harm(workshop: Any, replica: Any, proxy: FaultProxy, scene
 def test_a_result_of_another_dialogue_is_wrong(replica: Any, scene: Scene, dialogue: str) -> None:
     def leak() -> None:
         foreign = BiasedWord("dave", "dave", "contacts")
-        replica.rescorer.rescore = lambda nbest, embedding, force: Rescored(tuple(nbest), True, (foreign,))
+        replica.rescorer.rescore = lambda nbest, *_: Rescored(tuple(nbest), True, (foreign,))
 
     tally = soak(replica, scene, dialogue, leak)
     assert tally.contexts["APPLIED"]
@@ -113,28 +113,28 @@ def test_a_result_is_held_against_what_the_same_passes_give(
     replica: Any, scene: Scene, dialogue: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Every second pass is left out, as on a machine that is too busy: other texts, none of them wrong."""
-    batcher = replica.server.engine.batcher
-    advance = batcher.advance
+    scheduler = replica.server.scheduler
+    step = scheduler.step
 
-    async def busy(stream: Any, *, step: Step, since_s: float | None, late: Callable[[bool], bool]) -> Any:
-        late(True)
-        return await advance(stream, step=Step.LAST if step is Step.SECOND_PASS else step, since_s=since_s, late=late)
+    async def busy(stream: ScheduledStream, kind: Work, since_s: float) -> Any:
+        stream.skip_second_pass(entirely=True)
+        return await step(stream, Work.LAST if kind is Work.SECOND_PASS else kind, since_s)
 
-    tally = soak(replica, scene, dialogue, lambda: monkeypatch.setattr(batcher, "advance", busy))
+    tally = soak(replica, scene, dialogue, lambda: monkeypatch.setattr(scheduler, "step", busy))
     assert (tally.wrong, tally.skipped) == ([], {"WHOLE_UTTERANCE": sum(tally.contexts.values())})
 
 
 def test_a_result_of_the_wrong_text_is_named(
     replica: Any, scene: Scene, dialogue: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original = server.results.final
+    original = recognizer_service.final_message
 
     def altered(*arguments: Any) -> Any:
         message = original(*arguments)
         message.alternatives[0].transcript = "someone else"
         return message
 
-    tally = soak(replica, scene, dialogue, lambda: monkeypatch.setattr(server.results, "final", altered))
+    tally = soak(replica, scene, dialogue, lambda: monkeypatch.setattr(recognizer_service, "final_message", altered))
     assert tally.wrong_results == 2
     assert {(what["what"], what["is"]) for what in tally.wrong} == {("transcript", "someone else")}
     assert {what["turn"] for what in tally.wrong} == {"1", "2"}
@@ -145,7 +145,7 @@ def test_a_stream_that_the_server_fails_has_no_status(replica: Any, scene: Scene
         def fail(*_: Any, **__: Any) -> None:
             raise RuntimeError
 
-        replica.server._recognizer._phrases = fail
+        replica.server.scheduler.open = fail
 
     tally = soak(replica, scene, dialogue, broken)
     assert tally.without_status == 2 and tally.statuses["INTERNAL"] == 2
@@ -205,6 +205,6 @@ def test_what_a_quiet_recogniser_says_of_every_kind(replica: Any, scene: Scene, 
 @pytest.mark.parametrize("app", [soak_command.app, benchmark_server.app])
 def test_a_report_that_cannot_be_written_is_said_before_the_run(app: typer.Typer, tmp_path: Path) -> None:
     result = CliRunner().invoke(app, ["--json", str(tmp_path / "nowhere" / "report.json")])
-    assert result.exit_code == 1
+    assert result.exit_code == 2
     assert "No such file or directory" in result.stderr
     assert "starting" not in result.stderr

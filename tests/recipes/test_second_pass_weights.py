@@ -14,7 +14,7 @@ from asr.errors import ModelError
 from asr.evaluation.manifest import Utterance, read_manifest
 from asr.fitted import FILE, FittedWeights
 from asr.recognition.recognizer import Recognizer
-from asr.second_pass.second_pass import SHIPPED as SHIPPED_SECOND_PASS
+from asr.second_pass.attention_decoder import SHIPPED as SHIPPED_SECOND_PASS
 from recipes.second_pass.fit import DevLists, fit
 from recipes.second_pass.lists import Candidate, TextList, text_lists
 from recipes.second_pass.weights import place

@@ -187,9 +187,9 @@ def test_the_command(tmp_path: Path) -> None:
     assert sorted(read_keys(file).values()) == ["acme", "umbra"]
     alone = CliRunner().invoke(command.app, ["acme"])
     assert hash_key(alone.stdout.strip()) in alone.stderr
-    assert CliRunner().invoke(command.app, ["no tenant"]).exit_code == 1
+    assert CliRunner().invoke(command.app, ["no tenant"]).exit_code == 2
     file.write_text("nonsense")
-    assert CliRunner().invoke(command.app, ["acme", "--keys-file", str(file)]).exit_code == 1
+    assert CliRunner().invoke(command.app, ["acme", "--keys-file", str(file)]).exit_code == 2
     assert file.read_text() == "nonsense"
 
 

@@ -34,7 +34,7 @@ def test_models_that_nothing_was_fitted_to_are_logged(
         def load(cls, *_: object) -> Silent:
             return cls()
 
-    monkeypatch.setattr(app, "StreamingRecognizer", Loaded)
+    monkeypatch.setattr(app, "Recognizer", Loaded)
     monkeypatch.setattr(app, "ContextModels", Silent)
     monkeypatch.setattr(logging.getLogger("carryover"), "propagate", True)
     with caplog.at_level(logging.WARNING, "carryover"):

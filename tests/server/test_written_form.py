@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import torch
 
+from asr.context.bundle import build_bundle
 from asr.context.types import BiasedWord, ContextEmbedding, Phrase
+from asr.recognition.recognizer import StreamOptions
 from asr.recognition.results import Encoded, Hypothesis, Result, Word
-from asr.second_pass.second_pass import Attended, WrittenHypothesis
+from asr.second_pass.attention_decoder import DecodedUtterance, WrittenHypothesis
 from carryover.v1 import recognizer_pb2 as pb
-from server.context_use import Used
-from server.requests import check_streaming, check_utterance
-from server.results import final, in_written_form
+from server.codec.recognition import Phrases, TurnRequest, check_streaming, check_utterance, final_message
+from server.contexts.handle import ContextOutcome, Status
+from server.recognizer_service import in_written_form
 
 
 def hypothesis(text: str, written: str = "") -> Hypothesis:
@@ -24,14 +25,14 @@ def hypothesis(text: str, written: str = "") -> Hypothesis:
 
 
 def result(*nbest: Hypothesis, wrote: str = "") -> Result:
-    heard = Attended([], (WrittenHypothesis(wrote, -1.0),)) if wrote else None
+    heard = DecodedUtterance([], (WrittenHypothesis(wrote, -1.0),)) if wrote else None
     return Result(nbest, True, 1.0, 0.0, 9.0, encoded=Encoded(torch.zeros(1, 1), 0.0, heard))
 
 
 def context(*entries: str) -> Any:
     phrases = tuple(Phrase(entry.lower(), "contacts", -1.0, entry) for entry in entries)
     embedding = ContextEmbedding(np.zeros((0, 4), np.float32), np.zeros(4, np.float32), phrases, "none", "v")
-    return SimpleNamespace(embedding=embedding, turn="1", made_in_ms=None)
+    return build_bundle(embedding, lambda phrases: None)
 
 
 def test_the_option_is_read_from_both_configurations() -> None:
@@ -46,8 +47,9 @@ def test_the_option_is_read_from_both_configurations() -> None:
 def test_transcript_words_and_plain_transcript_are_written() -> None:
     best = hypothesis("pay five dollars and twenty cents", "Pay $5.20.")
     heard = result(best, hypothesis("pay five dollars"), wrote="Pay $5.20.")
-    used, plain = in_written_form(heard, Used(heard.nbest, pb.ContextInfo.NOT_REQUESTED), {}, 2)
-    sent = final(heard, used, plain, (), 2, True)
+    used, plain = in_written_form(heard, ContextOutcome(heard.nbest, Status.NOT_REQUESTED), Phrases(), 2)
+    request = TurnRequest("FILE", StreamOptions(), 2, words=True, dialogue=None, turn="", written=True)
+    sent = final_message(heard, used, plain, (), request)
     assert sent.context.plain_transcript == sent.alternatives[0].transcript == "Pay $5.20."
     assert [(w.word, w.start, w.end) for w in sent.alternatives[0].words] == [("Pay", 0.0, 0.5), ("$5.20.", 1.0, 5.5)]
     assert sent.alternatives[1].transcript == "Pay five dollars."
@@ -59,16 +61,16 @@ def test_a_context_that_was_used_spells_the_transcript_and_leaves_the_plain_one(
     brought = replace(hypothesis("call meg macbauer", "Call meg macbauer."), from_context=True)
     known = context("Meg MacBauer")
     biased = (BiasedWord("macbauer", "Meg MacBauer", "contacts"),)
-    applied = Used((brought, *heard.nbest), pb.ContextInfo.APPLIED, True, biased, context=known)
-    used, plain = in_written_form(heard, applied, {}, 8)
+    applied = ContextOutcome((brought, *heard.nbest), Status.APPLIED, changed=True, biased_words=biased, bundle=known)
+    used, plain = in_written_form(heard, applied, Phrases(), 8)
     assert [h.text for h in used.nbest] == ["Call Meg MacBauer.", "Call Meg McBower."]
     assert plain == "Call Meg McBower."
     assert used.nbest[0].from_context and used.changed
-    missed, _ = in_written_form(result(brought), Used((brought,), pb.ContextInfo.NOT_READY, context=known), {}, 8)
+    missed, _ = in_written_form(result(brought), ContextOutcome((brought,), Status.NOT_READY), Phrases(), 8)
     assert missed.nbest[0].text == "Call meg macbauer."
 
 
 def test_silence_is_an_empty_transcript() -> None:
     silence = Result((Hypothesis("", -1.0),), True, 1.0, 0.0, 1.0)
-    used, plain = in_written_form(silence, Used(silence.nbest, pb.ContextInfo.NOT_REQUESTED), {}, 1)
+    used, plain = in_written_form(silence, ContextOutcome(silence.nbest, Status.NOT_REQUESTED), Phrases(), 1)
     assert [h.text for h in used.nbest] == [plain] == [""]

@@ -29,7 +29,7 @@ class Toy:
     def join(self, encoded: Tensor, predicted: Tensor) -> Tensor:
         return encoded + predicted
 
-    def blank_chances(self, encoded: Tensor) -> Tensor:
+    def blank_probabilities(self, encoded: Tensor) -> Tensor:
         return torch.zeros(encoded.shape[:-1])
 
     def ctc_scores(self, encoded: Tensor, texts: Sequence[Sequence[int]]) -> Tensor:

@@ -10,6 +10,8 @@ from typing import Any
 
 import grpc
 
+ROUND_ROBIN = (("grpc.service_config", '{"loadBalancingConfig": [{"round_robin": {}}]}'),)
+
 
 class ConnectError(Exception):
     """The server cannot be reached this way. The message says what to change."""
@@ -30,7 +32,15 @@ class Credentials:
 
 
 def open_channel(address: str, credentials: Credentials) -> grpc.aio.Channel:
-    """A channel to HOST:PORT, whose calls carry the key. Raises ConnectError."""
+    """A channel whose calls carry the key.
+
+    Args:
+        address: HOST:PORT, or a target with several of them, such as ipv4:10.0.0.1:50051,10.0.0.2:50051, which the
+            channel's calls take in turn; one that does not answer is passed over.
+
+    Raises:
+        ConnectError: the credentials do not fit together, or a file of theirs cannot be read.
+    """
     if bool(credentials.certificate) != bool(credentials.certificate_key):
         raise ConnectError("give --certificate and --certificate-key together")
     if credentials.certificate and not credentials.ca:
@@ -43,10 +53,15 @@ def open_channel(address: str, credentials: Credentials) -> grpc.aio.Channel:
             _read("--certificate-key", credentials.certificate_key) if credentials.certificate_key else None,
             _read("--certificate", credentials.certificate) if credentials.certificate else None,
         )
-        return grpc.aio.secure_channel(address, tls, interceptors=interceptors)
-    if key and not _is_loopback(address.rpartition(":")[0]):
+        return grpc.aio.secure_channel(address, tls, options=ROUND_ROBIN, interceptors=interceptors)
+    if key and not all(_is_loopback(one.rpartition(":")[0]) for one in _addresses(address)):
         raise ConnectError("a key is sent over TLS, or to this machine: give --ca")
-    return grpc.aio.insecure_channel(address, interceptors=interceptors)
+    return grpc.aio.insecure_channel(address, options=ROUND_ROBIN, interceptors=interceptors)
+
+
+def _addresses(target: str) -> list[str]:
+    """Each HOST:PORT of a target."""
+    return target.removeprefix("ipv4:").removeprefix("ipv6:").split(",")
 
 
 def _is_loopback(host: str) -> bool:

@@ -78,8 +78,8 @@ def recognizer(model: EmformerTransducer, tokenizer: BlankLastTokenizer) -> Reco
 
 
 def stream_features(model: EmformerTransducer, samples: Samples) -> Tensor:
-    stream = FeatureStream(model.features)
-    return torch.cat([stream.accept(samples), stream.flush()])
+    stream, begun = FeatureStream(model.features).accept(samples)
+    return torch.cat([begun, stream.flush()[1]])
 
 
 def stream_encode(model: EmformerTransducer, features: Tensor) -> Tensor:

@@ -1,4 +1,5 @@
 import io
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -55,7 +56,7 @@ def test_not_a_container() -> None:
 @pytest.mark.parametrize("rate", [0, 7999, 48001, -1])
 def test_impossible_rates(rate: int) -> None:
     with pytest.raises(AudioError, match="8000 to 48000"):
-        Resampler(rate)
+        Resampler.start(rate)
 
 
 @settings(max_examples=15, deadline=None)
@@ -64,12 +65,31 @@ def test_resampling_does_not_depend_on_the_cut(rate: int, cuts: list[int]) -> No
     samples = np.random.default_rng(1).standard_normal(6000).astype(np.float32)
 
     def run(parts: list[np.ndarray]) -> np.ndarray:
-        resampler = Resampler(rate)
-        return np.concatenate([*(resampler.accept(p) for p in parts), resampler.flush()])
+        resampler, converted = Resampler.start(rate), []
+        for part in parts:
+            resampler, more = resampler.accept(part)
+            converted.append(more)
+        return np.concatenate([*converted, resampler.flush()[1]])
 
     whole = run([samples])
     assert np.array_equal(whole, run(np.split(samples, np.clip(np.cumsum(cuts), 0, 6000))))
     assert abs(len(whole) - 6000 * 16_000 / rate) < 2
+
+
+def test_a_resampler_goes_on_once_or_with_the_same_samples() -> None:
+    """Of libsoxr's state there is one: going on from an older one with others would mix two streams."""
+    begun, noise = Resampler.start(8000), np.random.default_rng(1).standard_normal(1600).astype(np.float32)
+    after, first = begun.accept(noise[:800])
+    again, same = begun.accept(noise[:800])
+    assert again == replace(after, rest=again.rest) and np.array_equal(first, same)
+    for other in (lambda: begun.accept(noise[800:]), begun.flush):
+        with pytest.raises(ValueError, match="newest state"):
+            other()
+    second, more = again.accept(noise[800:])
+    with pytest.raises(ValueError, match="newest state"):
+        begun.accept(noise[:800])
+    whole = Resampler.start(8000).accept(noise)[1]
+    assert np.array_equal(whole, np.concatenate([first, more])) and second.calls == 2
 
 
 def test_samples_must_be_mono_float32() -> None:

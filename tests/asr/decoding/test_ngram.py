@@ -64,7 +64,7 @@ def back_off_probability(table: Table, left: Table, context: Gram, token: int) -
 def states_of(model: NGram, text: Sequence[int]) -> list[int]:
     states = [model.start]
     for token in text:
-        states.append(int(model.read(np.array(states[-1:]), np.array([token]))[1][0]))
+        states.append(int(model.advance(np.array(states[-1:]), np.array([token]))[1][0]))
     return states
 
 
@@ -105,12 +105,12 @@ def test_a_row_does_not_depend_on_the_others(drawn: tuple[Table, Table], batch: 
     model = automaton(*drawn)
     states = np.array([s for text in batch for s in states_of(model, text)])
     together, tokens = model.scores(states), np.arange(len(states)) % (VOCAB - 1) + 1
-    scores, moved = model.read(states, tokens)
+    scores, moved = model.advance(states, tokens)
     assert np.array_equal(scores, together[np.arange(len(states)), tokens])
-    assert np.array_equal(model.most(states), together[:, 1:].max(1))
+    assert np.array_equal(model.max_score(states), together[:, 1:].max(1))
     for i in range(len(states)):
         assert np.array_equal(together[i], model.scores(states[i : i + 1])[0])
-        assert moved[i] == model.read(states[i : i + 1], tokens[i : i + 1])[1][0]
+        assert moved[i] == model.advance(states[i : i + 1], tokens[i : i + 1])[1][0]
     alone = [model.score(text) for text in batch]
     assert model.score_texts(batch) == pytest.approx(alone, abs=1e-9)
 
@@ -124,7 +124,7 @@ def test_what_is_remembered_changes_nothing(drawn: tuple[Table, Table], calls: l
         states = np.array(call) % len(drawn[1])
         tokens = states % VOCAB
         assert np.array_equal(model.scores(states), small.scores(states))
-        assert np.array_equal(model.read(states, tokens), small.read(states, tokens))
+        assert np.array_equal(model.advance(states, tokens), small.advance(states, tokens))
 
 
 @settings(max_examples=20, deadline=None)

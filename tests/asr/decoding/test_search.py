@@ -1,5 +1,6 @@
 import math
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -9,6 +10,8 @@ from asr.acoustic import Transducer
 from asr.decoding import BeamSearch, force_score
 from tests.support.toy_transducer import Toy, brute_force
 
+Unpruned = partial(BeamSearch, pruning_beam=math.inf, blank_threshold=1.0)
+
 
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("blank", [0, 2, 3])
@@ -16,7 +19,7 @@ def test_a_wide_beam_finds_what_enumeration_finds(seed: int, blank: int) -> None
     model = Toy(seed, blank)
     encoded = 1.5 * torch.randn(2, 4, generator=torch.Generator().manual_seed(100 + seed))
     truth = brute_force(model, encoded, 2)
-    search = BeamSearch(model, beam=128, symbols=2)
+    search = Unpruned(model, beam=128, max_symbols=2)
     found = search.nbest(search.step(encoded[None], search.start(1)), 0)
     assert {r.tokens: pytest.approx(r.acoustic, abs=1e-4) for r in found} == truth
     assert found[0].tokens == max(truth, key=lambda k: truth[k])
@@ -25,7 +28,7 @@ def test_a_wide_beam_finds_what_enumeration_finds(seed: int, blank: int) -> None
 def test_a_narrow_beam_only_loses_probability() -> None:
     model, encoded = Toy(5), torch.randn(4, 4, generator=torch.Generator().manual_seed(5))
     truth = brute_force(model, encoded, 2)
-    search = BeamSearch(model, beam=4, symbols=2)
+    search = Unpruned(model, beam=4, max_symbols=2)
     found = search.nbest(search.step(encoded[None], search.start(1)), 0)
     assert len(found) == 4 and all(r.acoustic <= truth[r.tokens] + 1e-4 for r in found)
 
@@ -53,7 +56,7 @@ def test_forced_score_agrees_with_torchaudios_loss(tiny_model: Transducer) -> No
 
 @torch.inference_mode()
 def test_a_stream_does_not_depend_on_its_batch(tiny_model: Transducer) -> None:
-    search = BeamSearch(tiny_model, beam=5)
+    search = Unpruned(tiny_model, beam=5)
     encoded = 3 * torch.randn(3, 40, tiny_model.join_width, generator=torch.Generator().manual_seed(0))
     encoded = torch.cat([encoded, encoded.flip(0) + 0.01])  # some have texts in common
     together = search.step(encoded, search.start(6))
@@ -68,7 +71,7 @@ def test_a_stream_does_not_depend_on_its_batch(tiny_model: Transducer) -> None:
 
 @torch.inference_mode()
 def test_streams_of_a_batch_may_be_of_different_length(tiny_model: Transducer) -> None:
-    search, lengths = BeamSearch(tiny_model, beam=5), (3, 40, 0, 17)
+    search, lengths = Unpruned(tiny_model, beam=5), (3, 40, 0, 17)
     encoded = 3 * torch.randn(4, 40, tiny_model.join_width, generator=torch.Generator().manual_seed(0))
     together = search.step(encoded, search.start(4), lengths=lengths)
     assert tuple(together.time) == lengths
@@ -82,7 +85,7 @@ def test_streams_of_a_batch_may_be_of_different_length(tiny_model: Transducer) -
 @torch.inference_mode()
 def test_a_state_may_have_a_beam_of_its_own(tiny_model: Transducer) -> None:
     encoded = torch.randn(2, 12, tiny_model.join_width)
-    narrow, wide = BeamSearch(tiny_model, 3), BeamSearch(tiny_model, 9)
+    narrow, wide = Unpruned(tiny_model, 3), Unpruned(tiny_model, 9)
     given, own = narrow.step(encoded, narrow.start(2, 9)), wide.step(encoded, wide.start(2))
     for stream in range(2):
         assert len(narrow.nbest(given, stream)) > 3 and narrow.nbest(given, stream) == wide.nbest(own, stream)
@@ -90,7 +93,7 @@ def test_a_state_may_have_a_beam_of_its_own(tiny_model: Transducer) -> None:
 
 @torch.inference_mode()
 def test_cutting_the_frames_changes_nothing(tiny_model: Transducer) -> None:
-    search = BeamSearch(tiny_model, beam=5)
+    search = Unpruned(tiny_model, beam=5)
     encoded = 3 * torch.randn(1, 30, tiny_model.join_width, generator=torch.Generator().manual_seed(2))
     whole = search.nbest(search.step(encoded, search.start(1)), 0)
     for sizes in ([8, 16, 6], [1, 7, 2, 20]):
@@ -108,14 +111,14 @@ def test_hypotheses_are_distinct_sorted_and_outgrow_their_buffer(
     tiny_model: Transducer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("asr.decoding.beam_search.ROOM", 4)
-    search = BeamSearch(tiny_model, beam=5)
+    search = Unpruned(tiny_model, beam=5)
     encoded = 3 * torch.randn(1, 400, tiny_model.join_width, generator=torch.Generator().manual_seed(3))
     readings = search.nbest(search.step(encoded, search.start(1)), 0)
     assert len({r.tokens for r in readings}) == len(readings) == 5
     assert len(readings[0].tokens) > 8
     scores = [r.acoustic for r in readings]
     assert scores == sorted(scores, reverse=True) and all(math.isfinite(s) for s in scores)
-    assert all(c <= 1e-6 for r in readings for c in r.certainty)
+    assert all(c <= 1e-6 for r in readings for c in r.log_confidence)
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -123,7 +126,7 @@ def test_a_margin_only_loses_what_is_unlikely(seed: int) -> None:
     model, encoded = Toy(seed), 1.5 * torch.randn(2, 4, generator=torch.Generator().manual_seed(100 + seed))
     truth = brute_force(model, encoded, 2)
     for margin in (1.0, 8.0):
-        search = BeamSearch(model, beam=128, symbols=2, margin=margin)
+        search = Unpruned(model, beam=128, max_symbols=2, pruning_beam=margin, blank_threshold=1.0)
         found = search.nbest(search.step(encoded[None], search.start(1)), 0)
         assert all(r.acoustic <= truth[r.tokens] + 1e-4 for r in found)
         assert margin == 8.0 or len(found) < len(truth)
@@ -136,11 +139,11 @@ def test_frames_taken_for_silence_are_as_if_they_were_not_there(tiny_model: Tran
     encoded = 3 * torch.randn(3, 40, tiny_model.join_width, generator=torch.Generator().manual_seed(8))
     encoded[2, :, -tiny_model.vocab_size + tiny_model.blank] = 40.0  # of this stream nothing is heard
     encoded[1, 8:24, -tiny_model.vocab_size + tiny_model.blank] = 40.0
-    chances = tiny_model.blank_chances(encoded)
+    chances = tiny_model.blank_probabilities(encoded)
     ctc = encoded[..., -tiny_model.vocab_size :].log_softmax(-1)
     assert torch.allclose(chances.log(), ctc[..., tiny_model.blank], atol=1e-5)
     silence = float(chances[0].median())
-    passing, hearing = BeamSearch(tiny_model, 5, silence=silence), BeamSearch(tiny_model, 5)
+    passing, hearing = Unpruned(tiny_model, 5, blank_threshold=silence), Unpruned(tiny_model, 5)
     together = passing.start(3)
     for part in encoded.split([8, 32], dim=1):
         together = passing.step(part, together)
@@ -168,9 +171,9 @@ def test_predictions_that_are_not_kept_for_good_are_the_same(
 ) -> None:
     """As with a predictor that remembers all tokens."""
     encoded = 3 * torch.randn(2, 40, tiny_model.join_width, generator=torch.Generator().manual_seed(6))
-    kept = BeamSearch(tiny_model, 5)
+    kept = Unpruned(tiny_model, 5)
     monkeypatch.setattr("asr.decoding.joiner_cache._ROOM", 0)
-    forgotten = BeamSearch(tiny_model, 5)
+    forgotten = Unpruned(tiny_model, 5)
     one, other = (search.step(encoded, search.start(2)) for search in (kept, forgotten))
     assert one.predicted is None and other.predicted is not None
     for i in range(2):
@@ -182,11 +185,11 @@ def test_predictions_that_are_not_kept_for_good_are_the_same(
 def test_impossible_beams(tiny_model: Transducer) -> None:
     with pytest.raises(ValueError, match="beam is 0"):
         BeamSearch(tiny_model, beam=0)
-    with pytest.raises(ValueError, match="symbols -1"):
-        BeamSearch(tiny_model, beam=4, symbols=-1)
-    with pytest.raises(ValueError, match="margin is 0"):
-        BeamSearch(tiny_model, margin=0)
-    with pytest.raises(ValueError, match="silence is 0"):
-        BeamSearch(tiny_model, silence=0)
+    with pytest.raises(ValueError, match="max_symbols -1"):
+        BeamSearch(tiny_model, beam=4, max_symbols=-1)
+    with pytest.raises(ValueError, match="pruning_beam is 0"):
+        BeamSearch(tiny_model, pruning_beam=0)
+    with pytest.raises(ValueError, match="blank_threshold is 0"):
+        BeamSearch(tiny_model, blank_threshold=0)
     with pytest.raises(ValueError, match="language_weight is -1"):
         BeamSearch(tiny_model, language_weight=-1)

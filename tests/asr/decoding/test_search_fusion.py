@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -17,8 +18,8 @@ from asr.decoding import (
     BeamSearch,
     BeamState,
     BoostedPhrase,
+    NBestEntry,
     PhraseGraph,
-    Reading,
     compile_phrases,
     stack_states,
     unstack_states,
@@ -28,6 +29,7 @@ from asr.text.tokenizer import Tokenizer
 from tests.support.toy_transducer import Toy, brute_force
 
 Array = npt.NDArray[Any]
+Unpruned = partial(BeamSearch, pruning_beam=math.inf, blank_threshold=1.0)
 
 
 class Bigram:
@@ -43,10 +45,10 @@ class Bigram:
         scores[:, self.blank] = 0.0
         return scores
 
-    def most(self, state: Array) -> Array:
+    def max_score(self, state: Array) -> Array:
         return np.asarray(np.delete(self.table, self.blank, 1).max(1)[state])
 
-    def read(self, state: Array, token: Array) -> tuple[Array, Array]:
+    def advance(self, state: Array, token: Array) -> tuple[Array, Array]:
         return self.table[state, token], token
 
     def final(self, state: Array) -> Array:
@@ -76,7 +78,7 @@ def noise(seed: int, frames: int, width: int = 4) -> Tensor:
     return torch.randn(1, frames, width, generator=torch.Generator().manual_seed(seed))
 
 
-def run(search: BeamSearch, encoded: Tensor, graph: PhraseGraph | None = None) -> list[Reading]:
+def run(search: BeamSearch, encoded: Tensor, graph: PhraseGraph | None = None) -> list[NBestEntry]:
     return search.nbest(search.step(encoded, search.start(1), [graph]), 0)
 
 
@@ -86,7 +88,7 @@ def test_scores_are_those_of_the_definition(seed: int, blank: int) -> None:
     model, language, encoded = Toy(seed, blank), bigram(4, blank, seed), 1.5 * noise(seed, 2)
     graph = toy_graph(blank, ab=2.0, b=-1.0, a_b=3.0, ab_ab=4.0)
     truth = brute_force(model, encoded[0], 2)
-    search = BeamSearch(model, 128, 2, language, language_weight=0.7, token_bonus=0.4)
+    search = Unpruned(model, 128, 2, language, language_weight=0.7, token_bonus=0.4)
     found = run(search, encoded, graph)
     assert {r.tokens: pytest.approx(r.acoustic, abs=1e-4) for r in found} == truth
     for reading in found:
@@ -95,7 +97,7 @@ def test_scores_are_those_of_the_definition(seed: int, blank: int) -> None:
         assert reading.language == pytest.approx(expected, abs=1e-4)
     sums = [r.acoustic + r.language + r.bias for r in found]
     assert sums == sorted(sums, reverse=True)
-    assert [r.tokens for r in found] != [r.tokens for r in run(BeamSearch(model, 128, 2), encoded)]
+    assert [r.tokens for r in found] != [r.tokens for r in run(Unpruned(model, 128, 2), encoded)]
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -103,13 +105,13 @@ def test_phrases_move_no_times(seed: int) -> None:
     """Whatever its rank, a reading has the frames, certainties and acoustic score that it has without phrases."""
     model, encoded = Toy(seed), 1.5 * noise(seed, 3)
     graph = toy_graph(0, ab=4.0, b=-1.0, a_b=8.0)
-    plain = {r.tokens: r for r in run(BeamSearch(model, 64, 1), encoded)}
-    biased = run(BeamSearch(model, 64, 1), encoded, graph)
+    plain = {r.tokens: r for r in run(Unpruned(model, 64, 1), encoded)}
+    biased = run(Unpruned(model, 64, 1), encoded, graph)
     assert len(biased) == len(plain) == 40 and any(r.bias for r in biased)
     for reading in biased:
         same = plain[reading.tokens]
         assert reading.frames == same.frames
-        assert reading.certainty == pytest.approx(same.certainty, abs=1e-5)
+        assert reading.log_confidence == pytest.approx(same.log_confidence, abs=1e-5)
         assert reading.acoustic == pytest.approx(same.acoustic, abs=1e-4)
 
 
@@ -120,22 +122,24 @@ def speech_like(model: Transducer, streams: int, frames: int, seed: int = 0) -> 
 @torch.inference_mode()
 def test_nothing_to_follow_changes_no_bit(tiny_model: Transducer, tiny_tokenizer: Tokenizer) -> None:
     encoded = speech_like(tiny_model, 1, 40)
-    search = BeamSearch(tiny_model, 5)
+    search = Unpruned(tiny_model, 5)
     plain = search.nbest(search.step(encoded, search.start(1)), 0)
     empty = compile_phrases([], tiny_tokenizer)
     for graphs in ([None], [empty], []):
         state = search.step(encoded, search.start(1), graphs)
-        assert search.nbest(state, 0) == plain and state.followed is None
-    for other in (BeamSearch(tiny_model, 5, language=bigram(56, 0)), BeamSearch(tiny_model, 5, language_weight=0.5)):
+        assert search.nbest(state, 0) == plain and state.fusion is None
+    for other in (Unpruned(tiny_model, 5, language=bigram(56, 0)), Unpruned(tiny_model, 5, language_weight=0.5)):
         assert other.nbest(other.step(encoded, other.start(1)), 0) == plain
     # phrases that never begin add nothing, though they are followed
     unheard = compile_phrases([BoostedPhrase("q" * 9, 5.0)], tiny_tokenizer)
     heard = search.nbest(search.step(encoded, search.start(1), [unheard]), 0)
-    assert [(r.tokens, r.frames, r.certainty) for r in heard] == [(r.tokens, r.frames, r.certainty) for r in plain]
+    assert [(r.tokens, r.frames, r.log_confidence) for r in heard] == [
+        (r.tokens, r.frames, r.log_confidence) for r in plain
+    ]
     assert all(r.bias == 0 for r in heard)
 
 
-def assert_alike(one: list[Reading], other: list[Reading]) -> None:
+def assert_alike(one: list[NBestEntry], other: list[NBestEntry]) -> None:
     assert [(r.tokens, r.frames, r.bias) for r in one] == [(r.tokens, r.frames, r.bias) for r in other]
     for a, b in zip(one, other, strict=True):
         assert a.acoustic == pytest.approx(b.acoustic, abs=1e-3)
@@ -153,7 +157,7 @@ def graphs_for(tokenizer: Tokenizer) -> list[PhraseGraph | None]:
 @pytest.mark.parametrize("spoken", [False, True])
 def test_a_streams_phrases_are_its_own(tiny_model: Transducer, tiny_tokenizer: Tokenizer, spoken: bool) -> None:
     language = bigram(56, 0) if spoken else None
-    search = BeamSearch(tiny_model, 5, language=language, language_weight=0.3, token_bonus=0.5 * spoken)
+    search = Unpruned(tiny_model, 5, language=language, language_weight=0.3, token_bonus=0.5 * spoken)
     encoded, graphs = speech_like(tiny_model, 4, 40), graphs_for(tiny_tokenizer)
     together = search.step(encoded, search.start(4), graphs)
     changed = 0
@@ -170,7 +174,7 @@ def test_a_streams_phrases_are_its_own(tiny_model: Transducer, tiny_tokenizer: T
 @pytest.mark.parametrize("spoken", [False, True])
 def test_streams_of_different_age_stack(tiny_model: Transducer, tiny_tokenizer: Tokenizer, spoken: bool) -> None:
     language = bigram(56, 0) if spoken else None
-    search = BeamSearch(tiny_model, 5, language=language, language_weight=0.3)
+    search = Unpruned(tiny_model, 5, language=language, language_weight=0.3)
     encoded, graphs = speech_like(tiny_model, 4, 100), graphs_for(tiny_tokenizer)
     ages = [0, 13, 90, 31]
     states: list[BeamState] = []
@@ -188,12 +192,12 @@ def test_streams_of_different_age_stack(tiny_model: Transducer, tiny_tokenizer: 
         assert int(states[i].time[0]) == ages[i]
         assert_alike(search.nbest(states[i], 0), run(search, encoded[i : i + 1, : ages[i]], graph))
     for state in (states[0], states[2]):  # a plain stream leaves a mixed batch as it came
-        assert state.graphs == () and (state.followed is None) == (language is None)
+        assert state.graphs == () and (state.fusion is None) == (language is None)
 
 
 @torch.inference_mode()
 def test_a_stacked_state_is_a_value(tiny_model: Transducer) -> None:
-    search, encoded = BeamSearch(tiny_model, 5), speech_like(tiny_model, 2, 30)
+    search, encoded = Unpruned(tiny_model, 5), speech_like(tiny_model, 2, 30)
     parts = [search.step(encoded[i : i + 1, :10], search.start(1)) for i in range(2)]
     before = [search.nbest(p, 0) for p in parts]
     stacked = stack_states(parts)
@@ -203,14 +207,14 @@ def test_a_stacked_state_is_a_value(tiny_model: Transducer) -> None:
     assert stack_states(parts[:1]) is parts[0] and unstack_states(parts[0]) == [parts[0]]
     with pytest.raises(ValueError, match="no states"):
         stack_states([])
-    spoken = BeamSearch(tiny_model, 5, language=bigram(56, 0), language_weight=1.0)
+    spoken = Unpruned(tiny_model, 5, language=bigram(56, 0), language_weight=1.0)
     with pytest.raises(ValueError, match="language model"):
         stack_states([parts[0], spoken.start(1)])
 
 
 @torch.inference_mode()
 def test_phrases_do_not_change_within_an_utterance(tiny_model: Transducer, tiny_tokenizer: Tokenizer) -> None:
-    search, encoded = BeamSearch(tiny_model, 5), speech_like(tiny_model, 1, 20)
+    search, encoded = Unpruned(tiny_model, 5), speech_like(tiny_model, 1, 20)
     _, letters, _, names = graphs_for(tiny_tokenizer)
     begun = search.step(encoded, search.start(1), [letters])
     assert search.nbest(search.step(encoded, begun), 0) == search.nbest(search.step(encoded, begun, [letters]), 0)
@@ -223,7 +227,7 @@ def test_phrases_do_not_change_within_an_utterance(tiny_model: Transducer, tiny_
 
 @torch.inference_mode()
 def test_cutting_the_frames_changes_nothing_with_phrases(tiny_model: Transducer, tiny_tokenizer: Tokenizer) -> None:
-    search = BeamSearch(tiny_model, 5, language=bigram(56, 0), language_weight=0.2, token_bonus=0.3)
+    search = Unpruned(tiny_model, 5, language=bigram(56, 0), language_weight=0.2, token_bonus=0.3)
     encoded, graph = speech_like(tiny_model, 1, 30, 2), graphs_for(tiny_tokenizer)[1]
     whole = run(search, encoded, graph)
     for sizes in ([8, 16, 6], [1, 7, 2, 20]):
@@ -236,13 +240,13 @@ def test_cutting_the_frames_changes_nothing_with_phrases(tiny_model: Transducer,
 
 @torch.inference_mode()
 def test_an_unfinished_phrase_is_never_shown_as_granted(tiny_model: Transducer, tiny_tokenizer: Tokenizer) -> None:
-    search, encoded = BeamSearch(tiny_model, 6), speech_like(tiny_model, 1, 60, 5)
+    search, encoded = Unpruned(tiny_model, 6), speech_like(tiny_model, 1, 60, 5)
     graph = compile_phrases([BoostedPhrase(t, 8.0) for t in ("the kitchen", "to jack", "a fox", "me")], tiny_tokenizer)
     state, held, shown = search.start(1), 0, 0
     for part in encoded.split(1, dim=1):
         state = search.step(part, state, [graph])
-        assert state.followed is not None and state.followed.bias is not None
-        held += int((state.followed.bias > 0).sum())
+        assert state.fusion is not None and state.fusion.bias is not None
+        held += int((state.fusion.bias > 0).sum())
         for reading in search.nbest(state, 0):
             assert reading.bias == graph.bonus(reading.tokens)
             shown += reading.bias > 0
@@ -267,7 +271,7 @@ class Memoryless(Toy):
 
 def test_no_phrase_appears_in_silence() -> None:
     """Ten seconds in which each token has a chance of one in a million, and the largest bonus there is."""
-    search = BeamSearch(Memoryless(), 8)
+    search = Unpruned(Memoryless(), 8)
     silence = frames_of(*[{1: -14.0, 2: -14.0, 3: -14.0}] * 250)
     graph = toy_graph(0, ab=1000.0, a=1000.0, b=1000.0, a_b=1000.0)
     best = run(search, silence, graph)[0]
@@ -276,7 +280,7 @@ def test_no_phrase_appears_in_silence() -> None:
 
 def test_a_phrase_does_not_loop() -> None:
     """Said once, it would be cheap to say again: less than its bonus, in every frame."""
-    search = BeamSearch(Memoryless(), 8)
+    search = Unpruned(Memoryless(), 8)
     graph = toy_graph(0, a=4.0)
     sound = frames_of({1: -0.3}, *[{1: -3.5}] * 12)
     readings = run(search, sound, graph)
@@ -289,14 +293,14 @@ def test_a_phrase_is_found_that_the_beam_would_lose() -> None:
     model = Toy(0)
     model.table = torch.tensor([[0.0] * 4, [4.0, -30, 0, -30], [10.0, -30, -30, -30], [4.0, -30, 0, -30]])
     sound = torch.tensor([[[0.0, 2, -30, 3], [0.0, -30, 8, -30]]])  # ▁a or, likelier, ▁b; then b
-    search = BeamSearch(model, 1)
+    search = Unpruned(model, 1)
     assert run(search, sound)[0].tokens == (3, 2)
     found = run(search, sound, toy_graph(0, ab=3.0))[0]
     assert found.tokens == (1, 2) and found.bias == 3.0
 
 
 def test_states_are_frozen(tiny_model: Transducer) -> None:
-    state: Any = BeamSearch(tiny_model, 2).start(1)
+    state: Any = Unpruned(tiny_model, 2).start(1)
     with pytest.raises(AttributeError):
         state.time = 3
     assert replace(state, time=state.time + 1).time.tolist() == [1]

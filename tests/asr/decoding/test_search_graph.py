@@ -59,9 +59,9 @@ def test_phrases_of_one_form_make_the_graph_of_their_texts(tiny_tokenizer: Token
     alone = build(letters, length, np.array([5.0, 2, 4, 1, 3]), PER_TOKEN, Pieces(tiny_tokenizer))
     state = np.arange(len(alone.next))
     assert [p.text for p in graph.accepted] == names and set(graph.spoken) == set(names)
-    assert np.array_equal(graph.gains(state), alone.gain)
+    assert np.array_equal(graph.gains(state), alone.gain * np.float32(UNIT))
     for token in range(tiny_tokenizer.vocab_size):
-        assert np.array_equal(graph.read(state, np.full(len(state), token))[1], alone.next[:, token])
+        assert np.array_equal(graph.advance(state, np.full(len(state), token))[1], alone.next[:, token])
     with_others = graph_of(tiny_tokenizer, {"Meg Bauer": 5.0, "Dr. Meg": 4.0})
     assert with_others.bonus(tiny_tokenizer.encode("meg bauer")) == 5
 
@@ -117,8 +117,8 @@ def test_grants_are_taken_back_exactly(tiny_tokenizer: Tokenizer, tokens: list[i
     for token in tokens[:end]:
         gains = graph.gains(state)
         assert gains.shape == (1, tiny_tokenizer.vocab_size) and gains[0, tiny_tokenizer.blank] == 0
-        held += float(gains[0, token]) * UNIT
-        state = graph.read(state, np.array([token]))[1]
+        held += float(gains[0, token])
+        state = graph.advance(state, np.array([token]))[1]
         assert 0 <= held <= (end + 1) * max(weights.values())
     assert held + float(graph.final(state)[0]) == graph.bonus(tokens[:end]) >= 0
 
@@ -128,12 +128,12 @@ def test_a_phrase_is_granted_as_it_is_spelled(tiny_tokenizer: Tokenizer) -> None
     spelled = [tiny_tokenizer.pieces.index(x) for x in "▁meg▁bauer"]
     state, steps = np.zeros(1, np.int64), []
     for token in spelled:
-        steps.append(float(graph.gains(state)[0, token]) * UNIT)
-        state = graph.read(state, np.array([token]))[1]
+        steps.append(float(graph.gains(state)[0, token]))
+        state = graph.advance(state, np.array([token]))[1]
     assert sum(steps) == 8 and all(0.5 < step < 1.1 for step in steps)
     assert float(graph.final(state)[0]) == 0
     in_word = tiny_tokenizer.pieces.index("s")
-    assert float(graph.gains(state)[0, in_word]) * UNIT == -8
+    assert float(graph.gains(state)[0, in_word]) == -8
 
 
 def test_weights_have_a_range(tiny_tokenizer: Tokenizer) -> None:
@@ -155,7 +155,7 @@ def test_what_cannot_be_taken_is_dropped_with_a_reason(tiny_tokenizer: Tokenizer
     assert graph.accepted == (BoostedPhrase("meg bauer", 5.0, ""),)
     reasons = [reason.split(":")[0] for _, reason in graph.dropped]
     assert reasons == [
-        "listed before", "no words in it", "its weight is 0 or no number", "its weight is 0 or no number",
+        "listed before", "no words in it", "its weight must be finite and not 0", "its weight must be finite and not 0",
         f"longer than {MAX_LETTERS} letters", "no words in it", "listed before",
     ]  # fmt: skip
 

@@ -143,7 +143,7 @@ def test_transcribe_with_phrases(tmp_path: Path, speech: Samples, tiny_recognize
 
     for row, names in ((plain, []), (boosted, ["j"])):
         phrases = [BoostedPhrase(name, transcribe.BOOST) for name in names]
-        expected = tiny_recognizer.recognize(speech, phrases=phrases).nbest
+        expected = tiny_recognizer.recognize(speech, graph=tiny_recognizer.compile(phrases)).nbest
         assert [(n["text"], n["score"]) for n in row["nbest"]] == [(h.text, round(h.score, 4)) for h in expected]
         assert any(h.bias > 0 for h in expected) == bool(names)
 

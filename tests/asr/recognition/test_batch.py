@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from asr.audio import Samples
 from asr.recognition.batching import batch_shape, encode_batch, worthwhile
 from asr.recognition.endpointing import EndpointRule
-from asr.recognition.recognizer import Recognizer, Stream, StreamOptions
+from asr.recognition.recognizer import Pending, Recognizer, Stream, StreamInput, StreamOptions
 from asr.recognition.results import Result
 
-RULE = EndpointRule(silence_s=0.3, longest_s=1.5)
+RULE = EndpointRule(trailing_silence_s=0.3, max_utterance_s=1.5)
 
 
 def piece(speech: Samples, number: int) -> Samples:
@@ -68,19 +68,47 @@ def test_what_fails_changes_no_stream(tiny_recognizer: Recognizer, speech: Sampl
     for stream in (good, bad):
         stream.take(piece(speech, 0))
         stream.end()
-    before = good.progress, bad.progress
-    bad.after = broken  # type: ignore[method-assign]
-    with pytest.raises(RuntimeError, match="broken"):
+    bad.state = replace(bad.state, encoder=None)
+    before = good.state, bad.state
+    with pytest.raises(AttributeError):
         tiny_recognizer.advance([good, bad])
-    assert good.progress is before[0] and bad.progress is before[1]
+    assert good.state is before[0] and bad.state is before[1]
     found = []
     while good.ready:
         found += tiny_recognizer.advance([good])[0]
     assert_alike(found, alone(tiny_recognizer, speech, 0))
 
 
-def broken(chunk: Any) -> Any:
-    raise RuntimeError("broken")
+@pytest.mark.parametrize("rate", [16_000, 8000])
+def test_a_step_is_a_function_of_states_and_inputs(tiny_recognizer: Recognizer, speech: Samples, rate: int) -> None:
+    """The same states and inputs give the same again, at any time; inputs of a step are those of single calls."""
+    options = StreamOptions(rate, interim_results=True, endpoint=RULE)
+    states, walked = [tiny_recognizer.initial_state(options)], []
+    for part in np.split(speech, 10):
+        before = states
+        states, results = tiny_recognizer.step(before, [StreamInput(part)])
+        assert [r.nbest for r in tiny_recognizer.step(before, [StreamInput(part)])[1][0]] == [
+            r.nbest for r in results[0]
+        ]
+        while states[0].pending is not Pending.NONE:
+            walked.append((states, results))
+            states, results = tiny_recognizer.step(states)
+        walked.append((states, results))
+    states, results = tiny_recognizer.step(states, [StreamInput(end=True)])
+    walked.append((states, results))
+    while states[0].pending is not Pending.NONE:
+        states, results = tiny_recognizer.step(states)
+        walked.append((states, results))
+    found = [result for _, results in walked for result in results[0]]
+    stream = tiny_recognizer.open(options)
+    expected = [r for part in np.split(speech, 10) for r in stream.accept(part)] + stream.finish()
+    assert [r.nbest for r in found] == [r.nbest for r in expected] and len(found) > 3
+    for (before, _), (_, results) in zip(walked, walked[1:], strict=False):
+        if before[0].pending is not Pending.NONE:
+            again = tiny_recognizer.step(before)[1]
+            assert [r.nbest for r in again[0]] == [r.nbest for r in results[0]]
+    state = walked[-1][0][0]
+    assert state.done and state.finished and tiny_recognizer.step([state], [StreamInput(speech)])[0] == [state]
 
 
 def test_only_streams_with_a_whole_chunk_go_on(tiny_recognizer: Recognizer, speech: Samples) -> None:
@@ -102,7 +130,7 @@ def test_batches_are_full_enough(rows: int) -> None:
 @torch.inference_mode()
 def test_a_stream_keeps_no_others_memory(tiny_recognizer: Recognizer) -> None:
     model = tiny_recognizer.model
-    windows = [torch.randn(tiny_recognizer.window_frames, 80) for _ in range(3)]
+    windows = [torch.randn(tiny_recognizer.front_end.window_frames, 80) for _ in range(3)]
     steps = encode_batch(model, windows, [model.initial_state(1) for _ in windows])
     for encoded, state in steps:
         (past,) = state.streams

@@ -11,34 +11,34 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asr.audio import Samples
-from asr.recognition.endpointing import EndpointRule
+from asr.recognition.endpointing import EndpointRule, speech_probabilities
 from asr.recognition.recognizer import Recognizer, StreamOptions
 from asr.recognition.results import Result
 
 times = st.floats(0, 20, allow_nan=False)
 
 
-@given(heard=times, token=times, doubted=st.none() | times, silence=st.floats(0.1, 3), wait=st.floats(0.1, 3))
+@given(length=times, token=times, speech=st.none() | times, silence=st.floats(0.1, 3), wait=st.floats(0.1, 3))
 def test_ends_after_a_sure_silence_or_a_long_wait(
-    heard: float, token: float, doubted: float | None, silence: float, wait: float
+    length: float, token: float, speech: float | None, silence: float, wait: float
 ) -> None:
-    rule = EndpointRule(silence_s=silence, wait_s=wait, longest_s=30)
-    ended = rule.ended(heard, token, doubted)
-    if heard - token < silence:
+    rule = EndpointRule(trailing_silence_s=silence, no_token_s=wait, max_utterance_s=30)
+    ended = rule.ended(length, token, speech)
+    if length - token < silence:
         assert not ended
-    elif heard - token >= max(silence, wait):
+    elif length - token >= max(silence, wait):
         assert ended
     else:  # between the two, what was in doubt decides
-        assert ended == (doubted is None or heard - doubted >= silence)
-    assert rule.ended(heard + 0.5, token, doubted) >= ended  # what has ended does not begin again
+        assert ended == (speech is None or length - speech >= silence)
+    assert rule.ended(length + 0.5, token, speech) >= ended  # what has ended does not begin again
 
 
-@given(heard=times, token=times, doubted=st.none() | times)
-def test_an_end_is_likely_before_it_is_decided(heard: float, token: float, doubted: float | None) -> None:
-    rule = EndpointRule(likely_s=0.3, silence_s=0.7, wait_s=20)
-    assert rule.likely(heard, token, doubted) == (heard - max(token, doubted or 0) >= 0.3)
-    assert rule.likely(heard, token, doubted) >= rule.ended(heard, token, doubted) or heard >= rule.longest_s
-    assert not rule.likely(heard, None, doubted)
+@given(length=times, token=times, speech=st.none() | times)
+def test_an_end_is_likely_before_it_is_decided(length: float, token: float, speech: float | None) -> None:
+    rule = EndpointRule(likely_silence_s=0.3, trailing_silence_s=0.7, no_token_s=20)
+    assert rule.likely(length, token, speech) == (length - max(token, speech or 0) >= 0.3)
+    assert rule.likely(length, token, speech) >= rule.ended(length, token, speech) or length >= rule.max_utterance_s
+    assert not rule.likely(length, None, speech)
 
 
 def heard_with(recognizer: Recognizer, samples: Samples, rule: EndpointRule, interim: bool) -> list[Result]:
@@ -49,10 +49,12 @@ def heard_with(recognizer: Recognizer, samples: Samples, rule: EndpointRule, int
 def test_a_likely_final_is_what_a_shorter_wait_would_have_decided(
     tiny_recognizer: Recognizer, long_speech: Samples
 ) -> None:
-    rule = EndpointRule(likely_s=0.1, silence_s=0.7, doubt=1.0, wait_s=0.7)
+    rule = EndpointRule(likely_silence_s=0.1, trailing_silence_s=0.7, speech_threshold=1.0, no_token_s=0.7)
     results = heard_with(tiny_recognizer, long_speech, rule, interim=True)
     likely = [result for result in results if result.likely_final]
-    hasty = heard_with(tiny_recognizer, long_speech, replace(rule, silence_s=0.42, wait_s=0.42), interim=False)[0]
+    hasty = heard_with(
+        tiny_recognizer, long_speech, replace(rule, trailing_silence_s=0.42, no_token_s=0.42), interim=False
+    )[0]
     assert hasty.nbest in [result.nbest for result in likely if result.end_s == hasty.end_s]
     assert not any(result.is_final or result.endpoint_s for result in likely)
     finals = [result.nbest for result in results if result.is_final]
@@ -61,28 +63,32 @@ def test_a_likely_final_is_what_a_shorter_wait_would_have_decided(
 
 
 def test_nothing_said_is_lost_where_an_end_is_always_likely(tiny_recognizer: Recognizer, speech: Samples) -> None:
-    rule = EndpointRule(likely_s=0.0, silence_s=9, doubt=1.0, wait_s=9, longest_s=9)
+    rule = EndpointRule(
+        likely_silence_s=0.0, trailing_silence_s=9, speech_threshold=1.0, no_token_s=9, max_utterance_s=9
+    )
     for interim in (True, False):
         stream = tiny_recognizer.open(StreamOptions(interim_results=interim, endpoint=rule))
         results = [*stream.accept(speech), *stream.finish()]
         encoded = results[-1].encoded
-        assert encoded is not None and len(encoded.frames) > 8  # likely from the first chunk on, until more was heard
-        assert len(encoded.frames) * tiny_recognizer.model.frame_s > stream.progress.sounded
+        assert encoded is not None and len(encoded.frames) > 8  # likely from the first chunk on, until more was length
+        assert len(encoded.frames) * tiny_recognizer.model.frame_s > stream.state.utterance.endpoint.likely_speech_s
 
 
 def test_a_likely_final_is_told_once_while_the_text_stays(tiny_recognizer: Recognizer, long_speech: Samples) -> None:
-    rule = EndpointRule(likely_s=0.0, silence_s=9, doubt=1.0, wait_s=9, longest_s=9)
+    rule = EndpointRule(
+        likely_silence_s=0.0, trailing_silence_s=9, speech_threshold=1.0, no_token_s=9, max_utterance_s=9
+    )
     results = heard_with(tiny_recognizer, long_speech, rule, interim=True)
     assert len(results) > 2 and all(result.likely_final for result in results)
     texts = [tuple(h.text for h in result.nbest) for result in results]
     assert all(a != b for a, b in itertools.pairwise(texts))
 
 
-@given(heard=times, doubted=st.none() | times)
-def test_nothing_ends_before_a_token_but_by_its_length(heard: float, doubted: float | None) -> None:
-    rule = EndpointRule(longest_s=10, start_s=4)
-    assert rule.ended(heard, None, doubted) == (heard >= 10)
-    assert rule.unspoken(heard, None) == (heard >= 4) and not rule.unspoken(heard, 0.1)
+@given(length=times, speech=st.none() | times)
+def test_nothing_ends_before_a_token_but_by_its_length(length: float, speech: float | None) -> None:
+    rule = EndpointRule(max_utterance_s=10, leading_silence_s=4)
+    assert rule.ended(length, None, speech) == (length >= 10)
+    assert rule.without_speech(length, None) == (length >= 4) and not rule.without_speech(length, 0.1)
 
 
 def first_endpoint(recognizer: Recognizer, samples: Samples, rule: EndpointRule) -> float | None:
@@ -102,12 +108,18 @@ def test_doubt_only_ever_delays_the_end(tiny_recognizer: Recognizer, long_speech
     """A rule that doubts more never ends an utterance earlier; one that never doubts hears tokens alone."""
     ends = []
     for doubt in (1.0, 0.5, 0.1, 0.0):
-        rule = EndpointRule(silence_s=0.3, doubt=doubt, quiet_db=math.inf, wait_s=1.0, longest_s=4.5)
+        rule = EndpointRule(
+            trailing_silence_s=0.3,
+            speech_threshold=doubt,
+            silence_level_db=math.inf,
+            no_token_s=1.0,
+            max_utterance_s=4.5,
+        )
         end = first_endpoint(tiny_recognizer, long_speech, rule)
         ends.append(9.0 if end is None else end)
     assert ends == sorted(ends)
     # doubt 0 doubts every frame: the end is that of the long wait alone
-    waiting = EndpointRule(silence_s=1.0, doubt=1.0, wait_s=1.0, longest_s=4.5)
+    waiting = EndpointRule(trailing_silence_s=1.0, speech_threshold=1.0, no_token_s=1.0, max_utterance_s=4.5)
     assert ends[-1] == (first_endpoint(tiny_recognizer, long_speech, waiting) or 9.0)
     assert ends[0] < ends[-1]
 
@@ -115,14 +127,14 @@ def test_doubt_only_ever_delays_the_end(tiny_recognizer: Recognizer, long_speech
 def test_a_quiet_frame_is_not_in_doubt(tiny_recognizer: Recognizer, long_speech: Samples) -> None:
     """Not even where every frame is; a tail that is not quiet stays in doubt."""
     noisy = long_speech + 0.05 * np.random.default_rng(0).standard_normal(len(long_speech)).astype(np.float32)
-    rule = EndpointRule(silence_s=0.3, doubt=0.0, wait_s=9, longest_s=9)
+    rule = EndpointRule(trailing_silence_s=0.3, speech_threshold=0.0, no_token_s=9, max_utterance_s=9)
     assert first_endpoint(tiny_recognizer, long_speech, rule) is not None
     assert first_endpoint(tiny_recognizer, noisy, rule) is None
-    assert first_endpoint(tiny_recognizer, long_speech, replace(rule, quiet_db=math.inf)) is None
+    assert first_endpoint(tiny_recognizer, long_speech, replace(rule, silence_level_db=math.inf)) is None
 
 
 @torch.inference_mode()
-def test_chances_are_those_after_the_leading_hypothesis(tiny_recognizer: Recognizer, speech: Samples) -> None:
+def test_speech_probabilities_follow_the_leading_hypothesis(tiny_recognizer: Recognizer, speech: Samples) -> None:
     model, search = tiny_recognizer.model, tiny_recognizer.search
     result = tiny_recognizer.recognize(speech)
     assert result.encoded is not None
@@ -133,4 +145,7 @@ def test_chances_are_those_after_the_leading_hypothesis(tiny_recognizer: Recogni
     for token in best.tokens:
         predicted, predictor = model.predict(torch.tensor([token]), predictor)
     blank = model.join(encoded, predicted).log_softmax(-1)[:, model.blank]
-    torch.testing.assert_close(tiny_recognizer.token_chances(encoded, state), 1 - blank.exp())
+    (found,) = speech_probabilities(model, search, [encoded], [state])
+    torch.testing.assert_close(found, 1 - blank.exp())
+    first, second = speech_probabilities(model, search, [encoded[:9], encoded], [state, state])  # of several streams
+    torch.testing.assert_close(torch.cat([first, second]), torch.cat([found[:9], found]))

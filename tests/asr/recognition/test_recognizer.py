@@ -52,7 +52,7 @@ def test_interim_results_lead_to_the_final(tiny_recognizer: Recognizer, speech: 
 
 
 def endpoints(recognizer: Recognizer, speech: Samples, single: bool) -> list[Result]:
-    rule = EndpointRule(silence_s=0.3, longest_s=1.0)
+    rule = EndpointRule(trailing_silence_s=0.3, max_utterance_s=1.0)
     stream = recognizer.open(StreamOptions(single_utterance=single, endpoint=rule))
     return [r for part in np.split(speech, 12) for r in stream.accept(part)] + stream.finish()
 
@@ -74,7 +74,7 @@ def test_single_utterance_ends_the_stream(tiny_recognizer: Recognizer, speech: S
 def test_a_final_result_is_of_the_utterance_as_a_whole(tiny_recognizer: Recognizer, speech: Samples) -> None:
     """Each frame of it has heard all that comes behind, as `Encoder.forward` does with one chunk."""
     model, short = tiny_recognizer.model, speech[:12_000]
-    assert isinstance(model, Transducer) and model.longest == 120
+    assert isinstance(model, Transducer) and model.max_chunk_frames == 120
     whole = tiny_recognizer.recognize(short).encoded
     assert whole is not None
     tail = np.zeros(4 * len(whole.frames) * 160 + 240 - len(short) - 200, np.float32)
@@ -83,7 +83,7 @@ def test_a_final_result_is_of_the_utterance_as_a_whole(tiny_recognizer: Recogniz
     expected = model.join_encoded(model.encoder(features[None], 1500))[0]
     # the last frames read a feature frame behind the utterance's end
     assert torch.allclose(whole.frames[:-1], expected[: len(whole.frames) - 1], atol=0.05)
-    chunked = model.join_encoded(model.encoder(features[None], tiny_recognizer.chunk_frames // 2))[0]
+    chunked = model.join_encoded(model.encoder(features[None], tiny_recognizer.front_end.chunk_frames // 2))[0]
     assert not torch.allclose(whole.frames[:-1], chunked[: len(whole.frames) - 1], atol=0.2)
     once = Recognizer(model, tiny_recognizer.tokenizer, second_pass=False).recognize(short).encoded
     assert once is not None and torch.allclose(once.frames[:-1], chunked[: len(whole.frames) - 1], atol=0.05)
@@ -94,25 +94,25 @@ def test_utterances_are_heard_as_a_whole_one_by_one(tiny_recognizer: Recognizer,
     results = endpoints(tiny_recognizer, speech, single=False)
     stream = tiny_recognizer.open(StreamOptions(endpointing=False))
     stream.accept(speech)
-    features = torch.cat(stream.progress.features)
+    features = torch.cat(stream.state.utterance.features)
     for result in results[:-1]:
         assert result.encoded is not None
         start, end = (
             4 * round(s / 0.04) for s in (result.start_s, result.encoded.start_s + 0.04 * len(result.encoded.frames))
         )
-        again = tiny_recognizer.encode_whole(features[start : end + 3])
+        again = tiny_recognizer.finalizer.encode_whole(features[start : end + 3])
         assert torch.equal(again, result.encoded.frames)
 
 
-def test_a_result_in_a_hurry_is_that_of_the_first_pass(tiny_recognizer: Recognizer, speech: Samples) -> None:
+def test_a_result_without_second_pass_is_that_of_the_first(tiny_recognizer: Recognizer, speech: Samples) -> None:
     model, tokenizer = tiny_recognizer.model, tiny_recognizer.tokenizer
     first = Recognizer(model, tokenizer, beam=tiny_recognizer.search.beam, second_pass=False)
     stream = tiny_recognizer.open(StreamOptions(endpointing=False))
-    assert not stream.leave_out(Pass) and not stream.accept(speech)
+    assert not stream.skip_second_pass(Pass) and not stream.accept(speech)
     stream.end()
-    while not stream.due:
+    while not stream.pending.is_result:
         tiny_recognizer.advance([stream])
-    assert stream.leave_out(Pass)
+    assert stream.skip_second_pass(Pass)
     (result,) = tiny_recognizer.advance([stream])[0]
     quiet, once = tiny_recognizer.recognize(speech), first.recognize(speech)
     assert result.nbest == once.nbest != quiet.nbest
@@ -128,7 +128,8 @@ def test_a_very_long_utterance_is_heard_in_pieces(tiny_recognizer: Recognizer, s
     for at in (0, 96, 192):  # of at most 120 frames, evenly
         piece, state = tiny_recognizer.model.encode(heard[None, at : at + 99], state)
         encoded.append(piece[0])
-    assert torch.equal(tiny_recognizer.encode_whole(heard), torch.cat(encoded)) and len(torch.cat(encoded)) == 70
+    whole = tiny_recognizer.finalizer.encode_whole(heard)
+    assert torch.equal(whole, torch.cat(encoded)) and len(whole) == 70
 
 
 @torch.inference_mode()
@@ -136,7 +137,7 @@ def test_forced_scores_agree_with_the_search(tiny_recognizer: Recognizer, speech
     result = tiny_recognizer.recognize(speech)
     assert result.encoded is not None
     frames = result.encoded.frames
-    readings = tiny_recognizer.with_ctc(
+    readings = tiny_recognizer.scorer.with_ctc(
         force_score(tiny_recognizer.model, frames, [h.tokens for h in result.nbest]), frames
     )
     for searched, exact in zip(result.nbest, readings, strict=True):
@@ -205,8 +206,10 @@ def test_model_and_tokens_must_fit(tiny_recognizer: Recognizer) -> None:
 
 def test_memory_of_a_long_silence_is_bounded(tiny_recognizer: Recognizer) -> None:
     """However long nothing is said, only the last frames are kept."""
-    stream = tiny_recognizer.open(StreamOptions(endpoint=EndpointRule(silence_s=0.5, start_s=1.0, longest_s=2.0)))
+    stream = tiny_recognizer.open(
+        StreamOptions(endpoint=EndpointRule(trailing_silence_s=0.5, leading_silence_s=1.0, max_utterance_s=2.0))
+    )
     for _ in range(20):
         stream.accept(np.zeros(16_000, np.float32))
-        assert sum(len(f) for f in stream.progress.features) <= 2.4 / 0.01 + 3
-        assert len(stream.window) <= tiny_recognizer.window_frames and not stream.ready
+        assert sum(len(f) for f in stream.state.utterance.features) <= 2.4 / 0.01 + 3
+        assert len(stream.state.front_end.buffered) < tiny_recognizer.front_end.window_frames and not stream.ready

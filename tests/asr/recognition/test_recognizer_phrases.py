@@ -14,11 +14,11 @@ from asr.decoding.ngram import NGram, hash_tokens
 from asr.errors import ModelError
 from asr.fitted import FittedWeights
 from asr.recognition.endpointing import EndpointRule
-from asr.recognition.recognizer import Recognizer, StreamOptions
+from asr.recognition.recognizer import Pending, Recognizer, StreamOptions
 from asr.recognition.results import Pass, Result
 from asr.text.tokenizer import Tokenizer
 
-RULE = EndpointRule(silence_s=0.3, longest_s=1.0)
+RULE = EndpointRule(trailing_silence_s=0.3, max_utterance_s=1.0)
 
 
 PHRASE = "bauer"
@@ -32,7 +32,7 @@ def everything(result: Result) -> tuple[object, ...]:
 def test_a_phrase_raises_the_readings_that_have_it(tiny_recognizer: Recognizer, speech: Samples) -> None:
     phrases = [BoostedPhrase(PHRASE, 15.0), BoostedPhrase("j", 2.0)]
     graph = tiny_recognizer.compile(phrases)
-    plain, led = tiny_recognizer.recognize(speech[:12_000]), tiny_recognizer.recognize(speech[:12_000], phrases=phrases)
+    plain, led = tiny_recognizer.recognize(speech[:12_000]), tiny_recognizer.recognize(speech[:12_000], graph=graph)
     assert not any(h.bias for h in plain.nbest) and sum(h.bias > 0 for h in led.nbest) >= 2
     assert any(PHRASE in h.text.split() for h in led.nbest)
     for hypothesis in led.nbest:
@@ -41,14 +41,16 @@ def test_a_phrase_raises_the_readings_that_have_it(tiny_recognizer: Recognizer, 
 
 
 def test_phrases_that_nobody_can_say_change_no_bit(tiny_recognizer: Recognizer, speech: Samples) -> None:
-    unspellable = tiny_recognizer.recognize(speech, phrases=[BoostedPhrase("東京"), BoostedPhrase("")])
+    unspellable = tiny_recognizer.recognize(
+        speech, graph=tiny_recognizer.compile([BoostedPhrase("東京"), BoostedPhrase("")])
+    )
     assert everything(unspellable) == everything(tiny_recognizer.recognize(speech))
 
 
 def recognised(
     recognizer: Recognizer, speech: Samples, context: str, phrases: tuple[BoostedPhrase, ...]
 ) -> list[Result]:
-    stream = recognizer.open(StreamOptions(interim_results=True, endpoint=RULE, phrases=phrases))
+    stream = recognizer.open(StreamOptions(interim_results=True, endpoint=RULE, graph=recognizer.compile(phrases)))
     if context:
         stream.set_context(recognizer.compile([BoostedPhrase(context, 15.0)]))
     return [*stream.accept(speech), *stream.finish()]
@@ -87,40 +89,20 @@ def test_a_context_may_come_while_the_utterance_is_spoken(tiny_recognizer: Recog
 def test_a_result_names_the_context_that_led_it_and_no_other(tiny_recognizer: Recognizer, speech: Samples) -> None:
     """A likely final that was searched for a context's phrases becomes a final result without them, or with others'."""
     graphs = [tiny_recognizer.compile([BoostedPhrase(phrase, 15.0)]) for phrase in (PHRASE, "meg")]
-    rule = EndpointRule(likely_s=0.0, silence_s=9, doubt=1.0, wait_s=9, longest_s=9)
+    rule = EndpointRule(
+        likely_silence_s=0.0, trailing_silence_s=9, speech_threshold=1.0, no_token_s=9, max_utterance_s=9
+    )
     for context in (None, *graphs):
         stream = tiny_recognizer.open(StreamOptions(interim_results=True, endpoint=rule))
         stream.set_context(graphs[0])
         *_, likely = stream.accept(speech[:24_000])
-        assert likely.likely_final and stream.progress.settled is not None
+        assert likely.likely_final and stream.state.utterance.provisional is not None
         stream.set_context(context)
-        stream.progress = replace(stream.progress, due="final")
+        stream.state = replace(stream.state, due=Pending.FINAL)
         ((final,),) = tiny_recognizer.advance([stream])
         assert likely.passes == (Pass.STREAMING, Pass.WHOLE_UTTERANCE, Pass.CONTEXT_PHRASES)
         assert final.passes == likely.passes[: 2 if context is None else 3]
         assert (final.nbest, final.skipped) == (likely.nbest, ())
-
-
-def test_phrases_count_from_the_next_utterance(tiny_recognizer: Recognizer, speech: Samples) -> None:
-    plain = [r.nbest for r in recognised(tiny_recognizer, speech, "", ()) if r.is_final]
-    assert len(plain) >= 3
-    stream = tiny_recognizer.open(StreamOptions(endpoint=RULE))
-    found: list[Result] = []
-    for part in np.split(speech, 30):
-        found += stream.accept(part)
-        if not found:  # the first utterance is under way, or has not begun
-            stream.set_phrases([BoostedPhrase("j")] if stream.progress.frames else [])
-    found += stream.finish()
-    assert found[0].nbest == plain[0]
-    assert any(h.bias > 0 for h in found[1].nbest)
-
-
-def test_phrases_before_any_audio_replace_those_of_the_options(tiny_recognizer: Recognizer, speech: Samples) -> None:
-    stream = tiny_recognizer.open(StreamOptions(endpointing=False, phrases=(BoostedPhrase("call meg", 9.0),)))
-    stream.accept(speech[:100])
-    stream.set_phrases(())
-    found = [*stream.accept(speech[100:]), *stream.finish()][-1]
-    assert found.nbest == tiny_recognizer.recognize(speech).nbest
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from asr.context.types import BiasedWord, ContextEmbedding, Phrase
 from asr.decoding import BoostedPhrase
 from asr.recognition.results import Hypothesis, Word
 from asr.recognition.written_form import written_hypothesis, written_nbest
-from asr.second_pass.second_pass import Attended, WrittenHypothesis
+from asr.second_pass.attention_decoder import DecodedUtterance, WrittenHypothesis
 from asr.text import normalize, spoken_forms
 
 
@@ -20,8 +20,8 @@ def hypothesis(text: str, written: str = "") -> Hypothesis:
     return Hypothesis(text, -1.0, words=words, confidence=0.5, written=written)
 
 
-def attended(*texts: str) -> Attended:
-    return Attended([], tuple(WrittenHypothesis(text, -float(i)) for i, text in enumerate(texts)))
+def attended(*texts: str) -> DecodedUtterance:
+    return DecodedUtterance([], tuple(WrittenHypothesis(text, -float(i)) for i, text in enumerate(texts)))
 
 
 def embedding(*entries: str, signal: str = "contacts") -> ContextEmbedding:
@@ -73,7 +73,7 @@ def test_what_was_not_heard_so_is_still_a_sentence() -> None:
 
 def test_texts_that_are_written_alike_are_one_alternative() -> None:
     heard = attended("The Wi-Fi.", "The Hi-Fi.")
-    found = written_nbest([hypothesis(t) for t in ("the wifi", "the wi fi", "the hi fi", "wife")], heard, most=2)
+    found = written_nbest([hypothesis(t) for t in ("the wifi", "the wi fi", "the hi fi", "wife")], heard, max_count=2)
     assert [h.text for h in found] == ["The Wi-Fi.", "The Hi-Fi."]
 
 

@@ -52,7 +52,7 @@ def every_text(model: AttentionModel, feature: torch.Tensor, longest: int) -> di
 def test_a_wide_beam_finds_the_likeliest_texts(model: AttentionModel, project: Projection, seed: int) -> None:
     wanted = sorted(every_text(model, features(seed), 3).items(), key=lambda item: -item[1])
     audio = [model.decoder.audio(model.encoder(features(seed))[0].detach())]
-    (found,) = beam_search(model.decoder, project, audio, prompt=PROMPT, end=END, beam=200, longest=[3])
+    (found,) = beam_search(model.decoder, project, audio, prompt=PROMPT, end=END, beam=200, max_tokens=[3])
     assert [h.tokens for h in found] == [text for text, _ in wanted]
     assert [h.log_p for h in found] == pytest.approx([p for _, p in wanted], abs=1e-3)
 
@@ -62,9 +62,9 @@ def test_utterances_of_a_batch_are_as_alone(model: AttentionModel, project: Proj
     with torch.inference_mode():
         audio = [model.decoder.audio(model.encoder(f)[0]) for f in (features(1, 100), features(2, 60))]
     options = {"prompt": PROMPT, "end": END, "beam": beam}
-    both = beam_search(model.decoder, project, audio, longest=[6, 4], **options)
+    both = beam_search(model.decoder, project, audio, max_tokens=[6, 4], **options)
     for found, one, longest in zip(both, audio, (6, 4), strict=True):
-        (own,) = beam_search(model.decoder, project, [one], longest=[longest], **options)
+        (own,) = beam_search(model.decoder, project, [one], max_tokens=[longest], **options)
         assert [h.tokens for h in found] == [h.tokens for h in own]
         assert [h.log_p for h in found] == pytest.approx([h.log_p for h in own], abs=1e-3)
         assert all(len(h.tokens) <= longest for h in found)
@@ -87,13 +87,13 @@ def test_an_early_end_that_is_unlikely_does_not_crowd_out_a_long_text() -> None:
         logits[:, END] = -7.0
         return logits.scatter(1, sure[:, None], 0.0)
 
-    (found,) = beam_search(Sure(), project, [], prompt=PROMPT, end=END, beam=3, longest=[20])  # type: ignore[arg-type]
+    (found,) = beam_search(Sure(), project, [], prompt=PROMPT, end=END, beam=3, max_tokens=[20])  # type: ignore[arg-type]
     assert tuple(range(3, 13)) in [h.tokens for h in found]
 
 
 def test_a_bound_of_nothing_gives_the_empty_text(model: AttentionModel, project: Projection) -> None:
     audio = [model.decoder.audio(model.encoder(features(3))[0].detach())]
-    (found,) = beam_search(model.decoder, project, audio, prompt=PROMPT, end=END, beam=3, longest=[0])
+    (found,) = beam_search(model.decoder, project, audio, prompt=PROMPT, end=END, beam=3, max_tokens=[0])
     assert [h.tokens for h in found] == [()]
 
 
@@ -117,7 +117,7 @@ def test_phrases_lead_a_wide_beam_to_the_best_by_log_p_and_bonus(
     audio = [model.decoder.audio(model.encoder(features(seed))[0].detach())]
     (found,) = beam_search(
         model.decoder, project, audio,
-        prompt=PROMPT, end=END, beam=200, longest=[3], phrases=[phrases],
+        prompt=PROMPT, end=END, beam=200, max_tokens=[3], phrases=[phrases],
     )  # fmt: skip
     assert [h.tokens for h in found] == [text for _, text, _ in wanted]
     assert [h.bonus for h in found] == [bonus[text] for _, text, _ in wanted]
@@ -132,7 +132,7 @@ def test_phrases_touch_no_bit_of_other_utterances_and_none_where_there_are_none(
         audio = [model.decoder.audio(one) for one in model.encoder(torch.cat([features(1), features(2)]))]
     letters = TokenLetters([SPELLED.get(token) for token in range(40)])
     led, empty = WrittenPhrases({"meg bauer": 9.0}, letters), WrittenPhrases({}, letters)
-    options = {"prompt": PROMPT, "end": END, "beam": 3, "longest": [6, 6]}
+    options = {"prompt": PROMPT, "end": END, "beam": 3, "max_tokens": [6, 6]}
     plain = beam_search(model.decoder, project, audio, **options)
     assert beam_search(model.decoder, project, audio, phrases=[None, empty], **options) == plain
     one, other = beam_search(model.decoder, project, audio, phrases=[led, None], **options)
@@ -147,7 +147,7 @@ def test_a_phrase_that_is_never_finished_brings_nothing(model: AttentionModel, p
     phrases = WrittenPhrases({"meg bauers": 9.0}, TokenLetters([SPELLED.get(token) for token in range(40)]))
     (found,) = beam_search(
         model.decoder, project, audio,
-        prompt=PROMPT, end=END, beam=4, longest=[5], phrases=[phrases],
+        prompt=PROMPT, end=END, beam=4, max_tokens=[5], phrases=[phrases],
     )  # fmt: skip
     assert found and all(h.bonus == 0 and h.score == h.log_p for h in found)
 

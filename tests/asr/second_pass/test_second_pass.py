@@ -15,11 +15,10 @@ from asr.audio import Samples, read_at_16k
 from asr.audio.features import features
 from asr.decoding import BoostedPhrase
 from asr.errors import ModelError
-from asr.recognition.recognizer import Recognizer
+from asr.recognition.recognizer import Recognizer, StreamOptions
 from asr.recognition.results import Hypothesis, Pass
-from asr.recognition.streams import StreamOptions
 from asr.recognition.written_form import written_hypothesis
-from asr.second_pass.second_pass import SHIPPED, SecondPass
+from asr.second_pass.attention_decoder import SHIPPED, AttentionDecoder
 from asr.text import normalize
 
 AUDIO = Path(__file__).parents[3] / "samples" / "audio"
@@ -37,7 +36,7 @@ def streaming() -> Recognizer:
 
 
 @pytest.fixture(scope="module")
-def ear(recognizer: Recognizer) -> SecondPass:
+def decoder(recognizer: Recognizer) -> AttentionDecoder:
     assert recognizer.attention is not None
     return recognizer.attention
 
@@ -65,7 +64,7 @@ def test_its_own_texts_join_the_list_and_every_text_has_its_score(recognizer: Re
 
 def test_the_transducer_outvotes_it_within_a_limit(recognizer: Recognizer, monkeypatch: pytest.MonkeyPatch) -> None:
     def listed(limit: float) -> list[Hypothesis]:
-        monkeypatch.setattr(recognizer, "weights", replace(recognizer.weights, limit=limit))
+        monkeypatch.setattr(recognizer.scorer, "weights", replace(recognizer.weights, limit=limit))
         return list(recognizer.recognize(recording("send_a_message_to_thompson.opus"), nbest=16).nbest)
 
     free, half, none = listed(1e9), listed(5.0), listed(0.0)
@@ -77,17 +76,18 @@ def test_the_transducer_outvotes_it_within_a_limit(recognizer: Recognizer, monke
     assert [h.text for h in none] == sorted((h.text for h in none), key=lambda text: -log_p[text])
 
 
-def test_a_text_that_it_wrote_has_the_score_that_its_search_gave(ear: SecondPass) -> None:
-    (heard,) = ear.hear([features(recording("send_a_message_to_thompson.opus"))], [20])
+def test_a_text_that_it_wrote_has_the_score_that_its_search_gave(decoder: AttentionDecoder) -> None:
+    (heard,) = decoder.decode([features(recording("send_a_message_to_thompson.opus"))], [20])
     assert normalize(heard.written[0].text) == "send a message to thompson"
     texts = [w.text for w in heard.written]
-    assert ear.scores([heard], [texts])[0] == pytest.approx([w.log_p for w in heard.written], abs=0.1)
+    assert decoder.scores([heard], [texts])[0] == pytest.approx([w.log_p for w in heard.written], abs=0.1)
 
 
-def test_utterances_of_a_batch_are_as_alone(ear: SecondPass) -> None:
+def test_utterances_of_a_batch_are_as_alone(decoder: AttentionDecoder) -> None:
     heard = [features(recording(name)) for name in ("drew.opus", "send_a_message_to_thompson.opus")]
-    for alone, together in zip([ear.hear([f], [20])[0] for f in heard], ear.hear(heard, [20, 20]), strict=True):
-        assert together.written == alone.written
+    alone = [decoder.decode([f], [20])[0] for f in heard]
+    for one, together in zip(alone, decoder.decode(heard, [20, 20]), strict=True):
+        assert together.written == one.written
 
 
 def test_what_is_written_is_likeliest_and_has_the_times_of_what_is_said(recognizer: Recognizer) -> None:
@@ -118,18 +118,18 @@ def test_a_word_lasts_as_long_as_its_sound(recognizer: Recognizer, name: str) ->
 
 
 def test_phrases_lead_its_search_and_are_kept_no_longer_than_their_graph(
-    recognizer: Recognizer, ear: SecondPass
+    recognizer: Recognizer, decoder: AttentionDecoder
 ) -> None:
     heard = features(recording("drew.opus"))
-    (plain,) = ear.hear([heard], [20])
+    (plain,) = decoder.decode([heard], [20])
     assert not any("Dru" in w.text for w in plain.written)
     graph = recognizer.compile([BoostedPhrase("Dru", 5.0)])
-    led = ear.written_phrases(graph)
-    assert led and ear.written_phrases(graph) is led and ear.written_phrases(None) is None
-    (found,) = ear.hear([heard], [20], [led])
+    led = decoder.written_phrases(graph)
+    assert led and decoder.written_phrases(graph) is led and decoder.written_phrases(None) is None
+    (found,) = decoder.decode([heard], [20], [led])
     dru = next(w for w in found.written if "Dru" in w.text)
-    assert ear.scores([found], [[dru.text]])[0] == pytest.approx([dru.log_p], abs=0.1)  # without the bonus
-    (unled,) = ear.hear([heard], [20], [ear.written_phrases(recognizer.compile([]))])
+    assert decoder.scores([found], [[dru.text]])[0] == pytest.approx([dru.log_p], abs=0.1)  # without the bonus
+    (unled,) = decoder.decode([heard], [20], [decoder.written_phrases(recognizer.compile([]))])
     assert unled.written == plain.written
     kept = weakref.ref(led)
     del graph, led
@@ -139,7 +139,8 @@ def test_phrases_lead_its_search_and_are_kept_no_longer_than_their_graph(
 
 def test_a_clients_phrases_bring_texts_of_the_attention_decoder(recognizer: Recognizer) -> None:
     phrases = [BoostedPhrase("Thomson", 5.0)]
-    led = recognizer.recognize(recording("send_a_message_to_thompson.opus"), phrases=phrases)
+    samples = recording("send_a_message_to_thompson.opus")
+    led = recognizer.recognize(samples, graph=recognizer.compile(phrases))
     assert led.encoded is not None and led.encoded.attention is not None
     assert any(w.text.startswith("Send a message to Thomson") for w in led.encoded.attention.written)
 
@@ -155,8 +156,8 @@ def test_a_clients_phrases_bring_texts_of_the_attention_decoder(recognizer: Reco
     ],
     ids=["silence", "noise", "dial tone", "hum", "1 kHz"],
 )
-def test_it_writes_nothing_where_nothing_is_said(ear: SecondPass, sound: Samples) -> None:
-    (heard,) = ear.hear([features(sound)], [20])
+def test_it_writes_nothing_where_nothing_is_said(decoder: AttentionDecoder, sound: Samples) -> None:
+    (heard,) = decoder.decode([features(sound)], [20])
     assert heard.written[0].text == ""
     assert heard.written[0].log_p > -0.5
 
@@ -171,8 +172,8 @@ def test_it_writes_nothing_where_nothing_is_said(ear: SecondPass, sound: Samples
 def test_no_final_result_of_tones_whatever_phrases_are_expected(
     recognizer: Recognizer, streaming: Recognizer, sound: Samples, phrases: tuple[str, ...], second_pass: bool
 ) -> None:
-    options = StreamOptions(phrases=tuple(BoostedPhrase(phrase, 5.0) for phrase in phrases))
-    stream = (recognizer if second_pass else streaming).open(options)
+    chosen = recognizer if second_pass else streaming
+    stream = chosen.open(StreamOptions(graph=chosen.compile(BoostedPhrase(phrase, 5.0) for phrase in phrases)))
     results = [*stream.accept(sound), *stream.finish()]
     assert [r.nbest[0].text for r in results if r.is_final and r.nbest[0].text] == []
 
@@ -187,13 +188,13 @@ def test_quiet_speech_is_heard_as_loud_speech_is(recognizer: Recognizer, streami
         assert streaming.recognize(quiet).nbest[0].text == streaming.recognize(samples).nbest[0].text
 
 
-def test_a_result_in_a_hurry_names_both_passes_that_it_goes_without(recognizer: Recognizer) -> None:
+def test_a_result_without_second_pass_names_both_passes_that_were_skipped(recognizer: Recognizer) -> None:
     stream = recognizer.open(StreamOptions(endpointing=False))
     stream.take(recording("drew.opus"))
     stream.end()
     results = []
     while stream.ready:
-        stream.leave_out(Pass)
+        stream.skip_second_pass(Pass)
         results += recognizer.advance([stream])[0]
     assert results[-1].skipped == (Pass.WHOLE_UTTERANCE, Pass.ATTENTION)
     assert Pass.ATTENTION not in results[-1].passes
@@ -222,8 +223,8 @@ def test_a_whisper_model_in_a_folder_hears_padded_windows(recognizer: Recognizer
         (tmp_path / name).symlink_to(SHIPPED / name)
     config = (SHIPPED / "config.json").read_text().replace('"window_s": 0', '"window_s": 30')
     (tmp_path / "config.json").write_text(config)
-    padded = SecondPass.load(tmp_path)
-    (heard,) = padded.hear([features(recording("send_a_message_to_thompson.opus"))], [20])
+    padded = AttentionDecoder.load(tmp_path)
+    (heard,) = padded.decode([features(recording("send_a_message_to_thompson.opus"))], [20])
     assert heard.audio[0][0].shape[2] == 1500
     assert normalize(heard.written[0].text) == "send a message to thompson"
 

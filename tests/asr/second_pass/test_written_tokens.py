@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asr.errors import ModelError
-from asr.second_pass.second_pass import SHIPPED
+from asr.second_pass.attention_decoder import SHIPPED
 from asr.second_pass.tokens import WrittenTokens
 
 tokenizers = pytest.importorskip("tokenizers")

@@ -50,7 +50,7 @@ def test_the_command_fits_and_writes(spoken: Path, recognizer: Recognizer, monke
     assert result.exit_code == 0 and "made-dev" in result.stdout and FILE in result.stdout
     fitted = load_calibration(folder, "tiny", "lm")
     assert fitted is not None
-    recognizer.calibration = fitted
+    recognizer.scorer.calibration = fitted
     before = (folder / FILE).read_text()
     (folder / "3.wav").unlink()
     result = CliRunner().invoke(calibrate_confidence.app, arguments, catch_exceptions=False)

@@ -60,7 +60,7 @@ def test_kneser_ney_by_hand() -> None:
     assert model.levels[0].prob.tolist() == pytest.approx([lower[t] for t in range(4)])
     scores = automaton(model).scores(np.array([automaton(model).start]))
     assert float(np.exp(scores[0, 1])) == pytest.approx((3 - 0.9) / 3 + 0.9 / 3 * lower[1], abs=1e-5)
-    after_one = automaton(model).read(np.array([automaton(model).start]), np.array([1]))[1]
+    after_one = automaton(model).advance(np.array([automaton(model).start]), np.array([1]))[1]
     left = (0.75 + 0.5) / 3
     scores = automaton(model).scores(after_one)
     assert float(np.exp(scores[0, 2])) == pytest.approx((2 - 0.75) / 3 + left * lower[2], abs=1e-5)
@@ -196,5 +196,5 @@ def test_fitting_keeps_the_best_trial(tiny_recognizer: Recognizer, speech: Sampl
 def said(recognizer: Recognizer, language: NGram, trial: Trial, frames: torch.Tensor) -> str:
     search = BeamSearch(recognizer.model, 6, language=language, language_weight=trial.weight, token_bonus=trial.bonus)
     with torch.inference_mode():
-        readings = recognizer.with_ctc(search.nbest(search.step(frames[None], search.start(1)), 0), frames)
+        readings = recognizer.scorer.with_ctc(search.nbest(search.step(frames[None], search.start(1)), 0), frames)
     return recognizer.tokenizer.decode(max(readings, key=lambda r: r.score).tokens)

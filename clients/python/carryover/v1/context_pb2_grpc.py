@@ -27,11 +27,11 @@ if _version_not_supported:
 
 
 class ContextStub:
-    """The dialogue's context.
+    """Records dialogues and gives their contexts.
 
-    Errors of all calls: INVALID_ARGUMENT (the message names the field and what to change), RESOURCE_EXHAUSTED (too many, too
-    long, too big), UNAVAILABLE (the store does not answer, or the server is draining: retry), DEADLINE_EXCEEDED (the
-    client's deadline).
+    Errors of all calls: INVALID_ARGUMENT (the message names the field and what to change), RESOURCE_EXHAUSTED (too
+    many, too long, too big), UNAVAILABLE (the store does not answer, or the server is draining: retry),
+    DEADLINE_EXCEEDED (the client's deadline).
     """
 
     def __init__(self, channel):
@@ -68,31 +68,32 @@ class ContextStub:
 
 
 class ContextServicer:
-    """The dialogue's context.
+    """Records dialogues and gives their contexts.
 
-    Errors of all calls: INVALID_ARGUMENT (the message names the field and what to change), RESOURCE_EXHAUSTED (too many, too
-    long, too big), UNAVAILABLE (the store does not answer, or the server is draining: retry), DEADLINE_EXCEEDED (the
-    client's deadline).
+    Errors of all calls: INVALID_ARGUMENT (the message names the field and what to change), RESOURCE_EXHAUSTED (too
+    many, too long, too big), UNAVAILABLE (the store does not answer, or the server is draining: retry),
+    DEADLINE_EXCEEDED (the client's deadline).
     """
 
     def RecordEvents(self, request, context):
-        """Records what happened in a turn. Repeating an event with the same id and content changes nothing, and the order of
-        events does not matter. All events of one call are recorded, or an error says which field to change.
+        """Records what happened in a turn, 1 to 32 events a call. Repeating an event with the same id and content changes
+        nothing, and the order of events does not matter. All events of one call are recorded, or an error says which
+        field to change.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetContextStatus(self, request, context):
-        """How far a turn's context is. NOT_FOUND: nothing of the turn, or of the dialogue, is recorded.
+        """The state of a turn's context. NOT_FOUND: nothing of the turn, or of the dialogue, is recorded.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetContextEmbedding(self, request, context):
-        """A turn's context as vectors, for other models. NOT_FOUND: there is none, or it is not ready, or it has expired; the
-        message says which.
+        """A turn's context as vectors, for other models. NOT_FOUND: there is none, or it is not ready, or it has expired;
+        the message says which.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -106,8 +107,8 @@ class ContextServicer:
         raise NotImplementedError('Method not implemented!')
 
     def DeleteDialogue(self, request, context):
-        """Erases a dialogue from the tables, from this server's caches, and from its jobs under way. Not an error when there
-        is nothing to erase.
+        """Erases a dialogue from the tables, from this server's caches, and from its jobs under way. Not an error when
+        there is nothing to erase.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -150,11 +151,11 @@ def add_ContextServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class Context:
-    """The dialogue's context.
+    """Records dialogues and gives their contexts.
 
-    Errors of all calls: INVALID_ARGUMENT (the message names the field and what to change), RESOURCE_EXHAUSTED (too many, too
-    long, too big), UNAVAILABLE (the store does not answer, or the server is draining: retry), DEADLINE_EXCEEDED (the
-    client's deadline).
+    Errors of all calls: INVALID_ARGUMENT (the message names the field and what to change), RESOURCE_EXHAUSTED (too
+    many, too long, too big), UNAVAILABLE (the store does not answer, or the server is draining: retry),
+    DEADLINE_EXCEEDED (the client's deadline).
     """
 
     @staticmethod

@@ -27,12 +27,12 @@ if _version_not_supported:
 
 
 class RecognizerStub:
-    """Recognises speech. A failure of context is never an error here: the result is then the plain one, and ContextInfo
-    says why.
+    """Recognises speech. A failure of context is never an error here: the client then gets the plain result, and
+    ContextInfo says why.
 
-    Errors of both calls: INVALID_ARGUMENT (the message names the field and what to change), RESOURCE_EXHAUSTED (too many
-    streams, too long, too big), DEADLINE_EXCEEDED (the client's deadline, or no audio for longer than the server waits),
-    UNAVAILABLE (the server is draining: retry on another replica).
+    Errors of both calls: INVALID_ARGUMENT (the message names the field and what to change), RESOURCE_EXHAUSTED (too
+    many streams, too long, too big), DEADLINE_EXCEEDED (the client's deadline, or no audio for longer than the server
+    waits), UNAVAILABLE (the server is draining: retry on another replica).
     """
 
     def __init__(self, channel):
@@ -59,12 +59,12 @@ class RecognizerStub:
 
 
 class RecognizerServicer:
-    """Recognises speech. A failure of context is never an error here: the result is then the plain one, and ContextInfo
-    says why.
+    """Recognises speech. A failure of context is never an error here: the client then gets the plain result, and
+    ContextInfo says why.
 
-    Errors of both calls: INVALID_ARGUMENT (the message names the field and what to change), RESOURCE_EXHAUSTED (too many
-    streams, too long, too big), DEADLINE_EXCEEDED (the client's deadline, or no audio for longer than the server waits),
-    UNAVAILABLE (the server is draining: retry on another replica).
+    Errors of both calls: INVALID_ARGUMENT (the message names the field and what to change), RESOURCE_EXHAUSTED (too
+    many streams, too long, too big), DEADLINE_EXCEEDED (the client's deadline, or no audio for longer than the server
+    waits), UNAVAILABLE (the server is draining: retry on another replica).
     """
 
     def Recognize(self, request, context):
@@ -75,15 +75,15 @@ class RecognizerServicer:
         raise NotImplementedError('Method not implemented!')
 
     def StreamingRecognize(self, request_iterator, context):
-        """Audio as it is spoken, results as they are found. The first message carries `config`, every other one `audio`.
-        The client half-closes when the audio ends; the server then sends the last final result and ends the call.
+        """Audio as it is spoken, results as they come. The first message carries `config`, every other one `audio`. The
+        client half-closes when the audio ends; the server then sends the last final result and ends the call.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetServerInfo(self, request, context):
-        """What answers here: its version, its models and its limits.
+        """The version, the models and the limits of this server.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -116,12 +116,12 @@ def add_RecognizerServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class Recognizer:
-    """Recognises speech. A failure of context is never an error here: the result is then the plain one, and ContextInfo
-    says why.
+    """Recognises speech. A failure of context is never an error here: the client then gets the plain result, and
+    ContextInfo says why.
 
-    Errors of both calls: INVALID_ARGUMENT (the message names the field and what to change), RESOURCE_EXHAUSTED (too many
-    streams, too long, too big), DEADLINE_EXCEEDED (the client's deadline, or no audio for longer than the server waits),
-    UNAVAILABLE (the server is draining: retry on another replica).
+    Errors of both calls: INVALID_ARGUMENT (the message names the field and what to change), RESOURCE_EXHAUSTED (too
+    many streams, too long, too big), DEADLINE_EXCEEDED (the client's deadline, or no audio for longer than the server
+    waits), UNAVAILABLE (the server is draining: retry on another replica).
     """
 
     @staticmethod

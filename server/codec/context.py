@@ -1,0 +1,176 @@
+"""Messages of carryover.v1.Context: events, lists and contexts in, states and embeddings out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from asr.context.types import Context, Entry, Turn
+from asr.recognition.results import Hypothesis
+from carryover.v1 import context_pb2 as pb
+from context_store import Body, Entities, Event, ExpectSpeech, Reply, Speak, Transcribe, Utterance
+from context_store.validation import check_name
+from server.codec.fields import check_phrase, check_text, has_control
+from server.codec.recognition import context_info
+from server.contexts.cache import State, TurnContext
+from server.contexts.handle import ContextOutcome
+from server.errors import InvalidRequestError, LimitError
+from server.settings import Limits
+
+MAX_SIGNAL_CHARACTERS = 64
+MAX_ENTRY_ID_CHARACTERS = 256
+_TIMES = range(100_000_000_000)  # seconds since 1970; what is later was meant as milliseconds
+_SPEAKERS = {pb.ContextTurn.USER: "user", pb.ContextTurn.SYSTEM: "system"}
+
+
+# Requests
+
+
+def events_of(request: pb.RecordEventsRequest, now_s: float, limits: Limits) -> list[Event]:
+    """A request's events. now_s: the time of those that have none. How many they may be, the store knows.
+
+    Raises InvalidRequestError, InvalidEventError, LimitError.
+    """
+    return [_event(event, f"events[{i}]", now_s, limits) for i, event in enumerate(request.events)]
+
+
+def nbest_of(request: pb.RescoreRequest, limits: Limits) -> tuple[Hypothesis, ...]:
+    """Another recogniser's list. Without scores the rank counts. Raises InvalidRequestError, LimitError."""
+    entries = request.nbest
+    if not entries:
+        raise InvalidRequestError("nbest", "is empty; send at least one entry")
+    if len(entries) > limits.nbest:
+        raise LimitError("nbest", f"nbest: {len(entries)} entries; send at most {limits.nbest}")
+    scored = [entry.HasField("score") for entry in entries]
+    if any(scored) != all(scored):
+        raise InvalidRequestError("nbest.score", "set it in every entry or in none")
+    for i, entry in enumerate(entries):
+        check_text(f"nbest[{i}].text", entry.text, limits)
+        if not abs(entry.score) < float("inf"):
+            raise InvalidRequestError(f"nbest[{i}].score", "send a finite number")
+    return tuple(
+        Hypothesis(text=entry.text, acoustic=entry.score if any(scored) else -float(i))
+        for i, entry in enumerate(entries)
+    )
+
+
+def inline_context_of(inline: pb.InlineContext, limits: Limits) -> Context:
+    """The context that comes with a request. Raises InvalidRequestError, LimitError."""
+    _check_count("turns", len(inline.turns), limits.turns)
+    entries_or_lists = max(len(inline.entities), sum(len(e.entries) + len(e.items) for e in inline.entities))
+    _check_count("entries", entries_or_lists, limits.entries)
+    turns = []
+    for i, turn in enumerate(inline.turns):
+        if turn.speaker not in _SPEAKERS:
+            raise InvalidRequestError(f"context.turns[{i}].speaker", "set USER or SYSTEM")
+        text = check_text(f"context.turns[{i}].text", turn.text, limits)
+        turns.append(Turn("user" if turn.speaker == pb.ContextTurn.USER else "system", text))
+    entries = [
+        Entry(entities.signal, text, entry_id)
+        for i, entities in enumerate(inline.entities)
+        for text, entry_id in _entries(entities, f"context.entities[{i}]", limits)
+    ]
+    return Context(tuple(turns), tuple(entries))
+
+
+def _check_count(limit: str, count: int, most: int) -> None:
+    if count > most:
+        raise LimitError(limit, f"context: {count} {limit}; send at most {most}")
+
+
+def _event(event: pb.Event, field: str, now_s: float, limits: Limits) -> Event:
+    check_name(f"{field}.event_id", event.event_id)
+    if event.time.seconds not in _TIMES or event.time.nanos not in range(1_000_000_000):
+        advice = "send seconds since 1970 and nanos from 0 to 999,999,999, or nothing"
+        raise InvalidRequestError(f"{field}.time", advice)
+    time_s = event.time.seconds + event.time.nanos / 1e9 if event.HasField("time") else now_s
+    return Event(event.event_id, time_s, _body(event, field, limits))
+
+
+def _body(event: pb.Event, field: str, limits: Limits) -> Body:
+    kind = event.WhichOneof("event")
+    if kind == "utterance":
+        return Utterance(_said(event.utterance.text, f"{field}.utterance.text", limits))
+    if kind == "reply":
+        return Reply(_said(event.reply.text, f"{field}.reply.text", limits))
+    if kind == "entities":
+        return _entities(event.entities, f"{field}.entities", limits)
+    if kind == "transcribe":
+        return Transcribe()
+    if kind == "speak":
+        return Speak()
+    if kind == "expect_speech":
+        return ExpectSpeech()
+    kinds = "utterance, reply, entities, transcribe, speak, expect_speech"
+    raise InvalidRequestError(f"{field}.event", f"set one of {kinds}")
+
+
+def _said(text: str, field: str, limits: Limits) -> str:
+    if not text.strip():
+        raise InvalidRequestError(field, "is empty; send the text or leave the event out")
+    return check_text(field, text, limits)
+
+
+def _entities(entities: pb.Entities, field: str, limits: Limits) -> Entities:
+    count = len(entities.entries) + len(entities.items)
+    if not count:
+        raise InvalidRequestError(f"{field}.entries", "is empty; send at least one entry or leave the event out")
+    if count > limits.entries:
+        raise LimitError("entries", f"{field}: {count} entries; send at most {limits.entries}")
+    texts, ids = zip(*_entries(entities, field, limits), strict=True)
+    return Entities(entities.signal, texts, ids if any(ids) else ())
+
+
+def _entries(entities: pb.Entities, field: str, limits: Limits) -> Sequence[tuple[str, str]]:
+    """The texts and ids ("": none) of a signal's entries."""
+    signal = entities.signal
+    if not signal.strip() or len(signal) > MAX_SIGNAL_CHARACTERS or has_control(signal):
+        advice = f"name it in at most {MAX_SIGNAL_CHARACTERS} characters without control characters"
+        raise InvalidRequestError(f"{field}.signal", f"{advice}: contacts, devices, ...")
+    for i, item in enumerate(entities.items):
+        if len(item.id) > MAX_ENTRY_ID_CHARACTERS:
+            advice = f"is longer than {MAX_ENTRY_ID_CHARACTERS} characters; send a shorter one"
+            raise InvalidRequestError(f"{field}.items[{i}].id", advice)
+    return [
+        *((check_phrase(f"{field}.entries[{i}]", text, limits), "") for i, text in enumerate(entities.entries)),
+        *((check_phrase(f"{field}.items[{i}].text", e.text, limits), e.id) for i, e in enumerate(entities.items)),
+    ]
+
+
+# Responses
+
+
+def status_message(context: TurnContext) -> pb.GetContextStatusResponse:
+    """How far a context is."""
+    response = pb.GetContextStatusResponse(
+        state=context.state.name,
+        reason=context.reason,
+        turn_id=context.turn,
+        timeline=[pb.StateTime(state=state.name) for state, _ in context.timeline],
+    )
+    for entry, (_, time_s) in zip(response.timeline, context.timeline, strict=True):
+        entry.time.FromNanoseconds(int(time_s * 1e9))
+    if context.state in (State.READY, State.EXPIRED):
+        response.expires_at.FromNanoseconds(int(context.expires_s * 1e9))
+    return response
+
+
+def embedding_message(context: TurnContext) -> pb.GetContextEmbeddingResponse:
+    """The vectors of a context that is ready."""
+    assert context.bundle is not None
+    embedding = context.bundle.embedding
+    return pb.GetContextEmbeddingResponse(
+        turn_id=context.turn,
+        model_version=embedding.model_version,
+        shape=embedding.vectors.shape,
+        values=embedding.vectors.ravel().tolist(),
+        summary=embedding.summary.tolist(),
+        phrases=[pb.ContextPhrase(phrase=p.text, signal=p.signal, weight=p.weight) for p in embedding.phrases],
+    )
+
+
+def rescored_message(outcome: ContextOutcome, plain: str) -> pb.RescoreResponse:
+    """A list in its new order. plain: the text that came first."""
+    return pb.RescoreResponse(
+        nbest=[pb.RescoredEntry(text=h.text, score=h.score, from_context=h.from_context) for h in outcome.nbest],
+        context=context_info(outcome, plain),
+    )

@@ -1,0 +1,125 @@
+"""The cache is bounded, keeps tenants and dialogues apart, and knows which context applies to which turn."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from asr.context.bundle import ContextBundle, build_bundle
+from asr.context.types import ContextEmbedding
+from asr.decoding import BoostedPhrase, PhraseGraph
+from asr.recognition.recognizer import Recognizer
+from context_store import DialogueId
+from server.contexts.cache import TURNS_PER_DIALOGUE, ContextCache, State, TurnContext
+
+
+def context(dialogue: str, turn: str, order: int, tenant: str = "a", state: State = State.READY) -> TurnContext:
+    made = TurnContext(
+        DialogueId(tenant, dialogue), turn, 1, (float(order), turn), expires_s=100.0, stored_until=200, tick=order
+    )
+    made.enter(State.TRIGGERED, 1.0)
+    made.enter(state, 2.0)
+    return made
+
+
+def bundle(graph: PhraseGraph | None = None) -> ContextBundle:
+    embedding = ContextEmbedding(np.zeros((0, 4), np.float32), np.zeros(4, np.float32), (), "none", "v")
+    return replace(build_bundle(embedding, lambda phrases: None), graph=graph)
+
+
+def test_the_latest_context_that_is_not_the_turns_own() -> None:
+    cache, dialogue = ContextCache(8, 0), DialogueId("a", "d")
+    for turn, order in (("1", 1), ("3", 3), ("2", 2)):
+        cache.put(context("d", turn, order))
+    assert cache.latest(dialogue, besides="4").turn == "3"  # type: ignore[union-attr]
+    assert cache.latest(dialogue, besides="3").turn == "2"  # type: ignore[union-attr]
+    assert cache.latest(DialogueId("b", "d")) is None
+    assert cache.get(DialogueId("b", "d"), "1") is None
+
+
+def test_what_was_used_longest_ago_goes_first() -> None:
+    cache = ContextCache(2, 0)
+    for i, name in enumerate("xyz"):
+        cache.put(context(name, "1", i))
+        with cache.pushing(DialogueId("a", "x"), "2", lambda context: None):
+            pass
+    assert len(cache) == 2
+    assert cache.latest(DialogueId("a", "y")) is None
+    assert cache.latest(DialogueId("a", "x")) is not None
+
+
+def test_a_dialogues_old_turns_go() -> None:
+    cache = ContextCache(2, 0)
+    for i in range(TURNS_PER_DIALOGUE + 3):
+        cache.put(context("d", str(i), i))
+    assert sorted(int(c.turn) for c in cache) == list(range(3, TURNS_PER_DIALOGUE + 3))
+
+
+def test_forget() -> None:
+    cache, dialogue = ContextCache(8, 0), DialogueId("a", "d")
+    cache.put(context("d", "1", 1))
+    cache.put(context("d", "2", 5))
+    cache.put(context("e", "1", 1))
+    cache.put(context("d", "3", 2))
+    cache.forget_turns(dialogue, besides={"3"}, before=3)
+    assert [c.turn for c in cache if c.dialogue == dialogue] == ["2", "3"]
+    cache.forget(dialogue)
+    assert [c.dialogue.id for c in cache] == ["e"]
+
+
+def test_expiry_drops_the_bundle() -> None:
+    ready = context("d", "1", 1)
+    ready.bundle = bundle()
+    assert not ready.expire(99.9)
+    assert ready.bundle is not None
+    assert ready.expire(100.0)
+    assert (ready.state, ready.bundle) == (State.EXPIRED, None)
+    assert not context("d", "1", 1, state=State.FAILED).expire(1e9)
+
+
+def test_graphs_past_the_bound_go_and_contexts_stay(tiny_recognizer: Recognizer) -> None:
+    graph = tiny_recognizer.compile([BoostedPhrase("meg bauer")])
+    cache = ContextCache(8, 2 * graph.bytes)
+    for i, name in enumerate("xyz"):
+        made = context(name, "1", i)
+        made.bundle = bundle(graph)
+        cache.put(made)
+    with cache.pushing(DialogueId("a", "x"), "2", lambda context: None):
+        pass
+    cache.bound_graphs()
+    assert {c.dialogue.id: c.bundle is not None and c.bundle.graph is not None for c in cache} == {
+        "x": True,
+        "y": False,
+        "z": True,
+    }
+
+
+def test_the_context_that_applies_is_pushed_whenever_it_is_another() -> None:
+    cache, dialogue = ContextCache(8, 0), DialogueId("a", "d")
+    pushed: list[str | None] = []
+
+    def push(context: TurnContext | None) -> None:
+        pushed.append(context.turn if context else None)
+
+    def changes() -> list[str | None]:
+        new, pushed[:] = pushed[:], []
+        return new
+
+    cache.put(context("d", "1", 1))
+    with cache.pushing(dialogue, "9", push):
+        assert changes() == ["1"]
+        cache.put(context("d", "2", 2))
+        assert changes() == ["2"]
+        cache.put(context("d", "9", 9))  # a turn's own context is not for itself
+        assert changes() == ["2"]
+        cache.reorder(dialogue, {"1": (3.0, "1")})
+        assert changes() == ["1"]
+        cache.put(context("e", "1", 1))
+        assert changes() == []
+        cache.forget(dialogue)
+        assert changes() == [None]
+        cache.put(context("d", "3", 3))
+        assert changes() == ["3"]
+    cache.put(context("d", "4", 4))
+    assert changes() == []
