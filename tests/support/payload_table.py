@@ -11,9 +11,12 @@ from context_store.aws import client_options
 def delete_payloads(config: StoreConfig, dialogue: str, tenant: str = "default") -> None:
     """Delete the items of the payload table, past the store and its keys."""
     client = boto3.client("dynamodb", **client_options(config))
-    query = {"KeyConditionExpression": "#d = :d", "ExpressionAttributeNames": {"#d": "dialogue"}}
-    values = {":d": {"S": f"{tenant}#{dialogue}"}}
-    items = client.query(TableName=config.payload_table, ExpressionAttributeValues=values, **query)["Items"]
-    for item in items:
+    found = client.query(
+        TableName=config.payload_table,
+        KeyConditionExpression="#d = :d",
+        ExpressionAttributeNames={"#d": "dialogue"},
+        ExpressionAttributeValues={":d": {"S": f"{tenant}#{dialogue}"}},
+    )
+    for item in found["Items"]:
         client.delete_item(TableName=config.payload_table, Key={name: item[name] for name in ("dialogue", "item")})
     client.close()
