@@ -7,10 +7,10 @@ from functools import partial
 import pytest
 import torch
 import torchaudio
-from toy_transducer import Toy, brute_force
 
 from asr.acoustic import Transducer
 from asr.decoding import BeamSearch, force_score
+from tests.support.toy_transducer import Toy, brute_force
 
 Unpruned = partial(BeamSearch, pruning_beam=math.inf, blank_threshold=1.0)
 

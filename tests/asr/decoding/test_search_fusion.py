@@ -12,7 +12,6 @@ import numpy.typing as npt
 import pytest
 import torch
 from torch import Tensor
-from toy_transducer import Toy, brute_force
 
 from asr.acoustic import Transducer
 from asr.decoding import (
@@ -27,6 +26,7 @@ from asr.decoding import (
 )
 from asr.decoding.ngram import NGram
 from asr.text.tokenizer import Tokenizer
+from tests.support.toy_transducer import Toy, brute_force
 
 Array = npt.NDArray[Any]
 Unpruned = partial(BeamSearch, pruning_beam=math.inf, blank_threshold=1.0)

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from phrase_rules import TABLE, gained, vocabularies
 
 from asr.decoding import BoostedPhrase, PhraseCompiler, PhraseGraph, compile_phrases
 from asr.decoding import phrase_graph as graph_module
 from asr.decoding.automaton import UNIT, Pieces, build, encode
 from asr.decoding.phrase_graph import MAX_LETTERS, MAX_WEIGHT, PER_TOKEN
 from asr.text.tokenizer import Tokenizer
+from tests.support.phrase_rules import TABLE, gained, vocabularies
 
 
 def graph_of(tokenizer: Tokenizer, weights: dict[str, float]) -> PhraseGraph:

@@ -8,13 +8,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from phrase_rules import TABLE, gained, vocabularies
 
 from asr.decoding import BoostedPhrase
 from asr.second_pass.attention_decoder import SHIPPED
 from asr.second_pass.phrases import START, State, TokenLetters, WrittenPhrases, letters_of
 from asr.second_pass.tokens import WrittenTokens
 from asr.text import spoken_forms
+from tests.support.phrase_rules import TABLE, gained, vocabularies
 
 PIECES = [*string.ascii_letters, *string.digits, *"'.,-!", " ", " me", " Me", "meg", " meg", "eg", " ba", "uer", " no"]
 PIECES += [" now", "no", " a", " ab", "ab", " way", "'s", " -", " Meg", "g", " j", "ack", " call", ", no", "a b", None]
