@@ -22,7 +22,7 @@ from typer.testing import CliRunner
 
 from asr.context.types import Entry, Turn
 from asr.evaluation.manifest import EXAMPLE, parse_utterance
-from server.processes import server_process
+from benchmarks.server.processes import server_process
 from server.settings import Settings
 
 ROOT = Path(__file__).parents[1]

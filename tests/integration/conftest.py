@@ -140,6 +140,14 @@ class Replica:
         """Result of a coroutine, awaited on the server's event loop."""
         return asyncio.run_coroutine_threadsafe(work, self.loop).result(DEADLINE_S)
 
+    def call(self, work: Callable[[], Any]) -> Any:
+        """Result of a function, called on the server's event loop."""
+
+        async def called() -> Any:
+            return work()
+
+        return self.run(called())
+
     async def store_answered(self) -> None:
         """Waits, on the server's loop, until a stream is open and the store has said what it knows of its dialogue."""
         async with asyncio.timeout(DEADLINE_S):
