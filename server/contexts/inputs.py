@@ -9,10 +9,12 @@ from context_store import Entities, Reply, StoredTurn, Utterance
 
 
 def context_of(turns: Sequence[StoredTurn], last: str, max_entries: int) -> Context:
-    """The context up to and with turn `last`.
+    """The context up to and with one turn.
 
-    turns: oldest first; those after `last` are left out. Entities: the newest turn's first, each (signal, text, id)
-    once, at most `max_entries`. A turn without texts gives nothing.
+    Args:
+        turns: oldest first; those without texts contribute nothing.
+        last: the id of the last turn to use.
+        max_entries: entities at most, the newest turn's first; each (signal, text, id) counts once.
     """
     ids = [turn.turn for turn in turns]
     used = turns[: ids.index(last) + 1] if last in ids else turns
@@ -22,7 +24,7 @@ def context_of(turns: Sequence[StoredTurn], last: str, max_entries: int) -> Cont
 
 
 def _spoken(turn: StoredTurn) -> Iterable[Turn]:
-    """What was said, by its time; of one moment (one call, no times given) the reply answers the utterance."""
+    """Utterances and replies by their time; with equal times (one call, none given) the reply follows."""
     for event in sorted(turn.events, key=lambda event: (event.time_s, isinstance(event.body, Reply))):
         if isinstance(event.body, Utterance):
             yield Turn("user", event.body.text)
