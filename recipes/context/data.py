@@ -7,7 +7,6 @@ import random
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from hashlib import md5
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from asr.context import phonetics
 from asr.context.types import Context, Entry, Turn
 from asr.evaluation.jsonl import text_lines
 from asr.text import normalize
+from recipes.synthesis.corpus import first_column, of_train
 
 _SLOT_SIGNALS = (
     (("date", "time", "type", "number", "price", "rating", "duration", "seating", "car_name", "attribute"), "dialogue"),
@@ -90,12 +90,8 @@ def read_followups(data: Path, split: str) -> list[FollowUp]:
 
 def read_names(data: Path, kind: str, limit: int) -> list[str]:
     """Frequent names of data/text/names; those that are dev's or test's by their hash are left out."""
-    names = [line.split("\t")[0] for line in text_lines(data / "text" / "names" / f"{kind}.tsv.gz")][1:]
-    return [n.title() for n in names if is_train(n)][:limit]
-
-
-def is_train(text: str) -> bool:
-    return md5(text.lower().encode()).digest()[0] % 10 < 8
+    names = first_column(data / "text" / "names" / f"{kind}.tsv.gz")
+    return [n.title() for n in names if of_train(n)][:limit]
 
 
 @dataclass(frozen=True)
@@ -112,7 +108,7 @@ def read_stock(data: Path, rows: Sequence[FollowUp]) -> Stock:
     entries: dict[str, set[str]] = {}
     for row in rows:
         for entry in row.context.entries:
-            if is_train(entry.text):
+            if of_train(entry.text):
                 entries.setdefault(entry.signal, set()).add(entry.text)
     names = read_names(data, "given_names", 4000), read_names(data, "surnames", 20_000)
     return Stock(*names, {signal: sorted(texts) for signal, texts in entries.items()})
@@ -132,7 +128,7 @@ def dialogue_samples(data: Path, stock: Stock, rng: random.Random, limit: int) -
     pools = {signal: set(texts) for signal, texts in stock.entries.items()}
     for turns in dialogues:
         for kind, value in _entities(turns):
-            if is_train(value):
+            if of_train(value):
                 pools.setdefault(_signal(kind), set()).add(value)
     ordered = {signal: sorted(values) for signal, values in pools.items()}
     samples = []
@@ -154,7 +150,7 @@ def _entities(turns: Iterable[dict[str, Any]]) -> Iterator[tuple[str, str]]:
 def _exchanged(turns: list[dict[str, Any]], pools: dict[str, list[str]], rng: random.Random) -> list[dict[str, Any]]:
     swap: dict[str, str] = {}
     for kind, value in _entities(turns):
-        if _signal(kind) != "dialogue" and (not is_train(value) or rng.random() < 0.5):
+        if _signal(kind) != "dialogue" and (not of_train(value) or rng.random() < 0.5):
             swap.setdefault(value.lower(), rng.choice(pools[_signal(kind)]))
     if not swap:
         return turns

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import cast
 
 import torch
+from rapidfuzz.distance import Levenshtein
 from torch import Tensor
 
 from asr.context.candidates import AnswerTables
@@ -62,14 +63,8 @@ class Example:
 
 
 def word_errors(reference: str, text: str) -> int:
-    """Levenshtein distance of words."""
-    a, b = reference.split(), text.split()
-    row = list(range(len(b) + 1))
-    for i, x in enumerate(a, 1):
-        last, row[0] = row[0], i
-        for j, y in enumerate(b, 1):
-            last, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, last + (x != y))
-    return row[-1]
+    """Levenshtein distance of words, as they are."""
+    return Levenshtein.distance(reference.split(), text.split())
 
 
 def example(item: ContextList, model: ContextModel, tokenizer: Tokenizer, tables: AnswerTables) -> Example:

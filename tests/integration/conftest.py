@@ -14,7 +14,6 @@ from typing import Any
 import grpc
 import numpy as np
 import pytest
-from moto_server import dynamodb_endpoint, fresh_tables
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
@@ -29,6 +28,7 @@ from context_store import ContextStore, StoreConfig, WrappingKey, local_wrapping
 from server import tracing
 from server.app import Parts, Server
 from server.settings import load_settings
+from tests.support.moto_server import dynamodb_endpoint, fresh_tables
 
 DEADLINE_S = 60.0
 RATE = 16_000

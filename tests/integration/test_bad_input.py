@@ -11,11 +11,11 @@ import grpc
 import numpy as np
 import pytest
 import soundfile
-from waiting import until
 
 from asr.recognition.recognizer import Recognizer
 from carryover.v1 import context_pb2
 from carryover.v1 import recognizer_pb2 as pb
+from tests.support.waiting import until
 
 INVALID = grpc.StatusCode.INVALID_ARGUMENT
 TOO_MUCH = grpc.StatusCode.RESOURCE_EXHAUSTED

@@ -14,8 +14,6 @@ from typing import Any
 import boto3
 import grpc
 import pytest
-from payload_table import delete_payloads
-from waiting import until
 
 from benchmarks.server.fault_proxy import Fault, FaultProxy, fault_proxy, no_faults, random_faults
 from carryover.client import recognise
@@ -26,6 +24,8 @@ from context_store import ContextStore, DialogueId, kms_wrapping_key, local_wrap
 from context_store.aws import client_options
 from server import recognizer_service
 from server.errors import RETRY_KEY
+from tests.support.payload_table import delete_payloads
+from tests.support.waiting import until
 
 UNAVAILABLE = grpc.StatusCode.UNAVAILABLE
 

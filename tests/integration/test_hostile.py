@@ -11,14 +11,14 @@ from typing import Any
 
 import grpc
 import pytest
-from raw_http2 import DATA, GOAWAY, HEADERS, PING, RST_STREAM, Connection, call, frame, message, reset
-from waiting import until
 
 from carryover.v1 import context_pb2, recognizer_pb2
 from carryover.v1 import recognizer_pb2 as pb
 from server.access import make_key
 from server.codec import wire
 from server.codec.wire import SMALL_BYTES
+from tests.support.raw_http2 import DATA, GOAWAY, HEADERS, PING, RST_STREAM, Connection, call, frame, message, reset
+from tests.support.waiting import until
 
 INVALID, TOO_MUCH = grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.RESOURCE_EXHAUSTED
 DEADLINE_S = 60.0

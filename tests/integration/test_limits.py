@@ -10,14 +10,14 @@ from typing import Any
 
 import grpc
 import pytest
-from moto_server import fresh_tables
-from waiting import until
 
 from carryover.v1 import context_pb2
 from carryover.v1 import recognizer_pb2 as pb
 from server.access import make_key
 from server.errors import RETRY_KEY
 from server.settings import Limits
+from tests.support.moto_server import fresh_tables
+from tests.support.waiting import until
 
 DEADLINE_S = 60.0
 TOO_MUCH = grpc.StatusCode.RESOURCE_EXHAUSTED

@@ -18,12 +18,12 @@ import pytest
 import soundfile
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from typer.testing import CliRunner
-from waiting import until
 
 from carryover.v1 import recognizer_pb2 as pb
 from server import app, logs
 from server.app import PortError
 from server.commands import stream_client
+from tests.support.waiting import until
 
 
 def test_draining_ends_running_streams_properly_and_takes_no_new_ones(workshop: Any, pcm: bytes) -> None:

@@ -16,7 +16,6 @@ from typing import Any
 
 import grpc
 import pytest
-from waiting import PATIENT, until
 
 from asr.acoustic.checkpoint import save_model
 from carryover.connect import ROUND_ROBIN, Credentials, open_channel
@@ -24,6 +23,7 @@ from carryover.v1 import context_pb2 as ctx
 from carryover.v1 import recognizer_pb2 as pb
 from carryover.v1.context_pb2_grpc import ContextStub
 from carryover.v1.recognizer_pb2_grpc import RecognizerStub
+from tests.support.waiting import PATIENT, until
 
 ROOT = Path(__file__).parents[2]
 

@@ -11,7 +11,6 @@ from typing import Any
 import grpc
 import pytest
 import typer
-from payload_table import delete_payloads
 from typer.testing import CliRunner
 
 from asr.context.types import BiasedWord, Rescored
@@ -35,6 +34,7 @@ from context_store import ContextStore, DialogueId
 from server import recognizer_service
 from server.app import Parts
 from server.scheduler import ScheduledStream, Work
+from tests.support.payload_table import delete_payloads
 
 
 @pytest.fixture

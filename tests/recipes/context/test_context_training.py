@@ -36,7 +36,6 @@ from recipes.context.data import (
     dialogue_samples,
     followup_sample,
     irrelevant,
-    is_train,
     rename,
 )
 from recipes.context.fit import (
@@ -54,6 +53,7 @@ from recipes.context.fit import (
 from recipes.context.pretrain import evaluate, pretrain
 from recipes.context.report import as_markdown, report
 from recipes.context.tables import add_names, count_tables
+from recipes.synthesis.corpus import of_train
 
 MEG = Context(
     (Turn("user", "call Meg"), Turn("system", "Do you mean Meg Jones or Meg Bauer?")),
@@ -87,7 +87,7 @@ def test_other_things_are_exchanged_where_the_answer_names_them_whole() -> None:
 
 def test_dialogues_hold_no_names_of_dev_or_test(tmp_path: Path) -> None:
     names = [f"Hotel {c}{d}" for c in "abcdefgh" for d in "xyz"]
-    train, held_out = [n for n in names if is_train(n)], [n for n in names if not is_train(n)]
+    train, held_out = [n for n in names if of_train(n)], [n for n in names if not of_train(n)]
     assert train
     assert held_out
 
@@ -253,7 +253,7 @@ def test_fitting_learns_when_the_context_matters() -> None:
         assert after.rescored == 0.0
         assert after.false_bias == 0
     lines = report(dev, chosen, draws=50)
-    assert {(x.condition, x.relative) for x in lines if x.set == "all"} >= {("relevant", -100.0)}
+    assert {(x.condition, x.change.value) for x in lines if x.set == "all"} >= {("relevant", -1.0)}
     assert "| relevant | all | 40 |" in as_markdown(lines)
 
 
