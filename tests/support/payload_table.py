@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import boto3
 
 from context_store import StoreConfig
@@ -10,7 +12,7 @@ from context_store.aws import client_options
 
 def delete_payloads(config: StoreConfig, dialogue: str, tenant: str = "default") -> None:
     """Delete the items of the payload table, past the store and its keys."""
-    client = boto3.client("dynamodb", **client_options(config))
+    client: Any = boto3.client("dynamodb", **client_options(config))
     query = {"KeyConditionExpression": "#d = :d", "ExpressionAttributeNames": {"#d": "dialogue"}}
     values = {":d": {"S": f"{tenant}#{dialogue}"}}
     items = client.query(TableName=config.payload_table, ExpressionAttributeValues=values, **query)["Items"]
