@@ -8,6 +8,7 @@ import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import grpc
@@ -40,7 +41,7 @@ from server.memory import MemoryQuota, Trim
 from server.metrics import Metrics
 from server.quota import Quota
 from server.recognizer_service import RecognizerService
-from server.scheduler import Scheduler
+from server.scheduler import Scheduler, Work
 from server.settings import Settings, StoreSettings
 from server.tls import server_credentials
 
@@ -150,7 +151,7 @@ class Server:
         self.calls = Quota("calls", "calls are being answered", None, limits.tenant_calls)
         self.rescores = Quota("rescores", "lists are being rescored", limits.rescores, limits.tenant_rescores)
         self.recordings = MemoryQuota(limits.recording_megabytes << 20)
-        self._trim = Trim()
+        self._trim = Trim(partial(self.scheduler.run, Work.PARSE))
         self.store = StoreThreads(parts.store, settings.store.threads, settings.store.deadline_s, self.metrics)
         builder = ContextBuilder(parts.encoder, self.scheduler)
         self.contexts = ContextManager(

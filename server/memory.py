@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import ctypes
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass
@@ -90,14 +91,15 @@ class Trim:
     Belongs to one event loop.
 
     Args:
+        run: does work of some milliseconds in a thread.
         later_s: the time, seconds.
-        do: returns the memory, in some milliseconds.
     """
 
-    def __init__(self, later_s: float = 2.0, do: Callable[[], None] | None = None) -> None:
+    def __init__(self, run: Callable[[Callable[[], None]], Coroutine[Any, Any, None]], later_s: float = 2.0) -> None:
+        self._run = run
         self._later_s = later_s
-        self._do = do or trim
         self._timer: asyncio.TimerHandle | None = None
+        self._task: asyncio.Task[None] | None = None
 
     def soon(self) -> None:
         """Schedule it, after something large came in or went."""
@@ -106,12 +108,13 @@ class Trim:
 
     def _begin(self) -> None:
         self._timer = None
-        asyncio.get_running_loop().run_in_executor(None, self._do)
+        self._task = asyncio.get_running_loop().create_task(self._run(trim))
 
     def close(self) -> None:
         """Cancel what is scheduled."""
-        if self._timer is not None:
-            self._timer.cancel()
+        for scheduled in (self._timer, self._task):
+            if scheduled is not None:
+                scheduled.cancel()
 
 
 def trim() -> None:

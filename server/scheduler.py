@@ -53,7 +53,7 @@ class Work(IntEnum):
     TAKE_IN = 4
     """Samples into a stream: short, in a thread of its own, so that it never waits for a batch."""
     PARSE = 5
-    """Messages and records that are not small: in one thread, where tenants take turns."""
+    """Messages and records that are not small, and housekeeping: in one thread, where tenants take turns."""
     COMPILE = 6
     """A stream's many phrases: as DECODE and RESCORE_LIST in two threads of low priority, where tenants take turns."""
     DECODE = 7

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -66,13 +67,13 @@ def test_one_larger_than_the_room_gets_in_alone() -> None:
 def test_many_large_messages_are_one_return_of_memory() -> None:
     async def run() -> int:
         done, times = asyncio.Event(), list[int]()
-        loop = asyncio.get_running_loop()
 
-        def work() -> None:
+        async def work(give_back: Callable[[], None]) -> None:
+            give_back()
             times.append(1)
-            loop.call_soon_threadsafe(done.set)
+            done.set()
 
-        trim = Trim(later_s=0.01, do=work)
+        trim = Trim(work, later_s=0.01)
         for _ in range(5):
             trim.soon()
         async with asyncio.timeout(60):
@@ -82,4 +83,3 @@ def test_many_large_messages_are_one_return_of_memory() -> None:
         return len(times)
 
     assert asyncio.run(run()) == 1
-    memory.trim()
