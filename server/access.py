@@ -36,18 +36,25 @@ _CREDENTIAL = re.compile(r"sha256:[0-9a-f]{64}|cert:[^\s#]+")
 
 @dataclass(frozen=True)
 class Caller:
-    """Who a call is from. tenant: the first part of every key, in memory and in the store."""
+    """Who a call is from."""
 
     tenant: str
+    """The first part of every key, in memory and in the store."""
 
 
 class Access:
-    """Tells who calls. keys_file: None for a server without keys, where every caller is the default tenant.
+    """Authenticates callers.
 
-    The file is looked at again at most once a second. The keys known before stay when it became unusable, and for half
-    a minute when it became empty: files are often emptied first and filled then.
-    gone: is told each tenant whose last key went. clock: seconds of any clock that does not jump.
-    Raises ConfigError when the file cannot be used at the start.
+    The file of keys is read again when it changed, which is checked at most once a second. The keys known before stay
+    when it became unusable, and for half a minute when it became empty: files are often emptied first and filled then.
+
+    Args:
+        keys_file: None: a server without keys, where every caller is the default tenant.
+        gone: is given each tenant whose last key was removed.
+        clock: seconds of a monotonic clock.
+
+    Raises:
+        ConfigError: the file cannot be used at the start.
     """
 
     def __init__(
@@ -65,9 +72,13 @@ class Access:
         self._empty_since_s: float | None = None
 
     def caller(self, metadata: Iterable[tuple[str, str | bytes]], names: Sequence[str] = ()) -> Caller:
-        """The caller of a call with this metadata. Raises UnauthenticatedError.
+        """The caller of a call with this metadata.
 
-        names: of the client's certificate, which somebody trusted has signed. They count where no key is sent.
+        Args:
+            names: those in the client's certificate, which a trusted authority has signed; used where no key is sent.
+
+        Raises:
+            UnauthenticatedError: the key, or the certificate, belongs to no tenant.
         """
         if self._file is None:
             return Caller(DEFAULT_TENANT)
@@ -92,7 +103,7 @@ class Access:
         return Caller(*tenants)
 
     def reload(self) -> None:
-        """Look at the file now."""
+        """Read the file now, if it changed."""
         if self._file is not None:
             self._look(self._file)
 
@@ -102,18 +113,18 @@ class Access:
         if seen == self._seen:
             return
         try:
-            found = read_keys(file)
+            tenants = read_keys(file)
         except ConfigError as error:
             self._seen, self._empty_since_s = seen, None
             logs.failure("keys_not_reloaded", error)
             return
-        if not found and self._tenants and not self._is_empty_for_good():
+        if not tenants and self._tenants and not self._is_empty_for_good():
             return
         self._seen, self._empty_since_s = seen, None
-        before, self._tenants = self._tenants, found
-        for tenant in {*before.values()} - {*found.values()}:
+        before, self._tenants = self._tenants, tenants
+        for tenant in {*before.values()} - {*tenants.values()}:
             self._gone(tenant)
-        logs.event("keys_reloaded", keys=len(found))
+        logs.event("keys_reloaded", keys=len(tenants))
 
     def _is_empty_for_good(self) -> bool:
         if self._empty_since_s is None:
@@ -157,8 +168,8 @@ def read_keys(file: Path) -> dict[str, str]:
 
 def certificate_names(auth: Mapping[str, Iterable[bytes]]) -> list[str]:
     """Names in a call's `auth_context`: the certificate's alternative names, or its common name where it has none."""
-    found = list(auth.get("x509_subject_alternative_name", ())) or list(auth.get("x509_common_name", ()))
-    return [name.decode(errors="replace") for name in found]
+    names = list(auth.get("x509_subject_alternative_name", ())) or list(auth.get("x509_common_name", ()))
+    return [name.decode(errors="replace") for name in names]
 
 
 _TENANT_ADVICE = "a tenant is 1 to 63 of a-z, 0-9, - and _, with a letter or digit at both ends"

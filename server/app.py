@@ -1,4 +1,4 @@
-"""Putting a server together, starting it, and letting it go without losing a word."""
+"""Composition of a server, its start, drain and end."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import grpc
@@ -36,11 +37,11 @@ from server.contexts.handle import ContextRescoring
 from server.contexts.manager import ContextManager
 from server.contexts.store_threads import StoreThreads
 from server.interceptor import CallGuard
-from server.memory import Room, Trim
+from server.memory import MemoryQuota, Trim
 from server.metrics import Metrics
 from server.quota import Quota
 from server.recognizer_service import RecognizerService
-from server.scheduler import Scheduler
+from server.scheduler import Scheduler, Work
 from server.settings import Settings, StoreSettings
 from server.tls import server_credentials
 
@@ -62,17 +63,18 @@ class PortError(Exception):
 
 @dataclass(frozen=True)
 class Parts:
-    """What a server is made of. clock: seconds since 1970, for everything that expires."""
+    """What a server is made of."""
 
     recognizer: Recognizer
     encoder: ContextEncoder
     rescorer: Rescorer
     store: ContextStore
     clock: Callable[[], float] = time.time
+    """Seconds since 1970, for all that expires."""
 
 
 def load_parts(settings: Settings, store: ContextStore) -> Parts:
-    """The models that the settings name, with a store. Takes seconds. Raises ModelError, ContextError."""
+    """Load the models that the settings name, in seconds. Raises ModelError."""
     model, context = settings.model, settings.context
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UnfittedWarning)
@@ -94,7 +96,11 @@ def load_parts(settings: Settings, store: ContextStore) -> Parts:
 
 
 def store_config(server: Settings, local_endpoint: str | None = None) -> StoreConfig:
-    """The store's configuration. local_endpoint: URL of the store in this process, when the setting is "local"."""
+    """The store's configuration.
+
+    Args:
+        local_endpoint: URL of the store in this process, where the setting is "local".
+    """
     settings = server.store
     local = settings.endpoint == "local"
     return StoreConfig(
@@ -144,8 +150,8 @@ class Server:
         self.streams = Quota("streams", "streams are being recognised", limits.streams, most)
         self.calls = Quota("calls", "calls are being answered", None, limits.tenant_calls)
         self.rescores = Quota("rescores", "lists are being rescored", limits.rescores, limits.tenant_rescores)
-        self.recordings = Room(limits.recording_megabytes << 20)
-        self._trim = Trim()
+        self.recordings = MemoryQuota(limits.recording_megabytes << 20)
+        self._trim = Trim(partial(self.scheduler.run, Work.PARSE))
         self.store = StoreThreads(parts.store, settings.store.threads, settings.store.deadline_s, self.metrics)
         builder = ContextBuilder(parts.encoder, self.scheduler)
         self.contexts = ContextManager(
@@ -206,7 +212,7 @@ class Server:
 
     @property
     def options(self) -> tuple[tuple[str, int], ...]:
-        """gRPC's, of the port that calls come to."""
+        """gRPC's options of the port that calls come to."""
         limits = self.settings.limits
         return (
             ("grpc.max_receive_message_length", limits.message_bytes),
@@ -248,7 +254,7 @@ class Server:
         raise PortError(f"cannot listen on {address}: {advice}")
 
     async def drain(self) -> bool:
-        """Refuse new calls, let running streams and jobs end; returns whether they did within `drain_s`."""
+        """Refuse new calls and let running streams and jobs end; return whether they did within `drain_s`."""
         self.draining = True
         await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
         logs.event("draining", streams=self.streams.running)

@@ -21,7 +21,7 @@ from server.codec.context import (
     rescored_message,
     status_message,
 )
-from server.codec.fields import dialogue_and_turn, required_dialogue
+from server.codec.fields import optional_turn, required_dialogue
 from server.codec.wire import SMALL_BYTES
 from server.contexts.builder import ContextBuilder
 from server.contexts.handle import ContextOutcome, ContextRescoring, Status
@@ -78,16 +78,14 @@ class ContextService:
     ) -> pb.GetContextStatusResponse:
         """How far a turn's context is."""
         dialogue = required_dialogue(caller.tenant, request.dialogue_id)
-        _, turn = dialogue_and_turn(caller.tenant, request.dialogue_id, request.turn_id)
-        return status_message(await self._contexts.status(dialogue, turn))
+        return status_message(await self._contexts.status(dialogue, optional_turn(request.turn_id)))
 
     async def GetContextEmbedding(  # noqa: N802
         self, request: pb.GetContextEmbeddingRequest, caller: Caller
     ) -> pb.GetContextEmbeddingResponse:
         """A turn's context as vectors."""
         dialogue = required_dialogue(caller.tenant, request.dialogue_id)
-        _, turn = dialogue_and_turn(caller.tenant, request.dialogue_id, request.turn_id)
-        return embedding_message(await self._contexts.embedding(dialogue, turn))
+        return embedding_message(await self._contexts.embedding(dialogue, optional_turn(request.turn_id)))
 
     async def Rescore(self, request: pb.RescoreRequest, caller: Caller) -> pb.RescoreResponse:  # noqa: N802
         """Orders another recogniser's n-best list."""
@@ -115,8 +113,7 @@ class ContextService:
         self, caller: Caller, nbest: tuple[Hypothesis, ...], dialogue_id: str, turn_id: str
     ) -> ContextOutcome:
         dialogue = required_dialogue(caller.tenant, dialogue_id)
-        _, turn = dialogue_and_turn(caller.tenant, dialogue_id, turn_id)
-        with self._contexts.attach(dialogue, turn) as handle:
+        with self._contexts.attach(dialogue, optional_turn(turn_id)) as handle:
             await handle.answered.wait()  # nobody is speaking: there is time
             return await replace(self._rescoring, tenant=caller.tenant).apply(handle, nbest)
 

@@ -34,7 +34,9 @@ class RequestError(Exception):
 class InvalidRequestError(RequestError):
     """A field of the request cannot be used.
 
-    field: its name in the .proto file. advice: what is wrong with it and what to change.
+    Args:
+        field: its name in the .proto file.
+        advice: what is wrong with it and what to change.
     """
 
     def __init__(self, field: str, advice: str) -> None:
@@ -43,7 +45,7 @@ class InvalidRequestError(RequestError):
 
 
 class UnauthenticatedError(RequestError):
-    """The call does not say who it is from, or nobody is known by that."""
+    """The call has no credentials, or unknown ones."""
 
 
 class NotFoundError(RequestError):
@@ -51,10 +53,12 @@ class NotFoundError(RequestError):
 
 
 class LimitError(RequestError):
-    """The request, or the sum of all of them, is over a limit of the configuration.
+    """The request, or all requests together, exceed a limit of the configuration.
 
-    limit: the setting's name in `Limits`. advice: what is over it and what to change. retry_ms: when the same request
-    may succeed; None: never, it must be changed.
+    Args:
+        limit: the setting's name in `Limits`.
+        advice: what exceeds it and what to change.
+        retry_ms: when the same request may succeed, milliseconds; None: never, it must be changed.
     """
 
     def __init__(self, limit: str, advice: str, retry_ms: int | None = None) -> None:
@@ -102,7 +106,7 @@ UNEXPECTED = "an error inside the server; it is logged with this request's x-req
 
 
 def retry_hint(error: Exception) -> tuple[tuple[str, str], ...]:
-    """Trailing metadata that says when to retry, for errors that come of load or size: milliseconds, -1 for never."""
+    """Trailing metadata that says when to retry after errors of load or size: milliseconds, -1 for never."""
     if isinstance(error, LimitError):
         return ((RETRY_KEY, str(-1 if error.retry_ms is None else error.retry_ms)),)
     if isinstance(error, TooLargeError):
@@ -113,7 +117,7 @@ def retry_hint(error: Exception) -> tuple[tuple[str, str], ...]:
 
 
 def status_of(error: Exception) -> tuple[grpc.StatusCode, str]:
-    """The status and message for a client. An error that is not ours is INTERNAL and keeps its message to itself."""
+    """The status and message for a client. An unexpected error is INTERNAL, and its message stays in the server."""
     for kind in type(error).__mro__:
         if kind in _STATUS:
             return _STATUS[kind], f"audio: {error}" if kind is AudioError else str(error)

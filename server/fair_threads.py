@@ -17,10 +17,14 @@ _NICENESS = 10
 
 
 class FairThreads:
-    """Threads for work that is not audio. Belongs to one event loop.
+    """Threads in which each tenant has one piece of work at a time, so that a tenant's flood delays only that tenant.
 
-    Each tenant has one piece of work in them at a time, so that whoever brings a lot waits for itself and not others
-    for it. threads: their number. name: what they are called. prepare: called in each thread before its first work.
+    Belongs to one event loop.
+
+    Args:
+        threads: their number.
+        name: prefix of their names.
+        prepare: called in each thread before its first work.
     """
 
     def __init__(self, threads: int, name: str, prepare: Callable[[], None] | None = None) -> None:
@@ -28,7 +32,7 @@ class FairThreads:
         self._turns: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     async def run(self, tenant: str, work: Callable[..., T], *arguments: Any) -> T:
-        """Result of `work(*arguments)`. A caller that is cancelled only stops waiting: what has begun is finished."""
+        """Return `work(*arguments)`. A caller that is cancelled only stops waiting: what has begun is finished."""
         loop, turn = asyncio.get_running_loop(), self._turns[tenant]
         await turn.acquire()
         try:
@@ -48,6 +52,6 @@ class FairThreads:
 
 
 def lower_priority() -> None:
-    """Of the thread that calls: on Linux it has one of its own, and gives way to audio."""
+    """Lower the calling thread's priority, on Linux, where threads have their own: it gives way to audio."""
     with contextlib.suppress(AttributeError, OSError):
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)

@@ -91,7 +91,7 @@ async def running(settings: Settings, say: Say) -> AsyncIterator[tuple[Server, i
 
 
 async def until_signalled(again: str = "") -> str:
-    """Waits for SIGTERM or SIGINT, or for the one of them that is named `again`; returns its name."""
+    """Wait for SIGTERM or SIGINT, or for the one of them that is named `again`; return its name."""
     loop, came = asyncio.get_running_loop(), asyncio.Queue[str]()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, came.put_nowait, number.name)

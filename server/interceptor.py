@@ -19,7 +19,7 @@ from server.access import Access, Caller, certificate_names
 from server.codec.bounds import bounds, largest_recording
 from server.codec.wire import SMALL_BYTES, Bounds, Reader, is_compressed
 from server.errors import DrainingError, IdleError, InvalidRequestError, RequestError, retry_hint, status_of
-from server.memory import Room, Trim
+from server.memory import MemoryQuota, Trim
 from server.metrics import Metrics
 from server.quota import Quota
 from server.scheduler import Scheduler, Work
@@ -60,7 +60,7 @@ class CallGuard(grpc.aio.ServerInterceptor):
         limits: Limits,
         calls: Quota,
         streams: Quota,
-        recordings: Room,
+        recordings: MemoryQuota,
         scheduler: Scheduler,
         trim: Trim,
     ) -> None:
@@ -278,8 +278,12 @@ class CallGuard(grpc.aio.ServerInterceptor):
 
 
 class Pace:
-    """How fast tiny messages of one stream are taken: a burst of them at once, then so many a second. What is as large
-    as a few milliseconds of audio is never slowed. clock: seconds of any clock that does not jump."""
+    """Rate limit of one stream's tiny messages: a burst at once, then so many a second. A message as large as a few
+    milliseconds of audio is never delayed.
+
+    Args:
+        clock: seconds of a monotonic clock.
+    """
 
     BURST, PER_S, TINY_BYTES = 200, 100, 80
 
@@ -288,7 +292,7 @@ class Pace:
         self._left, self._seen_s = float(self.BURST), clock()
 
     def pause_s(self, size: int) -> float:
-        """Seconds to wait before a message of so many bytes is used."""
+        """Seconds to wait before a message of so many bytes is processed."""
         if size >= self.TINY_BYTES:
             return 0.0
         now = self._clock()

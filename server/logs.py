@@ -25,8 +25,10 @@ _LOGGER = logging.getLogger("carryover")
 
 
 def configure(level: str = "INFO") -> None:
-    """Send the server's logs to standard error. Libraries' logs are kept from WARNING on, as their logger's name only:
-    their messages may quote requests."""
+    """Send the server's logs to standard error.
+
+    Of libraries' logs, from WARNING on, only the logger's name is kept: their messages may quote requests.
+    """
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_JsonFormatter())
     _LOGGER.handlers[:] = [handler]
@@ -37,13 +39,18 @@ def configure(level: str = "INFO") -> None:
 
 
 def event(name: str, *, level: int = logging.INFO, **fields: Any) -> None:
-    """Log one event. fields: numbers, states, type names; no text of a user."""
+    """Log one event.
+
+    Args:
+        name: what happened.
+        fields: numbers, states and type names; no text of a user.
+    """
     if _LOGGER.isEnabledFor(level):
         _LOGGER.log(level, name, extra={"fields": fields})
 
 
 def begin_call(request_id: str) -> dict[str, Any]:
-    """Start the current task's notes: what `note` collects goes into the call's one log line."""
+    """Start and return the notes of the current task's call, which `note` adds to: fields of its one log line."""
     notes: dict[str, Any] = {}
     REQUEST_ID.set(request_id)
     _NOTES.set(notes)

@@ -1,19 +1,20 @@
-"""Memory of what clients send: a bound for recordings, all of them together, and its return to the system."""
+"""Memory of what clients send: a quota for recordings, and the return of free memory to the system."""
 
 from __future__ import annotations
 
 import asyncio
 import ctypes
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass
 class _Taken:
-    room: Room
+    quota: MemoryQuota
     tenant: str
     size: int
 
@@ -21,8 +22,12 @@ class _Taken:
 _TAKEN: ContextVar[_Taken | None] = ContextVar("taken", default=None)
 
 
-class Room:
-    """Belongs to one event loop. size: bytes in all, at most half of them a tenant's; who finds no room waits."""
+class MemoryQuota:
+    """Bounds the memory of recordings; callers wait until theirs fits. Belongs to one event loop.
+
+    Args:
+        size: bytes in total, at most half of them one tenant's.
+    """
 
     def __init__(self, size: int) -> None:
         self._size = size
@@ -31,17 +36,17 @@ class Room:
 
     @property
     def taken(self) -> int:
-        """Bytes that are taken now."""
+        """Bytes that are reserved now."""
         return self._taken.total()
 
     @property
     def waiting(self) -> int:
-        """Callers that wait for room."""
+        """Callers that wait for memory."""
         return len(self._waiting)
 
     @asynccontextmanager
     async def reserved(self, tenant: str, most: int) -> AsyncIterator[None]:
-        """While inside, so many bytes are taken, or what `keep` leaves of them."""
+        """While inside, so many bytes are reserved, or what `keep` leaves of them."""
         while not self._fits(tenant, most):
             waiting: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._waiting.append(waiting)
@@ -74,39 +79,45 @@ class Room:
 
 
 def keep(size: int) -> None:
-    """The call that the current task serves needs no more than so many of the bytes it reserved."""
+    """Give back all but so many of the bytes that the current task's call reserved."""
     taken = _TAKEN.get()
     if taken is not None and size < taken.size:
-        taken.room._give_back(taken, taken.size - size)
+        taken.quota._give_back(taken, taken.size - size)
 
 
 class Trim:
-    """Gives free memory back to the system, a while after something large came in: glibc would keep it for good.
+    """Returns free memory to the system some time after a large message: glibc would keep it for good.
 
-    Belongs to one event loop. later_s: the while. do: the work, which takes some milliseconds.
+    Belongs to one event loop.
+
+    Args:
+        run: does work of some milliseconds in a thread.
+        later_s: the time, seconds.
     """
 
-    def __init__(self, later_s: float = 2.0, do: Callable[[], None] | None = None) -> None:
+    def __init__(self, run: Callable[[Callable[[], None]], Coroutine[Any, Any, None]], later_s: float = 2.0) -> None:
+        self._run = run
         self._later_s = later_s
-        self._do = do or trim
         self._timer: asyncio.TimerHandle | None = None
+        self._task: asyncio.Task[None] | None = None
 
     def soon(self) -> None:
-        """Something large came in, or went."""
+        """Schedule it, after something large came in or went."""
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(self._later_s, self._begin)
 
     def _begin(self) -> None:
         self._timer = None
-        asyncio.get_running_loop().run_in_executor(None, self._do)
+        self._task = asyncio.get_running_loop().create_task(self._run(trim))
 
     def close(self) -> None:
-        """Not any more."""
-        if self._timer is not None:
-            self._timer.cancel()
+        """Cancel what is scheduled."""
+        for scheduled in (self._timer, self._task):
+            if scheduled is not None:
+                scheduled.cancel()
 
 
 def trim() -> None:
-    """Gives memory that is free back to the system, where its C library can (glibc)."""
+    """Return free memory to the system, where its C library can (glibc)."""
     with suppress(OSError, AttributeError):
         ctypes.CDLL(None).malloc_trim(0)

@@ -16,7 +16,8 @@ OTHER_TENANTS = "other"
 class Metrics:
     """The server's metrics in a registry of their own, so that several servers fit in one process.
 
-    max_tenants: that have a label of their own, in the order in which they are met; the rest share one.
+    Args:
+        max_tenants: tenants with a label of their own, the first that are met; the rest share one.
     """
 
     def __init__(self, max_tenants: int = 50) -> None:
@@ -91,7 +92,7 @@ class Metrics:
             yield
 
     def watch_tasks(self, count: Callable[[], int]) -> None:
-        """Show how many tasks the event loop has."""
+        """Show how many tasks the event loop has, as `count` says."""
         self._gauge("tasks", "Tasks of the event loop.").set_function(count)
 
     def serve(self, host: str, port: int) -> int:

@@ -53,7 +53,7 @@ class Work(IntEnum):
     TAKE_IN = 4
     """Samples into a stream: short, in a thread of its own, so that it never waits for a batch."""
     PARSE = 5
-    """Messages and records that are not small: in one thread, where tenants take turns."""
+    """Messages and records that are not small, and housekeeping: in one thread, where tenants take turns."""
     COMPILE = 6
     """A stream's many phrases: as DECODE and RESCORE_LIST in two threads of low priority, where tenants take turns."""
     DECODE = 7
@@ -139,11 +139,11 @@ class Scheduler:
         return self._idle
 
     def open(self, options: StreamOptions) -> ScheduledStream:
-        """A new stream."""
+        """Open a stream."""
         return ScheduledStream(self, options)
 
     async def run(self, kind: Work, work: Callable[..., T], *arguments: Any, tenant: str = "") -> T:
-        """Does work that is no step of a stream, and returns its result.
+        """Do work that is no step of a stream, and return its result.
 
         Args:
             tenant: on whose behalf; of COMPILE, DECODE, RESCORE_LIST and PARSE a tenant has one at a time.
@@ -154,8 +154,8 @@ class Scheduler:
         if kind in self._fair:
             return await self._fair[kind].run(tenant, work, *arguments)
         if kind is Work.RESCORE:
-            found: T = await self._queued(kind, partial(work, *arguments), loop.time())
-            return found
+            result: T = await self._queued(kind, partial(work, *arguments), loop.time())
+            return result
         if kind is Work.TAKE_IN:
             with self.taking_in():
                 return await loop.run_in_executor(self._intake, self._timed, work, arguments)
@@ -170,24 +170,27 @@ class Scheduler:
             return await loop.run_in_executor(self._encoder, work, *arguments)
 
     async def step(self, stream: ScheduledStream, kind: Work, since_s: float) -> list[Result]:
-        """The results of a stream's next step. Raises what recognising this stream raises.
+        """Recognise a stream's next step and return its results.
 
         Args:
             kind: LAST, SECOND_PASS or CHUNK.
-            since_s: when its audio was there, by the loop's clock.
+            since_s: when its audio arrived, by the loop's clock.
+
+        Raises:
+            Exception: what recognising this stream raises.
         """
         loop = asyncio.get_running_loop()
         with tracing.span("chunk"):
             if kind is Work.SECOND_PASS:  # long by nature, and skipped where it is late: it says nothing of the load
-                found: list[Result] = await self._queued(kind, stream, since_s)
-                return found
+                results: list[Result] = await self._queued(kind, stream, since_s)
+                return results
             started, chunk = loop.time(), object()
             self._unrecognised[chunk] = started
             try:
                 with self.metrics.chunks.track_inprogress():
-                    found = await self._queued(kind, stream, started)
+                    results = await self._queued(kind, stream, started)
                 self.metrics.chunk_seconds.observe(loop.time() - started)
-                return found
+                return results
             finally:
                 del self._unrecognised[chunk]
 
@@ -305,18 +308,18 @@ class Scheduler:
                 for one in batch:
                     await self._alone(one)
         else:
-            for one, found in zip(batch, results, strict=True):
-                one.settle(found)
+            for one, result in zip(batch, results, strict=True):
+                one.settle(result)
 
     async def _alone(self, one: _Waiting) -> None:
         if one.answer.done():
             return
         try:
-            (found,) = await self._in_pool(self.recognizer.advance, [one.work.stream])
+            (result,) = await self._in_pool(self.recognizer.advance, [one.work.stream])
         except Exception as error:
             one.settle(error)
         else:
-            one.settle(found)
+            one.settle(result)
 
     # Threads
 
@@ -356,7 +359,7 @@ class Scheduler:
 
 
 class ScheduledStream:
-    """A stream of the recogniser whose work the scheduler does: what of the server knows the recogniser's streams."""
+    """A stream of the recogniser whose work the scheduler does; nothing else of the server uses the recogniser's."""
 
     def __init__(self, scheduler: Scheduler, options: StreamOptions) -> None:
         self.stream = scheduler.recognizer.open(options)
@@ -364,15 +367,15 @@ class ScheduledStream:
 
     @property
     def done(self) -> bool:
-        """True when the stream ignores what follows: it has ended, or had its single utterance."""
+        """True when the stream ignores more audio: it has ended, or had its single utterance."""
         return self.stream.done
 
     def set_context(self, graph: PhraseGraph | None) -> None:
-        """From now on, utterances that end are searched with a context's phrases too. Not during `accept`."""
+        """Search utterances that end from now on with a context's phrases too. Not during `accept`."""
         self.stream.set_context(graph)
 
     async def accept(self, samples: Samples) -> list[Result]:
-        """Recognise float32 mono samples. Raises what the recogniser raises (AudioError)."""
+        """Recognise (n,) float32 samples, -1 to 1, at the stream's rate. Raises AudioError."""
         since_s = asyncio.get_running_loop().time()
         await self._scheduler.run(Work.TAKE_IN, self.stream.take, samples)
         return await self._steps(since_s)
@@ -386,8 +389,11 @@ class ScheduledStream:
         return await self._steps(since_s)
 
     def skip_second_pass(self, *, entirely: bool) -> bool:
-        """Skips the second pass of the result that is due; returns whether none is left. Not entirely: only the search
-        of the whole utterance, which costs most for what it brings."""
+        """Skip the second pass of the pending result, and return whether none is left.
+
+        Args:
+            entirely: False: skip only the search of the whole utterance, which costs most for what it brings.
+        """
         skipped = self.stream.skip_second_pass(Pass if entirely else (Pass.WHOLE_UTTERANCE,))
         if skipped and not self.stream.needs_second_pass:
             self._scheduler.metrics.second_passes_skipped.inc()
@@ -429,11 +435,11 @@ class _Waiting:
     answer: asyncio.Future[Any]
     span: Any = field(default_factory=tracing.current)
 
-    def settle(self, found: Any) -> None:
+    def settle(self, result: Any) -> None:
         """Gives the caller the result, or the error, unless the caller was cancelled."""
         if self.answer.done():
             return
-        if isinstance(found, Exception):
-            self.answer.set_exception(found)
+        if isinstance(result, Exception):
+            self.answer.set_exception(result)
         else:
-            self.answer.set_result(found)
+            self.answer.set_result(result)

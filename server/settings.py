@@ -53,11 +53,13 @@ class ModelSettings(_Section):
     weights: Path | None = Field(default=None, description="Folder of the acoustic model; unset: the shipped one.")
     device: str = Field(default="cpu", min_length=1, description="Where it computes: cpu, cuda, or cuda:1 and so on.")
     beam: int = Field(default=32, ge=1, le=64, description="Hypotheses that the search keeps.")
-    nbest: int = Field(default=8, ge=1, le=64, description="Hypotheses of an utterance that rescoring sees.")
-    chunk_ms: int = Field(default=320, ge=160, le=640, description="Audio that the encoder takes at a time.")
+    nbest: int = Field(default=8, ge=1, le=64, description="Hypotheses of the n-best list, which rescoring sees.")
+    chunk_ms: int = Field(
+        default=320, ge=160, le=640, description="Audio that the encoder takes at a time (first pass)."
+    )
     second_pass: bool | Path = Field(
         default=True,
-        description="Hear an utterance that has ended once more, as a whole. A folder: with the Whisper model in it.",
+        description="Recognise an ended utterance once more, as a whole. A folder: of the Whisper model for it.",
     )
     fitted: Path | None = Field(
         default=None, description="File with the scores' weights; unset: the fitted.json beside the models."
@@ -65,15 +67,18 @@ class ModelSettings(_Section):
     second_pass_wait_ms: float = Field(
         default=180,
         ge=0,
-        description="Later than this after its audio, a result goes without it where others wait; later than a third, "
-        "without the transducer's part of it.",
+        description="Skip a second pass that would start later than this after its audio, where other streams wait; "
+        "later than a third of it, skip the transducer's part.",
     )
     workers: int = Field(
-        default_factory=lambda: min(256, available_cpus()), ge=1, le=256, description="Threads that recognise."
+        default_factory=lambda: min(256, available_cpus()),
+        ge=1,
+        le=256,
+        description="Threads that recognise and rescore; unset: one for each CPU that the process may use.",
     )
-    max_batch: int = Field(default=8, ge=1, le=1024, description="Streams whose chunks are recognised together.")
+    max_batch: int = Field(default=8, ge=1, le=1024, description="Streams whose chunks are recognised as one batch.")
     batch_wait_ms: float = Field(
-        default=5, ge=0, le=100, description="The longest that a chunk waits for others that are just coming in."
+        default=5, ge=0, le=100, description="The longest that a chunk waits for others to join its batch."
     )
 
 
@@ -109,7 +114,7 @@ class EndpointSettings(_Section):
 class ContextSettings(_Section):
     """The reply window: what is made while the assistant speaks."""
 
-    enabled: bool = Field(default=True, description="False: every result says DISABLED and is the plain one.")
+    enabled: bool = Field(default=True, description="False: every result that asks for context says DISABLED.")
     weights: Path | None = Field(default=None, description="Folder of the context model; unset: the shipped one.")
     turns: int = Field(default=8, ge=1, le=64, description="Last turns of a dialogue that are read.")
     entries: int = Field(default=200, ge=0, le=10_000, description="Entities that are used, the newest turn's first.")
@@ -118,11 +123,19 @@ class ContextSettings(_Section):
     queue: int = Field(default=64, ge=1, description="Jobs that may wait; when full, a new one is dropped.")
     tenant_queue: int | None = Field(default=None, ge=1, description="Of one tenant's; unset: half of `queue`.")
     shed_ms: float = Field(
-        default=600, gt=0, description="Mean wait for a chunk's recognition from which on contexts make room for audio."
+        default=600,
+        gt=0,
+        description="Age of the oldest chunk that is not recognised yet, from which on contexts make room for audio.",
     )
     cached_dialogues: int = Field(default=1024, ge=1, description="Dialogues whose contexts are held in memory.")
-    graph_megabytes: int = Field(default=256, ge=0, description="Memory of all dialogues' phrases for the search.")
-    yield_ms: float = Field(default=50, ge=0, le=1000, description="The encoder's longest wait for audio to pause.")
+    graph_megabytes: int = Field(
+        default=256,
+        ge=0,
+        description="Memory of all dialogues' phrase graphs; past it the longest unused ones are dropped.",
+    )
+    yield_ms: float = Field(
+        default=50, ge=0, le=1000, description="The longest that a context waits for audio to pause."
+    )
 
 
 class StoreSettings(_Section):

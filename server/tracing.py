@@ -60,7 +60,7 @@ def configure(settings: TracesSettings) -> None:
 
 
 def use(provider: TracerProvider | None) -> None:
-    """Give all spans from now on to a provider; None: make none."""
+    """Send all spans from now on to a provider; None: make none."""
     global _provider, _tracer
     _provider, _tracer = provider, provider.get_tracer("carryover") if provider else None
 
@@ -75,7 +75,7 @@ def close() -> None:
 
 @contextmanager
 def span(name: str, parent: Span | None = None, links: Iterable[Span] = ()) -> Iterator[None]:
-    """A span around what is inside, below `parent` or else below what the current task is in. Nothing without one."""
+    """Wrap what is inside in a span, a child of `parent` or else of the current task's span; without one, in none."""
     parent = parent or current()
     if _tracer is None or parent is None:
         yield
@@ -98,7 +98,7 @@ def span(name: str, parent: Span | None = None, links: Iterable[Span] = ()) -> I
 
 @contextmanager
 def shared_span(name: str, sharing: Sequence[Span | None]) -> Iterator[None]:
-    """A span of work for several at once: below the first of them that is traced, linked to the others."""
+    """Wrap work for several callers in a span: a child of the first traced caller's, linked to the others'."""
     traced = [one for one in sharing if one is not None]
     if not traced:
         yield
@@ -114,30 +114,33 @@ def current() -> Span | None:
         return None
     from opentelemetry.trace import get_current_span
 
-    found = get_current_span()
-    return found if found.get_span_context().is_valid else None
+    active = get_current_span()
+    return active if active.get_span_context().is_valid else None
 
 
 def note(**attributes: str | float) -> None:
     """Add attributes to the span that the current task is in. No text of a client."""
-    found = current()
-    if found is not None:
-        found.set_attributes({f"carryover.{name}": value for name, value in attributes.items()})
+    active = current()
+    if active is not None:
+        active.set_attributes({f"carryover.{name}": value for name, value in attributes.items()})
 
 
 def trace_id() -> str:
     """32 hex digits of the trace that the current task is in, "" where nothing is traced."""
-    found = current()
-    return f"{found.get_span_context().trace_id:032x}" if found and found.is_recording() else ""
+    active = current()
+    return f"{active.get_span_context().trace_id:032x}" if active and active.is_recording() else ""
 
 
 # Calls
 
 
 def begin_call(method: str, metadata: Iterable[tuple[str, str | bytes]], request_id: str) -> Span | None:
-    """Start the span of a call that the current task serves, and nothing else after it. End it with `end_call`.
+    """Start the span of the call that the current task serves; end it with `end_call`. The task ends with the call.
 
-    method: `/PACKAGE.SERVICE/METHOD`. Of the caller's trace only the ids are taken: its `tracestate` may say anything.
+    Args:
+        method: `/PACKAGE.SERVICE/METHOD`.
+        metadata: the caller's. Of its trace only the ids are used: its `tracestate` may hold anything.
+        request_id: an attribute of the span.
     """
     if _tracer is None:
         return None
@@ -157,7 +160,7 @@ def begin_call(method: str, metadata: Iterable[tuple[str, str | bytes]], request
 
 
 def end_call(opened: Span | None, code: StatusCode, notes: Mapping[str, Any]) -> None:
-    """End a call's span. notes: those of its log line."""
+    """End a call's span; the notes of its log line become attributes."""
     if opened is None:
         return
     from opentelemetry.trace import Status, StatusCode

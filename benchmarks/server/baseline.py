@@ -23,8 +23,8 @@ from context_store import DialogueId
 from server.access import DEFAULT_TENANT
 from server.app import Parts
 from server.codec.recognition import check_streaming
+from server.contexts.builder import context_of
 from server.contexts.handle import ContextRescoring
-from server.contexts.inputs import context_of
 from server.metrics import Metrics
 from server.scheduler import Scheduler
 from server.settings import Settings

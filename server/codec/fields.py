@@ -19,8 +19,12 @@ def dialogue_and_turn(tenant: str, dialogue_id: str, turn_id: str) -> tuple[Dial
     """Both ids checked, where they are set. Raises InvalidRequestError, InvalidEventError."""
     if turn_id and not dialogue_id:
         raise InvalidRequestError("dialogue_id", "is required when turn_id is set")
-    turn = check_name("turn_id", turn_id) if turn_id else ""
-    return (required_dialogue(tenant, dialogue_id) if dialogue_id else None), turn
+    return (required_dialogue(tenant, dialogue_id) if dialogue_id else None), optional_turn(turn_id)
+
+
+def optional_turn(turn_id: str) -> str:
+    """The id of a turn, "": none is named. Raises InvalidEventError."""
+    return check_name("turn_id", turn_id) if turn_id else ""
 
 
 def check_text(field: str, text: str, limits: Limits) -> str:

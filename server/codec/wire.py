@@ -36,21 +36,19 @@ Bound = tuple[int, Callable[[], Exception]]
 
 @dataclass(frozen=True)
 class Bounds:
-    """What a method's request may hold.
-
-    Args:
-        limit: the setting in `Limits` that bounds its bytes, None: no setting does. bytes: their number, decompressed.
-        elements: of repeated fields, by dotted name and over the whole request. All other fields together may be 1,000,
-            and 8 for each element.
-    """
+    """What a method's request may hold."""
 
     limit: str | None
+    """The setting in `Limits` that bounds its bytes; None: no setting does."""
     bytes: int
+    """At most, decompressed."""
     elements: Mapping[str, Bound] = field(default_factory=dict)
+    """Of repeated fields, by dotted name and over the whole request. All other fields together may be 1,000, and 8 for
+    each element."""
 
 
 class Reader:
-    """Reads requests of one type. descriptor: the type. bounds: of its method."""
+    """Parses requests of one type, within the bounds of their method."""
 
     def __init__(self, descriptor: Descriptor, bounds: Bounds) -> None:
         self._descriptor = descriptor
@@ -58,9 +56,11 @@ class Reader:
         self._bounds = bounds
 
     def read(self, data: bytes) -> Any:
-        """The message in `data`, as it came over the wire. Takes time when it is not small.
+        """Parse a message as it came over the wire. Takes time when it is not small.
 
-        Raises LimitError, InvalidRequestError, and the errors in `bounds.elements`.
+        Raises:
+            LimitError: it exceeds its bounds; or the error in `Bounds.elements`.
+            InvalidRequestError: it does not parse.
         """
         if is_compressed(data):
             data = self._inflated(data)
@@ -139,12 +139,12 @@ def invalid_utf8_field(descriptor: Descriptor, data: bytes) -> str | None:
             try:
                 str(value, "utf-8")
             except UnicodeDecodeError:
-                raise _FoundError(name) from None
+                raise _InvalidUtf8Error(name) from None
 
     try:
         _walk(descriptor, memoryview(data), "", check)
-    except _FoundError as found:
-        return str(found)
+    except _InvalidUtf8Error as error:
+        return str(error)
     except (IndexError, _MalformedError):
         return None
     return None
@@ -154,8 +154,8 @@ class _MalformedError(Exception):
     """Not a message on the wire."""
 
 
-class _FoundError(Exception):
-    """The field that was looked for."""
+class _InvalidUtf8Error(Exception):
+    """A string is not UTF-8; the message is its field's name."""
 
 
 def _walk(
@@ -169,9 +169,11 @@ def _walk(
         tag, position = _varint(data, position)
         kind, number = tag & 7, tag >> 3
         if number not in known:
-            found = descriptor.fields_by_number.get(number)
-            text = found is not None and found.type == FieldDescriptor.TYPE_STRING
-            known[number] = (prefix + found.name, text, found.message_type) if found else ("", False, None)
+            known_field = descriptor.fields_by_number.get(number)
+            text = known_field is not None and known_field.type == FieldDescriptor.TYPE_STRING
+            known[number] = (
+                (prefix + known_field.name, text, known_field.message_type) if known_field else ("", False, None)
+            )
         name, text, inner = known[number]
         value: memoryview | None = None
         if kind == _BYTES:

@@ -67,10 +67,10 @@ async def _play(script: Script) -> Played:
     async with running(settings, _say) as (_, port):
         _say(f"server: 127.0.0.1:{port}; two turns follow, in real time")
 
-        def heard(text: str) -> None:
+        def show_partial(text: str) -> None:
             _err.print(Text(f"      … {text}", style="dim"))
 
-        return await play(port, script, request, answer, heard)
+        return await play(port, script, request, answer, show_partial)
 
 
 def _say(line: str) -> None:

@@ -148,11 +148,11 @@ class ContextRescoring:
             force_score: exact scores of texts for the utterance; None: there is no audio.
         """
         started = time.monotonic()
-        found, context = handle.ready(), handle.context
-        if isinstance(found, NoContext):
-            return ContextOutcome(nbest, found.status, found.reason, context=context)
+        ready, context = handle.ready(), handle.context
+        if isinstance(ready, NoContext):
+            return ContextOutcome(nbest, ready.status, ready.reason, context=context)
         lookup_ms, age_ms = milliseconds_since(started), handle.age_ms
-        outcome = await self.rescore(found, nbest, biased, force_score)
+        outcome = await self.rescore(ready, nbest, biased, force_score)
         return replace(outcome, context=context, lookup_ms=lookup_ms, age_ms=age_ms)
 
     async def rescore(

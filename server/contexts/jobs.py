@@ -19,9 +19,8 @@ from typing import Any, TypeVar
 from asr.context.bundle import ContextBundle
 from context_store import DialogueId, StoredTurn, StoreError
 from server import logs, tracing
-from server.contexts.builder import ContextBuilder
+from server.contexts.builder import ContextBuilder, context_of
 from server.contexts.cache import ContextCache, State, TurnContext
-from server.contexts.inputs import context_of
 from server.contexts.store_threads import StoreThreads
 from server.metrics import Metrics
 from server.settings import ContextSettings

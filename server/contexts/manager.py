@@ -153,10 +153,10 @@ class ContextManager:
     async def embedding(self, dialogue: DialogueId, turn: str) -> TurnContext:
         """As `status`, of a context that is ready. The store is asked in any case: the dialogue may have been erased at
         another replica. Raises NotFoundError, StoreError."""
-        found = await self._look_up(dialogue, turn, certain=True)
-        if found.bundle is None:
-            raise NotFoundError(f"the turn's context is {found.state.value}{_advice(found)}")
-        return found
+        context = await self._look_up(dialogue, turn, certain=True)
+        if context.bundle is None:
+            raise NotFoundError(f"the turn's context is {context.state.value}{_advice(context)}")
+        return context
 
     async def erase(self, dialogue: DialogueId) -> int:
         """Erase a dialogue from the cache, the jobs under way and the store; returns how many items were stored.

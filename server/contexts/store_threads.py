@@ -20,8 +20,9 @@ T = TypeVar("T")
 class StoreThreads:
     """Runs calls of a `ContextStore` in a few threads, never on the event loop.
 
-    threads: at most half of them are one tenant's at a time, so that its flood leaves room for the others. deadline_s:
-    seconds after which a call is given up, so that a store which answers nobody gathers no queue.
+    Args:
+        threads: at most half of them are one tenant's at a time, so that its flood leaves the rest to others.
+        deadline_s: seconds after which a call is given up, so that no queue grows before a store that does not answer.
     """
 
     def __init__(self, store: ContextStore, threads: int, deadline_s: float, metrics: Metrics) -> None:
@@ -38,9 +39,13 @@ class StoreThreads:
         *arguments: P.args,
         **keywords: P.kwargs,
     ) -> T:
-        """Result of a method of `store` for a dialogue. Raises StoreError.
+        """Return what a method of `store` returns for a dialogue.
 
-        When the caller is cancelled, or time is up, what a thread has begun is finished, unheard; the rest is not done.
+        When the caller is cancelled, or time is up, a call that has begun is finished and its result dropped; one that
+        has not begun is not made.
+
+        Raises:
+            StoreError: those of the method, and StoreUnavailableError when time is up.
         """
         name: str = getattr(call, "__name__", "call")
         outcome, started = "abandoned", time.monotonic()  # unless something else is known in the end

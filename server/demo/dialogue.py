@@ -22,15 +22,17 @@ DIALOGUE = "demo"
 _WORDS_A_SECOND = 2.7
 _POLL_S = 0.02
 
-Heard = Callable[[str], None]
+OnText = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class Script:
-    """What will be said. choices: at least two names. answer: what the user answers; any text."""
+    """What will be said."""
 
     choices: tuple[str, ...]
+    """At least two names."""
     answer: str
+    """What the user answers; any text."""
 
     @property
     def request(self) -> str:
@@ -57,16 +59,17 @@ class Script:
 
 @dataclass(frozen=True)
 class Played:
-    """What happened. request: the first turn as it was heard. final: the answer's result. status: of the context.
-
-    moments: (name, milliseconds since expect-speech), in order.
-    """
+    """What happened."""
 
     script: Script
     request: str
+    """The first turn as it was recognised."""
     final: pb.StreamingRecognitionResult
+    """The answer's result."""
     status: context_pb2.GetContextStatusResponse
+    """Of the context."""
     moments: tuple[tuple[str, float], ...]
+    """(name, milliseconds since expect-speech), in order."""
 
     def summary(self) -> dict[str, Any]:
         """The demo's JSON object."""
@@ -91,22 +94,26 @@ class Played:
         }
 
 
-async def play(port: int, script: Script, request: Speech, answer: Speech, heard: Heard) -> Played:
-    """Plays the dialogue in real time against the server on a loopback port.
+async def play(port: int, script: Script, request: Speech, answer: Speech, on_partial: OnText) -> Played:
+    """Play the dialogue in real time against the server on a loopback port.
 
-    heard: is given each partial text. Raises grpc.aio.AioRpcError.
+    Args:
+        on_partial: is given the text of each result of the answer, partial ones too.
+
+    Raises:
+        grpc.aio.AioRpcError: the server ended a call with an error.
     """
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
         recognizer: Any = RecognizerStub(channel)  # type: ignore[no-untyped-call]
         context: Any = ContextStub(channel)  # type: ignore[no-untyped-call]
         await context.DeleteDialogue(context_pb2.DeleteDialogueRequest(dialogue_id=DIALOGUE))
-        first = await _listen(recognizer, request, "1", heard, script.names)
+        first = await _listen(recognizer, request, "1", on_partial, script.names)
         understood = first.alternatives[0].transcript
         asked_s = time.time()
         await context.RecordEvents(_events(script, understood))
         status = await _speak_question(context, script, asked_s)
         answering_s = time.time()
-        final = await _listen(recognizer, answer, "2", heard)
+        final = await _listen(recognizer, answer, "2", on_partial)
         answered_s = time.time()
     moments = [
         (context_pb2.ContextState.Name(entry.state).lower(), (entry.time.ToNanoseconds() / 1e9 - asked_s) * 1000)
@@ -117,14 +124,14 @@ async def play(port: int, script: Script, request: Speech, answer: Speech, heard
 
 
 async def _listen(
-    stub: Any, speech: Speech, turn: str, heard: Heard, phrases: Sequence[str] = ()
+    stub: Any, speech: Speech, turn: str, on_partial: OnText, phrases: Sequence[str] = ()
 ) -> pb.StreamingRecognitionResult:
     config = pb.StreamingConfig(
         encoding=pb.LINEAR16, sample_rate_hertz=speech.rate, interim_results=True, max_alternatives=8,
         dialogue_id=DIALOGUE, turn_id=turn, speech_contexts=[pb.SpeechContext(phrases=phrases)] if phrases else [],
     )  # fmt: skip
     audio = pieces(speech.samples, speech.rate, real_time=True)
-    finals, _ = await recognise(stub, config, audio, lambda result: heard(result.alternatives[0].transcript))
+    finals, _ = await recognise(stub, config, audio, lambda result: on_partial(result.alternatives[0].transcript))
     return next((final for final in finals if final.alternatives[0].transcript), finals[-1])
 
 

@@ -1,24 +1,25 @@
-"""Recordings share a bounded room, and free memory goes back to the system."""
+"""Recordings share a bounded quota, and free memory goes back to the system."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from server import memory
-from server.memory import Room, Trim
+from server.memory import MemoryQuota, Trim
 
 
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(1, 60), st.integers(0, 60)), max_size=12))
 def test_no_more_is_taken_than_there_is_and_everybody_gets_a_turn(calls: list[tuple[str, int, int]]) -> None:
     """Each call reserves, keeps less, and leaves."""
-    room, taken, ended = Room(100), list[int](), list[int]()
+    quota, taken, ended = MemoryQuota(100), list[int](), list[int]()
 
     async def call(number: int, tenant: str, most: int, kept: int) -> None:
-        async with room.reserved(tenant, most):
-            taken.append(room.taken)
+        async with quota.reserved(tenant, most):
+            taken.append(quota.taken)
             await asyncio.sleep(0)
             memory.keep(kept)
             await asyncio.sleep(0)
@@ -29,14 +30,14 @@ def test_no_more_is_taken_than_there_is_and_everybody_gets_a_turn(calls: list[tu
 
     asyncio.run(run())
     assert sorted(ended) == list(range(len(calls)))
-    assert max(taken, default=0) <= 100 and room.taken == 0
+    assert max(taken, default=0) <= 100 and quota.taken == 0
 
 
 def test_a_tenant_leaves_half_of_the_room_to_others() -> None:
-    room, order = Room(100), list[str]()
+    quota, order = MemoryQuota(100), list[str]()
 
     async def call(name: str, tenant: str, go_on: asyncio.Event) -> None:
-        async with room.reserved(tenant, 30):
+        async with quota.reserved(tenant, 30):
             order.append(name)
             await go_on.wait()
 
@@ -47,17 +48,17 @@ def test_a_tenant_leaves_half_of_the_room_to_others() -> None:
         calls.append(asyncio.create_task(call("umbra", "umbra", go_on)))
         await asyncio.sleep(0)
         assert order == ["acme 0", "umbra"]
-        calls[1].cancel()  # who leaves while waiting takes no room
+        calls[1].cancel()  # who leaves while waiting takes no quota
         go_on.set()
         await asyncio.gather(*calls, return_exceptions=True)
 
     asyncio.run(run())
-    assert order == ["acme 0", "umbra", "acme 2"] and room.taken == 0
+    assert order == ["acme 0", "umbra", "acme 2"] and quota.taken == 0
 
 
 def test_one_larger_than_the_room_gets_in_alone() -> None:
     async def run() -> None:
-        async with asyncio.timeout(60), Room(10).reserved("acme", 1000):
+        async with asyncio.timeout(60), MemoryQuota(10).reserved("acme", 1000):
             pass
 
     asyncio.run(run())
@@ -66,13 +67,13 @@ def test_one_larger_than_the_room_gets_in_alone() -> None:
 def test_many_large_messages_are_one_return_of_memory() -> None:
     async def run() -> int:
         done, times = asyncio.Event(), list[int]()
-        loop = asyncio.get_running_loop()
 
-        def work() -> None:
+        async def work(give_back: Callable[[], None]) -> None:
+            give_back()
             times.append(1)
-            loop.call_soon_threadsafe(done.set)
+            done.set()
 
-        trim = Trim(later_s=0.01, do=work)
+        trim = Trim(work, later_s=0.01)
         for _ in range(5):
             trim.soon()
         async with asyncio.timeout(60):
@@ -82,4 +83,3 @@ def test_many_large_messages_are_one_return_of_memory() -> None:
         return len(times)
 
     assert asyncio.run(run()) == 1
-    memory.trim()

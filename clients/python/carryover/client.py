@@ -18,16 +18,16 @@ from carryover.v1.recognizer_pb2_grpc import RecognizerStub
 Samples: TypeAlias = NDArray[np.float32]
 PIECE_S = 0.1
 _ACCEPTED_S = 1.0
-"""How long audio waits for the server's word that it takes the configuration; some proxies keep it back."""
+"""Seconds that audio waits for the server to accept the configuration; some proxies keep the word back."""
 
 
 def linear16(samples: Samples) -> bytes:
-    """LINEAR16 audio of float32 samples, -1 to 1."""
+    """Encode (n,) float32 samples, -1 to 1, as LINEAR16."""
     return (np.clip(samples, -1.0, 1.0) * 32767).astype("<i2").tobytes()
 
 
 async def pieces(samples: Samples, rate: int, *, real_time: bool) -> AsyncIterator[bytes]:
-    """LINEAR16 audio of float32 samples in pieces of 0.1 s, each sent when it would have been spoken."""
+    """Cut (n,) float32 samples, -1 to 1, into LINEAR16 pieces of 0.1 s; in real time each comes when it was spoken."""
     step, began = int(rate * PIECE_S), time.monotonic()
     for start in range(0, len(samples), step):
         piece = samples[start : start + step]
@@ -43,11 +43,19 @@ async def recognise(
     on_result: Callable[[pb.StreamingRecognitionResult], None] = lambda result: None,
     timeout_s: float | None = None,
 ) -> tuple[list[pb.StreamingRecognitionResult], pb.SpeechContextReport | None]:
-    """Streams audio; returns the final results, and the report on phrases where the configuration has any.
+    """Stream audio, and return the final results, and the report on phrases where the configuration has any.
 
-    on_result: is given each result, interim ones too, as it comes. Raises grpc.aio.AioRpcError, and what audio raises.
-    Audio waits until the server has taken the configuration: grpc.aio loses the status of a call that is refused while
-    a message is on its way ("Internal error from Core").
+    Audio waits until the server has accepted the configuration: grpc.aio loses the status of a call that is refused
+    while a message is on its way ("Internal error from Core").
+
+    Args:
+        audio: pieces in the configuration's encoding.
+        on_result: is given each result, partial ones too, as it comes.
+        timeout_s: of the whole call; None: none.
+
+    Raises:
+        grpc.aio.AioRpcError: the server ended the call with an error.
+        Exception: what `audio` raises.
     """
     broken: Exception | None = None
 

@@ -19,16 +19,16 @@ class ConnectError(Exception):
 
 @dataclass(frozen=True)
 class Credentials:
-    """What a client needs beyond an address.
-
-    ca: PEM file of who signed the server's certificate; None: no TLS. key_file: holds the bearer key. certificate,
-    certificate_key: PEM files, for a server that asks its clients for one.
-    """
+    """What a client needs beyond an address."""
 
     ca: Path | None = None
+    """PEM file of the authority that signed the server's certificate; None: no TLS."""
     key_file: Path | None = None
+    """Holds the bearer key."""
     certificate: Path | None = None
+    """PEM file of the client's certificate, for a server that asks for one."""
     certificate_key: Path | None = None
+    """PEM file of its private key."""
 
 
 def open_channel(address: str, credentials: Credentials) -> grpc.aio.Channel:

@@ -25,11 +25,11 @@ async def listen(stop: asyncio.Event) -> AsyncIterator[bytes]:
         raise MicrophoneError(f"the microphone needs the package sounddevice: {hint}") from None
     except OSError:
         raise MicrophoneError("sounddevice does not find PortAudio; install libportaudio2") from None
-    heard: asyncio.Queue[bytes] = asyncio.Queue()
+    pieces: asyncio.Queue[bytes] = asyncio.Queue()
     loop = asyncio.get_running_loop()
 
     def take(data: Any, frames: int, time: Any, status: Any) -> None:
-        loop.call_soon_threadsafe(heard.put_nowait, bytes(data))
+        loop.call_soon_threadsafe(pieces.put_nowait, bytes(data))
 
     try:
         stream = sounddevice.RawInputStream(RATE, _PIECE, channels=1, dtype="int16", callback=take)
@@ -37,4 +37,4 @@ async def listen(stop: asyncio.Event) -> AsyncIterator[bytes]:
         raise MicrophoneError(f"the microphone does not open: {error}") from None
     with stream:
         while not stop.is_set():
-            yield await heard.get()
+            yield await pieces.get()

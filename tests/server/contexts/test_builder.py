@@ -6,7 +6,7 @@ from typing import Any
 
 from asr.context.types import Entry, Turn
 from context_store import Body, Entities, Event, ExpectSpeech, Reply, StoredTurn, Utterance
-from server.contexts.inputs import context_of
+from server.contexts.builder import context_of
 
 
 def turn(name: str, *bodies: Any) -> StoredTurn:
