@@ -34,6 +34,11 @@ class Room:
         """Bytes that are taken now."""
         return self._taken.total()
 
+    @property
+    def waiting(self) -> int:
+        """Callers that wait for room."""
+        return len(self._waiting)
+
     @asynccontextmanager
     async def reserved(self, tenant: str, most: int) -> AsyncIterator[None]:
         """While inside, so many bytes are taken, or what `keep` leaves of them."""

@@ -46,7 +46,7 @@ PIECE_S = 1.0
 _FEW_PHRASES = 12
 """So many are compiled in some milliseconds, whatever their spoken forms, and wait behind nobody's thousands."""
 
-_LEAVING_S = 0.5
+LEAVING_S = 0.5
 """gRPC may tell that a client has left first as the end of its messages, and then, even on a busy machine not so long
 after that, by cancelling the call."""
 
@@ -234,7 +234,7 @@ class _Messages:
         finally:
             self._patience_s -= time.monotonic() - began_s
         if message is None and not self.seconds:  # a mistake of the client, unless it has left
-            await asyncio.sleep(_LEAVING_S)
+            await asyncio.sleep(LEAVING_S)
         return message
 
     def _idle(self) -> IdleError:

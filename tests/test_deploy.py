@@ -11,13 +11,13 @@ from typing import Any
 import kubernetes_validate as checker
 import pytest
 import yaml
-from envoy_schema import EnvoyApi
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
 from server.app import LIVENESS, SERVICES
 from server.metrics import Metrics
 from server.settings import load_settings
+from tests.support.envoy_schema import EnvoyApi
 
 ROOT = Path(__file__).parents[1]
 MANIFESTS = sorted((ROOT / "deploy" / "kubernetes").glob("*.yaml"))

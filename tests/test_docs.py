@@ -23,8 +23,8 @@ from typer.testing import CliRunner
 
 from asr.context.types import Entry, Turn
 from asr.evaluation.manifest import EXAMPLE, parse_utterance
+from benchmarks.server.processes import server_process
 from server.metrics import Metrics
-from server.processes import server_process
 from server.scheduler import Work
 from server.settings import Settings
 

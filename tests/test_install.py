@@ -74,7 +74,7 @@ def imported(folder: str, *, lazily: bool) -> set[str]:
 
 def test_every_import_is_declared_and_everything_declared_is_used() -> None:
     brings = {"aws_cryptographic_material_providers": ["aws-encryption-sdk"], "botocore": ["boto3"]}
-    of = packages_distributions() | brings
+    of = {**packages_distributions(), **brings}
     wanted = {name_of(r) for r in PROJECT["dependencies"]}
     used = {"torch", "torchaudio"}  # torchaudio by name, in asr.pairing
     for package in ("asr", "context_store", "server"):
@@ -117,6 +117,7 @@ def run(command: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
 
 
+@pytest.mark.slow
 def test_the_wheel_recognises_outside_the_checkout(installed: Path, tmp_path: Path) -> None:
     names = "asr, carryover.v1, context_store, server"
     code = f"import {names}; print(*(module.__file__ for module in ({names})))"

@@ -24,7 +24,7 @@ SHIPPED = Path(__file__).parent.parent / "weights" / "acoustic"
 
 
 def save_model(folder: Path, model: Transducer, tokenizer: Tokenizer, version: str) -> None:
-    """Writes the model, rounded to 8 bits; the encoder goes into a file of its own. version: its name; what
+    """Write the model, rounded to 8 bits; the encoder goes into a file of its own. version: its name; what
     `load_model` gives has a digest of the weights behind it."""
     folder.mkdir(parents=True, exist_ok=True)
     weights = pack({k: v.detach().to("cpu", torch.float32) for k, v in model.state_dict().items()})
@@ -60,7 +60,7 @@ def unpack(stored: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def load_model(folder: Path | None = None, device: str = "cpu") -> tuple[Transducer, Tokenizer, str]:
-    """The model in `folder` (None: the shipped one) in float32, its tokenizer and its version: its name and a
+    """Load the model in `folder` (None: the shipped one) in float32, its tokenizer and its version: its name and a
     digest of its weights and tokens.
 
     Raises:
@@ -91,7 +91,7 @@ def load_model(folder: Path | None = None, device: str = "cpu") -> tuple[Transdu
 
 
 def load_encoder(encoder: Encoder, path: Path) -> None:
-    """Starts an encoder, all but its last layer, from another's.
+    """Start an encoder, all but its last layer, from another's.
 
     Args:
         path: Whisper tiny.en's (MIT) as safetensors, the whole model as Hugging Face has it or the encoder alone with

@@ -10,7 +10,7 @@ from asr.errors import ModelError
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """Shape of a chunked-attention RNN-T; frames are 20 ms unless said otherwise."""
+    """Sizes of a chunked-attention RNN-T; frames are 20 ms unless stated otherwise."""
 
     vocab_size: int
     width: int = 384

@@ -2,7 +2,7 @@
 
 The features are those of torchaudio's RNN-T bundles: HTK mel power, scaled to 16 bit samples, a logarithm that is
 linear below e, and the mean and deviation of the training set. At the start of a stream, where torchaudio mirrors the
-signal, they hear silence; everywhere else they are the same.
+signal, these have silence; everywhere else they are the same.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class BlankLastTokenizer(Tokenizer):
 
 
 class EmformerTransducer(nn.Module):
-    """An Emformer RNN-T of torchaudio's, as search and recogniser need it.
+    """torchaudio's Emformer RNN-T as an `AcousticModel`.
 
     It reads one segment at a time and sees the right context behind it, both as it was trained (base: 160 ms and
     40 ms). The blank is the last output, and what the predictor reads first. All streams of a batch must have begun
@@ -151,7 +151,7 @@ def is_emformer(source: Path | str) -> bool:
 
 
 def load_emformer(source: Path | str, device: str = "cpu") -> tuple[EmformerTransducer, Tokenizer, str]:
-    """The model by bundle name or folder, its tokens and its version; weights of a bundle from torchaudio's cache.
+    """Load the model by bundle name or folder, its tokens and its version; weights of a bundle from torchaudio's cache.
 
     Raises:
         ModelError: a file is missing or the files do not belong together.
@@ -175,7 +175,7 @@ def load_emformer(source: Path | str, device: str = "cpu") -> tuple[EmformerTran
 def save_emformer(
     folder: Path, model: EmformerTransducer, config: Mapping[str, Any], tokenizer: BlankLastTokenizer, version: str
 ) -> None:
-    """Writes a trained model: config.json, emformer.safetensors (fp16; the statistics fp32) and tokens.model.
+    """Write a trained model: config.json, emformer.safetensors (fp16; the statistics fp32) and tokens.model.
 
     Args:
         config: what `emformer_rnnt_model` was called with to build the model.
@@ -191,7 +191,7 @@ def save_emformer(
 def load_bundle(
     name: str, folder: Path | None = None, device: str = "cpu"
 ) -> tuple[EmformerTransducer, Tokenizer, str]:
-    """A pretrained bundle of `torchaudio.pipelines`, its tokens and its version, its name and a digest of
+    """Load a pretrained bundle of `torchaudio.pipelines`, its tokens and its version, its name and a digest of
     its weights; fetches nothing.
 
     Args:

@@ -1,4 +1,4 @@
-"""What search and recogniser need of an acoustic model: the chunked transducer and torchaudio's Emformer have it."""
+"""The interface of acoustic models, which the chunked transducer and torchaudio's Emformer have."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class AcousticModel(Protocol):
 
     @property
     def history(self) -> int | None:
-        """Tokens that the predictor's output depends on, the last ones; None: all."""
+        """Last tokens that the predictor's output depends on (a stateless predictor); None: all."""
         ...
 
     def features(self, padded: Tensor) -> Tensor:
@@ -37,7 +37,7 @@ class AcousticModel(Protocol):
         ...
 
     def loudness(self, features: Tensor) -> Tensor:
-        """(..., 80) features → (...), the loudest band's power, in dB over some fixed level."""
+        """(..., 80) features → (...), the loudest band's power, in dB over a level that is the model's own."""
         ...
 
     def chunk_frames(self, chunk_ms: int) -> int:

@@ -162,16 +162,16 @@ class Transducer(nn.Module):
 
         A text that is too long for so few frames counts as guessed, each frame and token at 1 / V.
         """
-        frames, longest = len(encoded), max(map(len, texts), default=0)
+        frames, max_length = len(encoded), max(map(len, texts), default=0)
         guessed = -math.log(self.vocab_size) * (frames + torch.tensor([len(t) for t in texts]))
         if not frames or not texts:
             return guessed
-        tokens = torch.zeros(len(texts), max(1, longest), dtype=torch.int64)
+        tokens = torch.zeros(len(texts), max(1, max_length), dtype=torch.int64)
         for row, text in zip(tokens, texts, strict=True):
             row[: len(text)] = torch.tensor(text, dtype=torch.int64)
-        chances = encoded[:, self.config.joined :].log_softmax(-1).cpu()
+        log_probs = encoded[:, self.config.joined :].log_softmax(-1).cpu()
         loss = F.ctc_loss(
-            chances[:, None].expand(-1, len(texts), -1),
+            log_probs[:, None].expand(-1, len(texts), -1),
             tokens,
             torch.full((len(texts),), frames),
             torch.tensor([len(t) for t in texts]),

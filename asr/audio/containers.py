@@ -1,8 +1,8 @@
 """Audio files: decoded block by block, mixed to mono so that no channel cancels another.
 
 WAV (integers of 8 to 32 bits, floats, A-law, mu-law; also RF64 and W64), FLAC, Ogg Vorbis and Opus, MP3, AIFF, AU and
-CAF are read, by libsndfile. Of a file that was cut off, or came out of a pipe and does not say how long it is, what is
-there is heard.
+CAF are read, by libsndfile. Of a file that was cut off, or came out of a pipe and does not tell how long it is, what is
+there is read.
 """
 
 from __future__ import annotations
@@ -44,19 +44,26 @@ _CANCELLED = 0.25
 
 
 @dataclass(frozen=True)
-class Block:
-    """A second of a file, or less: (n, channels) float32 and their rate in hertz. link: 0, or which recording of a
-    chained Ogg file it is of, each with its own rate and channels."""
+class AudioBlock:
+    """A second of a file, or less."""
 
     samples: Samples
+    """(n, channels) float32, -1 to 1."""
     rate: int
+    """Hertz."""
     link: int
+    """Which recording of a chained Ogg file it is of, each with its own rate and channels; else 0."""
 
 
 def read_container(source: bytes | Path, max_s: float | None = None) -> tuple[Samples, int]:
-    """An audio file to (n,) mono float32 samples and their rate in hertz.
+    """Read an audio file.
 
-    max_s: see `decode_blocks`; so much is decoded at most.
+    Args:
+        source: the file's content, or its path.
+        max_s: see `decode_blocks`; so much is decoded at most.
+
+    Returns:
+        (n,) mono float32 samples, and their rate in hertz.
 
     Raises:
         AudioError: no such file, of no kind that is read, no samples, an unsupported rate, too many channels, NaN,
@@ -71,17 +78,18 @@ def read_container(source: bytes | Path, max_s: float | None = None) -> tuple[Sa
 
 
 def read_at_16k(source: bytes | Path) -> Samples:
-    """(n,) an audio file as `read_container` reads it, at 16 kHz whatever its own rate. Raises AudioError."""
+    """Read an audio file as `read_container`, as (n,) samples at 16 kHz. Raises AudioError."""
     samples, rate = read_container(source)
     return _resampled(samples, rate, SAMPLE_RATE)
 
 
-def decode_blocks(data: bytes, max_s: float | None = None) -> Iterator[Block]:
-    """An audio file's blocks, each decoded when it is asked for; `mixed` makes one recording of them.
+def decode_blocks(data: bytes, max_s: float | None = None) -> Iterator[AudioBlock]:
+    """Decode an audio file block by block, each when it is asked for; `mixed` makes one recording of them.
 
-    max_s: the longest recording that is taken, of one or two channels; with more channels as much less, so that neither
-    time nor memory grow with them. A longer one is refused before its first block where its header says so, else as
-    soon as so much has been decoded.
+    Args:
+        max_s: the longest recording that is taken, of one or two channels; with more channels as much less, so that
+            neither time nor memory grow with them. A longer one is refused before its first block where its header says
+            so, else as soon as so much has been decoded.
 
     Raises:
         AudioError, AudioLengthError: as `read_container`.
@@ -89,16 +97,16 @@ def decode_blocks(data: bytes, max_s: float | None = None) -> Iterator[Block]:
     links = ogg_links(with_data_size(data))
     if len(links) > _MAX_LINKS:
         raise AudioError(f"audio is an Ogg file of {len(links)} recordings; send at most {_MAX_LINKS} in one")
-    heard_s = 0.0
+    read_s = 0.0
     for link, part in enumerate(links):
         try:
-            for block in _link_blocks(part, link, max_s, heard_s):
-                heard_s += len(block.samples) / block.rate
+            for block in _link_blocks(part, link, max_s, read_s):
+                read_s += len(block.samples) / block.rate
                 yield block
         except (soundfile.LibsndfileError, OSError, RuntimeError) as error:
             if link + 1 < len(links) or not link:  # else its beginning was cut off
                 raise AudioError(_unreadable(part)) from error
-    if not heard_s:
+    if not read_s:
         raise AudioError("audio file holds no samples")
 
 
@@ -109,7 +117,7 @@ def _unreadable(data: bytes) -> str:
     return "audio is not a WAV, FLAC or Ogg file (nor MP3, AIFF, AU, CAF) that can be read"
 
 
-def _link_blocks(data: bytes, link: int, max_s: float | None, before_s: float) -> Iterator[Block]:
+def _link_blocks(data: bytes, link: int, max_s: float | None, before_s: float) -> Iterator[AudioBlock]:
     """before_s: seconds of other links that count too."""
     with soundfile.SoundFile(io.BytesIO(data)) as file:
         rate, channels = int(file.samplerate), int(file.channels)
@@ -124,7 +132,7 @@ def _link_blocks(data: bytes, link: int, max_s: float | None, before_s: float) -
         while len(samples := _next(file, int(BLOCK_S * rate), channels)):
             read += len(samples)
             _check_length(before_s + read / rate, channels, max_s)
-            yield Block(samples, rate, link)
+            yield AudioBlock(samples, rate, link)
 
 
 def _next(file: soundfile.SoundFile, frames: int, channels: int) -> Samples:
@@ -147,8 +155,8 @@ def _check_length(seconds: float, channels: int, max_s: float | None) -> None:
         raise AudioError(f"{longest}; send one channel, or several parts")
 
 
-def mixed(blocks: Iterable[Block]) -> tuple[Samples, int]:
-    """Blocks to (n,) mono samples and their rate, which is that of the first. Raises AudioError: NaN, far beyond 1."""
+def mixed(blocks: Iterable[AudioBlock]) -> tuple[Samples, int]:
+    """Mix blocks to (n,) mono samples; their rate is that of the first. Raises AudioError: NaN, far beyond 1."""
     parts: list[Samples] = []
     rate = 0
     for _, group in groupby(blocks, lambda block: block.link):

@@ -29,14 +29,15 @@ _LEAST_DB = -90.0
 
 @dataclass(frozen=True)
 class Level:
-    """What a stream has sounded like so far, dB of full scale. loudest: None until something stood out from background,
-    the quietest frame, which is slowly forgotten."""
+    """How loud a stream has been so far."""
 
     loudest: float | None = None
+    """The loudest sound, slowly forgotten, dB of full scale; None until something stood out from the background."""
     background: float = math.inf
+    """The background's level, dB of full scale."""
 
     def after(self, samples: npt.NDArray[np.float32]) -> Level:
-        """With the next block, (n,) at 16 kHz. Digital silence says nothing about the background."""
+        """The level with the next block, (n,) at 16 kHz. Digital silence tells nothing about the background."""
         frames = samples[: len(samples) // _FRAME * _FRAME].reshape(-1, _FRAME)
         power = np.square(frames - frames.mean(1, keepdims=True)).mean(1)
         if not (power := power[power > 0]).size:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
+import soundfile
 import soxr
 
 from asr.errors import AudioError
@@ -16,6 +18,8 @@ MIN_RATE, MAX_RATE = 8_000, 48_000
 LOUDEST = 16.0
 """A sample beyond this is no float of -1 to 1, however overdriven, but an integer that was not divided."""
 _BYTES = {"LINEAR16": 2, "FLOAT32": 4, "MULAW": 1, "ALAW": 1}
+_COMPANDED = {"MULAW": "ULAW", "ALAW": "ALAW"}
+"""Names that libsndfile has for them."""
 _BLOCK_S = 0.02
 
 Samples = npt.NDArray[np.float32]
@@ -39,23 +43,6 @@ def check_samples(samples: Samples) -> Samples:
     return samples
 
 
-def _mulaw_table() -> Samples:
-    code = ~np.arange(256, dtype=np.uint8)
-    magnitude = (((code & 0x0F).astype(np.int32) << 3) + 0x84 << ((code & 0x70) >> 4)) - 0x84
-    return (np.where(code & 0x80, -magnitude, magnitude) / 32768).astype(np.float32)
-
-
-def _alaw_table() -> Samples:
-    code = np.arange(256, dtype=np.uint8) ^ 0x55
-    exponent = ((code & 0x70) >> 4).astype(np.int32)
-    mantissa = ((code & 0x0F).astype(np.int32) << 4) + 8
-    magnitude = np.where(exponent == 0, mantissa, (mantissa + 0x100) << np.maximum(exponent - 1, 0))
-    return (np.where(code & 0x80, magnitude, -magnitude) / 32768).astype(np.float32)
-
-
-_COMPANDED = {"MULAW": _mulaw_table(), "ALAW": _alaw_table()}
-
-
 def decode_pcm(data: bytes, encoding: str) -> Samples:
     """Decode raw mono little-endian samples to float32, -1 to 1.
 
@@ -73,7 +60,10 @@ def decode_pcm(data: bytes, encoding: str) -> Samples:
         return np.frombuffer(data, "<i2").astype(np.float32) / 32768.0
     if encoding == "FLOAT32":
         return check_samples(np.frombuffer(data, "<f4").astype(np.float32))
-    return _COMPANDED[encoding][np.frombuffer(data, np.uint8)]
+    subtype = _COMPANDED[encoding]
+    file = io.BytesIO(data)
+    raw = {"samplerate": SAMPLE_RATE, "channels": 1, "format": "RAW", "subtype": subtype}
+    return np.asarray(soundfile.read(file, dtype="float32", **raw)[0])
 
 
 class _Conversion:

@@ -15,7 +15,7 @@ from asr.decoding.state import NBestEntry
 Prefix = tuple[int, ...]
 
 
-def _emissions(model: AcousticModel, encoded: Tensor, texts: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
+def _log_probs(model: AcousticModel, encoded: Tensor, texts: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
     """Log-probabilities of blank (N, T, U + 1) and of the next token (N, T, U), float64.
 
     Texts that begin alike share their prefixes' predictions, and prefixes with equal predictor outputs share one joint
@@ -27,16 +27,16 @@ def _emissions(model: AcousticModel, encoded: Tensor, texts: Sequence[Sequence[i
             nodes.setdefault(tuple(text[:u]), len(nodes))
     outputs, which = _prefix_outputs(model, nodes).unique(dim=0, return_inverse=True)
     scores = torch.cat([model.join(encoded, out[:, None]).log_softmax(-1) for out in outputs.split(32)])  # (M, T, V)
-    longest = max(map(len, texts))
-    node = torch.zeros(len(texts), longest + 1, dtype=torch.int64)
-    said = torch.zeros(len(texts), longest, dtype=torch.int64)
+    max_length = max(map(len, texts))
+    node = torch.zeros(len(texts), max_length + 1, dtype=torch.int64)
+    tokens = torch.zeros(len(texts), max_length, dtype=torch.int64)
     for i, text in enumerate(texts):
         node[i, : len(text) + 1] = torch.tensor([nodes[tuple(text[:u])] for u in range(len(text) + 1)])
-        said[i, : len(text)] = torch.tensor(text, dtype=torch.int64)
-    states, place = torch.tensor([len(text) for text in texts])[:, None], torch.arange(longest + 1)[None]
+        tokens[i, : len(text)] = torch.tensor(text, dtype=torch.int64)
+    states, place = torch.tensor([len(text) for text in texts])[:, None], torch.arange(max_length + 1)[None]
     row = which.cpu()[node]
     blank = scores[row, :, model.blank].cpu().double().masked_fill((place > states)[:, :, None], -torch.inf)
-    token = scores[row[:, :-1], :, said].cpu().double().masked_fill((place[:, :-1] >= states)[:, :, None], -torch.inf)
+    token = scores[row[:, :-1], :, tokens].cpu().double().masked_fill((place[:, :-1] >= states)[:, :, None], -torch.inf)
     return blank.transpose(1, 2), token.transpose(1, 2)
 
 
@@ -79,7 +79,7 @@ def force_score(
     if len(searched) < len(encoded) and len(searched):
         kept = force_score(model, encoded[searched], texts)
         return [replace(r, frames=tuple(searched[list(r.frames)].tolist())) for r in kept]
-    blank, token = _emissions(model, encoded, texts)
+    blank, token = _log_probs(model, encoded, texts)
     rows, frames, states = blank.shape
     # value of having read u tokens before frame t; along the tokens of a frame both recursions run as cumulative ones
     total = torch.full((rows, states), -torch.inf, dtype=torch.float64)

@@ -30,7 +30,7 @@ UNIT = 1 / 64
 
 
 class Pieces:
-    """The tokens of a tokenizer as a trie over letters."""
+    """The tokens of a tokenizer as a trie over letters; `PhraseCompiler` builds it once."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self.vocab_size, self.blank = tokenizer.vocab_size, tokenizer.blank
@@ -59,7 +59,7 @@ class Pieces:
 
 
 def encode(texts: list[str]) -> tuple[Ints, Ints]:
-    """Letters (P, L) of texts of LETTERS, each behind a space, padded with spaces, and lengths (P,)."""
+    """Letters (P, L) of P texts of LETTERS, each behind a space and padded with spaces, and lengths (P,)."""
     table = np.zeros(128, np.int64)
     table[[ord(letter) for letter in LETTERS]] = np.arange(len(LETTERS))
     length = np.array([len(t) + 1 for t in texts], dtype=np.int64)
@@ -71,27 +71,29 @@ def encode(texts: list[str]) -> tuple[Ints, Ints]:
 
 @dataclass(frozen=True)
 class Automaton:
-    """S states, 0 the beginning; V tokens. Nats are in UNIT.
-
-    next (S, V) int16 or, where there are more states, int32; gain (S, V) int16, what reading a token grants or takes
-    back; final (S,) int32, what the end of the text does; weight (P,): what each phrase grants; tokens (P,): of its
-    shortest spelling, 0 where none spells it.
-    """
+    """S states, 0 the beginning; V tokens; P phrases. Nats are in UNIT."""
 
     next: NDArray[np.integer[Any]]
+    """(S, V) the state behind each token, int16 or, where there are more states, int32."""
     gain: NDArray[np.int16]
+    """(S, V) what a token grants or takes back."""
     final: NDArray[np.int32]
+    """(S,) what the end of the text grants or takes back."""
     weight: Ints
+    """(P,) what each phrase grants."""
     tokens: Ints
+    """(P,) tokens of each phrase's shortest spelling, 0 where none spells it."""
 
 
 @dataclass(frozen=True)
 class _Edges:
-    """Where a token spells a part of a phrase: phrase, first letter, letters, token; in order of the first letter."""
+    """Where a token spells a part of a phrase, in order of the first letter."""
 
     phrase: Ints
     begin: Ints
+    """The part's first letter."""
     size: Ints
+    """Letters of the part."""
     token: Ints
 
     def pick(self, rows: NDArray[np.bool_] | slice) -> _Edges:
@@ -250,7 +252,7 @@ def _over_tokens(links: _Links, pieces: Pieces, edges: _Edges) -> tuple[NDArray[
     worth = np.empty((trie.states, pieces.vocab_size), np.int16)
     after[0], worth[0] = 0, 0
     source, target = trie.state(edges.phrase, edges.begin), trie.state(edges.phrase, edges.begin + edges.size)
-    heard, reached = trie.echo(edges.phrase, edges.begin), trie.echo(edges.phrase, edges.begin + edges.size)
+    echoed, reached = trie.echo(edges.phrase, edges.begin), trie.echo(edges.phrase, edges.begin + edges.size)
     starts = np.searchsorted(edges.begin, np.arange(trie.letters.shape[1] + 2))
     opening = edges.phrase[: starts[1]]
 
@@ -282,17 +284,19 @@ def _over_tokens(links: _Links, pieces: Pieces, edges: _Edges) -> tuple[NDArray[
         lead(source[own], edges.token[own], target[own])
         if depth:
             copy(*trie.echoes(depth))
-            lead(heard[own], edges.token[own], reached[own])
+            lead(echoed[own], edges.token[own], reached[own])
             open_again(trie.echo(done, depth), done, np.zeros(len(done), np.int16))
     return after, worth
 
 
 def build(letters: Ints, length: Ints, weight: Floats, per_token: float, pieces: Pieces) -> Automaton:
-    """The automaton of different phrases.
+    """Build the automaton of P different phrases.
 
     Args:
-        letters (P, L), length (P,): from `encode`. weight (P,): nats; per_token: the most nats for each token of the
-            shortest spelling.
+        letters: (P, L) of `encode`.
+        length: (P,) of `encode`.
+        weight: (P,) nats.
+        per_token: the most nats for each token of the shortest spelling.
     """
     order = np.argsort(-length, kind="stable")
     trie = _Trie(letters[order], length[order])

@@ -29,6 +29,8 @@ from asr.text.tokenizer import Tokenizer
 
 Array = npt.NDArray[Any]
 SHIPPED = Path(__file__).parent.parent / "weights" / "language"
+CACHED_STATES = 8192
+"""States whose log-probabilities of all tokens are kept."""
 STEP = 0.07
 """Nats between the log-probabilities of a file, which are bytes: 0 to -17.85."""
 
@@ -75,10 +77,10 @@ class NGram:
         self._back_off, self._lower = np.zeros(states, np.float32), np.zeros(states, np.int32)
         self._next = np.zeros(arcs, np.int32)
         self._link(source, left.astype(np.float64))
-        self._rows = _Rows(self._dense, states, vocab_size, blank)
+        self._rows = _RowCache(self._dense, states, vocab_size, blank)
 
     def _link(self, source: Array, left: Array) -> None:
-        """Scales each state's probabilities to a sum of one and finds where arcs and back-off lead, short to long."""
+        """Scale each state's probabilities to a sum of one and find where arcs and back-off lead, short to long."""
         own = np.where(self._children > 0, (self._children > 0).cumsum(), 0)
         first, after = 0, 1  # the states of one length of context
         while first < after:
@@ -169,7 +171,7 @@ class NGram:
         return [float(score) for score in total]
 
     def token_scores(self, texts: Sequence[Sequence[int]]) -> list[list[float]]:
-        """Natural log P of each token of each text, and last of the text's end; quick where a search was lately."""
+        """Natural log P of each token of each text, and last of the text's end; quick where a search has just been."""
         length = np.array([len(t) for t in texts], np.int64)
         columns, state = [], np.full(len(texts), self.start)
         for u in range(length.max(initial=-1) + 1):
@@ -185,7 +187,7 @@ class NGram:
 
     @classmethod
     def load(cls, folder: Path | str | None = None, tokenizer: Tokenizer | None = None) -> NGram:
-        """The model in `folder` (None: the shipped one).
+        """Load the model in `folder` (None: the shipped one).
 
         Raises:
             ModelError: a file is missing or damaged, or the model was made for other tokens than the tokenizer's.
@@ -221,7 +223,7 @@ class NGram:
         return cls.load() if _read_config(SHIPPED).get("tokens_hash") == hash_tokens(tokenizer) else None
 
     def save(self, folder: Path) -> None:
-        """Writes ngram.safetensors, one byte for each number where it fits, and config.json.
+        """Write ngram.safetensors, one byte for each number where it fits, and config.json.
 
         Log-probabilities are rounded to multiples of `STEP`: what `load` gives differs by that.
         """
@@ -244,10 +246,10 @@ class NGram:
         (folder / "config.json").write_text(json.dumps(config, indent=1) + "\n")
 
 
-class _Rows:
-    """log P and next states of all tokens for the states that were asked for last: hypotheses ask again every frame.
+class _RowCache:
+    """log P and next states of all tokens for the states of late: hypotheses need them again in every frame.
 
-    Full, it is emptied. What it gives does not depend on what it holds.
+    When it is full it is emptied. What it gives does not depend on what it holds.
 
     Args:
         compute: `NGram._dense`.
@@ -259,12 +261,11 @@ class _Rows:
         states: int,
         vocab_size: int,
         blank: int,
-        capacity: int = 8192,
     ) -> None:
         self._compute, self._vocab_size, self._blank, self._used = compute, vocab_size, blank, 0
         self._lock = threading.Lock()
         self._slot = np.full(states, -1)
-        self._make(capacity)
+        self._make(CACHED_STATES)
 
     def _make(self, capacity: int) -> None:
         self._scores = np.empty((capacity, self._vocab_size), np.float32)
@@ -322,7 +323,7 @@ def _read_config(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise ModelError(f"language model in {folder}: {error}") from error
     if not isinstance(config, dict):
-        raise ModelError(f"language model in {folder}: config.json is no object")
+        raise ModelError(f"language model in {folder}: config.json is not an object")
     return config
 
 

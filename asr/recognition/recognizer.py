@@ -59,9 +59,9 @@ class Recognizer:
         calibration: of the words' confidences, fitted to this model with this language model.
         second_pass: final results are of the utterance encoded and searched once more, as a whole, so that each frame
             has seen what comes behind it (Zhang et al. 2020, arXiv:2012.05481), with a model that can do that.
-        attention: an attention decoder, which hears utterances that have ended, beside the second pass: its own texts
+        attention: an attention decoder, which decodes utterances that have ended, beside the second pass: its own texts
             join the n-best, and its score of every text is added (two passes: Sainath et al. 2019, arXiv:1908.10992).
-        attention_calibration: of the words' confidences in results that the attention decoder has heard.
+        attention_calibration: of the words' confidences in results with the attention decoder.
 
     Raises:
         ModelError: the models do not belong together, or the acoustic model cannot encode such chunks.

@@ -126,9 +126,9 @@ class Encoder(nn.Module):
         x = features.mT
         mask = None
         if lengths is not None:
-            heard = torch.arange(x.shape[-1], device=x.device) < lengths[:, None]
-            x = F.gelu(self.conv1(x * heard[:, None])) * heard[:, None]
-            mask = heard[:, None, None, ::2]
+            valid = torch.arange(x.shape[-1], device=x.device) < lengths[:, None]
+            x = F.gelu(self.conv1(x * valid[:, None])) * valid[:, None]
+            mask = valid[:, None, None, ::2]
         else:
             x = F.gelu(self.conv1(x))
         x = F.gelu(self.conv2(x)).mT

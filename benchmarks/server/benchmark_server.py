@@ -21,6 +21,7 @@ from asr.audio import read_container
 from asr.commands.terminal import check_writable
 from asr.errors import AudioError
 from benchmarks.search.benchmark_search import names
+from benchmarks.server.processes import ProcessError, server_process
 from benchmarks.server.waits import (
     PERCENTILES,
     BenchmarkError,
@@ -34,13 +35,12 @@ from benchmarks.server.waits import (
 )
 from context_store import StoreError
 from server.demo.synthesis import speak
-from server.processes import ProcessError, server_process
 
 app = typer.Typer(add_completion=False)
 _err = Console(stderr=True, highlight=False)
 _GPU_AIM_MS = 150
-_MOST = 4096
-"""Streams; past them no more are tried."""
+MOST_STREAMS = 4096
+"""Past so many no more are tried."""
 _QUIET = {"CARRYOVER_LOG_LEVEL": "ERROR"}
 _SHIPPED = ("call Meg", "Bauer", "call Meg", "Bauer")
 
@@ -128,7 +128,7 @@ def _run(
         task = progress.add_task("starting", total=sum(numbers) * said_at_once)
         settings = {
             **_QUIET,
-            "CARRYOVER_LIMITS__STREAMS": str(_MOST if until_ms else max(numbers)),
+            "CARRYOVER_LIMITS__STREAMS": str(MOST_STREAMS if until_ms else max(numbers)),
             "CARRYOVER_MODEL__DEVICE": device,
         }
         with (
@@ -147,7 +147,7 @@ def _run(
                 if dead is not None:
                     ratio = ratio_of_p99(dead.final, waits.final)
                     row["dead_store"] = {**dead.summary(), "final_p99_ratio": ratio}
-                if not left and (more := _more(number, row["final_ms"]["p95"], until_ms)):
+                if not left and (more := next_number(number, row["final_ms"]["p95"], until_ms)):
                     left.append(more)
                     progress.update(task, total=(sum(map(int, found)) + more) * said_at_once)
     return {
@@ -159,9 +159,9 @@ def _run(
     }
 
 
-def _more(streams: int, p95_ms: float, until_ms: float | None) -> int | None:
+def next_number(streams: int, p95_ms: float, until_ms: float | None) -> int | None:
     """The next number of streams behind those that were asked for; None: it is enough."""
-    return 2 * streams if until_ms and p95_ms <= until_ms and 2 * streams <= _MOST else None
+    return 2 * streams if until_ms and p95_ms <= until_ms and 2 * streams <= MOST_STREAMS else None
 
 
 def _show(measured: dict[str, Any]) -> None:

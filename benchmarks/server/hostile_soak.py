@@ -21,13 +21,13 @@ from rich.table import Table
 from benchmarks.server.baseline import QuietRecognizer, Texts
 from benchmarks.server.dialogues import Caller, Tally, stream_config
 from benchmarks.server.floods import Flood, Target, flooding
+from benchmarks.server.processes import ServerProcess, server_environment, server_process, store_environment
 from benchmarks.server.waits import Clip
 from carryover.connect import Credentials, open_channel
 from context_store import ContextStore, create_tables, load_or_create_key_file, local_wrapping_key
 from context_store.local_server import local_config, local_server
 from server.access import make_key
 from server.app import load_parts
-from server.processes import ServerProcess, server_environment, server_process, store_environment
 from server.settings import load_settings
 
 _PROBES = 2

@@ -31,11 +31,17 @@ from benchmarks.server.dialogues import Caller, Expected, Scene, Tally, expected
 from benchmarks.server.fault_proxy import FaultProxy, fault_proxy, no_faults, random_faults
 from benchmarks.server.floods import FLOODS, Flood
 from benchmarks.server.hostile_soak import show, soak_hostile
+from benchmarks.server.processes import (
+    ProcessError,
+    ServerProcess,
+    server_environment,
+    server_process,
+    store_environment,
+)
 from benchmarks.server.waits import Clip
 from context_store import ContextStore, StoreError, create_tables, load_or_create_key_file, local_wrapping_key
 from context_store.local_server import local_config, local_server
 from server.app import load_parts
-from server.processes import ProcessError, ServerProcess, server_environment, server_process, store_environment
 from server.settings import ConfigError, Settings, load_settings
 
 app = typer.Typer(add_completion=False)

@@ -18,12 +18,12 @@ import numpy as np
 
 from asr.audio import Samples
 from benchmarks.server.fault_proxy import Fault, fault_proxy
+from benchmarks.server.processes import store_environment
 from carryover.client import pieces, recognise
 from carryover.v1 import recognizer_pb2 as pb
 from carryover.v1.recognizer_pb2_grpc import RecognizerStub
 from context_store import create_tables
 from context_store.local_server import local_config, local_server
-from server.processes import store_environment
 
 PERCENTILES = (50, 95, 99)
 _FRAME_S = 0.02

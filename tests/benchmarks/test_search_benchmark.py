@@ -2,15 +2,16 @@
 
 import json
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
 import soundfile
 import torch
-from toy_transducer import Toy, brute_force
 from typer.testing import CliRunner
 
 from asr.acoustic import Transducer
+from asr.acoustic.interface import AcousticModel
 from asr.audio import Samples
 from asr.decoding import BeamSearch, force_score
 from asr.errors import ManifestError
@@ -18,6 +19,7 @@ from asr.recognition.recognizer import Recognizer
 from benchmarks.search import benchmark_search
 from benchmarks.search.benchmark_search import app, find_audio, names
 from benchmarks.search.torchaudio_peer import TorchaudioSearch
+from tests.support.toy_transducer import Toy, brute_force
 
 
 @pytest.mark.parametrize("blank", [0, 2, 3])
@@ -29,7 +31,7 @@ def test_torchaudios_search_hears_our_models(blank: int) -> None:
         encoded = 1.5 * torch.randn(1, 4, generator=torch.Generator().manual_seed(seed))
         truth = brute_force(model, encoded, 1)
         best = max(truth, key=lambda tokens: truth[tokens] / (len(tokens) + 2))
-        assert TorchaudioSearch(model, beam=3, symbols=1).best(encoded) == best
+        assert TorchaudioSearch(cast(AcousticModel, model), beam=3, symbols=1).best(encoded) == best
         heard.add(best)
     assert len(heard) > 1
 

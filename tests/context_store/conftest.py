@@ -6,10 +6,10 @@ import uuid
 from collections.abc import Callable, Iterator
 
 import pytest
-from moto_server import dynamodb_endpoint, fresh_tables
-from store_bench import TTL_S, Bench, Clock, open_bench
 
 from context_store import DialogueId, StoreConfig, WrappingKey, local_wrapping_key
+from tests.support.moto_server import dynamodb_endpoint, fresh_tables
+from tests.support.store_bench import TTL_S, Bench, Clock, open_bench
 
 
 @pytest.fixture(scope="session")

@@ -33,8 +33,9 @@ from context_store.aws import unavailable
 from context_store.local_server import local_config
 
 DIALOGUE = DialogueId("acme", "d")
-THROTTLED: list[str] = standard.ThrottledRetryableChecker._THROTTLED_ERROR_CODES
-TRANSIENT: list[str] = standard.TransientRetryableChecker._TRANSIENT_ERROR_CODES
+CHECKERS: Any = standard  # of which the stubs leave out what is private
+THROTTLED: list[str] = CHECKERS.ThrottledRetryableChecker._THROTTLED_ERROR_CODES
+TRANSIENT: list[str] = CHECKERS.TransientRetryableChecker._TRANSIENT_ERROR_CODES
 LATER = {"PriorRequestNotComplete", "TransactionInProgressException"}  # not for the rate
 CALLS = {
     "dynamodb": ["PutItem", "UpdateItem", "GetItem", "DeleteItem", "Query", "Scan", "BatchGetItem", "BatchWriteItem"],
@@ -67,7 +68,7 @@ def test_what_botocore_would_repeat_may_be_repeated(service: str) -> None:
         assert isinstance(made, StoreUnavailableError), code
         assert isinstance(made, ThrottledError) == (code in THROTTLED and code not in LATER), code
         assert "secret" not in str(made)
-    for status in (*standard.TransientRetryableChecker._TRANSIENT_STATUS_CODES, 408, 429, 509):
+    for status in (*CHECKERS.TransientRetryableChecker._TRANSIENT_STATUS_CODES, 408, 429, 509):
         assert isinstance(unavailable(service, refusal("Unknown", status)), StoreUnavailableError), status
 
 
@@ -150,7 +151,7 @@ def refusing() -> Iterator[tuple[Refusing, str]]:
 def test_a_conflict_with_another_writer_is_tried_again(refusing: tuple[Refusing, str], code: str) -> None:
     endpoint, url = refusing
     store = ContextStore(local_config(url, max_attempts=1), local_wrapping_key())
-    store._access._sleep = lambda seconds: None  # type: ignore[method-assign]
+    store._access._sleep = lambda seconds: None
     endpoint.refusals.extend([(400, code)] * 2)
     assert store.dialogue_status(DIALOGUE).turns == ()
     endpoint.refusals.extend([(400, code)] * 100)

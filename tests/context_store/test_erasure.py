@@ -7,11 +7,11 @@ import uuid
 from collections.abc import Callable
 
 import pytest
-from store_bench import START_S, Bench
 from typer.testing import CliRunner
 
 from context_store import DialogueId, Entities, Event, InvalidEventError, Utterance
 from context_store.commands.erase_tenant import app
+from tests.support.store_bench import START_S, Bench
 
 EVENTS = [Event("a", START_S, Utterance("call meg")), Event("b", START_S + 1, Entities("contacts", ("Meg Bauer",)))]
 

@@ -9,7 +9,6 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from store_bench import START_S, Bench
 
 from context_store import (
     DialogueId,
@@ -26,6 +25,8 @@ from context_store import (
 )
 from context_store import payloads as payloads_module
 from context_store import store as store_module
+from context_store.sealing import unseal
+from tests.support.store_bench import START_S, Bench
 
 QUESTION = [
     Event("u1", START_S + 1, Utterance("call Meg")),
@@ -51,10 +52,12 @@ def test_without_expect_speech_nothing_is_read_or_decrypted(
     bench: Bench, dialogue: DialogueId, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     opened: list[bytes] = []
-    real = payloads_module.unseal
-    monkeypatch.setattr(
-        payloads_module, "unseal", lambda key, context, sealed: opened.append(sealed) or real(key, context, sealed)
-    )
+
+    def counted(key: bytes, context: dict[str, str], sealed: bytes) -> bytes:
+        opened.append(sealed)
+        return unseal(key, context, sealed)
+
+    monkeypatch.setattr(payloads_module, "unseal", counted)
     for event in QUESTION[:-1]:
         assert not bench.store.record(dialogue, "t1", [event]).trigger
         assert not bench.store.record(dialogue, "t1", [event]).trigger

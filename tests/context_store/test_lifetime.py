@@ -13,7 +13,6 @@ from typing import Any
 
 import boto3
 import pytest
-from store_bench import START_S, TTL_S, Bench, Clock, open_bench
 
 from context_store import (
     ContextStore,
@@ -33,6 +32,7 @@ from context_store import (
     create_tables,
 )
 from context_store.aws import client_options
+from tests.support.store_bench import START_S, TTL_S, Bench, Clock, open_bench
 
 ONE = [Event("a", START_S, Utterance("one")), Event("x", START_S + 1, ExpectSpeech())]
 
@@ -244,7 +244,9 @@ def _asked(store: ContextStore, dialogue: DialogueId, also: list[str]) -> tuple[
     events.register("after-call.dynamodb.*", after_call)
     status, turns = store.dialogue_status(dialogue, also), store.read_turns(dialogue)
     events.unregister("after-call.dynamodb.*", after_call)
-    assert all(text.body.text == f"of {turn.turn}" for turn in turns for text in turn.events if text.event_id == "a")
+    assert all(
+        text.body == Utterance(f"of {turn.turn}") for turn in turns for text in turn.events if text.event_id == "a"
+    )
     return [turn.turn for turn in status.turns], [turn.turn for turn in turns], len(requests), sum(items)
 
 
@@ -320,7 +322,8 @@ def test_left_over_parts_of_batches_are_tried_again(
     bench: Bench, dialogue: DialogueId, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bench.store.record(dialogue, "t1", ONE)
-    client, sleeps = bench.store._access.client, []
+    client = bench.store._access.client
+    sleeps: list[float] = []
     monkeypatch.setattr(bench.store._access, "_sleep", sleeps.append)
     real_get, real_write = client.batch_get_item, client.batch_write_item
     answers = {"get": 2, "write": 2}
@@ -357,7 +360,8 @@ def test_a_batch_that_is_answered_bit_by_bit(
     """DynamoDB may answer with as little as it likes of a batch: while there is progress, it is asked on."""
     said = [Event(f"a{i}", START_S + i, Utterance(f"text {i}")) for i in range(20)]
     bench.store.record(dialogue, "t1", said)
-    client, sleeps = bench.store._access.client, []
+    client = bench.store._access.client
+    sleeps: list[float] = []
     monkeypatch.setattr(bench.store._access, "_sleep", sleeps.append)
     real_get, real_write = client.batch_get_item, client.batch_write_item
     table = bench.config.payload_table

@@ -16,7 +16,6 @@ import boto3
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from store_bench import START_S, Bench, Clock, open_bench
 
 from context_store import (
     DialogueId,
@@ -35,6 +34,7 @@ from context_store import (
 )
 from context_store.local_server import local_server
 from context_store.sealing import canonical, digest, seal, unseal
+from tests.support.store_bench import START_S, Bench, Clock, open_bench
 
 SECRET = bytes(range(32))
 CONTEXT = {"tenant": "acme", "dialogue": "d", "turn": "t", "kind": "utterance", "item": "a"}

@@ -14,7 +14,6 @@ from typing import Any
 import grpc
 import numpy as np
 import pytest
-from moto_server import dynamodb_endpoint, fresh_tables
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
@@ -29,6 +28,7 @@ from context_store import ContextStore, StoreConfig, WrappingKey, local_wrapping
 from server import tracing
 from server.app import Parts, Server
 from server.settings import load_settings
+from tests.support.moto_server import dynamodb_endpoint, fresh_tables
 
 DEADLINE_S = 60.0
 RATE = 16_000
@@ -139,6 +139,14 @@ class Replica:
     def run(self, work: Any) -> Any:
         """Result of a coroutine, awaited on the server's event loop."""
         return asyncio.run_coroutine_threadsafe(work, self.loop).result(DEADLINE_S)
+
+    def call(self, work: Callable[[], Any]) -> Any:
+        """Result of a function, called on the server's event loop."""
+
+        async def called() -> Any:
+            return work()
+
+        return self.run(called())
 
     async def store_answered(self) -> None:
         """Waits, on the server's loop, until a stream is open and the store has said what it knows of its dialogue."""

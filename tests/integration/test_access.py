@@ -199,7 +199,7 @@ def test_a_tenant_that_lost_its_keys_is_forgotten(workshop: Any, dialogue: str, 
     acme.ask(dialogue, "2", "dave")
     acme.wait_for("ENCODING", dialogue, "2")
     file.write_text("".join(line for line in file.read_text().splitlines(keepends=True) if "umbra" in line))
-    replica.server.access._checked_s -= 60
+    replica.call(replica.server.access.reload)
     assert umbra.finals(pcm, dialogue_id=dialogue, turn_id="2")[-1].context.status == recognizer_pb2.ContextInfo.APPLIED
     assert {context.dialogue.tenant for context in replica.server.contexts.cache} == {"umbra"}
     replica.encoder.go_on.set()

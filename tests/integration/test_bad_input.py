@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import threading
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,11 +11,11 @@ import grpc
 import numpy as np
 import pytest
 import soundfile
-from waiting import until
 
 from asr.recognition.recognizer import Recognizer
 from carryover.v1 import context_pb2
 from carryover.v1 import recognizer_pb2 as pb
+from tests.support.waiting import until
 
 INVALID = grpc.StatusCode.INVALID_ARGUMENT
 TOO_MUCH = grpc.StatusCode.RESOURCE_EXHAUSTED
@@ -274,13 +273,13 @@ def test_lists_that_cannot_be_rescored(shared: Any, refused: Any) -> None:
 
 def test_too_many_streams(workshop: Any, pcm: bytes) -> None:
     replica = workshop.start(limits__streams=2)
-    go_on = False
+    go_on = threading.Event()
 
     def slowly() -> Iterator[pb.StreamingRecognizeRequest]:
         yield CONFIG
-        while not go_on:
+        yield audio(bytes(640))
+        while not go_on.wait(0.02):
             yield audio(bytes(640))
-            time.sleep(0.02)
 
     running = [replica.recognizer.StreamingRecognize(slowly(), timeout=60) for _ in range(2)]
     until(lambda: replica.server.streams.running == 2)
@@ -292,7 +291,7 @@ def test_too_many_streams(workshop: Any, pcm: bytes) -> None:
     with pytest.raises(grpc.RpcError) as caught:
         replica.recognizer.Recognize(utterance, timeout=60)
     assert caught.value.code() == TOO_MUCH
-    go_on = True
+    go_on.set()
     for stream in running:
         assert list(stream)[-1].results[0].is_final
     assert replica.finals(pcm)
@@ -352,16 +351,18 @@ def test_a_client_that_vanishes_harms_nobody(workshop: Any, pcm: bytes) -> None:
             response_deserializer=pb.StreamingRecognizeResponse.FromString,
         )
 
-        def endless() -> Iterator[pb.StreamingRecognizeRequest]:
+        left = threading.Event()
+
+        def endless(left: threading.Event = left) -> Iterator[pb.StreamingRecognizeRequest]:
             yield CONFIG
-            while True:
+            while not left.wait(0.01):
                 yield audio(pcm[:6400])
-                time.sleep(0.01)
 
         call = stub(endless())
         until(lambda: replica.server.streams.running == 1)
         assert replica.finals(pcm) == expected
         call.cancel() if how == "cancel" else channel.close()
+        left.set()
         until(lambda: not replica.server.streams.running)
         assert replica.finals(pcm) == expected
         channel.close()

@@ -59,9 +59,9 @@ def short(speech: Any, tmp_path: Path) -> str:
 
 
 def test_ever_more_streams_until_they_wait_too_long(short: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert benchmark_server._more(8, 149.0, 150.0) == 16
-    assert benchmark_server._more(8, 151.0, 150.0) is None and benchmark_server._more(8, 1.0, None) is None
-    monkeypatch.setattr(benchmark_server, "_MOST", 2)
+    assert benchmark_server.next_number(8, 149.0, 150.0) == 16
+    assert benchmark_server.next_number(8, 151.0, 150.0) is None and benchmark_server.next_number(8, 1.0, None) is None
+    monkeypatch.setattr(benchmark_server, "MOST_STREAMS", 2)
     command = ["--streams", "1", "--seconds", "1", "--audio", short, "--until-ms", "60000"]
     result = CliRunner().invoke(benchmark_server.app, command)
     assert result.exit_code == 0, result.output

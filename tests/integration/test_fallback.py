@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from moto_server import fresh_tables
 
 from asr.errors import ContextError
 from asr.recognition.recognizer import Recognizer, StreamOptions
 from carryover.v1 import context_pb2
 from carryover.v1 import recognizer_pb2 as pb
 from context_store.local_server import local_server
+from tests.support.moto_server import fresh_tables
 
 
 def plain_results(recognizer: Recognizer, pcm: bytes) -> list[list[tuple[Any, ...]]]:

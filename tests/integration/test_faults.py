@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import socket
 import threading
-import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
@@ -15,7 +14,6 @@ from typing import Any
 import boto3
 import grpc
 import pytest
-from waiting import until
 
 from benchmarks.server.fault_proxy import Fault, FaultProxy, fault_proxy, no_faults, random_faults
 from carryover.client import recognise
@@ -26,6 +24,8 @@ from context_store import ContextStore, DialogueId, kms_wrapping_key, local_wrap
 from context_store.aws import client_options
 from server import recognizer_service
 from server.errors import RETRY_KEY
+from tests.support.payload_table import delete_payloads
+from tests.support.waiting import until
 
 UNAVAILABLE = grpc.StatusCode.UNAVAILABLE
 
@@ -183,21 +183,16 @@ def test_random_faults_lose_no_event_and_make_no_result_wrong(
     store.close()
 
 
-def test_texts_that_are_deleted_between_two_reads(replica: Any, proxy: FaultProxy, dialogue: str, pcm: bytes) -> None:
+def test_texts_that_are_deleted_between_two_reads(
+    workshop: Any, replica: Any, proxy: FaultProxy, dialogue: str, pcm: bytes
+) -> None:
     """The events are read, then their payloads vanish: a context of nothing, and the plain result."""
     plain = said(replica.finals(pcm))
-    config = replica.server.store.store._config
-    client = boto3.client("dynamodb", **client_options(config))
 
     def vanish(operation: str) -> Fault | None:
         if operation == "BatchGetItem":
             proxy.plan = no_faults
-            names = {"#d": "dialogue"}
-            query = {"KeyConditionExpression": "#d = :d", "ExpressionAttributeNames": names}
-            values = {":d": {"S": f"default#{dialogue}"}}
-            items = client.query(TableName=config.payload_table, ExpressionAttributeValues=values, **query)["Items"]
-            for item in items:
-                client.delete_item(TableName=config.payload_table, Key={k: item[k] for k in ("dialogue", "item")})
+            delete_payloads(workshop.config, dialogue)
         return None
 
     proxy.plan = vanish
@@ -205,7 +200,6 @@ def test_texts_that_are_deleted_between_two_reads(replica: Any, proxy: FaultProx
     replica.wait_for("READY", dialogue)
     assert said(replica.finals(pcm, dialogue_id=dialogue, turn_id="2")) == plain
     assert not replica.encoder.seen[-1].entries
-    client.close()
 
 
 def test_a_wrong_wrapping_key(workshop: Any, dialogue: str, pcm: bytes) -> None:
@@ -269,8 +263,7 @@ def test_an_encoder_that_hangs(workshop: Any, dialogue: str, pcm: bytes) -> None
     replica.encoder.go_on.set()
     for attempt in range(50):  # the thread first works off what nobody waits for any more
         replica.ask(dialogue, f"{attempt}")
-        while replica.status(dialogue, f"{attempt}").state < 5:
-            time.sleep(0.02)
+        until(lambda turn=f"{attempt}": replica.status(dialogue, turn).state >= 5)
         if replica.status(dialogue, f"{attempt}").state == 5:
             return
     raise AssertionError("no context after the encoder came back")
@@ -337,7 +330,7 @@ def test_a_client_that_stops_reading(workshop: Any, pcm: bytes) -> None:
 
 def test_a_client_that_leaves_at_any_moment(workshop: Any, pcm: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     """Before it is accepted, in its audio, at the end: nothing stays, and nothing is the server's fault."""
-    monkeypatch.setattr(recognizer_service, "_LEAVING_S", 30.0)  # however busy the machine is
+    monkeypatch.setattr(recognizer_service, "LEAVING_S", 30.0)  # however busy the machine is
     replica = workshop.start()
     before = replica.finals(pcm)
     config = pb.StreamingConfig(
@@ -369,7 +362,7 @@ def test_a_client_that_leaves_at_any_moment(workshop: Any, pcm: bytes, monkeypat
 
 def test_a_client_that_leaves_before_it_speaks_made_no_mistake(workshop: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """gRPC tells of some that leave first as of streams that end without audio."""
-    monkeypatch.setattr(recognizer_service, "_LEAVING_S", 30.0)  # however busy the machine is
+    monkeypatch.setattr(recognizer_service, "LEAVING_S", 30.0)  # however busy the machine is
     replica = workshop.start()
     config = pb.StreamingConfig(encoding=pb.LINEAR16, sample_rate_hertz=16_000)
 
@@ -408,8 +401,9 @@ def test_a_client_that_reads_nothing_does_not_keep_its_place(workshop: Any, pcm:
         until(lambda: replica.server.streams.running == 1)
         assert replica.finals(pcm) == before
         until(lambda: not replica.server.streams.running)
-        metrics = replica.server.metrics.calls.labels("StreamingRecognize", "DEADLINE_EXCEEDED")
-        until(lambda: metrics._value.get() == 1)
+        labels = {"method": "StreamingRecognize", "code": "DEADLINE_EXCEEDED"}
+        registry = replica.server.metrics.registry
+        until(lambda: registry.get_sample_value("carryover_calls_total", labels) == 1)
         with pytest.raises(grpc.RpcError) as caught:
             list(deaf)
     assert caught.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED

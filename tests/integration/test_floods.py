@@ -20,12 +20,12 @@ from benchmarks.server.baseline import QuietRecognizer
 from benchmarks.server.dialogues import stream_config
 from benchmarks.server.floods import DECODED_BYTES, FLOODS, Flood, Target
 from benchmarks.server.hostile_soak import Outcome, Siege, Waits, judge
+from benchmarks.server.processes import ServerProcess
 from benchmarks.server.waits import Clip
 from carryover.v1 import context_pb2 as ctx
 from carryover.v1 import recognizer_pb2 as pb
 from server.access import make_key
 from server.app import Parts
-from server.processes import ServerProcess
 
 SIZE = 1 << 20
 MOST_GROWTH_MB = 600.0

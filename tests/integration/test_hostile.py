@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import itertools
 import struct
 import threading
 from collections.abc import Iterator
@@ -12,14 +11,14 @@ from typing import Any
 
 import grpc
 import pytest
-from raw_http2 import DATA, GOAWAY, HEADERS, PING, RST_STREAM, Connection, call, frame, message, reset
-from waiting import until
 
 from carryover.v1 import context_pb2, recognizer_pb2
 from carryover.v1 import recognizer_pb2 as pb
 from server.access import make_key
 from server.codec import wire
 from server.codec.wire import SMALL_BYTES
+from tests.support.raw_http2 import DATA, GOAWAY, HEADERS, PING, RST_STREAM, Connection, call, frame, message, reset
+from tests.support.waiting import until
 
 INVALID, TOO_MUCH = grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.RESOURCE_EXHAUSTED
 DEADLINE_S = 60.0
@@ -224,8 +223,6 @@ def test_a_flood_of_tiny_messages_ends_at_the_deadline(shared: Any, audio: bytes
 def test_a_stream_ends_when_its_key_is_taken_back(workshop: Any, keys: Any, audio: bytes) -> None:
     file, key = keys
     replica = workshop.start(access__keys_file=str(file))
-    seconds = itertools.count(10**9)  # the file is looked at each time
-    replica.server.access._clock = lambda: next(seconds)
     running, done = threading.Event(), threading.Event()
 
     def messages() -> Iterator[pb.StreamingRecognizeRequest]:
@@ -287,17 +284,19 @@ def test_recordings_wait_for_room(workshop: Any, pcm: bytes, monkeypatch: pytest
     replica = workshop.start(limits__recording_megabytes=1)  # one at a time then
     config = pb.RecognitionConfig(encoding=pb.LINEAR16, sample_rate_hertz=16_000)
     request = pb.RecognizeRequest(config=config, audio=pcm[:64_000])
-    taken, reserve = list[int](), replica.server.recordings._fits
+    go_on, advance = threading.Event(), replica.server.scheduler.recognizer.advance
 
-    def fits(tenant: str, most: int) -> bool:
-        taken.append(replica.server.recordings.taken)
-        return bool(reserve(tenant, most))
+    def held_up(streams: Any) -> Any:
+        assert go_on.wait(DEADLINE_S)
+        return advance(streams)
 
-    monkeypatch.setattr(replica.server.recordings, "_fits", fits)
+    monkeypatch.setattr(replica.server.scheduler.recognizer, "advance", held_up)
     calls = [replica.recognizer.Recognize.future(request, timeout=DEADLINE_S) for _ in range(4)]
+    until(lambda: replica.server.recordings.waiting == 3)
+    go_on.set()
     results = [call.result().results for call in calls]
     assert all(result == results[0] for result in results)
-    assert len(taken) > 4 and replica.server.recordings.taken == 0
+    assert replica.server.recordings.taken == 0
 
 
 def test_a_call_without_its_message_ends(workshop: Any) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,14 +10,14 @@ from typing import Any
 
 import grpc
 import pytest
-from moto_server import fresh_tables
-from waiting import until
 
 from carryover.v1 import context_pb2
 from carryover.v1 import recognizer_pb2 as pb
 from server.access import make_key
 from server.errors import RETRY_KEY
 from server.settings import Limits
+from tests.support.moto_server import fresh_tables
+from tests.support.waiting import until
 
 DEADLINE_S = 60.0
 TOO_MUCH = grpc.StatusCode.RESOURCE_EXHAUSTED
@@ -28,7 +27,7 @@ class Held:
     """Streams that stay open until told to end."""
 
     def __init__(self) -> None:
-        self.go_on = False
+        self.go_on = threading.Event()
 
     def open(self, replica: Any, streams: int) -> list[Any]:
         """So many open streams."""
@@ -40,9 +39,9 @@ class Held:
     def _slowly(self) -> Iterator[pb.StreamingRecognizeRequest]:
         config = pb.StreamingConfig(encoding=pb.LINEAR16, sample_rate_hertz=16_000)
         yield pb.StreamingRecognizeRequest(config=config)
-        while not self.go_on:
+        yield pb.StreamingRecognizeRequest(audio=bytes(640))
+        while not self.go_on.wait(0.02):
             yield pb.StreamingRecognizeRequest(audio=bytes(640))
-            time.sleep(0.02)
 
 
 @pytest.fixture
@@ -73,7 +72,7 @@ def test_one_tenants_streams_leave_room_for_the_others(workshop: Any, pcm: bytes
     running += held.open(umbra, 1)
     message, retry = refusal(lambda: umbra.finals(pcm))
     assert "limits.streams" in message and retry == "1000"
-    held.go_on = True
+    held.go_on.set()
     for stream in running:
         assert list(stream)[-1].results[0].is_final
     assert acme.finals(pcm)
@@ -194,24 +193,15 @@ def test_context_makes_room_for_audio(
     with ThreadPoolExecutor(1) as thread:
         late = thread.submit(replica.finals, pcm)
         assert held.wait(DEADLINE_S)
-        until(lambda: is_late(replica))
+        until(lambda: replica.call(lambda: replica.server.scheduler.late))
         try:
             check_shed(replica, dialogue, known, pcm, plain)
         finally:
             go_on.set()
         assert late.result() == plain
-    assert not is_late(replica)
+    assert not replica.call(lambda: replica.server.scheduler.late)
     replica.ask(dialogue, "2")
     replica.wait_for("READY", dialogue)
-
-
-def is_late(replica: Any) -> bool:
-    """Is audio late at a replica?"""
-
-    async def late() -> bool:
-        return bool(replica.server.scheduler.late)
-
-    return bool(replica.run(late()))
 
 
 def check_shed(replica: Any, dialogue: str, known: str, pcm: bytes, plain: Any) -> None:

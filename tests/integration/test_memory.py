@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from memory import strings_with
 
 from asr.context.encoder import ContextEncoder
 from asr.context.models import ContextModels
@@ -16,6 +15,7 @@ from carryover.v1 import context_pb2
 from carryover.v1 import recognizer_pb2 as pb
 from context_store import DialogueId
 from server.access import make_key
+from tests.support.memory import strings_with
 
 
 def word(seed: str) -> str:

@@ -7,7 +7,6 @@ import json
 import logging
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,24 +18,23 @@ import pytest
 import soundfile
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from typer.testing import CliRunner
-from waiting import until
 
 from carryover.v1 import recognizer_pb2 as pb
 from server import app, logs
 from server.app import PortError
 from server.commands import stream_client
+from tests.support.waiting import until
 
 
 def test_draining_ends_running_streams_properly_and_takes_no_new_ones(workshop: Any, pcm: bytes) -> None:
     replica = workshop.start()
     expected = replica.finals(pcm)
-    go_on = False
+    go_on = threading.Event()
 
     def messages() -> Iterator[pb.StreamingRecognizeRequest]:
         config = pb.StreamingConfig(encoding=pb.LINEAR16, sample_rate_hertz=16_000)
         yield pb.StreamingRecognizeRequest(config=config)
-        while not go_on:
-            time.sleep(0.02)
+        assert go_on.wait(60)
         for start in range(0, len(pcm), 6400):
             yield pb.StreamingRecognizeRequest(audio=pcm[start : start + 6400])
 
@@ -51,7 +49,7 @@ def test_draining_ends_running_streams_properly_and_takes_no_new_ones(workshop: 
     health = health_pb2_grpc.HealthStub(replica.channel).Check(health_pb2.HealthCheckRequest(), timeout=10)
     assert health.status == health_pb2.HealthCheckResponse.NOT_SERVING
     assert not drained.done()
-    go_on = True
+    go_on.set()
     assert [r for response in call for r in response.results if r.is_final] == expected
     assert drained.result(30)
 

@@ -16,7 +16,6 @@ from typing import Any
 
 import grpc
 import pytest
-from waiting import PATIENT, until
 
 from asr.acoustic.checkpoint import save_model
 from carryover.connect import ROUND_ROBIN, Credentials, open_channel
@@ -24,6 +23,9 @@ from carryover.v1 import context_pb2 as ctx
 from carryover.v1 import recognizer_pb2 as pb
 from carryover.v1.context_pb2_grpc import ContextStub
 from carryover.v1.recognizer_pb2_grpc import RecognizerStub
+from tests.support.waiting import PATIENT, until
+
+ROOT = Path(__file__).parents[2]
 
 
 class Pair:
@@ -50,8 +52,8 @@ def pair(tiny_model: Any, tiny_tokenizer: Any, tmp_path: Path) -> Iterator[Pair]
     save_model(tmp_path / "acoustic", tiny_model, tiny_tokenizer, "tiny")
     environ = {k: v for k, v in os.environ.items() if not k.startswith("CARRYOVER_")}
     with subprocess.Popen(
-        [sys.executable, "-P", "-m", "server.commands.run_replicas"],
-        env={**environ, **PATIENT, "CARRYOVER_MODEL__WEIGHTS": str(tmp_path / "acoustic")},
+        [sys.executable, "-P", "-m", "benchmarks.server.run_replicas"],
+        env={**environ, **PATIENT, "PYTHONPATH": str(ROOT), "CARRYOVER_MODEL__WEIGHTS": str(tmp_path / "acoustic")},
         stderr=subprocess.PIPE, text=True,
     ) as process:  # fmt: skip
         try:

@@ -19,7 +19,6 @@ from typing import Any
 import grpc
 import pytest
 from typer.testing import CliRunner
-from waiting import PATIENT, until
 
 from asr.acoustic.checkpoint import save_model
 from benchmarks.server.fault_proxy import Fault, fault_proxy
@@ -33,6 +32,7 @@ from server.access import make_key
 from server.commands import serve
 from server.hosting import HostError, open_store
 from server.settings import load_settings
+from tests.support.waiting import PATIENT, until
 
 
 def launch(folder: Path, *arguments: str, **settings: str) -> subprocess.Popen[str]:

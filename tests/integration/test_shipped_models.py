@@ -1,4 +1,4 @@
-"""The shipped models over gRPC: the right context mends results; one that lacks what is meant changes nothing."""
+"""The shipped models over gRPC: right contexts mend results, foreign ones and those without what is meant do not."""
 
 from __future__ import annotations
 

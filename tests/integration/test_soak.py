@@ -34,6 +34,7 @@ from context_store import ContextStore, DialogueId
 from server import recognizer_service
 from server.app import Parts
 from server.scheduler import ScheduledStream, Work
+from tests.support.payload_table import delete_payloads
 
 
 @pytest.fixture
@@ -156,7 +157,7 @@ def test_an_event_that_is_not_stored_is_lost(workshop: Any, replica: Any, scene:
     store = store_of(workshop, replica)
     (name,) = ended.recorded
     assert lost_events(store, ended) == 0
-    store._payloads.delete_all(DialogueId("default", name))
+    delete_payloads(workshop.config, name)
     assert lost_events(store, ended) == 3  # those with texts
     store.delete_dialogue(DialogueId("default", name))
     assert lost_events(store, ended) == 5
@@ -176,7 +177,7 @@ def test_what_was_read_back_is_counted_and_cleared_away(
     tally = soak(replica, scene, dialogue, lambda: None)
     (name,) = tally.ended.recorded
     store = store_of(workshop, replica)
-    store._payloads.delete_all(DialogueId("default", name))
+    delete_payloads(workshop.config, name)
     asyncio.run(read_back(store, tally))
     assert (tally.lost_events, tally.acknowledged_events, tally.erasures) == (3, 5, 0)
     assert not store.dialogue_status(DialogueId("default", name)).turns

@@ -16,8 +16,6 @@ import boto3
 import grpc
 import prometheus_client
 import pytest
-from moto_server import fresh_tables
-from waiting import until
 
 from carryover.v1 import context_pb2
 from carryover.v1 import recognizer_pb2 as pb
@@ -26,6 +24,8 @@ from context_store.aws import client_options
 from server import logs
 from server.access import make_key
 from server.metrics import OTHER_TENANTS, Metrics
+from tests.support.moto_server import fresh_tables
+from tests.support.waiting import until
 
 ROOT = Path(__file__).parents[2]
 

@@ -25,9 +25,9 @@ def made(count: int, per_word: float, seed: int = 0) -> list[TextList]:
     rng = np.random.default_rng(seed)
     lists = []
     for i in range(count):
-        right = Candidate("one two two", -10 - per_word, -5.0, -8.0, 6, -4.0)
-        short = Candidate("one two", -10 + float(rng.normal(0, 0.1)), -5.0, -8.0, 6, -4.0)
-        wrong = Candidate("nine", -60.0, -50.0, -8.0, 6, -40.0)
+        right = Candidate("one two two", -10 - per_word, -5.0, -8.0, -4.0, 6)
+        short = Candidate("one two", -10 + float(rng.normal(0, 0.1)), -5.0, -8.0, -4.0, 6)
+        wrong = Candidate("nine", -60.0, -50.0, -8.0, -40.0, 6)
         lists.append(TextList(str(i), f"set{i % 2}", "one two two", (short, right, wrong)))
     return lists
 

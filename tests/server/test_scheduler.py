@@ -8,13 +8,13 @@ from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
-import manual_clock
 import pytest
-from manual_clock import clock
 
 from asr.recognition.recognizer import Recognizer
 from server.metrics import Metrics
 from server.scheduler import ScheduledStream, Scheduler, Work
+from tests.support import manual_clock
+from tests.support.manual_clock import clock
 
 PATIENCE_S = 30.0
 

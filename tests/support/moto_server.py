@@ -33,7 +33,7 @@ def fresh_tables(endpoint_url: str, **changes: Any) -> Iterator[StoreConfig]:
     With an endpoint named by the environment, credentials in the environment are used where there are any.
     """
     run = uuid.uuid4().hex[:12]
-    names = {"events_table": f"test-events-{run}", "payload_table": f"test-payloads-{run}"}
+    names: dict[str, Any] = {"events_table": f"test-events-{run}", "payload_table": f"test-payloads-{run}"}
     if os.environ.get("CARRYOVER_TEST_DYNAMODB_ENDPOINT") and os.environ.get("AWS_ACCESS_KEY_ID"):
         names |= {"access_key_id": None, "secret_access_key": None, "region": os.environ.get("AWS_REGION", "us-east-1")}
     config = local_config(endpoint_url, **{**names, **changes})

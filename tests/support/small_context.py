@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import cast
 
 import pytest
 import torch
+from torch import nn
 
 from asr.context import ContextEncoder, Rescorer
 from asr.context.candidates import AnswerTables
@@ -43,7 +45,7 @@ def scorer_that_likes(**weights: float) -> ListScorer:
     with torch.no_grad():
         for parameter in (scorer.linear.weight, *scorer.value.parameters(), *scorer.gate.parameters()):
             parameter.zero_()
-        scorer.gate[2].bias.fill_(30.0)
+        cast(nn.Linear, scorer.gate[2]).bias.fill_(30.0)
         for name, weight in weights.items():
             scorer.linear.weight[0, FEATURES.index(name)] = weight
     return scorer

@@ -5,12 +5,13 @@ from __future__ import annotations
 import copy
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
 import soundfile
 import torch
+from torch import nn
 
 from asr.acoustic import Transducer
 from asr.audio import Samples
@@ -45,7 +46,7 @@ def context_parts(tiny_tokenizer: Tokenizer) -> ContextModels:
     with torch.no_grad():
         for parameter in (scorer.linear.weight, *scorer.value.parameters(), *scorer.gate.parameters()):
             parameter.zero_()
-        scorer.gate[2].bias.fill_(30.0)
+        cast(nn.Linear, scorer.gate[2]).bias.fill_(30.0)
         scorer.linear.weight[0, FEATURES.index("full")] = 30.0
     likes = tuple({"whole": 5.0, "acoustic": 5.0}.get(name, 0.0) for name in EVIDENCE)
     constants = RescorerConstants(likes, likes, 5.0)

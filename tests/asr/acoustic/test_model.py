@@ -1,3 +1,5 @@
+"""The acoustic model: streaming equals the whole, states are values, files are read as they were written."""
+
 import copy
 import itertools
 import math
@@ -122,13 +124,13 @@ def test_a_copy_of_a_model_in_use_follows_its_own_weights(tiny_model: Transducer
     features, predicted = torch.randn(1, 32, 80), torch.randn(1, 1, tiny_model.config.joined)
     model = copy.deepcopy(tiny_model).eval()
 
-    def heard(model: Transducer) -> torch.Tensor:
+    def output(model: Transducer) -> torch.Tensor:
         return model.join(model.join_encoded(model.encoder(features, 8)), predicted)
 
-    before, changed = heard(model), copy.deepcopy(model)
+    before, changed = output(model), copy.deepcopy(model)
     changed.join_out.bias += 1
-    assert torch.allclose(heard(changed), before + 1, atol=1e-5)
-    assert torch.equal(heard(model), before)
+    assert torch.allclose(output(changed), before + 1, atol=1e-5)
+    assert torch.equal(output(model), before)
 
 
 @torch.inference_mode()

@@ -1,4 +1,4 @@
-"""Files of every make: what is there is heard, no channel cancels another, and nothing is decoded beyond its bound."""
+"""Files of every make: what is there is read, no channel cancels another, and nothing is decoded beyond its bound."""
 
 import io
 import struct
@@ -60,7 +60,7 @@ ID3 = b"ID3\x03\x00\x00\x00\x00\x01\x00" + bytes(128)
         FLAC + b"\x01\x02\x03" * 999,
     ],
 )
-def test_all_samples_are_heard_whatever_the_header_says(data: bytes) -> None:
+def test_all_samples_are_read_whatever_the_header_says(data: bytes) -> None:
     samples, rate = read_container(data)
     assert rate == RATE and np.array_equal(samples, WHOLE / np.float32(32768))
 
@@ -74,7 +74,7 @@ def test_an_empty_file_stays_empty() -> None:
 
 
 @pytest.mark.parametrize("make", [lambda d: d, of_unknown_length])
-def test_of_a_cut_flac_file_what_is_there_is_heard(make: Callable[[bytes], bytes]) -> None:
+def test_of_a_cut_flac_file_what_is_there_is_read(make: Callable[[bytes], bytes]) -> None:
     whole = make(FLAC)
     samples, _ = read_container(whole[: len(whole) * 3 // 4])
     assert 1.2 * RATE < len(samples) < 1.5 * RATE
@@ -83,7 +83,7 @@ def test_of_a_cut_flac_file_what_is_there_is_heard(make: Callable[[bytes], bytes
 
 
 @pytest.mark.parametrize("subtype", ["VORBIS", "OPUS"])
-def test_of_a_cut_ogg_file_what_is_there_is_heard(subtype: str) -> None:
+def test_of_a_cut_ogg_file_what_is_there_is_read(subtype: str) -> None:
     whole = written(np.tile(NOISE, 5), "OGG", subtype)
     expected = soundfile.read(io.BytesIO(whole), dtype="float32")[0]
     samples, _ = read_container(whole[: len(whole) * 3 // 4])
@@ -92,7 +92,7 @@ def test_of_a_cut_ogg_file_what_is_there_is_heard(subtype: str) -> None:
 
 
 @pytest.mark.parametrize("subtype", ["VORBIS", "OPUS"])
-def test_all_recordings_of_a_chained_ogg_file_are_heard(subtype: str) -> None:
+def test_all_recordings_of_a_chained_ogg_file_are_read(subtype: str) -> None:
     """At the rate of the first, whatever their own rates and channels are."""
     first = written(TONE, "OGG", subtype)
     second = written(np.stack([TONE, TONE], 1)[:24_000], "OGG", subtype, 24_000)
@@ -134,7 +134,7 @@ def test_other_kinds_are_refused_by_name() -> None:
 
 
 def stereo(*channels: Samples) -> Samples:
-    """What a file of these channels is heard as."""
+    """The samples read from a file of these channels."""
     return read_container(written(np.stack(channels, 1), "WAV", "FLOAT"))[0]
 
 
@@ -153,14 +153,14 @@ def stereo(*channels: Samples) -> Samples:
     ],
 )
 def test_no_channel_cancels_another(channels: list[Samples], expected: Samples) -> None:
-    heard = stereo(*(c.astype(np.float32) for c in channels))
+    mixture = stereo(*(c.astype(np.float32) for c in channels))
     expected = expected - expected.mean()
-    assert min(np.abs(heard - heard.mean() - sign * expected).max() for sign in (1, -1)) < 1e-6
+    assert min(np.abs(mixture - mixture.mean() - sign * expected).max() for sign in (1, -1)) < 1e-6
 
 
-def test_two_who_speak_on_channels_of_their_own_are_both_heard() -> None:
-    heard = stereo(TONE, NOISE)
-    assert min(np.abs(heard - (TONE + sign * NOISE) / 2).max() for sign in (1, -1)) < 1e-6
+def test_two_speakers_on_channels_of_their_own_are_both_in_the_mixture() -> None:
+    mixture = stereo(TONE, NOISE)
+    assert min(np.abs(mixture - (TONE + sign * NOISE) / 2).max() for sign in (1, -1)) < 1e-6
 
 
 @settings(max_examples=30, deadline=None)

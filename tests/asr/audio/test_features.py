@@ -1,3 +1,5 @@
+"""Features: the same however the samples arrive, and the same as Whisper's."""
+
 import numpy as np
 import torch
 from hypothesis import given, settings

@@ -1,3 +1,5 @@
+"""Automatic gain: quiet speech is raised, noise and loud speech are not."""
+
 import numpy as np
 import pytest
 import torch
@@ -17,14 +19,14 @@ def bursts(peak_db: float, noise_db: float = -90.0, seed: int = 0) -> Samples:
     return (np.rint((sound + noise) * 32767) / 32768).astype(np.float32)
 
 
-def heard(samples: Samples) -> torch.Tensor:
+def features_of(samples: Samples) -> torch.Tensor:
     stream, begun = FeatureStream(block=32, lead=1).accept(samples)
     return torch.cat([begun, stream.flush()[1]])
 
 
 @pytest.mark.parametrize("peak_db", [-35.0, -45.0, -50.0])
-def test_quiet_sounds_are_heard_as_loud_ones(peak_db: float) -> None:
-    assert float((heard(bursts(peak_db)).amax(-1) - heard(bursts(-28.0)).amax(-1)).abs().mean()) < 0.05
+def test_quiet_sounds_have_the_features_of_loud_ones(peak_db: float) -> None:
+    assert float((features_of(bursts(peak_db)).amax(-1) - features_of(bursts(-28.0)).amax(-1)).abs().mean()) < 0.05
 
 
 def test_what_is_loud_enough_is_not_changed_in_a_bit() -> None:
@@ -52,7 +54,7 @@ def test_gains_do_not_depend_on_how_samples_arrive(cuts: list[int], peak_db: flo
     for piece in np.split(samples, np.clip(np.cumsum(cuts), 0, len(samples))):
         stream, part = stream.accept(piece)
         parts.append(part)
-    assert torch.equal(torch.cat([*parts, stream.flush()[1]]), heard(samples))
+    assert torch.equal(torch.cat([*parts, stream.flush()[1]]), features_of(samples))
 
 
 def test_gains_have_a_bound_and_digital_silence_none() -> None:
@@ -61,7 +63,7 @@ def test_gains_have_a_bound_and_digital_silence_none() -> None:
     assert level.after(bursts(-74.0)[:5120]).gain == pytest.approx(10 ** (MOST_DB / 20))
 
 
-def test_who_speaks_up_is_lowered_at_once_and_who_speaks_down_is_raised_in_seconds() -> None:
+def test_the_gain_falls_at_once_for_louder_speech_and_rises_in_seconds_for_quieter() -> None:
     quiet, loud = bursts(-50.0), bursts(-10.0)
     level = Level().after(quiet[:5120])
     assert level.gain > 5

@@ -97,6 +97,6 @@ def test_a_span_is_the_best_run_of_words(rows: list[str], heard: list[list[str]]
 def test_long_rows_and_short_ones_have_the_same_distances() -> None:
     """Their running minima are taken in another way."""
     few, other = phonetics.encode(["bWR", "jonz", "mEgbWR"]), phonetics.encode(["pWR", "Jonz"])
-    many = [np.tile(few[0], (100, 1)), np.tile(few[1], 100)]
+    many = (np.tile(few[0], (100, 1)), np.tile(few[1], 100))
     once = phonetics.distances(*few, *other, to=np.array([0, 1, 0]))
     assert np.array_equal(phonetics.distances(*many, *other, to=np.tile([0, 1, 0], 100)), np.tile(once, 100))

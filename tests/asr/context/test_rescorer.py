@@ -3,9 +3,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import cast
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -280,7 +282,7 @@ def test_another_models_embedding_is_refused(encoder: ContextEncoder, rescorer: 
 def test_a_result_is_one_of_the_nbest_or_a_marked_candidate(
     encoder: ContextEncoder, rescorer: Rescorer, heard: tuple[Hypothesis, ...], context: Context, audio: bool
 ) -> None:
-    def force_score(texts: list[str]) -> list[Hypothesis]:
+    def force_score(texts: Sequence[str]) -> list[Hypothesis]:
         return [Hypothesis(t, -5.0 - len(t)) for t in texts]
 
     embedding = encoder.encode(context)
@@ -307,7 +309,7 @@ def test_a_closed_gate_keeps_the_plain_answer_of_another_recogniser(
     encoder: ContextEncoder, rescorer: Rescorer, likes: Callable[..., ListScorer]
 ) -> None:
     closed = likes(last=4.0)
-    closed.gate[2].bias.data.fill_(-40.0)
+    cast(torch.nn.Linear, closed.gate[2]).bias.data.fill_(-40.0)
     shut = Rescorer(replace(rescorer.text_lists, network=closed), "tiny-1")
     assert not shut.rescore(HEARD, encoder.encode(MEG), None).changed
 

@@ -1,16 +1,20 @@
+"""The n-gram model against the definition of a back-off model."""
+
 from __future__ import annotations
 
 import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from asr.decoding.ngram import SHIPPED, STEP, NGram, _Rows, hash_tokens
+from asr.decoding import ngram
+from asr.decoding.ngram import SHIPPED, STEP, NGram, hash_tokens
 from asr.errors import ModelError
 from asr.text.tokenizer import Tokenizer
 
@@ -117,9 +121,10 @@ def test_a_row_does_not_depend_on_the_others(drawn: tuple[Table, Table], batch: 
 
 @settings(max_examples=30, deadline=None)
 @given(tables(), st.lists(st.lists(st.integers(0, 30), min_size=1, max_size=6), max_size=5))
-def test_what_is_remembered_changes_nothing(drawn: tuple[Table, Table], calls: list[list[int]]) -> None:
-    model, small = automaton(*drawn), automaton(*drawn)
-    small._rows = _Rows(small._dense, len(drawn[1]), VOCAB, 0, capacity=2)
+def test_the_row_cache_changes_nothing(drawn: tuple[Table, Table], calls: list[list[int]]) -> None:
+    model = automaton(*drawn)
+    with patch.object(ngram, "CACHED_STATES", 2):
+        small = automaton(*drawn)
     for call in calls:
         states = np.array(call) % len(drawn[1])
         tokens = states % VOCAB

@@ -1,3 +1,5 @@
+"""Beam search and forced alignment against enumeration and torchaudio's loss."""
+
 import math
 from dataclasses import replace
 from functools import partial
@@ -5,10 +7,10 @@ from functools import partial
 import pytest
 import torch
 import torchaudio
-from toy_transducer import Toy, brute_force
 
 from asr.acoustic import Transducer
 from asr.decoding import BeamSearch, force_score
+from tests.support.toy_transducer import Toy, brute_force
 
 Unpruned = partial(BeamSearch, pruning_beam=math.inf, blank_threshold=1.0)
 
@@ -37,8 +39,8 @@ def test_forced_score_is_the_sum_over_all_alignments() -> None:
     model, encoded = Toy(7), torch.randn(2, 4, generator=torch.Generator().manual_seed(1))
     truth = brute_force(model, encoded, 3)
     texts = [(), (1,), (2, 2), (3, 1, 2), (1, 1)]
-    for reading in force_score(model, encoded, texts):
-        assert reading.acoustic == pytest.approx(truth[reading.tokens], abs=1e-4)
+    for entry in force_score(model, encoded, texts):
+        assert entry.acoustic == pytest.approx(truth[entry.tokens], abs=1e-4)
 
 
 @torch.inference_mode()
@@ -49,9 +51,9 @@ def test_forced_score_agrees_with_torchaudios_loss(tiny_model: Transducer) -> No
     loss = torchaudio.functional.rnnt_loss(
         logits[None], tokens.int(), torch.tensor([20]).int(), torch.tensor([4]).int(), blank=0, reduction="sum"
     )
-    reading = force_score(tiny_model, encoded, [(9,), (7, 9, 7, 30), ()])[1]
-    assert reading.acoustic == pytest.approx(-float(loss), abs=1e-3)
-    assert list(reading.frames) == sorted(reading.frames) and max(reading.frames) < 20
+    entry = force_score(tiny_model, encoded, [(9,), (7, 9, 7, 30), ()])[1]
+    assert entry.acoustic == pytest.approx(-float(loss), abs=1e-3)
+    assert list(entry.frames) == sorted(entry.frames) and max(entry.frames) < 20
 
 
 @torch.inference_mode()
@@ -113,16 +115,16 @@ def test_hypotheses_are_distinct_sorted_and_outgrow_their_buffer(
     monkeypatch.setattr("asr.decoding.beam_search.ROOM", 4)
     search = Unpruned(tiny_model, beam=5)
     encoded = 3 * torch.randn(1, 400, tiny_model.join_width, generator=torch.Generator().manual_seed(3))
-    readings = search.nbest(search.step(encoded, search.start(1)), 0)
-    assert len({r.tokens for r in readings}) == len(readings) == 5
-    assert len(readings[0].tokens) > 8
-    scores = [r.acoustic for r in readings]
+    nbest = search.nbest(search.step(encoded, search.start(1)), 0)
+    assert len({r.tokens for r in nbest}) == len(nbest) == 5
+    assert len(nbest[0].tokens) > 8
+    scores = [r.acoustic for r in nbest]
     assert scores == sorted(scores, reverse=True) and all(math.isfinite(s) for s in scores)
-    assert all(c <= 1e-6 for r in readings for c in r.log_confidence)
+    assert all(c <= 1e-6 for r in nbest for c in r.log_confidence)
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_a_margin_only_loses_what_is_unlikely(seed: int) -> None:
+def test_pruning_only_loses_unlikely_hypotheses(seed: int) -> None:
     model, encoded = Toy(seed), 1.5 * torch.randn(2, 4, generator=torch.Generator().manual_seed(100 + seed))
     truth = brute_force(model, encoded, 2)
     for margin in (1.0, 8.0):
@@ -135,38 +137,38 @@ def test_a_margin_only_loses_what_is_unlikely(seed: int) -> None:
 
 
 @torch.inference_mode()
-def test_frames_taken_for_silence_are_as_if_they_were_not_there(tiny_model: Transducer) -> None:
+def test_skipped_blank_frames_are_as_if_they_were_not_there(tiny_model: Transducer) -> None:
     encoded = 3 * torch.randn(3, 40, tiny_model.join_width, generator=torch.Generator().manual_seed(8))
-    encoded[2, :, -tiny_model.vocab_size + tiny_model.blank] = 40.0  # of this stream nothing is heard
+    encoded[2, :, -tiny_model.vocab_size + tiny_model.blank] = 40.0  # of this stream all frames are skipped
     encoded[1, 8:24, -tiny_model.vocab_size + tiny_model.blank] = 40.0
-    chances = tiny_model.blank_probabilities(encoded)
+    probabilities = tiny_model.blank_probabilities(encoded)
     ctc = encoded[..., -tiny_model.vocab_size :].log_softmax(-1)
-    assert torch.allclose(chances.log(), ctc[..., tiny_model.blank], atol=1e-5)
-    silence = float(chances[0].median())
-    passing, hearing = Unpruned(tiny_model, 5, blank_threshold=silence), Unpruned(tiny_model, 5)
-    together = passing.start(3)
+    assert torch.allclose(probabilities.log(), ctc[..., tiny_model.blank], atol=1e-5)
+    threshold = float(probabilities[0].median())
+    skipping, plain = Unpruned(tiny_model, 5, blank_threshold=threshold), Unpruned(tiny_model, 5)
+    together = skipping.start(3)
     for part in encoded.split([8, 32], dim=1):
-        together = passing.step(part, together)
+        together = skipping.step(part, together)
     for i in range(3):
-        heard = (chances[i] <= silence).nonzero()[:, 0]
-        truth = hearing.nbest(hearing.step(encoded[i : i + 1, heard], hearing.start(1)), 0)
-        found = passing.nbest(together, i)
+        kept = (probabilities[i] <= threshold).nonzero()[:, 0]
+        truth = plain.nbest(plain.step(encoded[i : i + 1, kept], plain.start(1)), 0)
+        found = skipping.nbest(together, i)
         assert [r.tokens for r in found] == [r.tokens for r in truth]
-        assert [r.frames for r in found] == [tuple(heard[list(r.frames)].tolist()) for r in truth]
+        assert [r.frames for r in found] == [tuple(kept[list(r.frames)].tolist()) for r in truth]
         assert [r.acoustic for r in found] == pytest.approx([r.acoustic for r in truth], abs=1e-3)
-        if len(heard):
+        if len(kept):
             texts = [r.tokens for r in found]
-            forced = force_score(tiny_model, encoded[i], texts, silence)
+            forced = force_score(tiny_model, encoded[i], texts, threshold)
             assert forced == [
-                replace(r, frames=tuple(heard[list(r.frames)].tolist()))
-                for r in force_score(tiny_model, encoded[i, heard], texts)
+                replace(r, frames=tuple(kept[list(r.frames)].tolist()))
+                for r in force_score(tiny_model, encoded[i, kept], texts)
             ]
-    assert [r.tokens for r in passing.nbest(together, 2)] == [()] and together.time.tolist() == [40] * 3
-    assert force_score(tiny_model, encoded[2], [(3,)], silence) == force_score(tiny_model, encoded[2], [(3,)])
+    assert [r.tokens for r in skipping.nbest(together, 2)] == [()] and together.time.tolist() == [40] * 3
+    assert force_score(tiny_model, encoded[2], [(3,)], threshold) == force_score(tiny_model, encoded[2], [(3,)])
 
 
 @torch.inference_mode()
-def test_predictions_that_are_not_kept_for_good_are_the_same(
+def test_a_predictor_that_is_not_cached_gives_the_same_search(
     tiny_model: Transducer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As with a predictor that remembers all tokens."""

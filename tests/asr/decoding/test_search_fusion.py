@@ -12,7 +12,6 @@ import numpy.typing as npt
 import pytest
 import torch
 from torch import Tensor
-from toy_transducer import Toy, brute_force
 
 from asr.acoustic import Transducer
 from asr.decoding import (
@@ -27,6 +26,7 @@ from asr.decoding import (
 )
 from asr.decoding.ngram import NGram
 from asr.text.tokenizer import Tokenizer
+from tests.support.toy_transducer import Toy, brute_force
 
 Array = npt.NDArray[Any]
 Unpruned = partial(BeamSearch, pruning_beam=math.inf, blank_threshold=1.0)
@@ -91,10 +91,10 @@ def test_scores_are_those_of_the_definition(seed: int, blank: int) -> None:
     search = Unpruned(model, 128, 2, language, language_weight=0.7, token_bonus=0.4)
     found = run(search, encoded, graph)
     assert {r.tokens: pytest.approx(r.acoustic, abs=1e-4) for r in found} == truth
-    for reading in found:
-        assert reading.bias == graph.bonus(reading.tokens)
-        expected = 0.7 * language.score(reading.tokens) + 0.4 * len(reading.tokens)
-        assert reading.language == pytest.approx(expected, abs=1e-4)
+    for entry in found:
+        assert entry.bias == graph.bonus(entry.tokens)
+        expected = 0.7 * language.score(entry.tokens) + 0.4 * len(entry.tokens)
+        assert entry.language == pytest.approx(expected, abs=1e-4)
     sums = [r.acoustic + r.language + r.bias for r in found]
     assert sums == sorted(sums, reverse=True)
     assert [r.tokens for r in found] != [r.tokens for r in run(Unpruned(model, 128, 2), encoded)]
@@ -102,17 +102,17 @@ def test_scores_are_those_of_the_definition(seed: int, blank: int) -> None:
 
 @pytest.mark.parametrize("seed", range(4))
 def test_phrases_move_no_times(seed: int) -> None:
-    """Whatever its rank, a reading has the frames, certainties and acoustic score that it has without phrases."""
+    """Whatever its rank, a entry has the frames, certainties and acoustic score that it has without phrases."""
     model, encoded = Toy(seed), 1.5 * noise(seed, 3)
     graph = toy_graph(0, ab=4.0, b=-1.0, a_b=8.0)
     plain = {r.tokens: r for r in run(Unpruned(model, 64, 1), encoded)}
     biased = run(Unpruned(model, 64, 1), encoded, graph)
     assert len(biased) == len(plain) == 40 and any(r.bias for r in biased)
-    for reading in biased:
-        same = plain[reading.tokens]
-        assert reading.frames == same.frames
-        assert reading.log_confidence == pytest.approx(same.log_confidence, abs=1e-5)
-        assert reading.acoustic == pytest.approx(same.acoustic, abs=1e-4)
+    for entry in biased:
+        same = plain[entry.tokens]
+        assert entry.frames == same.frames
+        assert entry.log_confidence == pytest.approx(same.log_confidence, abs=1e-5)
+        assert entry.acoustic == pytest.approx(same.acoustic, abs=1e-4)
 
 
 def speech_like(model: Transducer, streams: int, frames: int, seed: int = 0) -> Tensor:
@@ -120,7 +120,7 @@ def speech_like(model: Transducer, streams: int, frames: int, seed: int = 0) -> 
 
 
 @torch.inference_mode()
-def test_nothing_to_follow_changes_no_bit(tiny_model: Transducer, tiny_tokenizer: Tokenizer) -> None:
+def test_without_fusion_no_bit_changes(tiny_model: Transducer, tiny_tokenizer: Tokenizer) -> None:
     encoded = speech_like(tiny_model, 1, 40)
     search = Unpruned(tiny_model, 5)
     plain = search.nbest(search.step(encoded, search.start(1)), 0)
@@ -131,12 +131,12 @@ def test_nothing_to_follow_changes_no_bit(tiny_model: Transducer, tiny_tokenizer
     for other in (Unpruned(tiny_model, 5, language=bigram(56, 0)), Unpruned(tiny_model, 5, language_weight=0.5)):
         assert other.nbest(other.step(encoded, other.start(1)), 0) == plain
     # phrases that never begin add nothing, though they are followed
-    unheard = compile_phrases([BoostedPhrase("q" * 9, 5.0)], tiny_tokenizer)
-    heard = search.nbest(search.step(encoded, search.start(1), [unheard]), 0)
-    assert [(r.tokens, r.frames, r.log_confidence) for r in heard] == [
+    unspoken = compile_phrases([BoostedPhrase("q" * 9, 5.0)], tiny_tokenizer)
+    found = search.nbest(search.step(encoded, search.start(1), [unspoken]), 0)
+    assert [(r.tokens, r.frames, r.log_confidence) for r in found] == [
         (r.tokens, r.frames, r.log_confidence) for r in plain
     ]
-    assert all(r.bias == 0 for r in heard)
+    assert all(r.bias == 0 for r in found)
 
 
 def assert_alike(one: list[NBestEntry], other: list[NBestEntry]) -> None:
@@ -155,7 +155,9 @@ def graphs_for(tokenizer: Tokenizer) -> list[PhraseGraph | None]:
 
 @torch.inference_mode()
 @pytest.mark.parametrize("spoken", [False, True])
-def test_a_streams_phrases_are_its_own(tiny_model: Transducer, tiny_tokenizer: Tokenizer, spoken: bool) -> None:
+def test_phrases_of_a_stream_change_no_other_stream(
+    tiny_model: Transducer, tiny_tokenizer: Tokenizer, spoken: bool
+) -> None:
     language = bigram(56, 0) if spoken else None
     search = Unpruned(tiny_model, 5, language=language, language_weight=0.3, token_bonus=0.5 * spoken)
     encoded, graphs = speech_like(tiny_model, 4, 40), graphs_for(tiny_tokenizer)
@@ -167,7 +169,7 @@ def test_a_streams_phrases_are_its_own(tiny_model: Transducer, tiny_tokenizer: T
         plain = run(search, encoded[i : i + 1])
         changed += alone[0].tokens != plain[0].tokens
         assert (alone == plain) == (graph is None)
-    assert changed  # the phrases are heard, or nothing was tested
+    assert changed  # the phrases are found, or nothing was tested
 
 
 @torch.inference_mode()
@@ -239,18 +241,18 @@ def test_cutting_the_frames_changes_nothing_with_phrases(tiny_model: Transducer,
 
 
 @torch.inference_mode()
-def test_an_unfinished_phrase_is_never_shown_as_granted(tiny_model: Transducer, tiny_tokenizer: Tokenizer) -> None:
+def test_an_unfinished_phrase_has_no_bonus_in_the_nbest(tiny_model: Transducer, tiny_tokenizer: Tokenizer) -> None:
     search, encoded = Unpruned(tiny_model, 6), speech_like(tiny_model, 1, 60, 5)
     graph = compile_phrases([BoostedPhrase(t, 8.0) for t in ("the kitchen", "to jack", "a fox", "me")], tiny_tokenizer)
-    state, held, shown = search.start(1), 0, 0
+    state, held, granted = search.start(1), 0, 0
     for part in encoded.split(1, dim=1):
         state = search.step(part, state, [graph])
         assert state.fusion is not None and state.fusion.bias is not None
         held += int((state.fusion.bias > 0).sum())
-        for reading in search.nbest(state, 0):
-            assert reading.bias == graph.bonus(reading.tokens)
-            shown += reading.bias > 0
-    assert held > shown  # some were under way, or nothing was tested
+        for entry in search.nbest(state, 0):
+            assert entry.bias == graph.bonus(entry.tokens)
+            granted += entry.bias > 0
+    assert held > granted  # some were under way, or nothing was tested
 
 
 def frames_of(*rows: dict[int, float]) -> Tensor:
@@ -283,9 +285,9 @@ def test_a_phrase_does_not_loop() -> None:
     search = Unpruned(Memoryless(), 8)
     graph = toy_graph(0, a=4.0)
     sound = frames_of({1: -0.3}, *[{1: -3.5}] * 12)
-    readings = run(search, sound, graph)
-    assert readings[0].tokens == (1,) and readings[0].bias == 4.0
-    assert all(r.bias == 4.0 * (len(r.tokens) > 0) for r in readings)
+    nbest = run(search, sound, graph)
+    assert nbest[0].tokens == (1,) and nbest[0].bias == 4.0
+    assert all(r.bias == 4.0 * (len(r.tokens) > 0) for r in nbest)
 
 
 def test_a_phrase_is_found_that_the_beam_would_lose() -> None:

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from phrase_rules import TABLE, gained, vocabularies
 
 from asr.decoding import BoostedPhrase, PhraseCompiler, PhraseGraph, compile_phrases
 from asr.decoding import phrase_graph as graph_module
 from asr.decoding.automaton import UNIT, Pieces, build, encode
 from asr.decoding.phrase_graph import MAX_LETTERS, MAX_WEIGHT, PER_TOKEN
 from asr.text.tokenizer import Tokenizer
+from tests.support.phrase_rules import TABLE, gained, vocabularies
 
 
 def graph_of(tokenizer: Tokenizer, weights: dict[str, float]) -> PhraseGraph:
@@ -40,7 +40,7 @@ def test_what_a_text_gains(tiny_tokenizer: Tokenizer, weights: dict[str, float],
         ("Kow\u00adalski", ["kowalski"]),
     ],
 )
-def test_a_written_phrase_matches_however_it_is_said(tiny_tokenizer: Tokenizer, written: str, said: list[str]) -> None:
+def test_a_phrase_matches_each_of_its_spoken_forms(tiny_tokenizer: Tokenizer, written: str, said: list[str]) -> None:
     phrase = BoostedPhrase(written, 3.0, "x")
     graph = compile_phrases([phrase], tiny_tokenizer)
     assert len(graph) == 1 and graph.accepted[0].signal == "x" and not graph.dropped
@@ -75,7 +75,7 @@ def test_other_forms_give_way_where_the_list_is_long(
     assert set(graph.spoken) == {"mtv", "dvd", "u s b", "paris", "m t v", "d v d"}
 
 
-def test_a_form_that_two_phrases_have_is_the_ones_whose_own_it_is(tiny_tokenizer: Tokenizer) -> None:
+def test_a_form_of_two_phrases_belongs_to_the_phrase_whose_normal_form_it_is(tiny_tokenizer: Tokenizer) -> None:
     graph = graph_of(tiny_tokenizer, {"MTV": 2.0, "m t v": 3.0})
     assert graph.bonus(tiny_tokenizer.encode("m t v")) == 3 and graph.bonus(tiny_tokenizer.encode("mtv")) == 2
     assert graph.spoken["m t v"].text == "m t v"

@@ -21,7 +21,7 @@ def shipped() -> Recognizer:
 
 @torch.inference_mode()
 @pytest.mark.parametrize("loudness", [0.0, 0.003, 0.03])
-def test_no_phrase_is_heard_in_silence_or_noise(shipped: Recognizer, loudness: float) -> None:
+def test_no_phrase_is_recognised_in_silence_or_noise(shipped: Recognizer, loudness: float) -> None:
     samples = loudness * np.random.default_rng(0).standard_normal(64_000)
     encoded = shipped.recognize(samples.astype(np.float32)).encoded
     assert encoded is not None

@@ -35,7 +35,7 @@ def test_energy_that_does_not_change_tells_no_end() -> None:
 def test_the_endpoint_of_a_recording(tiny_recognizer: Recognizer, speech: Samples) -> None:
     ending = find_ending(tiny_recognizer, speech, RATE)
     assert ending is not None and 2.0 < ending.speech_end_s <= 3.0
-    assert ending.endpoint_s is None or ending.endpoint_s > EndpointRule().silence_s
+    assert ending.endpoint_s is None or ending.endpoint_s > EndpointRule().trailing_silence_s
     if ending.endpoint_s is not None and ending.likely_s is not None:
         assert ending.likely_s < ending.endpoint_s
 

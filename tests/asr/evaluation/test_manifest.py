@@ -151,7 +151,7 @@ def test_the_name_of_a_signal_stands_under_either_key(key: str) -> None:
 
 TURNS = [{"speaker": "user", "text": "call Meg"}, {"speaker": "system", "text": "Which one?"}]
 ENTITIES = [{"signal": "contacts", "text": "Meg Bauer"}]
-SPELLINGS = [
+SPELLINGS: list[dict[str, Any]] = [
     {"audio": {"path": "a.wav"}, "text": "bauer", "context": {"turns": TURNS, "entities": ENTITIES}},
     {"path": "a.wav", "text": "bauer", "context": {"turns": TURNS}, "entities": ENTITIES},
     {"audio": "a.wav", "reference": "bauer", "context": TURNS, "entities": [{"type": "contacts", "text": "Meg Bauer"}]},

@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from rich.console import Console
-from small_evaluation import ContextModels
 
 from asr.audio import Samples
 from asr.context import ContextEncoder
@@ -23,6 +22,7 @@ from asr.evaluation.run import Outcome, Unusable, evaluate, listen
 from asr.evaluation.statistics import Interval
 from asr.evaluation.summary import summarize
 from asr.recognition.recognizer import Recognizer
+from tests.support.small_evaluation import ContextModels
 
 
 @pytest.fixture

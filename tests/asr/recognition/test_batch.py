@@ -46,7 +46,7 @@ def assert_alike(found: list[Result], expected: list[Result]) -> None:
 
 @settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data(), count=st.integers(2, 7))
-def test_a_stream_says_in_a_batch_what_it_says_alone(
+def test_a_streams_results_do_not_depend_on_its_batch(
     tiny_recognizer: Recognizer, speech: Samples, data: st.DataObject, count: int
 ) -> None:
     """Streams of different age and length, in whatever batches they happen to meet."""
@@ -63,7 +63,7 @@ def test_a_stream_says_in_a_batch_what_it_says_alone(
         assert_alike(found[i], alone(tiny_recognizer, speech, i))
 
 
-def test_what_fails_changes_no_stream(tiny_recognizer: Recognizer, speech: Samples) -> None:
+def test_a_failed_step_changes_no_stream(tiny_recognizer: Recognizer, speech: Samples) -> None:
     good, bad = open_stream(tiny_recognizer, 0), open_stream(tiny_recognizer, 1)
     for stream in (good, bad):
         stream.take(piece(speech, 0))

@@ -19,7 +19,7 @@ times = st.floats(0, 20, allow_nan=False)
 
 
 @given(length=times, token=times, speech=st.none() | times, silence=st.floats(0.1, 3), wait=st.floats(0.1, 3))
-def test_ends_after_a_sure_silence_or_a_long_wait(
+def test_an_utterance_ends_after_trailing_silence_or_without_new_tokens(
     length: float, token: float, speech: float | None, silence: float, wait: float
 ) -> None:
     rule = EndpointRule(trailing_silence_s=silence, no_token_s=wait, max_utterance_s=30)
@@ -28,7 +28,7 @@ def test_ends_after_a_sure_silence_or_a_long_wait(
         assert not ended
     elif length - token >= max(silence, wait):
         assert ended
-    else:  # between the two, what was in doubt decides
+    else:  # between the two, frames of speech decide
         assert ended == (speech is None or length - speech >= silence)
     assert rule.ended(length + 0.5, token, speech) >= ended  # what has ended does not begin again
 
@@ -41,7 +41,7 @@ def test_an_end_is_likely_before_it_is_decided(length: float, token: float, spee
     assert not rule.likely(length, None, speech)
 
 
-def heard_with(recognizer: Recognizer, samples: Samples, rule: EndpointRule, interim: bool) -> list[Result]:
+def results_with(recognizer: Recognizer, samples: Samples, rule: EndpointRule, interim: bool) -> list[Result]:
     stream = recognizer.open(StreamOptions(interim_results=interim, endpoint=rule))
     return [result for part in np.split(samples, 50) for result in stream.accept(part)]
 
@@ -50,19 +50,19 @@ def test_a_likely_final_is_what_a_shorter_wait_would_have_decided(
     tiny_recognizer: Recognizer, long_speech: Samples
 ) -> None:
     rule = EndpointRule(likely_silence_s=0.1, trailing_silence_s=0.7, speech_threshold=1.0, no_token_s=0.7)
-    results = heard_with(tiny_recognizer, long_speech, rule, interim=True)
+    results = results_with(tiny_recognizer, long_speech, rule, interim=True)
     likely = [result for result in results if result.likely_final]
-    hasty = heard_with(
+    hasty = results_with(
         tiny_recognizer, long_speech, replace(rule, trailing_silence_s=0.42, no_token_s=0.42), interim=False
     )[0]
     assert hasty.nbest in [result.nbest for result in likely if result.end_s == hasty.end_s]
     assert not any(result.is_final or result.endpoint_s for result in likely)
     finals = [result.nbest for result in results if result.is_final]
-    plain = heard_with(tiny_recognizer, long_speech, rule, interim=False)
+    plain = results_with(tiny_recognizer, long_speech, rule, interim=False)
     assert finals == [result.nbest for result in plain] and not any(result.likely_final for result in plain)
 
 
-def test_nothing_said_is_lost_where_an_end_is_always_likely(tiny_recognizer: Recognizer, speech: Samples) -> None:
+def test_no_audio_is_lost_where_an_end_is_always_likely(tiny_recognizer: Recognizer, speech: Samples) -> None:
     rule = EndpointRule(
         likely_silence_s=0.0, trailing_silence_s=9, speech_threshold=1.0, no_token_s=9, max_utterance_s=9
     )
@@ -74,11 +74,11 @@ def test_nothing_said_is_lost_where_an_end_is_always_likely(tiny_recognizer: Rec
         assert len(encoded.frames) * tiny_recognizer.model.frame_s > stream.state.utterance.endpoint.likely_speech_s
 
 
-def test_a_likely_final_is_told_once_while_the_text_stays(tiny_recognizer: Recognizer, long_speech: Samples) -> None:
+def test_a_likely_final_is_sent_once_while_the_text_stays(tiny_recognizer: Recognizer, long_speech: Samples) -> None:
     rule = EndpointRule(
         likely_silence_s=0.0, trailing_silence_s=9, speech_threshold=1.0, no_token_s=9, max_utterance_s=9
     )
-    results = heard_with(tiny_recognizer, long_speech, rule, interim=True)
+    results = results_with(tiny_recognizer, long_speech, rule, interim=True)
     assert len(results) > 2 and all(result.likely_final for result in results)
     texts = [tuple(h.text for h in result.nbest) for result in results]
     assert all(a != b for a, b in itertools.pairwise(texts))
@@ -104,13 +104,13 @@ def long_speech(speech: Samples) -> Samples:
     return np.concatenate([speech, np.zeros(32_000, np.float32)])
 
 
-def test_doubt_only_ever_delays_the_end(tiny_recognizer: Recognizer, long_speech: Samples) -> None:
-    """A rule that doubts more never ends an utterance earlier; one that never doubts hears tokens alone."""
+def test_a_lower_speech_threshold_only_delays_the_end(tiny_recognizer: Recognizer, long_speech: Samples) -> None:
+    """A lower threshold never ends an utterance earlier; at 1 tokens alone count."""
     ends = []
-    for doubt in (1.0, 0.5, 0.1, 0.0):
+    for threshold in (1.0, 0.5, 0.1, 0.0):
         rule = EndpointRule(
             trailing_silence_s=0.3,
-            speech_threshold=doubt,
+            speech_threshold=threshold,
             silence_level_db=math.inf,
             no_token_s=1.0,
             max_utterance_s=4.5,
@@ -118,14 +118,14 @@ def test_doubt_only_ever_delays_the_end(tiny_recognizer: Recognizer, long_speech
         end = first_endpoint(tiny_recognizer, long_speech, rule)
         ends.append(9.0 if end is None else end)
     assert ends == sorted(ends)
-    # doubt 0 doubts every frame: the end is that of the long wait alone
+    # at 0 every frame is speech: the end is that of the wait for a token alone
     waiting = EndpointRule(trailing_silence_s=1.0, speech_threshold=1.0, no_token_s=1.0, max_utterance_s=4.5)
     assert ends[-1] == (first_endpoint(tiny_recognizer, long_speech, waiting) or 9.0)
     assert ends[0] < ends[-1]
 
 
-def test_a_quiet_frame_is_not_in_doubt(tiny_recognizer: Recognizer, long_speech: Samples) -> None:
-    """Not even where every frame is; a tail that is not quiet stays in doubt."""
+def test_a_frame_below_the_silence_level_is_no_speech(tiny_recognizer: Recognizer, long_speech: Samples) -> None:
+    """Not even where every frame is; a tail that is not quiet stays speech."""
     noisy = long_speech + 0.05 * np.random.default_rng(0).standard_normal(len(long_speech)).astype(np.float32)
     rule = EndpointRule(trailing_silence_s=0.3, speech_threshold=0.0, no_token_s=9, max_utterance_s=9)
     assert first_endpoint(tiny_recognizer, long_speech, rule) is not None

@@ -1,3 +1,5 @@
+"""Recognition of utterances and streams, forced scores, what is refused."""
+
 import numpy as np
 import pytest
 import torch
@@ -72,7 +74,7 @@ def test_single_utterance_ends_the_stream(tiny_recognizer: Recognizer, speech: S
 
 @torch.inference_mode()
 def test_a_final_result_is_of_the_utterance_as_a_whole(tiny_recognizer: Recognizer, speech: Samples) -> None:
-    """Each frame of it has heard all that comes behind, as `Encoder.forward` does with one chunk."""
+    """Each frame of it has seen all that comes behind, as `Encoder.forward` does with one chunk."""
     model, short = tiny_recognizer.model, speech[:12_000]
     assert isinstance(model, Transducer) and model.max_chunk_frames == 120
     whole = tiny_recognizer.recognize(short).encoded
@@ -90,7 +92,7 @@ def test_a_final_result_is_of_the_utterance_as_a_whole(tiny_recognizer: Recogniz
 
 
 @torch.inference_mode()
-def test_utterances_are_heard_as_a_whole_one_by_one(tiny_recognizer: Recognizer, speech: Samples) -> None:
+def test_each_utterance_is_encoded_as_a_whole_by_itself(tiny_recognizer: Recognizer, speech: Samples) -> None:
     results = endpoints(tiny_recognizer, speech, single=False)
     stream = tiny_recognizer.open(StreamOptions(endpointing=False))
     stream.accept(speech)
@@ -122,13 +124,13 @@ def test_a_result_without_second_pass_is_that_of_the_first(tiny_recognizer: Reco
 
 
 @torch.inference_mode()
-def test_a_very_long_utterance_is_heard_in_pieces(tiny_recognizer: Recognizer, speech: Samples) -> None:
-    heard = torch.randn(2 + 4 * 70 + 1, 80, generator=torch.Generator().manual_seed(1))
+def test_a_very_long_utterance_is_encoded_in_equal_pieces(tiny_recognizer: Recognizer, speech: Samples) -> None:
+    utterance = torch.randn(2 + 4 * 70 + 1, 80, generator=torch.Generator().manual_seed(1))
     encoded, state = [], tiny_recognizer.model.initial_state(1)
     for at in (0, 96, 192):  # of at most 120 frames, evenly
-        piece, state = tiny_recognizer.model.encode(heard[None, at : at + 99], state)
+        piece, state = tiny_recognizer.model.encode(utterance[None, at : at + 99], state)
         encoded.append(piece[0])
-    whole = tiny_recognizer.finalizer.encode_whole(heard)
+    whole = tiny_recognizer.finalizer.encode_whole(utterance)
     assert torch.equal(whole, torch.cat(encoded)) and len(whole) == 70
 
 
@@ -137,10 +139,10 @@ def test_forced_scores_agree_with_the_search(tiny_recognizer: Recognizer, speech
     result = tiny_recognizer.recognize(speech)
     assert result.encoded is not None
     frames = result.encoded.frames
-    readings = tiny_recognizer.scorer.with_ctc(
+    forced = tiny_recognizer.scorer.with_ctc(
         force_score(tiny_recognizer.model, frames, [h.tokens for h in result.nbest]), frames
     )
-    for searched, exact in zip(result.nbest, readings, strict=True):
+    for searched, exact in zip(result.nbest, forced, strict=True):
         assert exact.acoustic >= searched.acoustic - 1e-3  # the search sees some of the alignments
     for forced in tiny_recognizer.force_score(result.encoded, ["call meg", "call meg bauer"]):
         assert forced.text.split() == [w.text for w in forced.words] and 0 < forced.confidence <= 1
@@ -189,14 +191,11 @@ def test_the_first_stream_has_nothing_left_to_make(
     model = Transducer(PRESETS["tiny"](tiny_tokenizer.vocab_size)).eval()
     features.window_and_bank.cache_clear()
     recognizer = Recognizer(model, tiny_tokenizer, beam=6)
-    assert model._inference is not None and model._joining is not None
-    packed, joining, tables = model._inference, model._joining, features.window_and_bank.cache_info().misses
-    assert tables == 1
+    assert features.window_and_bank.cache_info().misses == 1
     monkeypatch.setattr(transducer, "StreamingEncoder", None)  # none can be made any more
     stream = recognizer.open()
     assert [*stream.accept(speech), *stream.finish()][-1].is_final
-    assert model._inference is packed and model._joining is joining
-    assert features.window_and_bank.cache_info().misses == tables
+    assert features.window_and_bank.cache_info().misses == 1
 
 
 def test_model_and_tokens_must_fit(tiny_recognizer: Recognizer) -> None:

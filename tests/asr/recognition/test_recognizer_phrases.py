@@ -22,22 +22,22 @@ RULE = EndpointRule(trailing_silence_s=0.3, max_utterance_s=1.0)
 
 
 PHRASE = "bauer"
-"""A word that the tiny model puts out when it is told to expect it."""
+"""A word that the tiny model emits when it is boosted."""
 
 
 def everything(result: Result) -> tuple[object, ...]:
     return result.nbest, result.is_final, result.stability, result.start_s, result.end_s, result.endpoint_s
 
 
-def test_a_phrase_raises_the_readings_that_have_it(tiny_recognizer: Recognizer, speech: Samples) -> None:
+def test_a_boosted_phrase_raises_the_hypotheses_that_have_it(tiny_recognizer: Recognizer, speech: Samples) -> None:
     phrases = [BoostedPhrase(PHRASE, 15.0), BoostedPhrase("j", 2.0)]
     graph = tiny_recognizer.compile(phrases)
-    plain, led = tiny_recognizer.recognize(speech[:12_000]), tiny_recognizer.recognize(speech[:12_000], graph=graph)
-    assert not any(h.bias for h in plain.nbest) and sum(h.bias > 0 for h in led.nbest) >= 2
-    assert any(PHRASE in h.text.split() for h in led.nbest)
-    for hypothesis in led.nbest:
+    plain, boosted = tiny_recognizer.recognize(speech[:12_000]), tiny_recognizer.recognize(speech[:12_000], graph=graph)
+    assert not any(h.bias for h in plain.nbest) and sum(h.bias > 0 for h in boosted.nbest) >= 2
+    assert any(PHRASE in h.text.split() for h in boosted.nbest)
+    for hypothesis in boosted.nbest:
         assert hypothesis.bias == pytest.approx(graph.bonus(hypothesis.tokens), abs=1e-3)
-    assert [h.score for h in led.nbest] == sorted((h.score for h in led.nbest), reverse=True)
+    assert [h.score for h in boosted.nbest] == sorted((h.score for h in boosted.nbest), reverse=True)
 
 
 def test_phrases_that_nobody_can_say_change_no_bit(tiny_recognizer: Recognizer, speech: Samples) -> None:
@@ -61,15 +61,15 @@ def test_a_context_beside_the_search_leaves_its_result_bit_for_bit(
     tiny_recognizer: Recognizer, speech: Samples, phrases: tuple[BoostedPhrase, ...]
 ) -> None:
     plain = recognised(tiny_recognizer, speech, "", phrases)
-    led = recognised(tiny_recognizer, speech, PHRASE, phrases)
-    assert [everything(r) for r in led] == [everything(r) for r in plain]
-    for result in led:
+    boosted = recognised(tiny_recognizer, speech, PHRASE, phrases)
+    assert [everything(r) for r in boosted] == [everything(r) for r in plain]
+    for result in boosted:
         assert not {h.text for h in result.biased} & {h.text for h in result.nbest}
         assert result.is_final or not result.biased
-    assert any(result.biased for result in led)
+    assert any(result.biased for result in boosted)
     assert not any(result.biased for result in plain)
     graph = tiny_recognizer.compile([BoostedPhrase(PHRASE, 15.0)])
-    for before, after in zip(plain, led, strict=True):
+    for before, after in zip(plain, boosted, strict=True):
         if after.is_final:  # the same, searched for afterwards
             assert tiny_recognizer.with_context(before, graph).biased == after.biased
 
@@ -86,7 +86,9 @@ def test_a_context_may_come_while_the_utterance_is_spoken(tiny_recognizer: Recog
     assert found.passes == (*plain.passes, Pass.CONTEXT_PHRASES)
 
 
-def test_a_result_names_the_context_that_led_it_and_no_other(tiny_recognizer: Recognizer, speech: Samples) -> None:
+def test_a_result_names_the_context_that_it_was_searched_with_and_no_other(
+    tiny_recognizer: Recognizer, speech: Samples
+) -> None:
     """A likely final that was searched for a context's phrases becomes a final result without them, or with others'."""
     graphs = [tiny_recognizer.compile([BoostedPhrase(phrase, 15.0)]) for phrase in (PHRASE, "meg")]
     rule = EndpointRule(

@@ -96,7 +96,7 @@ def test_no_word_of_any_alternative_is_outside_its_audio(
 
 
 @pytest.mark.parametrize("pause_s", [0.4, 1.5])
-def test_people_s_words_are_where_their_sound_is_in_every_utterance_of_a_stream(pause_s: float) -> None:
+def test_words_are_where_their_sound_is_in_every_utterance_of_a_stream(pause_s: float) -> None:
     """With the first pass alone, with both, and where a text is forced as a context's is."""
     bounds = {"help": (0.32, 0.625), "no": (0.33, 0.67)}  # of their energy, 30 dB above the room's
     quiet, samples, true = np.zeros(round(pause_s * 16_000), np.float32), np.zeros(0, np.float32), []
@@ -119,7 +119,7 @@ def test_people_s_words_are_where_their_sound_is_in_every_utterance_of_a_stream(
                 assert edges == sorted(edges)
 
 
-def test_energy_says_where_a_sound_is() -> None:
+def test_energy_shows_where_a_sound_is() -> None:
     samples = np.full(16_000, 1e-5, np.float32)
     samples[4_000:9_600] = 0.1
     assert energy_bounds(samples) == pytest.approx((0.25, 0.6), abs=0.011)

@@ -51,8 +51,8 @@ def test_written_words_that_share_a_spoken_one_share_its_time() -> None:
 
 
 def test_the_likeliest_written_form_is_taken() -> None:
-    heard = attended("Call Meg Bauer, at 5:30.", "call meg bauer at five thirty")
-    assert text(hypothesis("call meg bauer at five thirty", "Call Meg Bauer, at 5:30."), heard) == (
+    decoded = attended("Call Meg Bauer, at 5:30.", "call meg bauer at five thirty")
+    assert text(hypothesis("call meg bauer at five thirty", "Call Meg Bauer, at 5:30."), decoded) == (
         "Call Meg Bauer, at 5:30."
     )
     assert text(hypothesis("meg bauer", "Meg Bauer."), attended("Meg Bower.")) == "Meg Bauer."
@@ -65,15 +65,15 @@ def test_a_text_that_was_not_written_is_written_like_one_that_was() -> None:
     assert text(said, attended("What a day!")) == "Call mike at five thirty I think."
 
 
-def test_what_was_not_heard_so_is_still_a_sentence() -> None:
+def test_a_text_unlike_any_written_one_is_still_a_sentence() -> None:
     assert text(hypothesis("i said call i b m")) == "I said call I B M."
     assert text(hypothesis("")) == ""
     assert written_hypothesis(Hypothesis("call meg", -1.0)).words == ()
 
 
 def test_texts_that_are_written_alike_are_one_alternative() -> None:
-    heard = attended("The Wi-Fi.", "The Hi-Fi.")
-    found = written_nbest([hypothesis(t) for t in ("the wifi", "the wi fi", "the hi fi", "wife")], heard, max_count=2)
+    decoded = attended("The Wi-Fi.", "The Hi-Fi.")
+    found = written_nbest([hypothesis(t) for t in ("the wifi", "the wi fi", "the hi fi", "wife")], decoded, max_count=2)
     assert [h.text for h in found] == ["The Wi-Fi.", "The Hi-Fi."]
 
 

@@ -106,7 +106,7 @@ LISTS = [{"meg bauer": 6.0}, {"meg": 2.5, "meg ba": 4.0, "bauer": 3.0}, {"uer": 
 
 @pytest.mark.parametrize("weights", LISTS)
 @pytest.mark.parametrize("seed", range(2))
-def test_phrases_lead_a_wide_beam_to_the_best_by_log_p_and_bonus(
+def test_phrases_bring_a_wide_beam_to_the_best_by_log_p_and_bonus(
     model: AttentionModel, project: Projection, seed: int, weights: dict[str, float]
 ) -> None:
     phrases = WrittenPhrases(weights, TokenLetters([SPELLED.get(token) for token in range(40)]))
@@ -131,11 +131,11 @@ def test_phrases_touch_no_bit_of_other_utterances_and_none_where_there_are_none(
     with torch.inference_mode():
         audio = [model.decoder.audio(one) for one in model.encoder(torch.cat([features(1), features(2)]))]
     letters = TokenLetters([SPELLED.get(token) for token in range(40)])
-    led, empty = WrittenPhrases({"meg bauer": 9.0}, letters), WrittenPhrases({}, letters)
+    boosted, empty = WrittenPhrases({"meg bauer": 9.0}, letters), WrittenPhrases({}, letters)
     options = {"prompt": PROMPT, "end": END, "beam": 3, "max_tokens": [6, 6]}
     plain = beam_search(model.decoder, project, audio, **options)
     assert beam_search(model.decoder, project, audio, phrases=[None, empty], **options) == plain
-    one, other = beam_search(model.decoder, project, audio, phrases=[led, None], **options)
+    one, other = beam_search(model.decoder, project, audio, phrases=[boosted, None], **options)
     assert "meg bauer" in written(one[0].tokens) and one != plain[0]
     assert [h.tokens for h in other] == [h.tokens for h in plain[1]]
     assert [h.log_p for h in other] == pytest.approx([h.log_p for h in plain[1]], abs=1e-4)

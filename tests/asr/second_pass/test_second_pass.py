@@ -77,16 +77,16 @@ def test_the_transducer_outvotes_it_within_a_limit(recognizer: Recognizer, monke
 
 
 def test_a_text_that_it_wrote_has_the_score_that_its_search_gave(decoder: AttentionDecoder) -> None:
-    (heard,) = decoder.decode([features(recording("send_a_message_to_thompson.opus"))], [20])
-    assert normalize(heard.written[0].text) == "send a message to thompson"
-    texts = [w.text for w in heard.written]
-    assert decoder.scores([heard], [texts])[0] == pytest.approx([w.log_p for w in heard.written], abs=0.1)
+    (decoded,) = decoder.decode([features(recording("send_a_message_to_thompson.opus"))], [20])
+    assert normalize(decoded.written[0].text) == "send a message to thompson"
+    texts = [w.text for w in decoded.written]
+    assert decoder.scores([decoded], [texts])[0] == pytest.approx([w.log_p for w in decoded.written], abs=0.1)
 
 
 def test_utterances_of_a_batch_are_as_alone(decoder: AttentionDecoder) -> None:
-    heard = [features(recording(name)) for name in ("drew.opus", "send_a_message_to_thompson.opus")]
-    alone = [decoder.decode([f], [20])[0] for f in heard]
-    for one, together in zip(alone, decoder.decode(heard, [20, 20]), strict=True):
+    utterances = [features(recording(name)) for name in ("drew.opus", "send_a_message_to_thompson.opus")]
+    alone = [decoder.decode([f], [20])[0] for f in utterances]
+    for one, together in zip(alone, decoder.decode(utterances, [20, 20]), strict=True):
         assert together.written == one.written
 
 
@@ -107,7 +107,7 @@ def test_what_is_written_is_likeliest_and_has_the_times_of_what_is_said(recogniz
 
 @pytest.mark.parametrize("name", ["drew.opus", "frank.opus"])
 def test_a_word_lasts_as_long_as_its_sound(recognizer: Recognizer, name: str) -> None:
-    """With silence of known length around it; the recording's own is told by its level."""
+    """With silence of known length around it; the recording's own shows by its level."""
     word = recording(name)
     loud = (np.abs(word) > 0.05 * np.abs(word).max()).nonzero()[0]
     pause = np.zeros(RATE * 7 // 10, np.float32)
@@ -117,22 +117,22 @@ def test_a_word_lasts_as_long_as_its_sound(recognizer: Recognizer, name: str) ->
     assert words[-1].end_s == pytest.approx(0.7 + loud[-1] / RATE, abs=0.1)
 
 
-def test_phrases_lead_its_search_and_are_kept_no_longer_than_their_graph(
+def test_phrases_are_boosted_in_its_search_and_kept_no_longer_than_their_graph(
     recognizer: Recognizer, decoder: AttentionDecoder
 ) -> None:
-    heard = features(recording("drew.opus"))
-    (plain,) = decoder.decode([heard], [20])
+    utterance = features(recording("drew.opus"))
+    (plain,) = decoder.decode([utterance], [20])
     assert not any("Dru" in w.text for w in plain.written)
     graph = recognizer.compile([BoostedPhrase("Dru", 5.0)])
-    led = decoder.written_phrases(graph)
-    assert led and decoder.written_phrases(graph) is led and decoder.written_phrases(None) is None
-    (found,) = decoder.decode([heard], [20], [led])
+    boosted = decoder.written_phrases(graph)
+    assert boosted and decoder.written_phrases(graph) is boosted and decoder.written_phrases(None) is None
+    (found,) = decoder.decode([utterance], [20], [boosted])
     dru = next(w for w in found.written if "Dru" in w.text)
     assert decoder.scores([found], [[dru.text]])[0] == pytest.approx([dru.log_p], abs=0.1)  # without the bonus
-    (unled,) = decoder.decode([heard], [20], [decoder.written_phrases(recognizer.compile([]))])
-    assert unled.written == plain.written
-    kept = weakref.ref(led)
-    del graph, led
+    (unboosted,) = decoder.decode([utterance], [20], [decoder.written_phrases(recognizer.compile([]))])
+    assert unboosted.written == plain.written
+    kept = weakref.ref(boosted)
+    del graph, boosted
     gc.collect()
     assert kept() is None
 
@@ -140,9 +140,9 @@ def test_phrases_lead_its_search_and_are_kept_no_longer_than_their_graph(
 def test_a_clients_phrases_bring_texts_of_the_attention_decoder(recognizer: Recognizer) -> None:
     phrases = [BoostedPhrase("Thomson", 5.0)]
     samples = recording("send_a_message_to_thompson.opus")
-    led = recognizer.recognize(samples, graph=recognizer.compile(phrases))
-    assert led.encoded is not None and led.encoded.attention is not None
-    assert any(w.text.startswith("Send a message to Thomson") for w in led.encoded.attention.written)
+    boosted = recognizer.recognize(samples, graph=recognizer.compile(phrases))
+    assert boosted.encoded is not None and boosted.encoded.attention is not None
+    assert any(w.text.startswith("Send a message to Thomson") for w in boosted.encoded.attention.written)
 
 
 @pytest.mark.parametrize(
@@ -157,9 +157,9 @@ def test_a_clients_phrases_bring_texts_of_the_attention_decoder(recognizer: Reco
     ids=["silence", "noise", "dial tone", "hum", "1 kHz"],
 )
 def test_it_writes_nothing_where_nothing_is_said(decoder: AttentionDecoder, sound: Samples) -> None:
-    (heard,) = decoder.decode([features(sound)], [20])
-    assert heard.written[0].text == ""
-    assert heard.written[0].log_p > -0.5
+    (decoded,) = decoder.decode([features(sound)], [20])
+    assert decoded.written[0].text == ""
+    assert decoded.written[0].log_p > -0.5
 
 
 @pytest.mark.parametrize("second_pass", [True, False])
@@ -179,7 +179,9 @@ def test_no_final_result_of_tones_whatever_phrases_are_expected(
 
 
 @pytest.mark.parametrize("peak_db", [-20, -45, -50])
-def test_quiet_speech_is_heard_as_loud_speech_is(recognizer: Recognizer, streaming: Recognizer, peak_db: int) -> None:
+def test_quiet_speech_is_recognised_as_loud_speech_is(
+    recognizer: Recognizer, streaming: Recognizer, peak_db: int
+) -> None:
     said = {"send_a_message_to_thompson.opus": "send a message to thompson"}
     for name, text in said.items():
         samples = recording(name)
@@ -217,19 +219,19 @@ def test_a_folder_that_is_no_whisper_model_is_refused(tmp_path: Path) -> None:
         Recognizer.load(second_pass=tmp_path)
 
 
-def test_a_whisper_model_in_a_folder_hears_padded_windows(recognizer: Recognizer, tmp_path: Path) -> None:
-    """The shipped weights as if they were stock ones, which want 30 s: they hear the same words."""
+def test_a_whisper_model_in_a_folder_reads_padded_windows(recognizer: Recognizer, tmp_path: Path) -> None:
+    """The shipped weights as if they were stock ones, which want 30 s: they decode the same words."""
     for name in ("model.safetensors", "tokenizer.json"):
         (tmp_path / name).symlink_to(SHIPPED / name)
     config = (SHIPPED / "config.json").read_text().replace('"window_s": 0', '"window_s": 30')
     (tmp_path / "config.json").write_text(config)
     padded = AttentionDecoder.load(tmp_path)
-    (heard,) = padded.decode([features(recording("send_a_message_to_thompson.opus"))], [20])
-    assert heard.audio[0][0].shape[2] == 1500
-    assert normalize(heard.written[0].text) == "send a message to thompson"
+    (decoded,) = padded.decode([features(recording("send_a_message_to_thompson.opus"))], [20])
+    assert decoded.audio[0][0].shape[2] == 1500
+    assert normalize(decoded.written[0].text) == "send a message to thompson"
 
 
-def test_more_than_it_can_hear_at_once_goes_without_it(recognizer: Recognizer) -> None:
+def test_utterances_longer_than_its_window_go_without_it(recognizer: Recognizer) -> None:
     with torch.inference_mode():
         result = recognizer.recognize(np.tile(recording("drew.opus"), 60))
     assert Pass.ATTENTION not in result.passes

@@ -8,13 +8,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from phrase_rules import TABLE, gained, vocabularies
 
 from asr.decoding import BoostedPhrase
 from asr.second_pass.attention_decoder import SHIPPED
 from asr.second_pass.phrases import START, State, TokenLetters, WrittenPhrases, letters_of
 from asr.second_pass.tokens import WrittenTokens
 from asr.text import spoken_forms
+from tests.support.phrase_rules import TABLE, gained, vocabularies
 
 PIECES = [*string.ascii_letters, *string.digits, *"'.,-!", " ", " me", " Me", "meg", " meg", "eg", " ba", "uer", " no"]
 PIECES += [" now", "no", " a", " ab", "ab", " way", "'s", " -", " Meg", "g", " j", "ack", " call", ", no", "a b", None]
@@ -73,7 +73,7 @@ def test_what_a_text_gains(letters: TokenLetters, weights: dict[str, float], tex
         ("Beyonce", 3),
     ],
 )
-def test_a_phrase_matches_as_it_is_said_and_as_it_is_written(letters: TokenLetters, text: str, bonus: float) -> None:
+def test_a_phrase_matches_in_spoken_and_written_form(letters: TokenLetters, text: str, bonus: float) -> None:
     given = [BoostedPhrase(t, 3.0) for t in ("Dr. O’Brien-Smith", "Boeing 747", "MTV", "C#", "Beyoncé")]
     spoken = {form: phrase for phrase in given for form in spoken_forms(phrase.text)}
     plain = text.replace("é", "e")
@@ -86,7 +86,7 @@ def test_a_phrase_grants_its_share_and_at_most_so_much_for_each_letter(letters: 
     assert phrases.bonus("Meg") == 4.5 and phrases.bonus("Meg Bauer") == 2.0
 
 
-def test_without_phrases_there_is_nothing_to_follow(letters: TokenLetters) -> None:
+def test_without_phrases_there_are_no_gains(letters: TokenLetters) -> None:
     assert not WrittenPhrases({}, letters) and not WrittenPhrases({"?!": 3.0, "meg": 0.0}, letters)
     assert WrittenPhrases({}, letters).bonus("meg") == 0
 
@@ -116,7 +116,7 @@ def lists(draw: st.DrawFn) -> tuple[dict[str, float], st.SearchStrategy[str]]:
 
 @settings(max_examples=200, deadline=None)
 @given(data=st.data())
-def test_texts_gain_what_reading_the_words_says_whatever_tokens_spell_them(data: st.DataObject) -> None:
+def test_texts_gain_the_same_whatever_tokens_spell_them(data: st.DataObject) -> None:
     weights, texts = data.draw(lists())
     phrases = WrittenPhrases(weights, TokenLetters(PIECES))
     for text in data.draw(st.lists(texts, min_size=1, max_size=4)):

@@ -39,7 +39,7 @@ def test_what_nobody_says_may_not_be_put_out() -> None:
     assert not allowed[list(WRITTEN.prompt)].any()
 
 
-def test_another_models_language_is_told() -> None:
+def test_a_multilingual_model_is_prompted_with_the_language() -> None:
     assert len(WRITTEN.prompt) == 2
     assert len(WrittenTokens(FILE, 51_865).prompt) == 4
 

@@ -8,6 +8,7 @@ import shutil
 import tarfile
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -44,8 +45,8 @@ def corpus(tmp_path: Path) -> Path:
             lines.append({"id": f"tones/{i}", "shard": "tones-train-00.tar", "member": member.name,
                           "speaker": "s", "text": "yes" if i % 2 else "No."})  # fmt: skip
     manifest = tmp_path / "tones-train.jsonl.gz"
-    with gzip.open(manifest, "wt") as file:
-        file.writelines(json.dumps(line) + "\n" for line in lines)
+    with gzip.open(manifest, "wt") as written:
+        written.writelines(json.dumps(line) + "\n" for line in lines)
     return manifest
 
 
@@ -83,7 +84,8 @@ def test_a_row_sounds_as_its_words_without_their_silences(corpus: Path, tmp_path
 
 
 def test_training_learns_checkpoints_and_resumes(corpus: Path, tmp_path: Path, tiny_tokenizer: Tokenizer) -> None:
-    cache, seen = SpeechCache([corpus], tmp_path / "cache"), []
+    cache = SpeechCache([corpus], tmp_path / "cache")
+    seen: list[Any] = []
     recipe = Recipe(preset="tiny", hours=6 / 3600, batch_s=4.0, frozen_share=0.0, rnnt_share=0.3, head_lr=1e-2,
                     encoder_lr=1e-2, shares={})  # fmt: skip
     dev = (cache, cache.utterances[:4])
@@ -96,7 +98,7 @@ def test_training_learns_checkpoints_and_resumes(corpus: Path, tmp_path: Path, t
         assert torch.equal(held, trained)
     last = train(recipe, cache, dev, tiny_tokenizer, tmp_path, pretrained=None, log=seen.append)
     assert last.step > first.step
-    assert seen[-1]["loss"]["ctc"] < seen[0]["loss"]["ctc"]  # type: ignore[index]
+    assert seen[-1]["loss"]["ctc"] < seen[0]["loss"]["ctc"]
     assert len((tmp_path / "log.jsonl").read_text().splitlines()) == len(seen) == 2
     model, tokenizer, _ = load_model(tmp_path / "model")
     assert model.vocab_size == tokenizer.vocab_size
@@ -124,11 +126,12 @@ def test_training_goes_on_from_a_models_weights(
     save_model(tmp_path / "given", tiny_model, tiny_tokenizer, "given")
     recipe = Recipe(preset="tiny", hours=1 / 3600, batch_s=4.0, shares={}, head_lr=1e-9, encoder_lr=1e-9).from_model()
     put_start(tmp_path, tmp_path / "given", recipe, None)
-    cache, seen = SpeechCache([corpus], tmp_path / "cache"), []
+    cache = SpeechCache([corpus], tmp_path / "cache")
+    seen: list[Any] = []
     train(recipe, cache, (cache, cache.utterances[:2]), tiny_tokenizer, tmp_path, pretrained=None, log=seen.append)
     given, kept = load_model(tmp_path / "given")[0], load_model(tmp_path / "model")[0]
     torch.testing.assert_close(kept.ctc_out.weight, given.ctc_out.weight, rtol=1e-4, atol=1e-5)
-    assert set(seen[0]["loss"]) == {"ctc", "rnnt"}  # type: ignore[call-overload]  # both from the first step
+    assert set(seen[0]["loss"]) == {"ctc", "rnnt"}  # both from the first step
 
 
 def test_an_encoder_of_a_model_starts_one_for_other_tokens(tmp_path: Path, tiny_tokenizer: Tokenizer) -> None:

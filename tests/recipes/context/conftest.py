@@ -1,5 +1,5 @@
 """The fixtures of a small context model."""
 
-from small_context import encoder, likes, network, rescorer, sounds_like, tables
+from tests.support.small_context import encoder, likes, network, rescorer, sounds_like, tables
 
 __all__ = ["encoder", "likes", "network", "rescorer", "sounds_like", "tables"]

@@ -156,7 +156,7 @@ def test_kokoro_speaks_with_speakers_that_no_test_set_has(tmp_path: Path, monkey
         Kokoro(tmp_path)
     (tmp_path / "kokoro-v1.0-int8.onnx").touch()
     styles = {n: np.full((510, 4), i, np.float16) for i, n in enumerate(("af_heart", "bm_lewis", "am_eric"))}
-    np.savez(tmp_path / "kokoro-voices-54-fp16.npz", **styles)
+    np.savez(tmp_path / "kokoro-voices-54-fp16.npz", **styles)  # type: ignore[arg-type]
     engine = Kokoro(tmp_path)
     assert set(engine.voices) <= {"af_heart", "bm_lewis", "af_heart+bm_lewis", "bm_lewis+af_heart"}
     said = engine.say("mo", "af_heart+bm_lewis", np.random.default_rng(0))

@@ -1,4 +1,4 @@
-"""Servers as processes of their own on this machine, for soaks, benchmarks and replicas."""
+"""Servers as processes of their own on this machine."""
 
 from __future__ import annotations
 

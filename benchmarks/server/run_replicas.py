@@ -13,10 +13,10 @@ from typing import Annotated
 
 import typer
 
+from benchmarks.server.processes import ProcessError, server_process, store_environment
 from context_store import StoreError, create_tables
 from context_store.local_server import local_config, local_server
 from server.hosting import until_signalled
-from server.processes import ProcessError, server_process, store_environment
 
 app = typer.Typer(add_completion=False)
 
