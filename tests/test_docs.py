@@ -17,12 +17,15 @@ from typing import Any, NamedTuple
 
 import pytest
 import typer
+from prometheus_client import Counter, Gauge, Histogram
 from pydantic import BaseModel
 from typer.testing import CliRunner
 
 from asr.context.types import Entry, Turn
 from asr.evaluation.manifest import EXAMPLE, parse_utterance
 from benchmarks.server.processes import server_process
+from server.metrics import Metrics
+from server.scheduler import Work
 from server.settings import Settings
 
 ROOT = Path(__file__).parents[1]
@@ -172,6 +175,28 @@ def setting_names(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
             yield prefix + name
 
 
+def test_every_metric_is_documented_with_its_labels() -> None:
+    text = (ROOT / "docs/operation.md").read_text()
+    table = text[text.index("| metric |") :].split("\n\n")[0]
+    documented = {
+        name: frozenset(labels.split(",") if labels else ())
+        for row in table.splitlines()
+        for name, labels in re.findall(r"`(carryover_\w+)(?:\{([\w,]+)\})?`", row.split("|")[1])
+    }
+    metrics = Metrics()
+    metrics.watch_tasks(lambda: 0)
+    names = {f"{f.name}_total" if f.type == "counter" else f.name for f in metrics.registry.collect()}
+    assert documented.keys() == {name for name in names if name.startswith("carryover_")}
+    for metric in vars(metrics).values():
+        if isinstance(metric, Counter | Gauge | Histogram):
+            (family,) = metric.collect()
+            name = f"{family.name}_total" if family.type == "counter" else family.name
+            if labels := documented[name]:
+                metric.labels(**dict.fromkeys(labels, "x"))  # raises where they are not the metric's
+            else:
+                assert family.samples, f"{name} has labels"
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_every_command_is_one(page: Path) -> None:
     for script, arguments, whole in commands(page):
@@ -269,6 +294,33 @@ def test_the_commands_on_the_samples(tmp_path: Path, monkeypatch: pytest.MonkeyP
     heard = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
     changed = [json.loads(line)["changed"] for line in (tmp_path / "rescored.jsonl").read_text().splitlines()]
     assert len(heard) == 13 and sum(changed) >= 4 and "<svg" in (tmp_path / "report.html").read_text()
+
+
+@pytest.mark.parametrize("picture", ["walk_audio.svg", "walk_event.svg"])
+def test_the_walks_name_functions_that_are_there(picture: str) -> None:
+    drawn = (ROOT / "docs" / picture).read_text()
+    numbers = {int(number) for number in re.findall(r'class="number">(\d+)<', drawn)}
+    assert numbers == set(range(1, 9)), "docs/architecture.md says how many modules the main line has"
+    code = ""
+    for kind, text in re.findall(r'class="(module|function)">([^<]+)<', drawn):
+        if kind == "module":
+            code = (ROOT / text).read_text()
+            continue
+        for names, work in re.findall(r"([\w.]+)(?:\((\w+)\))?", text):
+            for name in names.split("."):
+                assert re.search(rf"^ *(?:async def|def|class) {name}\b", code, re.MULTILINE), f"{names} of {picture}"
+            assert not work or work in Work.__members__, text
+
+
+def test_the_tables_of_modules_are_complete() -> None:
+    page = (ROOT / "docs/architecture.md").read_text()
+    tables = re.findall(r"^### `([\w/]+)/`\n(.*?)(?=^#|\Z)", page, re.MULTILINE | re.DOTALL)
+    assert [folder for folder, _ in tables] == [
+        "server", "server/codec", "server/contexts", "asr/recognition", "asr/context", "context_store"
+    ]  # fmt: skip
+    for folder, table in tables:
+        there = {path.name for path in (ROOT / folder).glob("*.py")} - {"__init__.py"}
+        assert sorted(re.findall(r"^\| `(\w+\.py)` \| \S", table, re.MULTILINE)) == sorted(there), folder
 
 
 def test_the_pictures_tell_one_story() -> None:

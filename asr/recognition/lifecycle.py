@@ -55,8 +55,8 @@ class UtteranceLifecycle:
         """The utterance with a chunk more."""
         old, model = state.utterance, self._model
         new = window[model.lookback + model.lookahead :] if old.features else window
-        own = window[model.lookback :][: self._chunk_frames]
-        loudness = model.loudness(own).unflatten(0, (len(frames), -1)).amax(-1)
+        chunk = window[model.lookback :][: self._chunk_frames]
+        loudness = model.loudness(chunk).unflatten(0, (len(frames), -1)).amax(-1)
         return replace(
             old,
             search=search,
@@ -166,7 +166,10 @@ class UtteranceLifecycle:
         return replace(state_after, finished=True), [result] if text or not state.finals else []
 
     def _next_utterance(self, state: StreamState, cut: int) -> StreamState:
-        """The state in the next utterance, which begins with what follows the first `cut` frames of this one."""
+        """The state in the next utterance, which begins with what follows the first `cut` frames of this one.
+
+        The frames that follow are searched anew, without the text before.
+        """
         old, begun = state.utterance, self.begin(state.options, state.utterance.start + cut)
         state = replace(state, utterance=begun, due=Pending.NONE, cut=0)
         if cut == old.frames:

@@ -25,10 +25,11 @@ from asr.text.tokenizer import Tokenizer
 
 _SPOKEN_FORMS = 6
 """Ways to say a text that the attention decoder wrote, the usual ones first: "545" is five hundred and forty five, or
-five forty five; which, the transducer tells."""
+five forty five; the transducer decides between them."""
 _POSTERIOR_TEMPERATURE = 3.0
 """By which scores that the attention decoder has a part in are divided to be log-probabilities."""
 _LEAST_SHARE = 1e-30
+"""Share of the n-best's probability below which a word's does not count."""
 
 
 class Scorer:
@@ -53,10 +54,9 @@ class Scorer:
         attention: AttentionDecoder | None,
         attention_calibration: Calibration | None,
     ) -> None:
-        self.model, self.tokenizer, self.search, self.weights, self.language = (
-            model, tokenizer, search, weights, language,
-        )  # fmt: skip
-        self.calibration, self.attention, self.attention_calibration = calibration, attention, attention_calibration
+        self.model, self.tokenizer, self.search = model, tokenizer, search
+        self.weights, self.language, self.attention = weights, language, attention
+        self.calibration, self.attention_calibration = calibration, attention_calibration
 
     def hypotheses(self, beam: BeamState, encoded: Encoded | None, nbest: int) -> tuple[Hypothesis, ...]:
         """A search's n-best list, best first; of several segmentations of a text the likeliest.

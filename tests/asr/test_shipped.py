@@ -32,14 +32,13 @@ def errors(recognizer: Recognizer, name: str, *conditions: str) -> Mapping[str, 
 
 @pytest.mark.slow
 def test_word_errors_of_the_shipped_weights_stay_below_a_bound() -> None:
-    """Measured: of 75 words of people 6 errors; of 37 of follow-ups 8, with their context 1, with another one 8."""
+    """Measured: of 75 words of people 6 errors; of 37 of follow-ups 8, with their context 1."""
     recognizer = Recognizer.load()
     people = errors(recognizer, "people", "none")["none"]
-    followups = errors(recognizer, "followups", "none", "relevant", "irrelevant")
+    followups = errors(recognizer, "followups", "none", "relevant")
     assert people.words == 75 and people.total <= 8
     assert followups["none"].words == 37 and followups["none"].total <= 10
     assert followups["relevant"].total <= 3
-    assert followups["irrelevant"].total <= followups["none"].total + 1
 
 
 @pytest.mark.cuda

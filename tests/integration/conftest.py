@@ -91,7 +91,7 @@ class Clock:
         return self.now
 
 
-class WithKey(grpc.UnaryUnaryClientInterceptor, grpc.StreamStreamClientInterceptor):  # type: ignore[misc]
+class WithKey(grpc.UnaryUnaryClientInterceptor, grpc.StreamStreamClientInterceptor):
     """Sends a bearer key with every call."""
 
     def __init__(self, key: str) -> None:

@@ -9,7 +9,7 @@ import json
 import threading
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import grpc
 import numpy as np
@@ -120,7 +120,7 @@ def test_without_a_key_nothing_but_health_and_reflection_answers(
         for call in calls(stranger, dialogue, pcm).values():
             assert code_of(call) is UNAUTHENTICATED
     request = health_pb2.HealthCheckRequest(service=SERVICES[0])
-    assert health_pb2_grpc.HealthStub(replica.channel).Check(request, timeout=30).status == 1
+    assert cast(Any, health_pb2_grpc.HealthStub(replica.channel)).Check(request, timeout=30).status == 1
 
 
 def test_a_busy_client_without_a_key_learns_why_its_stream_is_refused(
@@ -145,7 +145,7 @@ def test_a_busy_client_without_a_key_learns_why_its_stream_is_refused(
     async def code() -> grpc.StatusCode:
         async with grpc.aio.insecure_channel(f"127.0.0.1:{replica.port}") as channel:
             await channel.channel_ready()
-            stub: Any = recognizer_pb2_grpc.RecognizerStub(channel)  # type: ignore[no-untyped-call]
+            stub: Any = recognizer_pb2_grpc.RecognizerStub(channel)
             with pytest.raises(grpc.aio.AioRpcError) as caught:
                 await stub.StreamingRecognize(late()).read()
             found: grpc.StatusCode = caught.value.code()
@@ -157,7 +157,7 @@ def test_a_busy_client_without_a_key_learns_why_its_stream_is_refused(
 @pytest.mark.parametrize("reflection", [True, False])
 def test_reflection_can_be_switched_off(workshop: Any, reflection: bool) -> None:
     replica = workshop.start(access__reflection=reflection)
-    stub = reflection_pb2_grpc.ServerReflectionStub(replica.channel)
+    stub: Any = reflection_pb2_grpc.ServerReflectionStub(replica.channel)
     asked = iter([reflection_pb2.ServerReflectionRequest(list_services="")])
 
     def names() -> set[str]:
@@ -372,7 +372,7 @@ def test_probes_need_neither_tls_nor_key(workshop: Any, authority: Authority, ke
     settings = {"access__keys_file": str(keys[0]), **tls_settings(authority.issue("server"))}
     replica = workshop.start(health_port=0, **settings)
     with grpc.insecure_channel(f"127.0.0.1:{replica.server.health_port}") as channel:
-        health = health_pb2_grpc.HealthStub(channel)
+        health: Any = health_pb2_grpc.HealthStub(channel)
         for name in ("", LIVENESS, *SERVICES):
             assert health.Check(health_pb2.HealthCheckRequest(service=name), timeout=30).status == 1
         other = context_pb2_grpc.ContextStub(channel)

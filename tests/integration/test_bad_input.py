@@ -32,7 +32,7 @@ def refused(shared: Any, pcm: bytes) -> Iterator[Any]:
     def refused(code: grpc.StatusCode, named: str, call: Any) -> str:
         with pytest.raises(grpc.RpcError) as caught:
             call()
-        assert (caught.value.code(), named in caught.value.details()) == (code, True), caught.value.details()
+        assert (caught.value.code(), named in (caught.value.details() or "")) == (code, True), caught.value.details()
         return str(caught.value.details())
 
     yield refused
@@ -266,6 +266,7 @@ def test_lists_that_cannot_be_rescored(shared: Any, refused: Any) -> None:
         ),
         (TOO_MUCH, "limits.nbest", {"nbest": [entry(text="a")] * 65, "context": inline()}),
     ]
+    fields: Any
     for code, named, fields in cases:
         request = context_pb2.RescoreRequest(**fields)
         refused(code, named, lambda r=request: shared.context.Rescore(r, timeout=60))
@@ -286,7 +287,7 @@ def test_too_many_streams(workshop: Any, pcm: bytes) -> None:
     with pytest.raises(grpc.RpcError) as caught:
         replica.finals(pcm)
     assert caught.value.code() == TOO_MUCH
-    assert "limits.streams" in caught.value.details()
+    assert "limits.streams" in (caught.value.details() or "")
     utterance = pb.RecognizeRequest(audio=b"neither decoded nor called what it is: that would be work")
     with pytest.raises(grpc.RpcError) as caught:
         replica.recognizer.Recognize(utterance, timeout=60)
@@ -304,7 +305,7 @@ def ends_idle(replica: Any, messages: Iterator[pb.StreamingRecognizeRequest], na
     with pytest.raises(grpc.RpcError) as caught:
         heard.extend(result for response in answers for result in response.results)
     assert caught.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
-    assert named in caught.value.details()
+    assert named in (caught.value.details() or "")
     assert replica.server.streams.running == 0  # before the client is told
     return heard
 

@@ -88,7 +88,8 @@ def test_a_store_that_fails(replica: Any, proxy: FaultProxy, dialogue: str, pcm:
     with pytest.raises(grpc.RpcError) as caught:
         replica.ask(dialogue, "1")
     assert caught.value.code() == UNAVAILABLE
-    assert dict(caught.value.trailing_metadata())[RETRY_KEY] == "1000"
+    error: Any = caught.value
+    assert dict(error.trailing_metadata())[RETRY_KEY] == "1000"
     failed_context(replica, plain, pcm, dialogue)
     proxy.plan = no_faults
     replica.ask(dialogue, "1")  # the same events again, whatever arrived of the first attempt
@@ -106,7 +107,12 @@ def test_recognition_never_waits_for_the_store(replica: Any, proxy: FaultProxy, 
     proxy.plan = held
 
     def messages() -> Iterator[pb.StreamingRecognizeRequest]:
-        config = {"encoding": pb.LINEAR16, "sample_rate_hertz": 16_000, "dialogue_id": dialogue, "turn_id": "2"}
+        config: dict[str, Any] = {
+            "encoding": pb.LINEAR16,
+            "sample_rate_hertz": 16_000,
+            "dialogue_id": dialogue,
+            "turn_id": "2",
+        }
         yield pb.StreamingRecognizeRequest(config=pb.StreamingConfig(**config))
         for start in range(0, len(pcm), 6400):
             yield pb.StreamingRecognizeRequest(audio=pcm[start : start + 6400])
@@ -216,7 +222,7 @@ def test_a_wrong_wrapping_key(workshop: Any, dialogue: str, pcm: bytes) -> None:
     assert "TamperedError" in failed_context(wrong, plain, pcm, dialogue).reason
     with pytest.raises(grpc.RpcError) as caught:
         wrong.ask(dialogue, "2")
-    assert caught.value.code() == grpc.StatusCode.DATA_LOSS and "wrapping" in caught.value.details()
+    assert caught.value.code() == grpc.StatusCode.DATA_LOSS and "wrapping" in (caught.value.details() or "")
     wrong.ask(f"{dialogue}-new", "1")  # new dialogues are the new key's
     wrong.wait_for("READY", f"{dialogue}-new")
     wrong.context.DeleteDialogue(context_pb2.DeleteDialogueRequest(dialogue_id=dialogue), timeout=30)
@@ -241,7 +247,7 @@ def test_kms_down(workshop: Any, proxy: FaultProxy, dialogue: str, pcm: bytes, m
     replica.wait_for("READY", known, "2")
     with pytest.raises(grpc.RpcError) as caught:
         replica.ask(dialogue, "1")
-    assert caught.value.code() == UNAVAILABLE and "KMS" in caught.value.details()
+    assert caught.value.code() == UNAVAILABLE and "KMS" in (caught.value.details() or "")
     assert said(replica.finals(pcm, dialogue_id=dialogue, turn_id="2")) == plain
     proxy.plan = no_faults
     replica.ask(dialogue, "1")
@@ -263,7 +269,7 @@ def test_an_encoder_that_hangs(workshop: Any, dialogue: str, pcm: bytes) -> None
     replica.encoder.go_on.set()
     for attempt in range(50):  # the thread first works off what nobody waits for any more
         replica.ask(dialogue, f"{attempt}")
-        until(lambda turn=f"{attempt}": replica.status(dialogue, turn).state >= 5)
+        until(lambda turn=attempt: bool(replica.status(dialogue, f"{turn}").state >= 5))  # type: ignore[misc]
         if replica.status(dialogue, f"{attempt}").state == 5:
             return
     raise AssertionError("no context after the encoder came back")
@@ -316,7 +322,7 @@ def test_a_client_that_stops_reading(workshop: Any, pcm: bytes) -> None:
             yield pb.StreamingRecognizeRequest(audio=pcm)
 
     with grpc.insecure_channel(f"127.0.0.1:{replica.port}") as channel:
-        method = channel.stream_stream(
+        method: Any = channel.stream_stream(
             "/carryover.v1.Recognizer/StreamingRecognize",
             request_serializer=pb.StreamingRecognizeRequest.SerializeToString,
         )
@@ -344,7 +350,7 @@ def test_a_client_that_leaves_at_any_moment(workshop: Any, pcm: bytes, monkeypat
 
     async def leave() -> None:
         async with grpc.aio.insecure_channel(f"127.0.0.1:{replica.port}") as channel:
-            stub = RecognizerStub(channel)  # type: ignore[no-untyped-call]
+            stub = RecognizerStub(channel)
             await channel.channel_ready()
             for number in range(40):
                 call = asyncio.create_task(recognise(stub, config, audio()))
@@ -374,7 +380,7 @@ def test_a_client_that_leaves_before_it_speaks_made_no_mistake(workshop: Any, mo
 
     async def leave() -> None:
         async with grpc.aio.insecure_channel(f"127.0.0.1:{replica.port}") as channel:
-            stub = RecognizerStub(channel)  # type: ignore[no-untyped-call]
+            stub = RecognizerStub(channel)
             for _ in range(30):
                 await asyncio.gather(*(one(stub) for _ in range(10)))
 
@@ -397,7 +403,7 @@ def test_a_client_that_reads_nothing_does_not_keep_its_place(workshop: Any, pcm:
     )
     sent = [pb.StreamingRecognizeRequest(config=config), pb.StreamingRecognizeRequest(audio=pcm)]
     with grpc.insecure_channel(f"127.0.0.1:{replica.port}", [("grpc.http2.bdp_probe", 0)]) as channel:
-        deaf = RecognizerStub(channel).StreamingRecognize(iter(sent), timeout=60)  # type: ignore[no-untyped-call]
+        deaf = RecognizerStub(channel).StreamingRecognize(iter(sent), timeout=60)
         until(lambda: replica.server.streams.running == 1)
         assert replica.finals(pcm) == before
         until(lambda: not replica.server.streams.running)
@@ -407,7 +413,7 @@ def test_a_client_that_reads_nothing_does_not_keep_its_place(workshop: Any, pcm:
         with pytest.raises(grpc.RpcError) as caught:
             list(deaf)
     assert caught.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
-    assert "no result was read for 2 s" in caught.value.details()
+    assert "no result was read for 2 s" in (caught.value.details() or "")
 
 
 @pytest.mark.parametrize(
@@ -446,7 +452,7 @@ def test_a_reset_connection(workshop: Any, pcm: bytes) -> None:
             go_on.wait(60)
 
         channel = grpc.insecure_channel(f"127.0.0.1:{pipe.port}")
-        method = channel.stream_stream(
+        method: Any = channel.stream_stream(
             "/carryover.v1.Recognizer/StreamingRecognize",
             request_serializer=pb.StreamingRecognizeRequest.SerializeToString,
         )

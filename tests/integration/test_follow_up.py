@@ -298,14 +298,14 @@ def test_embedding_of_a_turn(workshop: Any, dialogue: str) -> None:
     with pytest.raises(grpc.RpcError) as caught:
         replica.context.GetContextEmbedding(request, timeout=30)
     assert caught.value.code() == grpc.StatusCode.NOT_FOUND
-    assert "wait until GetContextStatus says READY" in caught.value.details()
+    assert "wait until GetContextStatus says READY" in (caught.value.details() or "")
     replica.encoder.go_on.set()
     replica.wait_for("READY", dialogue)
     replica.record(dialogue, "0", context_pb2.Event(speak=context_pb2.Speak()))
     spoken = context_pb2.GetContextEmbeddingRequest(dialogue_id=dialogue, turn_id="0")
     with pytest.raises(grpc.RpcError) as caught:
         replica.context.GetContextEmbedding(spoken, timeout=30)
-    assert "no event of the turn expects speech" in caught.value.details()
+    assert "no event of the turn expects speech" in (caught.value.details() or "")
     answer = replica.context.GetContextEmbedding(request, timeout=30)
     assert list(answer.shape) == [3, 4]
     assert np.array_equal(np.reshape(answer.values, answer.shape), np.arange(12).reshape(3, 4))

@@ -9,7 +9,7 @@ import string
 import tomllib
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import grpc
 import numpy as np
@@ -124,7 +124,7 @@ def test_any_audio_after_a_good_configuration(shared: Any) -> None:
 
     @FUZZ
     @given(encodings, st.sampled_from([8000, 16_000, 44_100]), st.lists(st.binary(max_size=4000), max_size=6))
-    def check(encoding: int, rate: int, audio: list[bytes]) -> None:
+    def check(encoding: Any, rate: int, audio: list[bytes]) -> None:
         config = recognizer_pb2.StreamingConfig(encoding=encoding, sample_rate_hertz=rate, interim_results=True)
         sent = [recognizer_pb2.StreamingRecognizeRequest(config=config).SerializeToString()]
         sent += [recognizer_pb2.StreamingRecognizeRequest(audio=piece).SerializeToString() for piece in audio]
@@ -206,7 +206,7 @@ def test_any_line_of_an_nbest_file() -> None:
     @given(line)
     def check(value: dict[str, Any]) -> None:
         try:
-            made = rescore(json.loads(json.dumps(value)), ContextModels(Models(), Models()))
+            made = rescore(json.loads(json.dumps(value)), ContextModels(cast(Any, Models()), cast(Any, Models())))
         except AsrError:
             return
         assert sorted(entry["text"] for entry in made["nbest"]) == sorted(entry["text"] for entry in value["nbest"])

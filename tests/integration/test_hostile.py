@@ -69,7 +69,7 @@ def send(replica: Any, path: str, *requests: bytes, zipped: bool = True) -> list
 def refusal(replica: Any, path: str, *requests: bytes) -> tuple[grpc.StatusCode, str]:
     with pytest.raises(grpc.RpcError) as caught:
         send(replica, path, *requests)
-    return caught.value.code(), caught.value.details()
+    return caught.value.code(), caught.value.details() or ""
 
 
 def path_of(method: Any) -> str:

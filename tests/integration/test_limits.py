@@ -52,12 +52,13 @@ def tenants(tmp_path: Path) -> tuple[str, list[str]]:
     return str(tmp_path / "keys"), [key for key, _ in made]
 
 
-def refusal(call: Any) -> tuple[str, str | None]:
+def refusal(call: Any) -> tuple[str, Any]:
     """Message and retry hint of a call that is over a limit."""
     with pytest.raises(grpc.RpcError) as caught:
         call()
     assert caught.value.code() == TOO_MUCH
-    return caught.value.details(), dict(caught.value.trailing_metadata()).get(RETRY_KEY)
+    error: Any = caught.value
+    return error.details(), dict(error.trailing_metadata()).get(RETRY_KEY)
 
 
 def test_one_tenants_streams_leave_room_for_the_others(workshop: Any, pcm: bytes, tenants: Any) -> None:
@@ -80,7 +81,7 @@ def test_one_tenants_streams_leave_room_for_the_others(workshop: Any, pcm: bytes
 
 def too_much(replica: Any, dialogue: str) -> Iterator[tuple[str, Any]]:
     """Calls, each over one limit of `test_what_is_too_big_will_not_do_later_either`, with the limit's name."""
-    raw = {"encoding": pb.LINEAR16, "sample_rate_hertz": 16_000}
+    raw: dict[str, Any] = {"encoding": pb.LINEAR16, "sample_rate_hertz": 16_000}
     recognize, rescore = replica.recognizer.Recognize, replica.context.Rescore
     event, entities, entry = context_pb2.Event, context_pb2.Entities, context_pb2.NBestEntry
 
@@ -102,7 +103,7 @@ def too_much(replica: Any, dialogue: str) -> Iterator[tuple[str, Any]]:
     zipped = grpc.Compression.Gzip
     yield "message_bytes", lambda: recognize(pb.RecognizeRequest(audio=bytes(70_000)), timeout=60, compression=zipped)
     yield "request_bytes", recorded(utterance=context_pb2.Utterance(text="a" * 5000))
-    yield "turns", rescored("a", turns=[context_pb2.ContextTurn(speaker=1, text="a")] * 3)
+    yield "turns", rescored("a", turns=[context_pb2.ContextTurn(speaker=context_pb2.ContextTurn.USER, text="a")] * 3)
     yield "entries", rescored("a", entities=[entities(signal="x")] * 3)
     yield "phrases", phrases(*"abc")
     yield "phrase_characters", phrases("a" * 11)
@@ -113,7 +114,10 @@ def too_much(replica: Any, dialogue: str) -> Iterator[tuple[str, Any]]:
     yield "text_characters", recorded(utterance=context_pb2.Utterance(text="a" * 21))
     yield "text_characters", recorded(reply=context_pb2.Reply(text="a" * 21))
     yield "text_characters", rescored("a", "a" * 21)
-    yield "text_characters", rescored("a", turns=[context_pb2.ContextTurn(speaker=1, text="a" * 21)])
+    yield (
+        "text_characters",
+        rescored("a", turns=[context_pb2.ContextTurn(speaker=context_pb2.ContextTurn.USER, text="a" * 21)]),
+    )
     yield "nbest", rescored(*"abc")
 
 

@@ -7,7 +7,7 @@ import io
 import threading
 from collections.abc import AsyncIterator, Iterator
 from importlib.metadata import version
-from typing import Any
+from typing import Any, cast
 
 import grpc
 import numpy as np
@@ -127,8 +127,8 @@ def test_files_give_what_their_samples_give(shared: Any, pcm: bytes, kind: str) 
     file = io.BytesIO()
     soundfile.write(file, np.frombuffer(pcm, "<i2"), 16_000, format=kind)
     raw = pb.RecognitionConfig(encoding=pb.LINEAR16, sample_rate_hertz=16_000)
-    named = pb.RecognitionConfig(encoding=pb.AudioEncoding.Value(kind))
-    rated = pb.RecognitionConfig(encoding=pb.AudioEncoding.Value(kind), sample_rate_hertz=16_000)
+    named = pb.RecognitionConfig(encoding=kind)
+    rated = pb.RecognitionConfig(encoding=kind, sample_rate_hertz=16_000)
     answers = [
         shared.recognizer.Recognize(pb.RecognizeRequest(config=config, audio=audio), timeout=60)
         for config, audio in ((raw, pcm), *((config, file.getvalue()) for config in (named, rated, None)))
@@ -207,7 +207,7 @@ def test_a_refusal_reaches_a_client_that_has_more_to_say(shared: Any, pcm: bytes
 
     async def codes() -> list[grpc.StatusCode]:
         async with grpc.aio.insecure_channel(f"127.0.0.1:{shared.port}") as channel:
-            stub = RecognizerStub(channel)  # type: ignore[no-untyped-call]
+            stub = RecognizerStub(channel)
             found = []
             for number in range(20):
                 config = pb.StreamingConfig(encoding=pb.LINEAR16, sample_rate_hertz=number)
@@ -225,7 +225,7 @@ def test_no_report_without_phrases(shared: Any, pcm: bytes) -> None:
 
 
 def test_health_and_reflection(shared: Any) -> None:
-    check = health_pb2_grpc.HealthStub(shared.channel).Check
+    check = cast(Any, health_pb2_grpc.HealthStub(shared.channel)).Check
     for name in ("", "carryover.v1.Recognizer", "carryover.v1.Context"):
         assert check(health_pb2.HealthCheckRequest(service=name), timeout=30).status == 1
     database = ProtoReflectionDescriptorDatabase(shared.channel)

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import grpc
 import pytest
@@ -128,7 +128,7 @@ def test_a_result_is_held_against_what_the_same_passes_give(
 def test_a_result_of_the_wrong_text_is_named(
     replica: Any, scene: Scene, dialogue: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original = recognizer_service.final_message
+    original = cast(Any, recognizer_service).final_message
 
     def altered(*arguments: Any) -> Any:
         message = original(*arguments)

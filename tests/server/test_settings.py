@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -61,7 +62,7 @@ def test_a_server_of_a_commands_own_is_not_the_one_that_others_reach() -> None:
     with pytest.raises(ConfigError):
         load_settings(None, {}, environ)
     harmless = {"reflection", "region", "ttl_s", "connect_timeout_s", "read_timeout_s", "deadline_s", "threads"}
-    sections = {"tls": TlsSettings, "access": AccessSettings, "store": StoreSettings}
+    sections: dict[str, Any] = {"tls": TlsSettings, "access": AccessSettings, "store": StoreSettings}
     names = {f"CARRYOVER_{s}__{name}".upper() for s, m in sections.items() for name in m.model_fields.keys() - harmless}
     assert names == {name for name in PRIVATE if "__" in name}
 

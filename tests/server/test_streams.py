@@ -86,7 +86,7 @@ def test_a_result_that_waited_too_long_goes_without_its_second_pass_and_says_so(
         assert result.nbest[0].acoustic == pytest.approx(expected, abs=1e-2)
         assert result.skipped == (() if Pass.WHOLE_UTTERANCE in result.passes else (Pass.WHOLE_UTTERANCE,))
     skipped = sum(bool(result.skipped) for result in found)
-    assert skipped == metrics.registry.get_sample_value("carryover_second_passes_skipped_total") >= 2
+    assert skipped == metrics.registry.get_sample_value("carryover_second_passes_skipped_total") and skipped >= 2
 
 
 def test_one_long_stream_lets_others_in_between(tiny_recognizer: Recognizer, speech: Any) -> None:
@@ -156,7 +156,7 @@ def test_a_context_that_breaks_the_search_costs_no_word(
 
         found = await asyncio.gather(one(graph), one(None))
         scheduler.close()
-        return found
+        return list(found)
 
     for found in asyncio.run(run()):
         assert [h.text for h in found.nbest] == [h.text for h in expected.nbest]

@@ -12,8 +12,8 @@ from context_store.aws import client_options
 
 def delete_payloads(config: StoreConfig, dialogue: str, tenant: str = "default") -> None:
     """Delete the items of the payload table, past the store and its keys."""
-    client: Any = boto3.client("dynamodb", **client_options(config))
-    query = {"KeyConditionExpression": "#d = :d", "ExpressionAttributeNames": {"#d": "dialogue"}}
+    client = boto3.client("dynamodb", **client_options(config))
+    query: dict[str, Any] = {"KeyConditionExpression": "#d = :d", "ExpressionAttributeNames": {"#d": "dialogue"}}
     values = {":d": {"S": f"{tenant}#{dialogue}"}}
     items = client.query(TableName=config.payload_table, ExpressionAttributeValues=values, **query)["Items"]
     for item in items:

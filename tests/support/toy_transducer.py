@@ -11,10 +11,31 @@ from torch import Tensor
 from asr.acoustic.interface import PredictorState
 
 
-class Toy:
+class SearchOnly:
+    """The half of an acoustic model that a search does not use."""
+
+    lookback, lookahead, max_chunk_frames = 0, 0, 0
+
+    def features(self, padded: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    def loudness(self, features: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    def chunk_frames(self, chunk_ms: int) -> int:
+        raise NotImplementedError
+
+    def initial_state(self, streams: int) -> object:
+        raise NotImplementedError
+
+    def encode(self, features: Tensor, state: object) -> tuple[Tensor, object]:
+        raise NotImplementedError
+
+
+class Toy(SearchOnly):
     """Three tokens and a blank at any index, random logits that depend on the last token: small enough to enumerate."""
 
-    frame_s, lookback, lookahead, vocab_size, history = 0.04, 0, 0, 4, 1
+    frame_s, vocab_size, history = 0.04, 4, 1
 
     def __init__(self, seed: int, blank: int = 0) -> None:
         self.blank = blank

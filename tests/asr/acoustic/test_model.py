@@ -114,7 +114,7 @@ def test_the_joiner_follows_its_weights_and_computes_what_training_computes(tiny
         quick = model.join(encoded, predicted)
         assert torch.allclose(quick, model.train().join(encoded, predicted), atol=1e-5)
         model.join_out.weight *= 2
-        model.join_out.bias += 1
+        model.join_out.bias.add_(1)
         model.eval()
     assert not torch.allclose(quick, tiny_model.join(encoded, predicted), atol=1e-2)
 
@@ -128,7 +128,7 @@ def test_a_copy_of_a_model_in_use_follows_its_own_weights(tiny_model: Transducer
         return model.join(model.join_encoded(model.encoder(features, 8)), predicted)
 
     before, changed = output(model), copy.deepcopy(model)
-    changed.join_out.bias += 1
+    changed.join_out.bias.add_(1)
     assert torch.allclose(output(changed), before + 1, atol=1e-5)
     assert torch.equal(output(model), before)
 

@@ -129,7 +129,7 @@ written = st.lists(
 def test_the_forms_with_the_fewest_errors_count(reference: str, heard: str) -> None:
     steps = align(reference, heard)
     forms = [spoken_forms(text, 10_000) for text in (reference, heard)]
-    least = min(edit_distance(one.split(), other.split()) for one in forms[0][:60] for other in forms[1][:60])
+    least = min(edit_distance(one.split(), other.split()) for one in forms[0][:16] for other in forms[1][:16])
     assert count(steps).total == count(align(heard, reference)).total <= least
     assert count(align(reference, reference)).total == 0
 

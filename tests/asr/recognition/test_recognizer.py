@@ -144,8 +144,8 @@ def test_forced_scores_agree_with_the_search(tiny_recognizer: Recognizer, speech
     )
     for searched, exact in zip(result.nbest, forced, strict=True):
         assert exact.acoustic >= searched.acoustic - 1e-3  # the search sees some of the alignments
-    for forced in tiny_recognizer.force_score(result.encoded, ["call meg", "call meg bauer"]):
-        assert forced.text.split() == [w.text for w in forced.words] and 0 < forced.confidence <= 1
+    for scored in tiny_recognizer.force_score(result.encoded, ["call meg", "call meg bauer"]):
+        assert scored.text.split() == [w.text for w in scored.words] and 0 < scored.confidence <= 1
 
 
 @torch.inference_mode()

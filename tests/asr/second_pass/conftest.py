@@ -21,8 +21,13 @@ def peer() -> Any:
     from transformers import WhisperConfig, WhisperForConditionalGeneration
 
     torch.manual_seed(5)
-    tokens = {"pad_token_id": 0, "bos_token_id": 0, "eos_token_id": 0, "decoder_start_token_id": 1}
-    model = WhisperForConditionalGeneration(WhisperConfig(**SIZES, **tokens, suppress_tokens=[])).eval()
+    tokens: dict[str, Any] = SIZES | {
+        "pad_token_id": 0,
+        "bos_token_id": 0,
+        "eos_token_id": 0,
+        "decoder_start_token_id": 1,
+    }
+    model = WhisperForConditionalGeneration(WhisperConfig(**tokens, suppress_tokens=[])).eval()
     with torch.no_grad():
         for value in model.parameters():
             value.mul_(4.0)

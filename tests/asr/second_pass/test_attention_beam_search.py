@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -61,7 +62,7 @@ def test_a_wide_beam_finds_the_likeliest_texts(model: AttentionModel, project: P
 def test_utterances_of_a_batch_are_as_alone(model: AttentionModel, project: Projection, beam: int) -> None:
     with torch.inference_mode():
         audio = [model.decoder.audio(model.encoder(f)[0]) for f in (features(1, 100), features(2, 60))]
-    options = {"prompt": PROMPT, "end": END, "beam": beam}
+    options: dict[str, Any] = {"prompt": PROMPT, "end": END, "beam": beam}
     both = beam_search(model.decoder, project, audio, max_tokens=[6, 4], **options)
     for found, one, longest in zip(both, audio, (6, 4), strict=True):
         (own,) = beam_search(model.decoder, project, [one], max_tokens=[longest], **options)
@@ -132,7 +133,7 @@ def test_phrases_touch_no_bit_of_other_utterances_and_none_where_there_are_none(
         audio = [model.decoder.audio(one) for one in model.encoder(torch.cat([features(1), features(2)]))]
     letters = TokenLetters([SPELLED.get(token) for token in range(40)])
     boosted, empty = WrittenPhrases({"meg bauer": 9.0}, letters), WrittenPhrases({}, letters)
-    options = {"prompt": PROMPT, "end": END, "beam": 3, "max_tokens": [6, 6]}
+    options: dict[str, Any] = {"prompt": PROMPT, "end": END, "beam": 3, "max_tokens": [6, 6]}
     plain = beam_search(model.decoder, project, audio, **options)
     assert beam_search(model.decoder, project, audio, phrases=[None, empty], **options) == plain
     one, other = beam_search(model.decoder, project, audio, phrases=[boosted, None], **options)

@@ -6,9 +6,10 @@ import gzip
 import tracemalloc
 import zlib
 from contextlib import suppress
-from typing import Any
+from typing import Any, cast
 
 import pytest
+from google.protobuf.descriptor import Descriptor
 from google.protobuf.message import Message
 from hypothesis import given
 from hypothesis import strategies as st
@@ -22,21 +23,22 @@ from server.errors import InvalidRequestError, LimitError
 from server.settings import Limits
 
 REQUEST = context_pb2.RecordEventsRequest
+DESCRIPTOR = cast(Descriptor, REQUEST.DESCRIPTOR)
 STREAM = recognizer_pb2.StreamingRecognizeRequest
 MANY = 1 << 19
 
-texts = st.text(st.characters(exclude_categories=("Cs",)), max_size=20)
+texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 
 
 def reader(kind: type[Message] = REQUEST, method: str = "RecordEvents", **limits: int) -> Reader:
-    return Reader(kind.DESCRIPTOR, bounds(method, Limits(**limits)))
+    return Reader(cast(Descriptor, kind.DESCRIPTOR), bounds(method, Limits(**limits)))
 
 
 class Unparsed(Reader):
     """Fails where protobuf would be given the message."""
 
     def __init__(self, kind: type[Message], method: str) -> None:
-        super().__init__(kind.DESCRIPTOR, bounds(method, Limits()))
+        super().__init__(cast(Descriptor, kind.DESCRIPTOR), bounds(method, Limits()))
         self._class: Any = None
 
 
@@ -64,7 +66,7 @@ def test_a_message_that_parses_is_itself(
     data = message.SerializeToString()
     assert not is_compressed(data)
     assert reader().read(compress(data)) == message
-    assert invalid_utf8_field(REQUEST.DESCRIPTOR, data) is None
+    assert invalid_utf8_field(DESCRIPTOR, data) is None
 
 
 @pytest.mark.parametrize("padding", [0, 2 * SMALL_BYTES])
@@ -119,7 +121,7 @@ def test_what_holds_too_much_is_never_parsed(
 
 
 def test_nothing_is_inflated_beyond_its_bound() -> None:
-    few = Reader(REQUEST.DESCRIPTOR, Bounds("request_bytes", 1 << 16))
+    few = Reader(DESCRIPTOR, Bounds("request_bytes", 1 << 16))
     for compress in (gzip.compress, zlib.compress):
         data = compress(bytes(32 << 20))
         tracemalloc.start()

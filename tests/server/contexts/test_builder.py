@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from asr.context.types import Entry, Turn
-from context_store import Entities, Event, ExpectSpeech, Reply, StoredTurn, Utterance
+from context_store import Body, Entities, Event, ExpectSpeech, Reply, StoredTurn, Utterance
 from server.contexts.builder import context_of
 
 
@@ -30,7 +30,7 @@ def test_turns_up_to_the_one_that_asks_newest_entries_first() -> None:
 
 
 def test_a_reply_of_the_same_moment_follows_the_utterance() -> None:
-    bodies = (Reply("which"), Utterance("call meg"))
+    bodies: tuple[Body, ...] = (Reply("which"), Utterance("call meg"))
     events = tuple(Event(f"e{i}", 1.0, body) for i, body in enumerate(bodies))
     context = context_of([StoredTurn("1", 2, events, 1.0, 100, "g")], "1", 10)
     assert context.turns == (Turn("user", "call meg"), Turn("system", "which"))

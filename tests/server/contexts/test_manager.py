@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from context_store import (
+    Body,
     DialogueId,
     DialogueStatus,
     Event,
@@ -36,7 +37,7 @@ from server.settings import ContextSettings
 DIALOGUE = DialogueId("acme", "d")
 TTL_S = 1000
 NOW_S = 1_700_000_000.0
-BODIES = {"heard": Transcribe(), "speak": Speak(), "ask": ExpectSpeech()}
+BODIES: dict[str, Body] = {"heard": Transcribe(), "speak": Speak(), "ask": ExpectSpeech()}
 
 
 @dataclass
