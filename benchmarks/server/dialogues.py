@@ -1,7 +1,7 @@
 """Many dialogues against one server while its store fails: what every stream, result and event came to.
 
-The server's answers are compared with the baseline's, a recogniser in this process, like with like: a result must be what
-that recognises in the same audio in the same passes, and with the dialogue's own context where a context was applied;
+The server's answers are compared with the baseline's, a recogniser in this process, like with like: a result must be
+what that recognises in the same audio in the same passes, and with the dialogue's own context where one was applied;
 and a phrase that is named must be one of the dialogue's own. Passes that the server skipped are counted, not wrong.
 """
 
