@@ -4,7 +4,7 @@ from pathlib import Path
 
 from asr.audio import read_container
 from asr.decoding import BoostedPhrase
-from asr.recognition.recognizer import Recognizer
+from asr.recognition import Recognizer
 
 recognizer = Recognizer.load()
 graph = recognizer.compile([BoostedPhrase(name, 5.0) for name in ("Drybar", "Fantastic Sams", "Blue Tit")])

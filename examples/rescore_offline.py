@@ -5,7 +5,7 @@ from pathlib import Path
 from asr.audio import read_container
 from asr.context import Context, ContextModels, Entry, Turn
 from asr.context.meaning import meant
-from asr.recognition.recognizer import Recognizer
+from asr.recognition import Recognizer
 
 recognizer = Recognizer.load()
 models = ContextModels.load(models=recognizer.models)

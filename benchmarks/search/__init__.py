@@ -1,0 +1,1 @@
+"""The beam search beside torchaudio's."""

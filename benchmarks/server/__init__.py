@@ -1,0 +1,1 @@
+"""What a server carries and withstands: waits of callers, a soak with faults, floods, replicas."""

@@ -1,1 +1,1 @@
-"""Recipes: how the shipped models were made."""
+"""How the shipped acoustic model was trained: speech, augmentation, losses, training, calibration."""

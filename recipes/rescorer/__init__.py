@@ -1,0 +1,1 @@
+"""How the constants of the rescorer are fitted: lists, regression, callers."""
