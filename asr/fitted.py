@@ -40,12 +40,13 @@ def named_version(name: str, *files: Path) -> str:
 
 @dataclass(frozen=True)
 class ModelVersions:
-    """Of the models whose scores meet; "" where there is none. context: the context model's."""
+    """Of the models whose scores meet; "" where there is none."""
 
     acoustic: str
     language: str = ""
     attention: str = ""
     context: str = ""
+    """The context model's."""
 
     def __str__(self) -> str:
         return ", ".join(f"{name} {version}" for name, version in asdict(self).items() if version) or "no models"
@@ -62,38 +63,37 @@ class FittedWeights:
 
     score = transducer + ctc × CTC head + language × n-gram + token_bonus × tokens + attention × attention decoder
             + word_bonus × words
-
-    language and token_bonus count in the search already, the others where final results are ranked; word_bonus in
-    those that the attention decoder has heard, whose texts are at most `limit` nats behind the best by the first four
-    scores: where the transducer has misheard, it does not outvote the decoder. models: those that they were fitted to;
-    None: to none.
     """
 
     language: float = 0.35
     token_bonus: float = 1.7
+    """These two count in the search already, the others where final results are ranked."""
     ctc: float = 0.3
     attention: float = 2.0
     word_bonus: float = 0.0
+    """In lists that the attention decoder has scored."""
     limit: float = 20.0
+    """Nats that a text is at most behind the best by the first four scores in such lists: where the transducer has
+    misheard, it does not outvote the attention decoder."""
     models: ModelVersions | None = None
+    """Those that they were fitted to; None: to none."""
 
 
 @dataclass(frozen=True)
 class RescorerConstants:
-    """What a context's score counts beside the recogniser's.
-
-    attended, unattended: weights of `asr.context.evidence.EVIDENCE` for readings that name an entry, log-odds, in lists
-    that the attention decoder has a part in and in those that it has not (`python -m recipes.rescorer.fit`). margin:
-    nats that a reading must win by in another recogniser's list. contacts: weights of `asr.context.contacts.FEATURES`
-    and a constant, for the whole names of contacts in such lists (`recipes.rescorer.callers`); none: those are weighed
-    as all else is. models: those whose lists they were fitted to, the context model with its scorer among them.
-    """
+    """What a context's score counts beside the recogniser's."""
 
     attended: tuple[float, ...]
     unattended: tuple[float, ...]
+    """Weights of `asr.context.evidence.EVIDENCE` for hypotheses that name an entry, log-odds, in lists that the
+    attention decoder has a part in and in those that it has not (`python -m recipes.rescorer.fit`)."""
     margin: float
+    """Nats that a hypothesis must win by in another recogniser's list."""
     contacts: tuple[float, ...] = ()
+    """Weights of `asr.context.contacts.FEATURES` and a constant, for the whole names of contacts in such lists
+    (`recipes.rescorer.callers`); none: those are weighed as all else is."""
     models: ModelVersions | None = None
+    """Those whose lists they were fitted to, the context model with its scorer among them."""
 
 
 Constants = TypeVar("Constants", FittedWeights, RescorerConstants)

@@ -82,7 +82,7 @@ def _percentiles(name: str, run: Callable[[], np.ndarray], times: int) -> dict[s
 
 
 def main(times: int = 100, threads: int = 1, weights: Path | None = None) -> None:
-    """Encodes 8 turns and 100 entries; rescores 16 readings against them, forced scoring not counted."""
+    """Encodes 8 turns and 100 entries; rescores 16 hypotheses against them, forced scoring not counted."""
     torch.set_num_threads(threads)
     rng = random.Random(1)
     models = ContextModels.load(weights)

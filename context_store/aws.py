@@ -102,7 +102,7 @@ _NO_CREDENTIALS = (
 
 
 def client_options(config: StoreConfig) -> dict[str, Any]:
-    """Keyword arguments of ``boto3.client`` for a store configuration."""
+    """Keyword arguments of `boto3.client` for a store configuration."""
     return {
         "region_name": config.region,
         "endpoint_url": config.endpoint_url,
@@ -118,7 +118,7 @@ def client_options(config: StoreConfig) -> dict[str, Any]:
 
 
 def error_code(error: ClientError) -> str:
-    """The AWS error code, e.g. ``ConditionalCheckFailedException``."""
+    """The AWS error code, e.g. `ConditionalCheckFailedException`."""
     return str(error.response.get("Error", {}).get("Code", "unknown"))
 
 

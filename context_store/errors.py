@@ -24,7 +24,7 @@ class StoreError(Exception):
 class InvalidEventError(StoreError, ValueError):
     """An argument cannot be stored.
 
-    field: name of the argument, as in the interface (``event_id``, ``turn_id``, ``dialogue_id``, ``text`` ...).
+    field: name of the argument, as in the interface (`event_id`, `turn_id`, `dialogue_id`, `text` ...).
     """
 
     def __init__(self, field: str, advice: str) -> None:

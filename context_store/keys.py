@@ -15,12 +15,12 @@ KEY_SORT_KEY = "#key"
 
 
 def partition_key(dialogue: DialogueId) -> str:
-    """``TENANT#ID``. Raises InvalidEventError."""
+    """`TENANT#ID`. Raises InvalidEventError."""
     return f"{check_name('tenant', dialogue.tenant)}#{check_name('dialogue_id', dialogue.id)}"
 
 
 def payload_sort_key(turn: str, kind: str, item: str) -> str:
-    """``turn#kind#id`` of checked parts."""
+    """`turn#kind#id` of checked parts."""
     return f"{turn}#{kind}#{item}"
 
 

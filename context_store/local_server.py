@@ -18,11 +18,11 @@ from context_store.errors import StoreConfigError
 
 @contextmanager
 def local_server(port: int = 0) -> Iterator[str]:
-    """Run moto's server on 127.0.0.1 while the context lasts; yields its URL, e.g. ``http://127.0.0.1:40123``.
+    """Run moto's server on 127.0.0.1 while the context lasts; yields its URL, e.g. `http://127.0.0.1:40123`.
 
     port: 0 for a free one. Data lives in this process's memory and is shared by all such servers in it. The server
-    logs each request at INFO to the logger ``werkzeug``, which is set to WARNING here.
-    Raises StoreConfigError when moto, the extra ``local`` of this project, is not installed.
+    logs each request at INFO to the logger `werkzeug`, which is set to WARNING here.
+    Raises StoreConfigError when moto, the extra `local` of this project, is not installed.
     """
     try:
         from moto.server import ThreadedMotoServer  # takes a second to import, and only this needs it
@@ -55,6 +55,6 @@ def _one_at_a_time(app: Callable[..., Iterable[bytes]]) -> Callable[..., Iterabl
 
 
 def local_config(endpoint_url: str, **changes: Any) -> StoreConfig:
-    """A StoreConfig for a server on this machine that takes any credentials; ``changes`` replace other fields."""
+    """A StoreConfig for a server on this machine that takes any credentials; `changes` replace other fields."""
     config = StoreConfig(endpoint_url=endpoint_url, access_key_id="local", secret_access_key="local")
     return replace(config.patient(), **{"max_attempts": 2, **changes})

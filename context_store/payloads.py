@@ -120,7 +120,7 @@ class Payloads:
         return texts
 
     def latest(self, dialogue: DialogueId, prefix: str, now: float) -> Item | None:
-        """The live item with the highest sort key that begins with ``prefix``, sealed as it is."""
+        """The live item with the highest sort key that begins with `prefix`, sealed as it is."""
         found = self._access.query(
             self._table,
             _KEY_CONDITION,

@@ -102,7 +102,7 @@ class ContextStore:
         raise StoreUnavailableError("the dialogue is being deleted and written at once; repeat the call")
 
     def read_turns(self, dialogue: DialogueId, limit: int = 8) -> list[StoredTurn]:
-        """The last ``limit`` turns with their texts, oldest first (by their earliest event's time, then turn id).
+        """The last `limit` turns with their texts, oldest first (by their earliest event's time, then turn id).
 
         Two round trips, or three in a long dialogue. Of more than 32 MB of texts the newest turns' are read. Raises
         TamperedError when anything of them does not decrypt in its place.
@@ -142,11 +142,11 @@ class ContextStore:
         return DialogueStatus(live, len(turns) - len(live), generation_of(key_item, now))
 
     def put_embedding(self, dialogue: DialogueId, turn: StoredTurn, model_version: str, data: bytes) -> bool:
-        """Store, encrypted, the context embedding computed when ``turn`` was the last turn read; up to 380,000 bytes.
+        """Store, encrypted, the context embedding computed when `turn` was the last turn read; up to 380,000 bytes.
         It expires with the turn.
 
         False, and nothing stored, when there is one of the same turn, version and model already (the first stays:
-        replicas may differ in the last bits), or when the dialogue was deleted since ``turn`` was read.
+        replicas may differ in the last bits), or when the dialogue was deleted since `turn` was read.
         Raises TooLargeError.
         """
         item = embedding_item(model_version, turn.version)

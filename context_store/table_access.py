@@ -1,6 +1,6 @@
 """The few DynamoDB calls that the store needs, with paging, retries of what was left over, and mapped errors.
 
-Items are in DynamoDB's own notation (``{"S": ...}``, ``{"N": ...}``, ``{"B": ...}``).
+Items are in DynamoDB's own notation (`{"S": ...}`, `{"N": ...}`, `{"B": ...}`).
 """
 
 from __future__ import annotations
@@ -134,7 +134,7 @@ class TableAccess:
             options["ExclusiveStartKey"] = after
 
     def scan_keys(self, table: str, sort_key: str, prefix: str) -> Iterator[Item]:
-        """Primary keys of all items whose partition key begins with ``prefix``; reads the whole table."""
+        """Primary keys of all items whose partition key begins with `prefix`; reads the whole table."""
         arguments: dict[str, Any] = {
             "TableName": table,
             "FilterExpression": "begins_with(#d, :p)",

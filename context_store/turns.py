@@ -1,12 +1,12 @@
 """The events table: one item a turn, one attribute an event, no text.
 
     dialogue (partition key)  TENANT#ID
-    turn (sort key)           the turn's id; ``#key`` holds the dialogue's key (see `dialogue_keys`)
+    turn (sort key)           the turn's id; `#key` holds the dialogue's key (see `dialogue_keys`)
     e#EVENT_ID                "kind time", e.g. "utterance 1700000000.250000"
     p#EVENT_ID                sort key of the event's payload, for kinds that have one
     expires_at                seconds since 1970
     at_limit                  present once the turn has as many events as it may
-    turns                     in ``#key`` only: pointers to the newest turns (see `newest`)
+    turns                     in `#key` only: pointers to the newest turns (see `newest`)
 
 Every attribute is set with if_not_exists, so events may come in any order and any number of times.
 """
@@ -36,12 +36,13 @@ _PAGES_WITHOUT_POINTERS = 4
 
 @dataclass(frozen=True)
 class EventRecord:
-    """An event as the events table has it. payload: sort key in the payload table, or None."""
+    """An event as the events table has it."""
 
     event_id: str
     time_s: float
     kind: str
     payload: str | None
+    """Sort key in the payload table, or None."""
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """What goes into the store and what comes out of it: plain frozen values.
 
-Fields that hold a user's words are left out of ``repr``, so that a value in a log line or a traceback shows none.
+Fields that hold a user's words are left out of `repr`, so that a value in a log line or a traceback shows none.
 """
 
 from __future__ import annotations
@@ -11,13 +11,11 @@ from typing import ClassVar, TypeAlias
 
 @dataclass(frozen=True)
 class DialogueId:
-    """A dialogue of a tenant. Nothing stored under one tenant is ever read under another.
-
-    tenant, id: 1 to 256 bytes of UTF-8 each, without '#' and control characters.
-    """
+    """A dialogue of a tenant. Nothing stored under one tenant is ever read under another."""
 
     tenant: str
     id: str
+    """1 to 256 bytes of UTF-8 each, without '#' and control characters."""
 
 
 @dataclass(frozen=True)
@@ -38,16 +36,14 @@ class Reply:
 
 @dataclass(frozen=True)
 class Entities:
-    """What a service knows: entries of one signal, in the service's order.
-
-    signal: contacts, devices, places, screen, preferences, device_type, or any custom name. ids: the service's own, one
-    for each entry, "" where it has none; or none at all.
-    """
+    """What a service knows: entries of one signal, in the service's order."""
 
     kind: ClassVar[str] = "entities"
     signal: str = field(repr=False)
+    """Contacts, devices, places, screen, preferences, device_type, or any custom name."""
     entries: tuple[str, ...] = field(repr=False)
     ids: tuple[str, ...] = field(default=(), repr=False)
+    """The service's own, one for each entry, "" where it has none; or none at all."""
 
 
 @dataclass(frozen=True)
@@ -76,15 +72,13 @@ Body: TypeAlias = Utterance | Reply | Entities | Transcribe | Speak | ExpectSpee
 
 @dataclass(frozen=True)
 class Event:
-    """Something that happened in a turn.
-
-    event_id: chosen by the caller, unique in the turn; the same event sent again changes nothing.
-    time_s: when it happened, seconds since 1970 by the caller's clock (kept to the microsecond). Turns are ordered
-        by it. The first time stored for an event id stays.
-    """
+    """Something that happened in a turn."""
 
     event_id: str
+    """Chosen by the caller, unique in the turn; the same event sent again changes nothing."""
     time_s: float
+    """When it happened, seconds since 1970 by the caller's clock (kept to the microsecond). Turns are ordered by it.
+    The first time stored for an event id stays."""
     body: Body
 
     @property
@@ -95,65 +89,59 @@ class Event:
 
 @dataclass(frozen=True)
 class Recorded:
-    """The turn after `ContextStore.record`, as the same round trip returned it.
-
-    version: number of distinct events in the turn. It only grows, does not depend on their order, and does not
-        change when an event is repeated: a job for (turn, version) need not be started twice.
-    trigger: an expect_speech event is among them (from this call or from an earlier one).
-    start_s: time of the turn's earliest event, which orders the turns of a dialogue.
-    expires_at: seconds since 1970 by the store's clock; a turn id used again after that names another turn.
-    generation: which life of the dialogue the call's texts belong to; "" when it had none. See `StoredTurn`.
-    """
+    """The turn after `ContextStore.record`, as the same round trip returned it."""
 
     version: int
+    """Number of distinct events in the turn. It only grows, does not depend on their order, and does not change when an
+    event is repeated: a job for (turn, version) need not be started twice."""
     trigger: bool
+    """An expect_speech event is among them (from this call or from an earlier one)."""
     start_s: float
+    """Time of the turn's earliest event, which orders the turns of a dialogue."""
     expires_at: int
+    """Seconds since 1970 by the store's clock; a turn id used again after that names another turn."""
     generation: str = ""
+    """The generation of the dialogue that the call's texts belong to; "" when it had none. See `StoredTurn`."""
 
 
 @dataclass(frozen=True)
 class StoredTurn:
-    """A turn with its texts.
-
-    events: by time, then event id. An event whose payload has expired is left out.
-    version: number of events in the turn, as in `Recorded`. start_s, expires_at: as in `Recorded`.
-    generation: which life of the dialogue it was read in; a new one begins after every deletion. "" without texts.
-    """
+    """A turn with its texts."""
 
     turn: str
     version: int
+    """Number of events in the turn, as in `Recorded`."""
     events: tuple[Event, ...]
+    """By time, then event id. An event whose payload has expired is left out."""
     start_s: float
     expires_at: int
+    """As in `Recorded`."""
     generation: str
+    """The generation of the dialogue that it was read in; a new one begins after every deletion. "" without texts."""
 
 
 @dataclass(frozen=True)
 class TurnSummary:
-    """A turn without its texts: made without reading or decrypting a payload.
-
-    start_s: time of its earliest event. expires_at: seconds since 1970 by the store's clock.
-    kinds: kinds of its events, by time, then event id.
-    """
+    """A turn without its texts: made without reading or decrypting a payload."""
 
     turn: str
     version: int
     trigger: bool
     start_s: float
+    """Time of its earliest event."""
     expires_at: int
+    """Seconds since 1970 by the store's clock."""
     kinds: tuple[str, ...]
+    """Kinds of its events, by time, then event id."""
 
 
 @dataclass(frozen=True)
 class DialogueStatus:
-    """What is known of a dialogue without decrypting anything.
-
-    turns: live turns, oldest first; of very many the newest. expired_turns: turns past their expiry that the table
-    still holds; they are never used, but tell EXPIRED from NOT_FOUND. generation: which life of the dialogue this is,
-    as in `StoredTurn`.
-    """
+    """What is known of a dialogue without decrypting anything."""
 
     turns: tuple[TurnSummary, ...]
+    """Live turns, oldest first; of very many the newest."""
     expired_turns: int
+    """Turns past their expiry that the table still holds; they are never used, but tell EXPIRED from NOT_FOUND."""
     generation: str
+    """The generation of the dialogue, as in `StoredTurn`."""

@@ -52,7 +52,7 @@ class WrappingKey:
         )
 
     def wrap(self, secret: bytes, context: Mapping[str, str]) -> bytes:
-        """Encrypt a dialogue key as an Encryption SDK message; ``context`` is bound to it.
+        """Encrypt a dialogue key as an Encryption SDK message; `context` is bound to it.
 
         Raises StoreConfigError (KMS refuses the key), StoreUnavailableError.
         """
@@ -139,7 +139,7 @@ def load_or_create_key_file(path: Path) -> bytes:
 def kms_wrapping_key(key_id: str, *, region: str, endpoint_url: str | None = None) -> WrappingKey:
     """A wrapping key in AWS KMS, by key ARN or alias ARN; one KMS call wraps or unwraps a dialogue's key.
 
-    endpoint_url: None for AWS itself. Raises StoreConfigError when ``key_id`` is not an ARN.
+    endpoint_url: None for AWS itself. Raises StoreConfigError when `key_id` is not an ARN.
     """
     if not key_id.startswith("arn:"):
         raise StoreConfigError("the KMS key must be given by its ARN (arn:aws:kms:...)")

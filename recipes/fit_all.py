@@ -12,7 +12,7 @@ stopped goes on. --small draws few recordings: it shows that the steps work, not
 | scores | what CTC head, n-gram and attention decoder count | asr/weights/acoustic/fitted.json |
 | sets | nothing: makes sets of answers of several makes, train and dev | WORK/sets |
 | lists | nothing: what is heard of them, and of the follow-ups | WORK/lists |
-| entries | what speaks for a reading that names an entry | asr/weights/context/fitted.json |
+| entries | what speaks for a hypothesis that names an entry | asr/weights/context/fitted.json |
 | callers | what speaks for a contact in another recogniser's list | asr/weights/context/fitted.json |
 | confidence | what a word's confidence means | confidence.json of both models |
 | endings | nothing: delay and cut utterances at the shipped endpointing | WORK/endings.json |

@@ -57,16 +57,15 @@ class Carrier:
 
 @dataclass(frozen=True)
 class AnswerTables:
-    """What training texts say about how people answer.
-
-    carriers: (before, after) the entity → log probability, ("", "") among them. answers: by kind of question, whole
-    answers that name no entity → log probability. given, surnames: frequent names, normalised.
-    """
+    """What training texts say about how people answer."""
 
     carriers: dict[tuple[str, str], float] = field(default_factory=lambda: {("", ""): 0.0})
+    """(before, after) the entity → log probability, ("", "") among them."""
     answers: dict[str, dict[str, float]] = field(default_factory=dict)
+    """By kind of question, whole answers that name no entity → log probability."""
     given: frozenset[str] = frozenset()
     surnames: frozenset[str] = frozenset()
+    """Frequent names, normalised."""
 
     def is_name(self, word: str) -> bool:
         """Whether it is a frequent given name or surname."""

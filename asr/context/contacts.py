@@ -28,18 +28,21 @@ _LEAD = 1.5
 
 @dataclass(frozen=True)
 class NamedContact:
-    """The whole name of a contact, normalised; nats: log-odds that it was said and not the 1-best, less the margin."""
+    """The whole name of a contact, normalised;"""
 
     text: str
     nats: float
+    """Log-odds that it was said and not the 1-best, less the margin."""
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """place: of the nearest name; values: its FEATURES."""
+    """What speaks for a name."""
 
     place: int
+    """Of the name, the nearest one."""
     values: tuple[float, ...]
+    """Its FEATURES."""
 
 
 def named_contact(

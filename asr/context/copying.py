@@ -27,12 +27,14 @@ _FAINTEST = -8.0
 
 
 class Place(NamedTuple):
-    """How far a text is into a phrase. inside: the spelling so far, None outside; mass: of the phrases that begin so;
-    done: whether one may end here."""
+    """How far a text is into a phrase."""
 
     inside: str | None
+    """The spelling so far, None outside."""
     mass: float
+    """Of the phrases that begin so."""
     done: bool
+    """Whether one may end here."""
 
 
 class PhrasePrefixes:

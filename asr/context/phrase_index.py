@@ -51,10 +51,11 @@ def nicknames_of(given: str) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Part:
-    """Words by which a phrase may be named; kind: one of PART_KINDS."""
+    """Words by which a phrase may be named;"""
 
     text: str
     kind: str
+    """One of PART_KINDS."""
     phrase: int
     """Place of the phrase in the context's list."""
 

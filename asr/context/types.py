@@ -49,19 +49,20 @@ class Turn:
 
 @dataclass(frozen=True)
 class Entry:
-    """Something a service knows: the signal is any name ("contacts", "devices", or one of your own). id: the service's
-    own, "": none."""
+    """Something a service knows: the signal is any name ("contacts", "devices", or one of your own)."""
 
     signal: str
     text: str
     id: str = ""
+    """The service's own, "": none."""
 
 
 @dataclass(frozen=True)
 class Context:
-    """turns: oldest first. Anything may be empty."""
+    """What is known before an answer; anything may be empty."""
 
     turns: tuple[Turn, ...] = ()
+    """Oldest first."""
     entries: tuple[Entry, ...] = ()
 
     def __bool__(self) -> bool:
@@ -70,17 +71,17 @@ class Context:
 
 @dataclass(frozen=True)
 class Phrase:
-    """Normalised words that may be said next; weight: log of the probability that this entry is the one meant.
-
-    written: as its source writes it, for reports and for its other spoken forms; "" where that is not known. ids: of
-    the entries that are so written, at most MAX_IDS; empty: they have none.
-    """
+    """A phrase that may be said next."""
 
     text: str
+    """Normalised words."""
     signal: str
     weight: float
+    """Log of the probability that this entry is the one meant."""
     written: str = ""
+    """As its source writes it, for reports and for its other spoken forms; "" where that is not known."""
     ids: tuple[str, ...] = ()
+    """Of the entries that are so written, at most MAX_IDS; empty: they have none."""
 
     @property
     def name(self) -> str:
@@ -97,19 +98,18 @@ class Phrase:
 
 @dataclass(frozen=True)
 class ContextEmbedding:
-    """A context as the rescorer reads it.
-
-    vectors: (n, d) float32, n at most 64, turns first; none for an empty context. summary: (d,) float32.
-    question: what the last system turn asks. asked: its words, normalised; "" where the user spoke last. It is a value:
-    serialise it with `to_bytes`.
-    """
+    """A context as the rescorer reads it: a value, which `to_bytes` serialises."""
 
     vectors: NDArray[np.float32]
+    """(n, d) float32, n at most 64, turns first; none for an empty context."""
     summary: NDArray[np.float32]
+    """(d,) float32."""
     phrases: tuple[Phrase, ...]
     question: Question
+    """What the last system turn asks."""
     model_version: str
     asked: str = ""
+    """Its words, normalised; "" where the user spoke last."""
 
     @property
     def empty(self) -> bool:
@@ -177,34 +177,35 @@ class ContextEmbedding:
 
 @dataclass(frozen=True)
 class BiasedWord:
-    """A word of the answer that only the context brought, and the phrase that did; "": no phrase, but the dialogue.
-
-    nats: what the context said for the answer, over the plain 1-best. rank: the answer's place by sound and language
-    model alone, from 1, among the hypotheses and candidates that were weighed; 0 where nothing was weighed. id: of the
-    phrase's entry, "": it has none, or several have its name.
-    """
+    """A word of the answer that only the context brought, and the phrase that did; "": no phrase, but the dialogue."""
 
     word: str
     phrase: str
     signal: str
     nats: float = 0.0
+    """What the context adds to the answer's score over the plain 1-best's."""
     rank: int = 0
+    """The answer's place by sound and language model alone, from 1, among the hypotheses and candidates that were
+    weighed; 0 where nothing was weighed."""
     id: str = ""
+    """Of the phrase's entry, "": it has none, or several have its name."""
 
 
 @dataclass(frozen=True)
 class Meant:
-    """An entry that a text names, as its service writes it. id: the service's own, "": it has none."""
+    """An entry that a text names, as its service writes it."""
 
     entry: str
     signal: str
     id: str = ""
+    """The service's own, "": it has none."""
 
 
 @dataclass(frozen=True)
 class Rescored:
-    """The n-best in its new order; changed: another text came first because of the context."""
+    """An n-best list in its new order."""
 
     nbest: tuple[Hypothesis, ...]
     changed: bool = False
+    """Another text came first because of the context."""
     biased_words: tuple[BiasedWord, ...] = ()

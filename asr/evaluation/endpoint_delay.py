@@ -22,14 +22,16 @@ _ABOVE_QUIET = 0.35
 
 @dataclass(frozen=True)
 class Ending:
-    """speech_end_s: the last sound of speech; endpoint_s: where the first final result ended the utterance, seconds of
-    audio after the start, or None where none came. likely_s: where a likely final was told that the final result
-    confirmed, word for word; withdrawn: one was told that it did not."""
+    """Where an utterance ended, in seconds of audio after its start."""
 
     speech_end_s: float
+    """The last sound of speech."""
     endpoint_s: float | None
+    """The first final result; None where none came."""
     likely_s: float | None = None
+    """A likely final that the final result confirmed, word for word."""
     withdrawn: bool = False
+    """There was a likely final that the final result did not confirm."""
 
     @property
     def early(self) -> bool:
@@ -39,16 +41,18 @@ class Ending:
 
 @dataclass(frozen=True)
 class EndpointFigures:
-    """Over the utterances whose end of speech is known. delay_ms: median and 90th percentile of what was neither cut
-    early nor missed, in audio time (the computing comes on top); None where nothing was. likely_ms: the same of likely
-    finals that were confirmed. early, missed, withdrawn: shares of utterances."""
+    """Over the utterances whose end of speech is known."""
 
     utterances: int
     delay_ms: tuple[float, float] | None
+    """Median and 90th percentile of what was neither cut early nor missed, in audio time (the computing comes on top);
+    None where nothing was."""
     likely_ms: tuple[float, float] | None
+    """The same of likely finals that were confirmed."""
     early: Interval
     missed: Interval
     withdrawn: Interval
+    """Shares of utterances."""
 
 
 def speech_end(samples: Samples, rate: int) -> float | None:

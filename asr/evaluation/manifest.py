@@ -25,23 +25,24 @@ SPEAKERS: dict[str, Literal["user", "system"]] = {"user": "user", "system": "sys
 
 @dataclass(frozen=True)
 class Utterance:
-    """A line of a manifest.
-
-    text: the reference, normalised. written: as the manifest has it; "" where that is the same. set: what kind of
-    turn, or the corpus. make: who made the recording (a synthesiser, a corpus), "" where it does not say. dialogue:
-    what the bootstrap draws as one; the id where the manifest names none. target: the entity that the answer means,
-    normalised; "" where the manifest says that there is none; None where it does not say.
-    """
+    """A line of a manifest."""
 
     id: str
     audio: AudioPlace
     text: str
+    """The reference, normalised."""
     set: str = ""
+    """What kind of turn, or the corpus."""
     context: Context = field(default_factory=Context)
     dialogue: str = ""
+    """What the bootstrap draws as one; the id where the manifest names none."""
     target: str | None = None
+    """The entity that the answer means, normalised; "" where the manifest says that there is none; None where it does
+    not say."""
     written: str = ""
+    """As the manifest has it; "" where that is the same."""
     make: str = ""
+    """Who made the recording (a synthesiser, a corpus), "" where it does not say."""
 
     @property
     def reference(self) -> str:

@@ -81,14 +81,16 @@ class Changed:
 
 @dataclass(frozen=True)
 class ChangedUtterance:
-    """An utterance that context changed; verdict: of its first change. sound: a data URL, "": none."""
+    """An utterance that context changed;"""
 
     utterance: Utterance
     verdict: str
+    """Of its first change."""
     plain: str
     question: str
     results: tuple[Changed, ...]
     sound: str
+    """A data URL, "": none."""
 
 
 def render(template: Path, **values: Any) -> str:

@@ -24,14 +24,12 @@ class Bin:
 
 @dataclass(frozen=True)
 class Reliability:
-    """The reliability curve of all words, empty bins left out.
-
-    error: expected calibration error, the bins' |confidence − right| weighted by their words (Naeini et al. 2015,
-    "Obtaining Well Calibrated Probabilities Using Bayesian Binning").
-    """
+    """The reliability curve of all words, empty bins left out."""
 
     words: int
     error: float
+    """Expected calibration error, the bins' |confidence − right| weighted by their words (Naeini et al. 2015,
+    "Obtaining Well Calibrated Probabilities Using Bayesian Binning")."""
     bins: tuple[Bin, ...]
 
 

@@ -29,36 +29,36 @@ CHUNK_S = 0.1
 
 @dataclass(frozen=True)
 class ConditionResult:
-    """The n-best under one condition.
-
-    nbest: texts, best first. status: the name that the server's ContextInfo would have. encode_ms (with compiling the
-    phrases), rescore_ms (with the search that they lead and exact scores): wall time; None where that did not run.
-    biased_words: the words that context brought, and by what. meant: the entries that the first text names.
-    """
+    """The n-best under one condition."""
 
     nbest: tuple[str, ...]
+    """Texts, best first."""
     status: str
+    """The name that the server's ContextInfo would have."""
     encode_ms: float | None = None
+    """Wall time, with compiling the phrases; None where that did not run."""
     rescore_ms: float | None = None
+    """Wall time, with the search for the phrases and exact scores; None where that did not run."""
     biased_words: tuple[BiasedWord, ...] = ()
+    """The words that context brought, and by what."""
     problem: str = ""
     meant: tuple[Meant, ...] = ()
+    """The entries that the first text names."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """One utterance under every condition; the search's part in seconds_wall, of seconds_audio of audio.
-
-    confidences: of the words of the plain 1-best. ending: with endpointing on, where that was asked for and the end of
-    speech can be told.
-    """
+    """One utterance under every condition."""
 
     utterance: Utterance
     results: dict[str, ConditionResult]
     seconds_audio: float
     seconds_wall: float
+    """What the search took."""
     confidences: tuple[float, ...] = ()
+    """Of the words of the plain 1-best."""
     ending: Ending | None = None
+    """With endpointing on, where that was asked for and the end of speech can be told."""
 
 
 @dataclass(frozen=True)

@@ -13,13 +13,15 @@ from asr.evaluation.statistics import Bootstrap, Interval
 
 @dataclass(frozen=True)
 class Worth:
-    """Relative changes of the errors, paired. alone: with this signal only, against none. left_out: with all others,
-    against all of them. errors_alone, errors_left_out: their numbers before and after."""
+    """Relative changes of the errors, paired."""
 
     alone: Interval
+    """With this signal only, against none."""
     left_out: Interval
+    """With all others, against all of them."""
     errors_alone: tuple[int, int]
     errors_left_out: tuple[int, int]
+    """Their numbers before and after."""
 
     @property
     def verdict(self) -> str:

@@ -69,12 +69,14 @@ class OfMake:
 
 @dataclass(frozen=True)
 class Summary:
-    """figures: by set ("all" first), then by condition, "none" first. utterances: by set. makes: by make, where the
-    utterances are of several."""
+    """All figures of a run."""
 
     utterances: dict[str, int]
+    """By set."""
     dialogues: dict[str, int]
+    """By set."""
     figures: dict[str, dict[str, Figures]]
+    """By set ("all" first), then by condition, "none" first."""
     statuses: dict[str, dict[str, int]]
     real_time_factor: float
     """Seconds of search a second of audio."""
@@ -88,6 +90,7 @@ class Summary:
     signals: dict[str, Worth]
     """By signal, where each was tried alone and left out."""
     makes: dict[str, OfMake] = field(default_factory=dict)
+    """By make, where the utterances are of several."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain values; what is not defined is null."""

@@ -19,18 +19,20 @@ Kind = Literal["equal", "replace", "insert", "delete"]
 
 @dataclass(frozen=True)
 class Step:
-    """One step of an alignment. reference, hypothesis: the words; "" for the side that has none."""
+    """One step of an alignment."""
 
     kind: Kind
     reference: str
     hypothesis: str
+    """The words; "" for the side that has none."""
 
 
 @dataclass(frozen=True)
 class Errors:
-    """Word errors of one or more utterances; words: reference words."""
+    """Word errors of one or more utterances;"""
 
     words: int = 0
+    """Reference words."""
     substitutions: int = 0
     insertions: int = 0
     deletions: int = 0

@@ -40,12 +40,12 @@ WORSE = {"names": 0.02}
 """In its place, where given: share of a set's lists that a context may give more word errors, wrong before or not."""
 
 WHOLE = {"names"}
-"""Sets in which only a reading without errors is better than what was heard: half a name is another person's."""
+"""Sets in which only a hypothesis without errors is better than what was heard: half a name is another person's."""
 
 
 @dataclass(frozen=True)
 class Example:
-    """One list ready for the scorer. H readings, the plain 1-best first.
+    """One list ready for the scorer. H hypotheses, the plain 1-best first.
 
     features (H, F), of_list (G,), limits (H,), base (H,): the score without context, errors (H,): word errors.
     """
@@ -120,7 +120,7 @@ def _weight(e: Example, right_weight: float) -> float:
 
 
 def _to_learn(e: Example) -> Tensor:
-    """Errors of each reading (H,) as training counts them."""
+    """Errors of each hypothesis (H,) as training counts them."""
     if e.set not in WHOLE:
         return e.errors
     return torch.where(e.errors == 0, 0.0, torch.maximum(e.errors, e.errors[0].clamp(min=1)))
@@ -129,7 +129,7 @@ def _to_learn(e: Example) -> Tensor:
 def fit(
     examples: Sequence[Example], right_weight: float, *, steps: int = 1600, batch: int = 256, seed: int = 1
 ) -> ListScorer:
-    """Minimum word error rate over lists, with a little cross-entropy towards the best reading to begin with.
+    """Minimum word error rate over lists, with a little cross-entropy towards the best hypothesis to begin with.
 
     right_weight: of a list whose plain 1-best is right.
     """
@@ -174,13 +174,13 @@ def _loss(scorer: ListScorer, data: _Stack, chosen: Tensor, mix: float) -> Tenso
 
 
 def choose(examples: Sequence[Example], scorer: ListScorer, margin: float) -> list[int]:
-    """Place of the reading that wins each list."""
+    """Place of the hypothesis that wins each list."""
     return _winners(_totals(examples, scorer), margin)
 
 
 @torch.inference_mode()
 def _totals(examples: Sequence[Example], scorer: ListScorer) -> list[Tensor]:
-    """The scores of each list's readings, context included."""
+    """The scores of each list's hypotheses, context included."""
     return [e.base + scorer(e.features, e.of_list, e.limits) for e in examples]
 
 
@@ -220,13 +220,13 @@ def outcome(examples: Sequence[Example], chosen: Sequence[int]) -> Outcome:
 
 @dataclass(frozen=True)
 class Judged:
-    """Lists, and the scores of their readings by a scorer that did not learn from them."""
+    """Lists, and the scores of their hypotheses by a scorer that did not learn from them."""
 
     lists: Sequence[Example]
     totals: Sequence[Tensor]
 
     def choose(self, margin: float) -> list[int]:
-        """Place of the reading that wins each list."""
+        """Place of the hypothesis that wins each list."""
         return _winners(self.totals, margin)
 
 

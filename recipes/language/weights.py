@@ -38,7 +38,7 @@ class Spoken:
 
 
 @dataclass(frozen=True)
-class Readings:
+class HypothesisScores:
     """What searches found for an utterance, one row a text: log P(y|x), log P(y), tokens, word errors."""
 
     acoustic: npt.NDArray[np.float64]
@@ -47,7 +47,7 @@ class Readings:
     errors: npt.NDArray[np.float64]
 
     def chosen_errors(self, weight: float, bonus: float) -> float:
-        """Word errors of the reading that these values rank first."""
+        """Word errors of the hypothesis that these values rank first."""
         return float(self.errors[np.argmax(self.acoustic + weight * self.language + bonus * self.tokens)])
 
 
@@ -107,12 +107,12 @@ class Fit:
 
     def run(self, rounds: int = 4) -> Trial:
         """The best trial. The first is without the model and without a bonus; each further one is what ranks the
-        readings found so far best, until that has been tried (minimum error rate training, Och 2003)."""
+        hypotheses found so far best, until that has been tried (minimum error rate training, Och 2003)."""
         self.search(0.0, 0.0)
         values = _START
         for _ in range(rounds):
             self.search(*values)
-            values = best_values(self.readings(), [s.corpus for s in self._spoken], self._words())
+            values = best_values(self.hypothesis_scores(), [s.corpus for s in self._spoken], self._words())
             if any((t.weight, t.bonus) == values for t in self.trials):
                 break
         return min(self.trials, key=lambda t: t.mean)
@@ -128,23 +128,25 @@ class Fit:
         errors = []
         for i, spoken in enumerate(self._spoken):
             found = heard(search.nbest(search.step(spoken.frames[None], search.start(1)), 0), spoken.frames)
-            for reading in found:
-                self._found[i][reading.tokens] = max(reading.acoustic, self._found[i].get(reading.tokens, -np.inf))
-            best = max(found, key=lambda reading: reading.score)
+            for hypothesis in found:
+                self._found[i][hypothesis.tokens] = max(
+                    hypothesis.acoustic, self._found[i].get(hypothesis.tokens, -np.inf)
+                )
+            best = max(found, key=lambda hypothesis: hypothesis.score)
             errors.append(word_errors(self._tokenizer, spoken.text, best.tokens))
             self._progress(f"search {len(self.trials) + 1}", i + 1, len(self._spoken))
         corpora = [s.corpus for s in self._spoken]
         self.trials.append(Trial(weight, bonus, tuple(errors), rates(errors, corpora, self._words())))
         return self.trials[-1]
 
-    def readings(self) -> list[Readings]:
+    def hypothesis_scores(self) -> list[HypothesisScores]:
         """Of each utterance, what all searches so far found."""
         out = []
         for spoken, found in zip(self._spoken, self._found, strict=True):
             texts = list(found)
             errors = [word_errors(self._tokenizer, spoken.text, t) for t in texts]
             numbers = (list(found.values()), self._language.score_texts(texts), [len(t) for t in texts], errors)
-            out.append(Readings(*(np.array(n, np.float64) for n in numbers)))
+            out.append(HypothesisScores(*(np.array(n, np.float64) for n in numbers)))
         return out
 
 
@@ -160,8 +162,8 @@ def rates(errors: Sequence[float], corpora: Sequence[str], words: Sequence[int])
     }
 
 
-def best_values(found: Sequence[Readings], corpora: Sequence[str], words: Sequence[int]) -> tuple[float, float]:
-    """The weight and bonus around which the mean of the corpora's WER is least, if the searches' readings are ranked.
+def best_values(found: Sequence[HypothesisScores], corpora: Sequence[str], words: Sequence[int]) -> tuple[float, float]:
+    """The weight and bonus around which the mean of the corpora's WER is least, if the searches' hypotheses are ranked.
 
     A point counts with its neighbours on the grid, so that one lucky ranking does not decide.
     """

@@ -1,9 +1,9 @@
-"""Fits what speaks for a reading that names an entry of the context, to lists of several makes, and keeps it.
+"""Fits what speaks for a hypothesis that names an entry of the context, to lists of several makes, and keeps it.
 
     python -m recipes.rescorer.fit LISTS... [--judge LISTS...] [--context DIR] [--keep-out MAKE]
 
 LISTS are what `recipes.rescorer.lists` wrote. The weights (`asr.context.evidence`) are those of a conditional logistic
-regression: among an utterance's readings that name an entry, and its plain 1-best as it stands, those with the fewest
+regression: among an utterance's hypotheses that name an entry, and its plain 1-best as it stands, those with the fewest
 word errors are right.
 
 The report has a line for each make and condition: turns exactly right without and with context, those made wrong, and
@@ -35,7 +35,7 @@ from asr.context.phrase_index import PhraseIndex
 from asr.evaluation.wer import align, count
 from asr.fitted import FILE, RescorerConstants, read_fitted, save_fitted
 from asr.recognition.recognizer import Recognizer
-from recipes.rescorer.lists import ReadingList, read_lists
+from recipes.rescorer.lists import HypothesisList, read_lists
 
 NOT_MEANT = 0.7
 """What a turn counts whose context does not hold what is meant: who is asked which of two mostly means one of them."""
@@ -45,7 +45,7 @@ _FOLDS = 5
 
 @dataclass(frozen=True)
 class Example:
-    """rows: (readings that name an entry, EVIDENCE). errors: of the plain 1-best, then of each of these, words."""
+    """rows: (hypotheses that name an entry, EVIDENCE). errors: of the plain 1-best, then of each of these, words."""
 
     id: str
     make: str
@@ -66,18 +66,18 @@ class Example:
         return int(self.errors[int(odds.argmax())])
 
 
-def example(one: ReadingList, models: ContextModels) -> Example:
+def example(one: HypothesisList, models: ContextModels) -> Example:
     embedding = models.encoder.encode(one.context)
     index = PhraseIndex(embedding.phrases)
-    readings = one.hypotheses()
+    hypotheses = one.hypotheses()
     words = count(align(one.reference, "")).words
-    if not readings:
+    if not hypotheses:
         errors = [count(align(one.reference, "")).total]
         rows = np.zeros((0, len(EVIDENCE)))
         return Example(one.id, one.make, one.kind, one.condition, one.meant, rows, np.array(errors), words)
-    matches = [match(h.text, index) for h in readings]
-    found = evidence(readings, one.heard, matches, index, embedding.question, models.rescorer.tables)
-    errors = [count(align(one.reference, readings[i].text)).total for i in (0, *found)]
+    matches = [match(h.text, index) for h in hypotheses]
+    found = evidence(hypotheses, one.heard, matches, index, embedding.question, models.rescorer.tables)
+    errors = [count(align(one.reference, hypotheses[i].text)).total for i in (0, *found)]
     rows = np.array([*found.values()]).reshape(len(found), len(EVIDENCE))
     return Example(one.id, one.make, one.kind, one.condition, one.meant, rows, np.array(errors), words)
 
@@ -113,7 +113,7 @@ Errors = list[tuple[Example, int]]
 
 
 def cross_fitted(examples: Sequence[Example], part: Callable[[Example], object]) -> Errors:
-    """Errors of each example's first reading by weights fitted to the examples of other parts."""
+    """Errors of each example's first hypothesis by weights fitted to the examples of other parts."""
     out = []
     for one in sorted({part(e) for e in examples}, key=str):
         weights = fit([e for e in examples if part(e) != one])

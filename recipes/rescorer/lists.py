@@ -2,7 +2,7 @@
 
     python -m recipes.rescorer.lists MANIFEST... --out LISTS [--conditions relevant,irrelevant,anti] [--limit 200]
 
-Every recording is heard twice, with the second pass and without, and each time the readings that a context is asked
+Every recording is heard twice, with the second pass and without, and each time the hypotheses that a context is asked
 about (those of the n-best and the context's candidates) are written with their scores, a line of LISTS for each
 recording, condition and way of hearing. Runs that are stopped go on behind the last whole line.
 """
@@ -41,10 +41,10 @@ _NBEST = 16
 
 
 @dataclass(frozen=True)
-class ReadingList:
-    """An utterance's readings that a context is asked about, the plain 1-best first.
+class HypothesisList:
+    """An utterance's hypotheses that a context is asked about, the plain 1-best first.
 
-    make, kind: of the manifest's line, where it says. meant: the context holds what is meant. readings: (text,
+    make, kind: of the manifest's line, where it says. meant: the context holds what is meant. scored: (text,
     acoustic, language, attention), nats; the first `heard` are the n-best. attended: the attention decoder heard it.
     """
 
@@ -56,26 +56,26 @@ class ReadingList:
     reference: str
     attended: bool
     context: Context
-    readings: tuple[tuple[str, float, float, float], ...]
+    scored: tuple[tuple[str, float, float, float], ...]
     heard: int
 
     def hypotheses(self) -> list[Hypothesis]:
-        return [Hypothesis(text, acoustic=a, language=g, attention=t) for text, a, g, t in self.readings]
+        return [Hypothesis(text, acoustic=a, language=g, attention=t) for text, a, g, t in self.scored]
 
 
-def read_lists(path: Path) -> Iterator[ReadingList]:
+def read_lists(path: Path) -> Iterator[HypothesisList]:
     """What `main` wrote. Raises OSError."""
     for row in read_objects(path):
         turns = tuple(Turn(t["speaker"], t["text"]) for t in row["context"]["turns"])
         entries = tuple(Entry(e["signal"], e["text"]) for e in row["context"]["entries"])
-        readings = tuple(map(tuple, row["readings"]))
-        yield ReadingList(**row | {"context": Context(turns, entries), "readings": readings})
+        scored = tuple(map(tuple, row["scored"]))
+        yield HypothesisList(**row | {"context": Context(turns, entries), "scored": scored})
 
 
-def reading_list(
+def hypothesis_list(
     recognizer: Recognizer, result: Result, context: Context, models: ContextModels
 ) -> tuple[list[Hypothesis], int]:
-    """The readings of a final result that a context is asked about, and how many of them the n-best has; none where
+    """The hypotheses of a final result that a context is asked about, and how many of them the n-best has; none where
     nothing is said."""
     if result.encoded is None or not result.nbest[0].text:
         return [], 0
@@ -112,10 +112,10 @@ def main() -> None:
                         result = listen(recognizer, samples, rate, _NBEST)
                         for condition in conditions:
                             context = context_for(condition, utterances, index, 0) or Context()
-                            readings, heard = reading_list(recognizer, result, context, models)
-                            texts = [(h.text, h.acoustic, h.language, h.attention) for h in readings]
+                            hypotheses, heard = hypothesis_list(recognizer, result, context, models)
+                            texts = [(h.text, h.acoustic, h.language, h.attention) for h in hypotheses]
                             meant = condition == "relevant" and utterance.target != ""
-                            rows.append(asdict(ReadingList(
+                            rows.append(asdict(HypothesisList(
                                 utterance.id, make, utterance.set, condition, meant, utterance.reference, attended,
                                 context, tuple(texts), heard,
                             )))  # fmt: skip

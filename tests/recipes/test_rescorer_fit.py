@@ -1,4 +1,4 @@
-"""The fit of what speaks for a reading that names an entry."""
+"""The fit of what speaks for a hypothesis that names an entry."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ import pytest
 from asr.context.evidence import EVIDENCE
 from asr.context.types import Context, Entry, Turn
 from recipes.rescorer.fit import Example, cross_fitted, fit, report
-from recipes.rescorer.lists import ReadingList, read_lists
+from recipes.rescorer.lists import HypothesisList, read_lists
 
 
 def drawn(seed: int, count: int) -> list[Example]:
-    """Of two readings the one that is nearer in sound is right, if it is near; else the plain 1-best is."""
+    """Of two hypotheses the one that is nearer in sound is right, if it is near; else the plain 1-best is."""
     rng = np.random.default_rng(seed)
     out = []
     for i in range(count):
@@ -54,7 +54,7 @@ def test_without_readings_that_name_an_entry_the_plain_1best_stands() -> None:
 
 def test_lists_are_read_as_they_were_written(tmp_path: Path) -> None:
     context = Context((Turn("system", "Meg or Ann?"),), (Entry("contacts", "Meg Bauer"),))
-    one = ReadingList("u1", "espeak", "two", "anti", False, "bauer", True, context, (("power", -1.0, 0.5, -2.0),), 1)
+    one = HypothesisList("u1", "espeak", "two", "anti", False, "bauer", True, context, (("power", -1.0, 0.5, -2.0),), 1)
     (tmp_path / "lists.jsonl").write_text(json.dumps(asdict(one)) + "\n")
     assert list(read_lists(tmp_path / "lists.jsonl")) == [one]
     (hypothesis,) = one.hypotheses()

@@ -220,7 +220,7 @@ def test_an_interrupted_training_goes_on_as_if_it_had_not_been(
 
 
 def toy(condition: str, *, right: int, seed: int) -> Example:
-    """Three readings; a feature names the right one where the context is relevant."""
+    """Three hypotheses; a feature names the right one where the context is relevant."""
     generator = torch.Generator().manual_seed(seed)
     features = torch.randn(3, len(FEATURES), generator=generator) * 0.001
     features[1, FEATURES.index("full")] = 1.0
@@ -323,7 +323,7 @@ def test_of_a_name_only_the_whole_is_worth_taking(kind: str, taken: int) -> None
 
 
 def test_what_weighs_a_right_answer_keeps_it() -> None:
-    """A reading that is right in two of three lists, and nothing tells which: worth it unless harm weighs more."""
+    """A hypothesis that is right in two of three lists, and nothing tells which: worth it unless harm weighs more."""
     lists = [toy("relevant", right=int(i % 3 > 0), seed=i) for i in range(60)]
     taken = {weight: sum(choose(lists, fit(lists, weight, steps=200), 0.0)) for weight in (1.0, 50.0)}
     assert taken == {1.0: 60, 50.0: 0}

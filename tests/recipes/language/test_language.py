@@ -20,7 +20,7 @@ from asr.evaluation.wer import align, count
 from asr.recognition.recognizer import Recognizer
 from recipes.language.kneser_ney import BackOffModel, mix, prune, to_automaton, train_kneser_ney
 from recipes.language.text import OVERLAP, HeldOut, read_texts
-from recipes.language.weights import Fit, Readings, Spoken, Trial, best_values, rates
+from recipes.language.weights import Fit, HypothesisScores, Spoken, Trial, best_values, rates
 from recipes.synthesis.corpus import of_train
 
 VOCAB = 7
@@ -167,9 +167,9 @@ def test_names_of_train_only_and_the_same_each_time(data: Path) -> None:
 
 
 def test_values_that_rank_the_right_readings_first() -> None:
-    """Of two readings the wrong one is likelier by sound, shorter and worse English; another set does not mind."""
-    wrong_and_right = Readings(*(np.array(n) for n in ([-1.0, -3.0], [-9.0, -4.0], [2.0, 4.0], [3.0, 0.0])))
-    indifferent = Readings(*(np.array(n) for n in ([-1.0, -9.0], [-2.0, -4.0], [2.0, 3.0], [0.0, 1.0])))
+    """Of two hypotheses the wrong one is likelier by sound, shorter and worse English; another set does not mind."""
+    wrong_and_right = HypothesisScores(*(np.array(n) for n in ([-1.0, -3.0], [-9.0, -4.0], [2.0, 4.0], [3.0, 0.0])))
+    indifferent = HypothesisScores(*(np.array(n) for n in ([-1.0, -9.0], [-2.0, -4.0], [2.0, 3.0], [0.0, 1.0])))
     weight, bonus = best_values([wrong_and_right, indifferent], ["a", "b"], [3, 1])
     assert 5 * weight + 2 * bonus > 2 and bonus - 2 * weight < 8
     assert wrong_and_right.chosen_errors(0, 0) == 3 and wrong_and_right.chosen_errors(weight, bonus) == 0
@@ -196,5 +196,5 @@ def test_fitting_keeps_the_best_trial(tiny_recognizer: Recognizer, speech: Sampl
 def said(recognizer: Recognizer, language: NGram, trial: Trial, frames: torch.Tensor) -> str:
     search = BeamSearch(recognizer.model, 6, language=language, language_weight=trial.weight, token_bonus=trial.bonus)
     with torch.inference_mode():
-        readings = recognizer.scorer.with_ctc(search.nbest(search.step(frames[None], search.start(1)), 0), frames)
-    return recognizer.tokenizer.decode(max(readings, key=lambda r: r.score).tokens)
+        hypotheses = recognizer.scorer.with_ctc(search.nbest(search.step(frames[None], search.start(1)), 0), frames)
+    return recognizer.tokenizer.decode(max(hypotheses, key=lambda r: r.score).tokens)
