@@ -102,7 +102,7 @@ class Scheduler:
         self._max_batch = max_batch
         self._batch_wait_s, self._second_pass_wait_s = batch_wait_s, second_pass_wait_s
         self._late_s, self._pause_s = late_s, pause_s
-        self.metrics = metrics
+        self._metrics = metrics
         self._second_passes, self._most_second_passes = 0, max(1, workers - 1)
         self._queues: dict[Work, deque[_Waiting]] = {kind: deque() for kind in _IN_WORKERS}
         self._unrecognised: dict[object, float] = {}  # since when each chunk waits, the oldest first
@@ -187,9 +187,9 @@ class Scheduler:
             started, chunk = loop.time(), object()
             self._unrecognised[chunk] = started
             try:
-                with self.metrics.chunks.track_inprogress():
+                with self._metrics.chunks.track_inprogress():
                     results = await self._queued(kind, stream, started)
-                self.metrics.chunk_seconds.observe(loop.time() - started)
+                self._metrics.chunk_seconds.observe(loop.time() - started)
                 return results
             finally:
                 del self._unrecognised[chunk]
@@ -231,7 +231,7 @@ class Scheduler:
         if kind is Work.RESCORE:
             work = self._call(batch[0])
         else:
-            self.metrics.batch_streams.observe(len(batch))
+            self._metrics.batch_streams.observe(len(batch))
             work = self._recognise(batch)
         task = asyncio.get_running_loop().create_task(self._in_worker(work, batch, long))
         self._tasks.add(task)
@@ -266,6 +266,7 @@ class Scheduler:
         if waited_s <= self._second_pass_wait_s * _PARTLY:
             return False
         skipped: bool = one.work.skip_second_pass(entirely=waited_s > self._second_pass_wait_s)
+        self._metrics.second_passes_skipped.inc(skipped)
         return skipped
 
     def _dispatch_in(self, seconds: float) -> None:
@@ -326,7 +327,7 @@ class Scheduler:
         try:
             return work(*arguments)
         finally:
-            self.metrics.work_seconds.inc(time.monotonic() - started)
+            self._metrics.work_seconds.inc(time.monotonic() - started)
 
     @contextmanager
     def _audio_work(self) -> Iterator[None]:
@@ -388,9 +389,7 @@ class ScheduledStream:
         Args:
             entirely: False: skip only the search of the whole utterance, which costs most for what it brings.
         """
-        skipped = self.stream.skip_second_pass(Pass if entirely else (Pass.WHOLE_UTTERANCE,))
-        if skipped and not self.stream.needs_second_pass:
-            self._scheduler.metrics.second_passes_skipped.inc()
+        self.stream.skip_second_pass(Pass if entirely else (Pass.WHOLE_UTTERANCE,))
         return not self.stream.needs_second_pass
 
     async def _steps(self, since_s: float) -> list[Result]:
