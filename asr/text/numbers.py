@@ -45,6 +45,7 @@ def ordinal(number: int, conjunction: str = " and ") -> str:
 
 
 def ordinal_word(word: str) -> str:
+    """The ordinal of a number word."""
     return _ORDINALS.get(word) or (word[:-1] + "ieth" if word.endswith("y") else word + "th")
 
 
@@ -85,6 +86,7 @@ def year(figures: str) -> str:
 
 
 def is_year(figures: str) -> bool:
+    """Whether figures are read as a year."""
     return len(figures) == 4 and 1010 <= int(figures) <= 2099
 
 
@@ -189,6 +191,7 @@ def roman(text: str) -> int:
 
 
 def to_roman(number: int) -> str:
+    """Roman numerals of a small number."""
     said = ""
     for value, letters in ((10, "X"), (9, "IX"), (5, "V"), (4, "IV"), (1, "I")):
         said += letters * (number // value)
