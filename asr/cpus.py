@@ -41,8 +41,11 @@ def _quotas(root: Path) -> Iterator[float]:
 
 
 def _with_parents(mounted: Path, own: str) -> list[Path]:
-    """A group's folder and those above it. In a container without a namespace of its own only the mounted one exists,
-    and a group outside the namespace is named by "..", where nothing can be read."""
+    """A group's folder and those above it.
+
+    In a container without a namespace of its own only the mounted one exists, and a group outside the namespace is
+    named by "..", where nothing can be read.
+    """
     parts = [part for part in own.split("/") if part]
     if ".." in parts:
         parts = []

@@ -140,6 +140,7 @@ def weights_for(used: ModelVersions, folders: Sequence[Path], named: Path | None
 
     Raises:
         ModelError: the named file is of other models, or a file is damaged.
+
     Warns:
         UnfittedWarning: none belongs to them, and the defaults stand in.
     """

@@ -228,7 +228,11 @@ class Scheduler:
             queue.remove(one)
         self._idle -= 1
         self._second_passes += long
-        work = self._call(batch[0]) if kind is Work.RESCORE else self._recognise(batch)
+        if kind is Work.RESCORE:
+            work = self._call(batch[0])
+        else:
+            self.metrics.batch_streams.observe(len(batch))
+            work = self._recognise(batch)
         task = asyncio.get_running_loop().create_task(self._in_worker(work, batch, long))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -297,29 +301,19 @@ class Scheduler:
             one.settle(error)
 
     async def _recognise(self, batch: list[_Waiting]) -> None:
-        self.metrics.batch_streams.observe(len(batch))
         try:
             with tracing.shared_span("batch", [one.span for one in batch]):
                 results = await self._in_pool(self.recognizer.advance, [one.work.stream for one in batch])
         except Exception as error:
             if len(batch) == 1:
                 batch[0].settle(error)
-            else:  # none has changed: each alone, so that only the one at fault fails
-                for one in batch:
-                    await self._alone(one)
+                return
+            for one in batch:  # none has changed: each alone, so that only the one at fault fails
+                if not one.answer.done():
+                    await self._recognise([one])
         else:
             for one, result in zip(batch, results, strict=True):
                 one.settle(result)
-
-    async def _alone(self, one: _Waiting) -> None:
-        if one.answer.done():
-            return
-        try:
-            (result,) = await self._in_pool(self.recognizer.advance, [one.work.stream])
-        except Exception as error:
-            one.settle(error)
-        else:
-            one.settle(result)
 
     # Threads
 

@@ -24,8 +24,11 @@ SHIPPED = Path(__file__).parent.parent / "weights" / "acoustic"
 
 
 def save_model(folder: Path, model: Transducer, tokenizer: Tokenizer, version: str) -> None:
-    """Write the model, rounded to 8 bits; the encoder goes into a file of its own. version: its name; what
-    `load_model` gives has a digest of the weights behind it."""
+    """Write the model, rounded to 8 bits; the encoder goes into a file of its own.
+
+    Args:
+        version: its name; what `load_model` gives has a digest of the weights behind it.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     weights = pack({k: v.detach().to("cpu", torch.float32) for k, v in model.state_dict().items()})
     for name, chosen in (("encoder", True), ("transducer", False)):
@@ -60,8 +63,9 @@ def unpack(stored: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def load_model(folder: Path | None = None, device: str = "cpu") -> tuple[Transducer, Tokenizer, str]:
-    """Load the model in `folder` (None: the shipped one) in float32, its tokenizer and its version: its name and a
-    digest of its weights and tokens.
+    """Load the model in `folder` (None: the shipped one) in float32, its tokenizer and its version.
+
+    The version is its name and a digest of its weights and tokens.
 
     Raises:
         ModelError: a file is missing or the files do not belong together.
@@ -96,6 +100,7 @@ def load_encoder(encoder: Encoder, path: Path) -> None:
     Args:
         path: Whisper tiny.en's (MIT) as safetensors, the whole model as Hugging Face has it or the encoder alone with
             the names of openai/whisper; or a model folder.
+
     Raises:
         ModelError: there is something else, or of another shape.
     """

@@ -30,12 +30,14 @@ class ModelConfig:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> ModelConfig:
+        """The configuration of these fields. Raises ModelError where one is unknown."""
         unknown = set(values) - {f.name for f in fields(cls)}
         if unknown:
             raise ModelError(f"model configuration has unknown fields: {', '.join(sorted(unknown))}")
         return cls(**values)
 
     def to_dict(self) -> dict[str, Any]:
+        """Its fields, as `from_dict` takes them."""
         return asdict(self)
 
 

@@ -95,6 +95,7 @@ class EmformerTransducer(nn.Module):
 
     @property
     def max_chunk_frames(self) -> int:
+        """0: an Emformer reads its own segments only."""
         return 0
 
     def features(self, padded: Tensor) -> Tensor:
@@ -105,15 +106,18 @@ class EmformerTransducer(nn.Module):
         return ((log - mean) * invstddev).to(padded.device)
 
     def loudness(self, features: Tensor) -> Tensor:
+        """See `AcousticModel`."""
         log = features / self.get_buffer("invstddev").to(features.device) + self.get_buffer("mean").to(features.device)
         return 10 / math.log(10) * log.amax(-1)
 
     def chunk_frames(self, chunk_ms: int) -> int:
+        """See `AcousticModel`."""
         if chunk_ms != 10 * self.segment:
             raise ModelError(f"chunk_ms is {chunk_ms}; use {10 * self.segment}, the segment this Emformer was made for")
         return self.segment
 
     def initial_state(self, streams: int) -> EmformerState:
+        """See `AcousticModel`."""
         return ()
 
     def encode(self, features: Tensor, state: EmformerState) -> tuple[Tensor, EmformerState]:
@@ -125,6 +129,7 @@ class EmformerTransducer(nn.Module):
         return encoded, tuple(tuple(layer) for layer in layers)
 
     def start(self, hypotheses: int) -> tuple[Tensor, PredictorState]:
+        """See `AcousticModel`."""
         blank = torch.full((hypotheses,), self.blank, device=self.get_buffer("mean").device)
         return self.predict(blank, ())
 
@@ -135,13 +140,16 @@ class EmformerTransducer(nn.Module):
         return predicted[:, 0], tuple(tensor for layer in layers for tensor in layer)
 
     def join(self, encoded: Tensor, predicted: Tensor) -> Tensor:
+        """See `AcousticModel`."""
         joiner = self.rnnt.joiner
         return joiner.linear(joiner.activation(encoded + predicted))
 
     def blank_probabilities(self, encoded: Tensor) -> Tensor:
+        """See `AcousticModel`."""
         return encoded.new_zeros(encoded.shape[:-1])
 
     def ctc_scores(self, encoded: Tensor, texts: Sequence[Sequence[int]]) -> Tensor:
+        """See `AcousticModel`."""
         return torch.zeros(len(texts))
 
 
@@ -191,8 +199,9 @@ def save_emformer(
 def load_bundle(
     name: str, folder: Path | None = None, device: str = "cpu"
 ) -> tuple[EmformerTransducer, Tokenizer, str]:
-    """Load a pretrained bundle of `torchaudio.pipelines`, its tokens and its version, its name and a digest of
-    its weights; fetches nothing.
+    """Load a pretrained bundle of `torchaudio.pipelines`, its tokens and its version; fetches nothing.
+
+    The version is its name and a digest of its weights.
 
     Args:
         name: for instance EMFORMER_RNNT_BASE_LIBRISPEECH.

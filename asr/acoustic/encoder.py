@@ -41,10 +41,11 @@ class Attention(nn.Module):
         self.out = nn.Linear(width, width)
 
     def split(self, x: Tensor) -> Tensor:
-        """(B, T, D) → (B, H, T, D / H)"""
+        """(B, T, D) → (B, H, T, D / H)."""
         return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
+        """Queries, keys, values (B, H, T, D / H) → (B, T, D). mask: True where attended to."""
         out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
         return self.out(out.transpose(1, 2).flatten(2))
 
@@ -60,7 +61,7 @@ class TransformerBlock(nn.Module):
         self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        """x (B, T, D), mask (T, T), True = seen."""
+        """X (B, T, D), mask (T, T), True = seen."""
         normed = self.attn_ln(x)
         q, k, v = (self.attn.split(f(normed)) for f in (self.attn.query, self.attn.key, self.attn.value))
         x = x + self.attn.attend(q, k, v, mask)
@@ -104,6 +105,7 @@ class Encoder(nn.Module):
             features: (B, F, 80), F a multiple of 4.
             chunk: frames of 20 ms in a chunk, even.
             offset: (B,) int64, the position of the first frame; zeros if None.
+
         Returns:
             (B, F / 2, width).
         """

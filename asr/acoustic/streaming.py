@@ -96,7 +96,7 @@ class _StreamingBlock:
         self.out, self.up, self.down = (_Linear.concat([x], exact) for x in (attention.out, up, down))
 
     def __call__(self, x: Tensor, streams: list[Past], depth: int, past: int) -> Tensor:
-        """x (B, T, D) → the same; keys and values go into the streams' memories."""
+        """X (B, T, D) → the same; keys and values go into the streams' memories."""
         frames = x.shape[1]
         mixed = self.queries_keys_values(self.attn_ln(x)).unflatten(-1, (3, self.heads, -1)).permute(0, 2, 3, 1, 4)
         attended = []

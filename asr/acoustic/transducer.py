@@ -34,11 +34,11 @@ class Predictor(nn.Module):
         self.out = nn.Linear(config.joined, config.joined)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """tokens (B, U) int64 → (B, U + 1, joined): position u has read the first u tokens."""
+        """Tokens (B, U) int64 → (B, U + 1, joined): position u has read the first u tokens."""
         return self.step(F.pad(tokens, (self.history, 0), value=self.blank).unfold(1, self.history, 1))
 
     def step(self, history: Tensor) -> Tensor:
-        """history (..., 2) int64, oldest first, blank where there is none → (..., joined)."""
+        """History (..., 2) int64, oldest first, blank where there is none → (..., joined)."""
         embedded = self.embedding(history)
         mixed = (embedded * self.mix.weight[:, 0].T).sum(-2) + self.mix.bias
         return self.out(F.relu(mixed))
@@ -74,10 +74,12 @@ class Transducer(nn.Module):
         return self.__dict__ | {"_inference": None, "_joining": None}  # a copy's weights may be changed
 
     def train(self, mode: bool = True) -> Transducer:
+        """Switch to training or back; what was packed for inference is dropped."""
         self._inference = self._joining = None
         return super().train(mode)
 
     def load_state_dict(self, *arguments: Any, **options: Any) -> Any:
+        """Load weights; what was packed for inference is dropped."""
         self._inference = self._joining = None
         return super().load_state_dict(*arguments, **options)
 
@@ -98,29 +100,36 @@ class Transducer(nn.Module):
         return min(MAX_CHUNK_FRAMES, 2 * self.config.positions)
 
     def features(self, padded: Tensor) -> Tensor:
+        """See `AcousticModel`."""
         return log_mel(padded)
 
     def loudness(self, features: Tensor) -> Tensor:
+        """See `AcousticModel`."""
         return loudness(features)
 
     def chunk_frames(self, chunk_ms: int) -> int:
+        """See `AcousticModel`."""
         frames = chunk_ms // 10
         if chunk_ms % 40 or not 0 < frames // 2 <= self.config.past:
             raise ModelError(f"chunk_ms is {chunk_ms}; use a multiple of 40, at most {20 * self.config.past}")
         return frames
 
     def initial_state(self, streams: int) -> EncoderState:
+        """See `AcousticModel`."""
         return self._streaming().initial_state(streams)
 
     def encode(self, features: Tensor, state: EncoderState) -> tuple[Tensor, EncoderState]:
+        """See `AcousticModel`."""
         return self._streaming().step(features, state)
 
     def start(self, hypotheses: int) -> tuple[Tensor, PredictorState]:
+        """See `AcousticModel`."""
         shape = (hypotheses, self.config.history)
         history = torch.full(shape, self.blank, dtype=torch.int64, device=self.join_out.weight.device)
         return self.predictor.step(history), (history,)
 
     def predict(self, tokens: Tensor, state: PredictorState) -> tuple[Tensor, PredictorState]:
+        """See `AcousticModel`."""
         history = torch.cat([state[0][:, 1:], tokens[:, None]], 1)
         return self.predictor.step(history), (history,)
 
@@ -142,8 +151,10 @@ class Transducer(nn.Module):
         return F.linear(torch.sigmoid(torch.add(predicted + predicted, hidden, alpha=2)), weight, bias).add_(ctc)
 
     def _joiner(self) -> tuple[Tensor, Tensor]:
-        """`join_out` to be used behind sigmoid(2 x), which torch does in a third of the time of tanh(x), which is twice
-        that less one."""
+        """`join_out` to be used behind sigmoid(2 x).
+
+        torch computes that in a third of the time of tanh(x), which is twice that less one.
+        """
         if self._joining is None:
             weight, bias = self.join_out.weight.detach(), self.join_out.bias.detach()
             self._joining = (2 * weight, bias - weight.sum(1))
@@ -158,7 +169,7 @@ class Transducer(nn.Module):
         return encoded[..., self.config.joined :].softmax(-1)[..., self.blank]
 
     def ctc_scores(self, encoded: Tensor, texts: Sequence[Sequence[int]]) -> Tensor:
-        """log P(y|x) by the CTC head (Graves et al. 2006), nats, (T, join_width) → (N,).
+        """Log P(y|x) by the CTC head (Graves et al. 2006), nats, (T, join_width) → (N,).
 
         A text that is too long for so few frames counts as guessed, each frame and token at 1 / V.
         """

@@ -167,8 +167,10 @@ def mixed(blocks: Iterable[AudioBlock]) -> tuple[Samples, int]:
 
 
 def _mono(blocks: list[Samples]) -> Samples:
-    """(n, channels) each → (n,): the mean of the audible channels, an inverted one put right; where they cancel each
-    other all the same, the loudest."""
+    """(n, channels) each → (n,): the mean of the audible channels, an inverted one put right.
+
+    Where they cancel each other all the same, it is the loudest.
+    """
     channels = blocks[0].shape[1]
     weights = np.ones(1)
     if channels > 1:

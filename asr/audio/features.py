@@ -46,6 +46,7 @@ def log_mel(padded: torch.Tensor) -> torch.Tensor:
 
     Args:
         padded: (..., 240 + 160 T) float32 at 16 kHz, -1 to 1.
+
     Returns:
         (..., T, 80) float32, about -0.5 (silence) to 1.5.
     """

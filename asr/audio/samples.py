@@ -49,6 +49,7 @@ def decode_pcm(data: bytes, encoding: str) -> Samples:
     Args:
         data: whole samples.
         encoding: LINEAR16, FLOAT32, MULAW or ALAW (ITU-T G.711).
+
     Raises:
         AudioError: an unknown encoding, part of a sample, NaN, floats far beyond 1.
     """

@@ -34,10 +34,12 @@ class FusionState:
 
     @property
     def language(self) -> Array:
+        """(N,) weighted language-model scores and token bonuses, nats."""
         return self.scores[0]
 
     @property
     def bias(self) -> Array:
+        """(N,) phrase boosts, nats."""
         return self.scores[1]
 
     @property

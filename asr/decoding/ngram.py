@@ -101,7 +101,7 @@ class NGram:
             self._lower[first:after] = reached[is_state]
 
     def _walk(self, state: Array, token: Array) -> tuple[Array, Array]:
-        """log P(token | state) (N,) float64 and the next state (N,), down the back-off chain."""
+        """Log P(token | state) (N,) float64 and the next state (N,), down the back-off chain."""
         log_prob, reached, rows = np.zeros(len(state)), np.zeros(len(state), np.int32), np.arange(len(state))
         while len(rows):
             key = state.astype(np.int64) * self.vocab_size + token
@@ -113,7 +113,7 @@ class NGram:
         return log_prob, reached
 
     def _dense(self, states: Sequence[int]) -> tuple[Array, Array]:
-        """log P of all tokens, the end in the blank's column, and the states that they lead to: (N, V) float32, int32.
+        """Log P of all tokens, the end in the blank's column, and the states that they lead to: (N, V) float32, int32.
 
         Row by row: most calls want a few states, each with a handful of stretches of arcs.
         """

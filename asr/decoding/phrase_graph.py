@@ -82,6 +82,7 @@ class PhraseGraph:
 
     @property
     def bytes(self) -> int:
+        """Memory of its tables."""
         return int(self._next.nbytes + self._gain.nbytes)
 
     def gains(self, state: Array) -> Array:

@@ -83,8 +83,12 @@ class Finalizer:
     def with_contexts(
         self, results: Sequence[Result], graphs: Sequence[PhraseGraph | None], nbest: Sequence[int]
     ) -> list[Result]:
-        """Results with `biased`, the hypotheses that only a search with a context's phrases has, where there are any
-        phrases. nbest: hypotheses of each such search, at most."""
+        """Results with `biased`: the hypotheses that only a search with a context's phrases has.
+
+        Args:
+            graphs: the phrases of each; None: none, and the result stays as it is.
+            nbest: hypotheses of each such search, at most.
+        """
         out = list(results)
         searched = [
             (i, result.encoded, graph)
@@ -101,8 +105,9 @@ class Finalizer:
         return out
 
     def encode_whole(self, features: Tensor) -> Tensor:
-        """Encode an utterance as a whole: as one chunk where the model can take that many frames, else as few chunks of
-        equal length.
+        """Encode an utterance as a whole.
+
+        It is one chunk where the model can take that many frames, else as few chunks of equal length as possible.
 
         Args:
             features: (lookback + F + lookahead, 80).
@@ -149,8 +154,10 @@ class Finalizer:
         return Result(nbest, True, 1.0, request.start_s, request.start_s, encoded=encoded, passes=passes)
 
     def _unless_silent(self, nbest: tuple[Hypothesis, ...], encoded: Encoded) -> tuple[Hypothesis, ...]:
-        """The n-best of a search with phrases, or silence, if that is the result without them: phrases tell which words
-        were said, not whether any were."""
+        """The n-best of a search with phrases, or silence, if that is the result without them.
+
+        Phrases say which words were spoken, not whether any were.
+        """
         (silence,) = self.scorer.force_score_transducer(encoded, [""], None)
         if silence.score < max(h.score - h.bias for h in nbest):
             return nbest

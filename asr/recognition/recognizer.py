@@ -160,6 +160,7 @@ class Recognizer:
         Raises:
             ModelError: a file is missing or the files do not belong together, `fitted` is of other models, there is no
                 such device, or torch and torchaudio are no pair.
+
         Warns:
             UnfittedWarning: no weights were fitted to these models together, and defaults stand in.
         """

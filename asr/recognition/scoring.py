@@ -118,7 +118,7 @@ class Scorer:
         return [replace(e, acoustic=e.acoustic + c) for e, c in zip(entries, ctc.tolist(), strict=True)]
 
     def _token_scores(self, entries: Sequence[NBestEntry]) -> list[list[float]]:
-        """log P of each token of each entry, and of the text's end; empty lists without a language model."""
+        """Log P of each token of each entry, and of the text's end; empty lists without a language model."""
         if self.language is None:
             return [[] for _ in entries]
         return self.language.token_scores([entry.tokens for entry in entries])

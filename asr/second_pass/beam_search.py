@@ -34,6 +34,7 @@ class TokenHypothesis:
 
     @property
     def score(self) -> float:
+        """What hypotheses are ranked by, nats."""
         return self.log_p + self.bonus
 
 

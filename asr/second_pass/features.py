@@ -21,6 +21,7 @@ def log_mel(samples: Tensor, mels: int = 80) -> Tensor:
     Args:
         samples: (n,) float32 at 16 kHz, -1 to 1; at least 201.
         mels: bands.
+
     Returns:
         (n // 160, mels) float32.
     """

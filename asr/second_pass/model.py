@@ -57,6 +57,8 @@ class AttentionModelConfig:
 
 
 class Attention(nn.Module):
+    """Multi-head attention, with the parameters' names of Hugging Face's Whisper."""
+
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
         self.heads = heads
@@ -74,14 +76,19 @@ class Attention(nn.Module):
         return self._split(self.k_proj(x)), self._split(self.v_proj(x))
 
     def forward(self, x: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> Tensor:
-        """x: (B, U, D) queries. mask: what may be attended to, True, broadcast to (B, heads, U, T); None: everything.
-        Returns (B, U, D)."""
+        """(B, U, D) queries → (B, U, D).
+
+        Args:
+            mask: True where attended to, broadcast to (B, heads, U, T); None: everything.
+        """
         out = F.scaled_dot_product_attention(self._split(self.q_proj(x)), keys, values, attn_mask=mask)
         return self.out_proj(out.transpose(1, 2).flatten(2))
 
     def to_each(self, x: Tensor, others: Sequence[tuple[Tensor, Tensor]], rows: Sequence[int]) -> Tensor:
-        """x: (sum of rows, U, D) queries, so many rows to each utterance's own keys and values, which differ in length:
-        one after the other, so that no utterance is padded and none depends on another. Returns (sum of rows, U, D)."""
+        """(sum of rows, U, D) queries → (sum of rows, U, D), so many rows to each utterance's own keys and values.
+
+        These differ in length and are attended to one after the other: no utterance is padded, none depends on another.
+        """
         queries = self.q_proj(x).split(list(rows))
         out = [
             F.scaled_dot_product_attention(self._split(q.flatten(0, 1)[None]), *own).transpose(1, 2).reshape(q.shape)
@@ -91,6 +98,8 @@ class Attention(nn.Module):
 
 
 class EncoderLayer(nn.Module):
+    """A Transformer layer, normalised before each part."""
+
     def __init__(self, width: int, heads: int, ffn: int) -> None:
         super().__init__()
         self.self_attn = Attention(width, heads)
@@ -100,12 +109,15 @@ class EncoderLayer(nn.Module):
         self.final_layer_norm = nn.LayerNorm(width)
 
     def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        """(B, T, D) → (B, T, D). mask: True where attended to; None: everything."""
         normed = self.self_attn_layer_norm(x)
         x = x + self.self_attn(normed, *self.self_attn.keys_values(normed), mask)
         return x + self.fc2(F.gelu(self.fc1(self.final_layer_norm(x))))
 
 
 class Encoder(nn.Module):
+    """Log-mel features to frames of 20 ms."""
+
     def __init__(self, config: AttentionModelConfig) -> None:
         super().__init__()
         width = config.d_model
@@ -139,6 +151,8 @@ class Encoder(nn.Module):
 
 
 class DecoderLayer(nn.Module):
+    """A Transformer layer that also attends to encoded frames."""
+
     def __init__(self, width: int, heads: int, ffn: int) -> None:
         super().__init__()
         self.self_attn = Attention(width, heads)
@@ -157,8 +171,13 @@ class DecoderLayer(nn.Module):
         rows: Sequence[int],
         seen: Tensor | None,
     ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        """x: (hypotheses, U, D). past: keys and values of the tokens before. audio: those of each utterance's encoded
-        frames, which so many rows share. seen: which tokens may be attended to; None: all."""
+        """(hypotheses, U, D) → (hypotheses, U, D), with the keys and values of all tokens so far.
+
+        Args:
+            past: keys and values of the tokens before.
+            audio: those of each utterance's encoded frames, which so many rows share.
+            seen: which tokens may be attended to; None: all.
+        """
         normed = self.self_attn_layer_norm(x)
         keys, values = self.self_attn.keys_values(normed)
         if past is not None:
@@ -169,6 +188,8 @@ class DecoderLayer(nn.Module):
 
 
 class Decoder(nn.Module):
+    """Tokens and encoded frames to the next token."""
+
     def __init__(self, config: AttentionModelConfig) -> None:
         super().__init__()
         width = config.d_model
@@ -195,6 +216,7 @@ class Decoder(nn.Module):
             audio: of `audio`, for each of B utterances.
             past: of an earlier call; None: the tokens are the first.
             rows: hypotheses of each utterance; None: all have as many.
+
         Returns:
             (hypotheses, U, D) states, and the keys and values with these tokens.
         """
@@ -212,6 +234,7 @@ class Decoder(nn.Module):
             positions: (U,) int64, how deep each stands.
             seen: (U, U) bool: row u tells the nodes from the root to u, itself included.
             audio: of `audio`.
+
         Returns:
             (U, D) states.
         """
@@ -254,6 +277,7 @@ def load_attention_model(folder: Path) -> AttentionModel:
     Args:
         folder: in the Hugging Face form (config.json, model.safetensors); weights as int8 with a scale for each row
             (`asr.acoustic.checkpoint.pack`), fp16 or float32.
+
     Raises:
         ModelError: a file is missing, or is not of a Whisper model.
     """

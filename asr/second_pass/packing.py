@@ -31,6 +31,7 @@ class Int8Linear(nn.Module):
         """Whether inputs have seven bits: without VNNI, sums of two products of eight bits do not fit."""
 
     def forward(self, x: Tensor) -> Tensor:
+        """(..., D) → (..., out), as the linear layer that was packed."""
         rows = x.reshape(-1, x.shape[-1])
         largest = rows.abs().amax(-1, keepdim=True).clamp_(min=1e-12)
         unit = torch.cat([rows / largest, self._bounds])
@@ -54,8 +55,11 @@ def pack_linears(module: nn.Module) -> None:
 
 
 def output_projection(embedding: Tensor, banned: Tensor) -> Projection:
-    """The projection onto (V, D) token embeddings, int8 where there are kernels for it. banned: (V,) bool, tokens whose
-    score is -inf."""
+    """The projection onto (V, D) token embeddings, int8 where there are kernels for it.
+
+    Args:
+        banned: (V,) bool, tokens whose score is -inf.
+    """
     bias = embedding.new_zeros(len(embedding)).masked_fill(banned, -torch.inf)
     if can_pack(embedding):
         return Int8Linear(embedding, bias)

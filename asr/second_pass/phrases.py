@@ -207,8 +207,10 @@ class WrittenPhrases:
         return Gains(torch.tensor(base) * UNIT, tokens, extra * UNIT, self.end(state))
 
     def _leading(self, root: _Place) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
-        """The tokens whose letters lead from a place into a phrase, those that begin words and those that do not, each
-        with what it gains more than others."""
+        """The tokens whose letters lead from a state into a phrase, each with what it gains more than others.
+
+        Those that begin words come first, then those that do not.
+        """
         known = self._led.get(root)
         if known is None:
             if len(self._led) >= _MOST_KEPT:

@@ -50,11 +50,14 @@ class WrittenTokens:
         return self._encoding.encode_ordinary(f" {text.strip()}")
 
     def decode(self, tokens: Sequence[int]) -> str:
+        """The text of tokens, without surrounding spaces."""
         return self._encoding.decode(list(tokens)).strip()
 
     def texts(self) -> list[str | None]:
-        """Of each token what it spells where that is printable ASCII without marks of sounds and markup: what English
-        needs; None for the others, the special ones among them."""
+        """What each token spells, where English needs it: printable ASCII without marks of sounds and markup.
+
+        None for the others, the special ones among them.
+        """
         texts: list[str | None] = [None] * self.vocabulary
         for data, token in self._words.items():
             text = data.decode("ascii", "replace")
@@ -70,8 +73,10 @@ class WrittenTokens:
 
 
 def _bytes_of_characters() -> dict[str, int]:
-    """GPT-2's way of writing bytes as characters: printable ones stand for themselves, the others for those from U+0100
-    on, in order."""
+    """GPT-2's way of writing bytes as characters.
+
+    Printable ones stand for themselves, the others for those from U+0100 on, in order.
+    """
     printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
     others = [byte for byte in range(256) if byte not in printable]
     return {chr(byte): byte for byte in printable} | {chr(256 + i): byte for i, byte in enumerate(others)}

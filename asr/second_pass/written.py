@@ -18,8 +18,10 @@ DIGITS = {"oh": "0", "zero": "0", "one": "1", "two": "2", "three": "3", "four": 
 
 
 def written_forms(text: str) -> tuple[str, ...]:
-    """Likely written forms of words in lower case, at least one, each with and without a full stop: as a sentence, as a
-    name where it is short, with titles abbreviated, and with letters and digits that follow each other as signs.
+    """Likely written forms of words in lower case, at least one, each with and without a full stop.
+
+    As a sentence, as a name where it is short, with titles abbreviated, and with letters and digits that follow each
+    other as signs.
 
     >>> written_forms("meg bauer")
     ('Meg bauer.', 'Meg bauer', 'Meg Bauer.', 'Meg Bauer')

@@ -45,7 +45,7 @@ def ordinal(number: int, conjunction: str = " and ") -> str:
 
 
 def ordinal_word(word: str) -> str:
-    """The ordinal of a number word."""
+    """The ordinal of a number's last word: twentieth of twenty."""
     return _ORDINALS.get(word) or (word[:-1] + "ieth" if word.endswith("y") else word + "th")
 
 
@@ -86,7 +86,7 @@ def year(figures: str) -> str:
 
 
 def is_year(figures: str) -> bool:
-    """Whether figures are read as a year."""
+    """Whether four figures may be a year."""
     return len(figures) == 4 and 1010 <= int(figures) <= 2099
 
 
@@ -191,7 +191,7 @@ def roman(text: str) -> int:
 
 
 def to_roman(number: int) -> str:
-    """Roman numerals of a small number."""
+    """The Roman numeral of a number below 40."""
     said = ""
     for value, letters in ((10, "X"), (9, "IX"), (5, "V"), (4, "IV"), (1, "I")):
         said += letters * (number // value)

@@ -36,7 +36,7 @@ class Tokenizer:
 
     @classmethod
     def load(cls, path: Path | str) -> Tokenizer:
-        """Read a SentencePiece model. Raises ModelError, OSError."""
+        """The tokenizer of a SentencePiece model file."""
         return cls(Path(path).read_bytes())
 
     @classmethod
@@ -77,13 +77,13 @@ class Tokenizer:
         return ids if self.unknown not in ids else self.encode(text)
 
     def decode(self, ids: Sequence[int]) -> str:
-        """The text that tokens spell."""
+        """The text of token ids, words divided by one space."""
         return " ".join("".join(self.pieces[i] for i in ids).replace(WORD_START, " ").split())
 
     def can_spell(self, text: str) -> bool:
-        """Whether every character of a text has a piece."""
+        """Whether no character of a text is unknown."""
         return self.unknown not in self._pieces.encode(text)
 
     def starts_word(self, token: int) -> bool:
-        """Whether a word begins with a token."""
+        """Whether a token begins a word."""
         return self.pieces[token].startswith(WORD_START)

@@ -169,8 +169,10 @@ def _phrase(
 
 
 def _align(tokens: Sequence[Sequence[Sequence[str]]], said: Sequence[str]) -> list[_Step]:
-    """The cheapest alignment of tokens, each with its spoken forms, with spoken words; by Dijkstra's algorithm, which
-    looks at little else than the way itself where they agree."""
+    """The cheapest alignment of tokens, each with its spoken forms, with spoken words.
+
+    By Dijkstra's algorithm, which looks at little else than the path itself where they agree.
+    """
     goal, start = (len(tokens), len(said)), (0, 0)
     heap: list[tuple[float, tuple[int, int]]] = [(0.0, start)]
     cost, came = {start: 0.0}, dict[tuple[int, int], tuple[tuple[int, int], bool]]()

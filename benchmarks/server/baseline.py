@@ -11,10 +11,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 from asr.audio import Samples, decode_pcm
-from asr.context.bundle import ContextBundle, build_bundle
+from asr.context.bundle import ContextBundle
+from asr.decoding import PhraseGraph
 from asr.recognition.recognizer import StreamOptions
 from asr.recognition.results import Pass, Result
 from carryover.client import linear16
@@ -23,7 +24,7 @@ from context_store import DialogueId
 from server.access import DEFAULT_TENANT
 from server.app import Parts
 from server.codec.recognition import check_streaming
-from server.contexts.builder import context_of
+from server.contexts.builder import ContextBuilder, context_of
 from server.contexts.handle import ContextRescoring
 from server.metrics import Metrics
 from server.scheduler import Scheduler
@@ -41,7 +42,7 @@ def plain_kind(passes: frozenset[str]) -> Kind:
 
 
 @dataclass(frozen=True)
-class QuietRecognizer:
+class BaselineRecognizer:
     """The parts of a server with its settings; make it with `open`."""
 
     parts: Parts
@@ -50,7 +51,7 @@ class QuietRecognizer:
 
     @classmethod
     @contextmanager
-    def open(cls, parts: Parts, settings: Settings) -> Iterator[QuietRecognizer]:
+    def open(cls, parts: Parts, settings: Settings) -> Iterator[BaselineRecognizer]:
         """It works while inside."""
         scheduler = Scheduler(parts.recognizer, workers=1, metrics=Metrics())
         try:
@@ -62,9 +63,7 @@ class QuietRecognizer:
         """The context of a turn that is in the store, of the default tenant. Raises StoreError, ContextError."""
         turns = await asyncio.to_thread(self.parts.store.read_turns, DialogueId(DEFAULT_TENANT, dialogue))
         context = context_of(turns, turn, self.settings.context.entries)
-        compile_phrases = partial(self.parts.recognizer.compile, of_context=True)
-        embedding = await asyncio.to_thread(self.parts.encoder.encode, context)
-        return await asyncio.to_thread(build_bundle, embedding, compile_phrases)
+        return await ContextBuilder(self.parts.encoder, self.scheduler).build(context)
 
     async def texts(self, samples: Samples, config: pb.StreamingConfig, bundle: ContextBundle | None) -> Texts:
         """Of a stream of LINEAR16 audio, without context and, where there is one, with it."""
@@ -72,30 +71,32 @@ class QuietRecognizer:
         options = replace(options, endpoint=self.settings.endpoint.rule())
         graph = bundle.graph if bundle else None
         texts: list[dict[Kind, str]] = []
-        for left_out, led in itertools.product(((), (Pass.WHOLE_UTTERANCE,), tuple(Pass)), (None, graph)):
-            results = await asyncio.to_thread(self._hear, samples, options, led, left_out)
+        for skipped, searched in itertools.product(((), (Pass.WHOLE_UTTERANCE,), tuple(Pass)), (None, graph)):
+            results = await asyncio.to_thread(self._finals, samples, options, searched, skipped)
             texts += [{} for _ in results[len(texts) :]]
-            for result, found in zip(results, texts, strict=False):  # without all passes there may be fewer, or more
+            for result, by_kind in zip(results, texts, strict=False):  # without all passes there may be fewer, or more
                 passes = frozenset(one.name for one in result.passes)
-                found[plain_kind(passes)] = result.nbest[0].text
+                by_kind[plain_kind(passes)] = result.nbest[0].text
                 if bundle is not None:
-                    found[passes, True] = await self._in_context(result, bundle)
+                    by_kind[passes, True] = await self._in_context(result, bundle)
         return tuple(texts)
 
-    def _hear(self, samples: Samples, options: StreamOptions, graph: Any, left_out: Sequence[Pass]) -> list[Result]:
-        """Final results. graph: a context's phrases. left_out: passes that results go without."""
+    def _finals(
+        self, samples: Samples, options: StreamOptions, graph: PhraseGraph | None, skipped: Sequence[Pass]
+    ) -> list[Result]:
+        """Final results. graph: a context's phrases. skipped: second passes that results go without."""
         stream = self.parts.recognizer.open(options)
         stream.set_context(graph)
 
         def results() -> Iterator[Result]:
             while stream.ready:
-                stream.skip_second_pass(left_out)
+                stream.skip_second_pass(skipped)
                 yield from self.parts.recognizer.advance([stream])[0]
 
         stream.take(decode_pcm(linear16(samples), "LINEAR16"))
-        found = list(results())
+        before_end = list(results())
         stream.end()
-        return [result for result in (*found, *results()) if result.is_final]
+        return [result for result in (*before_end, *results()) if result.is_final]
 
     async def _in_context(self, result: Result, bundle: ContextBundle) -> str:
         rescoring, recognizer = ContextRescoring(self.parts.rescorer, self.scheduler), self.parts.recognizer

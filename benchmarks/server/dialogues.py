@@ -1,8 +1,8 @@
 """Many dialogues against one server while its store fails: what every stream, result and event came to.
 
-The server's answers are held against those of a quiet recogniser in this process, like against like: a result must be
-what that makes of the same audio in the same passes, and with the dialogue's own context where a context was applied;
-and a phrase that is named must be one of the dialogue's own. Passes that the server left out are counted, not wrong.
+The server's answers are compared with the baseline's, a recogniser in this process, like with like: a result must be
+what that recognises in the same audio in the same passes, and with the dialogue's own context where one was applied;
+and a phrase that is named must be one of the dialogue's own. Passes that the server skipped are counted, not wrong.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 
 import grpc
 
-from benchmarks.server.baseline import Kind, QuietRecognizer, Texts, plain_kind
+from benchmarks.server.baseline import BaselineRecognizer, Kind, Texts, plain_kind
 from benchmarks.server.waits import Clip
 from carryover.client import pass_names, pieces, recognise
 from carryover.v1 import context_pb2 as ctx
@@ -47,7 +47,7 @@ class Scene:
 
 @dataclass(frozen=True)
 class Expected:
-    """A quiet recogniser's transcripts of a scene's clips; with context of the answer alone."""
+    """The baseline's transcripts of a scene's clips; with context of the answer alone."""
 
     request: Texts
     answer: Texts
@@ -188,12 +188,12 @@ class Caller:
         return False
 
 
-async def expected(quiet: QuietRecognizer, scene: Scene, dialogue: str) -> Expected:
+async def expected(baseline: BaselineRecognizer, scene: Scene, dialogue: str) -> Expected:
     """A scene's transcripts. dialogue: where its question is recorded. Raises StoreError."""
-    bundle = await quiet.bundle(dialogue, "1")
+    bundle = await baseline.bundle(dialogue, "1")
     return Expected(
-        await quiet.texts(scene.request.samples, stream_config(scene.request), None),
-        await quiet.texts(scene.answer.samples, stream_config(scene.answer), bundle),
+        await baseline.texts(scene.request.samples, stream_config(scene.request), None),
+        await baseline.texts(scene.answer.samples, stream_config(scene.answer), bundle),
     )
 
 
@@ -242,7 +242,7 @@ async def read_back(store: ContextStore, tally: Tally) -> None:
 def _wrong(
     finals: Sequence[pb.StreamingRecognitionResult], expected: Texts, names: Sequence[str]
 ) -> Iterator[dict[str, Any]]:
-    """What of a stream's results is not what a quiet recogniser gives in the same passes, or is somebody else's."""
+    """What of a stream's results is not what the baseline gives in the same passes, or is somebody else's."""
     own = {part for name in names for part in (name.lower(), *name.lower().split())}
     nothing: Mapping[Kind, str] = {}
     for number, (final, texts) in enumerate(itertools.zip_longest(finals, expected, fillvalue=None)):

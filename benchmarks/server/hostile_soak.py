@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from benchmarks.server.baseline import QuietRecognizer, Texts
+from benchmarks.server.baseline import BaselineRecognizer, Texts
 from benchmarks.server.dialogues import Caller, Tally, stream_config
 from benchmarks.server.floods import Flood, Target, flooding
 from benchmarks.server.processes import ServerProcess, server_environment, server_process, store_environment
@@ -121,14 +121,14 @@ def soak_hostile(minutes: float, floods: Sequence[Flood], clip: Clip, console: C
             "CARRYOVER_ACCESS__KEYS_FILE": str(files["keys"]),
         }
         settings = load_settings(None, {}, server_environment(environment))
-        console.print("soak: asking a quiet recogniser")
+        console.print("soak: recognising the baseline")
         key = local_wrapping_key(load_or_create_key_file(files["wrapping.key"]))
         torch.set_num_threads(1)  # as the server does
         with (
             closing(ContextStore(local_config(endpoint), key)) as store,
-            QuietRecognizer.open(load_parts(settings, store), settings) as quiet,
+            BaselineRecognizer.open(load_parts(settings, store), settings) as baseline,
         ):
-            texts = asyncio.run(quiet.texts(clip.samples, stream_config(clip), None))
+            texts = asyncio.run(baseline.texts(clip.samples, stream_config(clip), None))
         left, idle, outcomes, each_s = list(floods), None, list[Outcome](), minutes * 60 / (len(floods) + 1)
         columns = (TextColumn("soak"), BarColumn(), TimeRemainingColumn(), TextColumn("{task.description}"))
         with Progress(*columns, console=console, transient=True) as progress:

@@ -26,7 +26,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from asr.audio import read_container
 from asr.commands.terminal import check_writable
 from asr.errors import AsrError
-from benchmarks.server.baseline import QuietRecognizer
+from benchmarks.server.baseline import BaselineRecognizer
 from benchmarks.server.dialogues import Caller, Expected, Scene, Tally, expected, play_for, read_back
 from benchmarks.server.fault_proxy import FaultProxy, fault_proxy, no_faults, random_faults
 from benchmarks.server.floods import FLOODS, Flood
@@ -195,7 +195,7 @@ async def _play(
 ) -> tuple[Tally, _Watch]:  # fmt: skip
     prefix, watch, tally = secrets.token_hex(4), _Watch(), Tally()
     async with grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel:
-        console.print("soak: asking a quiet recogniser")
+        console.print("soak: recognising the baseline")
         asking = Caller(channel, Tally(), real_time=False, break_off=0.0, seed=0)
         both = await _expected(asking, settings, store, prefix)
 
@@ -233,11 +233,11 @@ async def _expected(
     scenes, found = _scenes(), []
     torch.set_num_threads(1)  # as the server does
     parts = await asyncio.to_thread(load_parts, settings, store)
-    with QuietRecognizer.open(parts, settings) as quiet:
+    with BaselineRecognizer.open(parts, settings) as baseline:
         for number, scene in enumerate(scenes):
-            dialogue = f"{prefix}-quiet-{number}"
+            dialogue = f"{prefix}-baseline-{number}"
             await caller.ask(scene, dialogue)
-            found.append((scene, await expected(quiet, scene, dialogue)))
+            found.append((scene, await expected(baseline, scene, dialogue)))
     return found
 
 

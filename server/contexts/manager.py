@@ -126,12 +126,9 @@ class ContextManager:
 
         The store is asked in the background what it knows of the dialogue; a context that it misses is made.
         """
-        asking = self.enabled and dialogue is not None
-        absent = NoContext(Status.NOT_REQUESTED) if dialogue is None else NoContext(Status.DISABLED)
-        if asking:
-            absent = NoContext(Status.NOT_READY, "the store has not answered yet")
-        handle = ContextHandle(self._clock, self.expired, absent)
-        if dialogue is None or not asking:
+        handle = ContextHandle(self._clock, self.expired, NoContext(Status.NOT_READY, "the store has not answered yet"))
+        if dialogue is None or not self.enabled:
+            handle.absent = NoContext(Status.NOT_REQUESTED if dialogue is None else Status.DISABLED)
             handle.answered.set()
             yield handle
             return

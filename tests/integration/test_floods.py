@@ -16,7 +16,7 @@ from google.protobuf.message import DecodeError
 from typer.testing import CliRunner
 
 from benchmarks.server import soak
-from benchmarks.server.baseline import QuietRecognizer
+from benchmarks.server.baseline import BaselineRecognizer
 from benchmarks.server.dialogues import stream_config
 from benchmarks.server.floods import DECODED_BYTES, FLOODS, Flood, Target
 from benchmarks.server.hostile_soak import Outcome, Siege, Waits, judge
@@ -115,8 +115,8 @@ def test_the_soak_sees_what_a_flood_does_to_others(
     (tmp_path / "key").write_text(client.key)
     clip, server = Clip(speech[:8000], 16_000, 0.0), client.server
     parts = Parts(server.scheduler.recognizer, client.encoder, client.rescorer, server.store.store, client.clock)
-    with QuietRecognizer.open(parts, server.settings) as quiet:
-        texts = asyncio.run(quiet.texts(clip.samples, stream_config(clip), None))
+    with BaselineRecognizer.open(parts, server.settings) as baseline:
+        texts = asyncio.run(baseline.texts(clip.samples, stream_config(clip), None))
     process: Any = ServerProcess(InThisProcess(), target.port, "")  # type: ignore[arg-type]
     siege = Siege(process, target, tmp_path / "key", clip, texts)
     idle = asyncio.run(siege.idle(0.5))

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from asr.context.types import BiasedWord, Rescored
 from benchmarks.server import benchmark_server
 from benchmarks.server import soak as soak_command
-from benchmarks.server.baseline import QuietRecognizer
+from benchmarks.server.baseline import BaselineRecognizer
 from benchmarks.server.dialogues import (
     Caller,
     Ended,
@@ -55,28 +55,28 @@ def scene(speech: Any) -> Scene:
     return Scene(clip, clip, ("Meg Bauer", "Meg Jones"))
 
 
-async def quiet_texts(replica: Any, channel: grpc.aio.Channel, scene: Scene, dialogue: str) -> Expected:
+async def baseline_texts(replica: Any, channel: grpc.aio.Channel, scene: Scene, dialogue: str) -> Expected:
     await Caller(channel, Tally(), real_time=False, break_off=0.0, seed=0).ask(scene, dialogue)
     of = replica.server
     parts = Parts(of.scheduler.recognizer, replica.encoder, replica.rescorer, of.store.store, replica.clock)
-    with QuietRecognizer.open(parts, of.settings) as quiet:
-        return await expected(quiet, scene, dialogue)
+    with BaselineRecognizer.open(parts, of.settings) as baseline:
+        return await expected(baseline, scene, dialogue)
 
 
 def soak(replica: Any, scene: Scene, dialogue: str, before: Callable[[], None], seconds: float = 0.0) -> Tally:
-    """One caller's dialogues after a quiet one; `before` is called between. Without seconds it is the quiet one's
+    """One caller's dialogues after the baseline's; `before` is called between. Without seconds it is the baseline's
     dialogue once more, whose context is there."""
     tally = Tally()
 
     async def run() -> None:
         async with grpc.aio.insecure_channel(f"127.0.0.1:{replica.port}") as channel:
-            texts = await quiet_texts(replica, channel, scene, f"{dialogue}-quiet")
+            texts = await baseline_texts(replica, channel, scene, f"{dialogue}-baseline")
             before()
             caller = Caller(channel, tally, real_time=False, break_off=0.2 if seconds else 0.0, seed=3)
             if seconds:
                 await play_for([caller], [(scene, texts)], seconds, dialogue)
             else:
-                await caller.play(scene, texts, f"{dialogue}-quiet")
+                await caller.play(scene, texts, f"{dialogue}-baseline")
 
     asyncio.run(run())
     return tally
@@ -186,10 +186,10 @@ def test_what_was_read_back_is_counted_and_cleared_away(
     store.close()
 
 
-def test_what_a_quiet_recogniser_says_of_every_kind(replica: Any, scene: Scene, dialogue: str) -> None:
+def test_the_baseline_has_every_kind_of_result(replica: Any, scene: Scene, dialogue: str) -> None:
     async def run() -> Expected:
         async with grpc.aio.insecure_channel(f"127.0.0.1:{replica.port}") as channel:
-            return await quiet_texts(replica, channel, scene, dialogue)
+            return await baseline_texts(replica, channel, scene, dialogue)
 
     found = asyncio.run(run())
     first, second = frozenset({"STREAMING"}), frozenset({"STREAMING", "WHOLE_UTTERANCE"})
