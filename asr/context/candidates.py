@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -67,25 +66,24 @@ class AnswerTables:
     surnames: frozenset[str] = frozenset()
     """Frequent names, normalised."""
 
+    by_sound: tuple[Carrier, ...] = field(init=False, repr=False)
+    """The carriers, most frequent first."""
+    logps: NDArray[np.float32] = field(init=False, repr=False, compare=False)
+    """Of `by_sound`."""
+    spoken: dict[str, list[tuple[str, str, float]]] = field(init=False, repr=False)
+    """By kind of question: whole answers, their phones, their log probabilities."""
+
+    def __post_init__(self) -> None:
+        phones, put = phonetics.phones, object.__setattr__
+        ranked = sorted(self.carriers.items(), key=lambda c: -c[1])
+        put(self, "by_sound", tuple(Carrier(b, a, phones(b), phones(a), p) for (b, a), p in ranked))
+        put(self, "logps", np.array([p for _, p in ranked], np.float32))
+        spoken = {q: [(t, phones(t), p) for t, p in known.items()] for q, known in self.answers.items()}
+        put(self, "spoken", spoken)
+
     def is_name(self, word: str) -> bool:
         """Whether it is a frequent given name or surname."""
         return word in self.given or word in self.surnames
-
-    @cached_property
-    def by_sound(self) -> tuple[Carrier, ...]:
-        """The carriers, most frequent first."""
-        ranked = sorted(self.carriers.items(), key=lambda c: -c[1])
-        return tuple(Carrier(b, a, phonetics.phones(b), phonetics.phones(a), p) for (b, a), p in ranked)
-
-    @cached_property
-    def spoken(self) -> dict[str, list[tuple[str, str, float]]]:
-        """By kind of question: whole answers, their sounds, their log probabilities."""
-        return {q: [(t, phonetics.phones(t), p) for t, p in known.items()] for q, known in self.answers.items()}
-
-    @cached_property
-    def logps(self) -> NDArray[np.float32]:
-        """Of `by_sound`."""
-        return np.array([c.logp for c in self.by_sound], np.float32)
 
 
 @dataclass(frozen=True)

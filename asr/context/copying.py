@@ -76,6 +76,7 @@ class PhrasePrefixes:
 
     @property
     def start(self) -> Place:
+        """Outside of all phrases."""
         return Place(None, self.total, False)
 
     def known(self, places: Sequence[Place]) -> NDArray[np.float32]:

@@ -110,6 +110,7 @@ class Pool:
         return tuple(a + g for a, g in zip(self.acoustic, self.language, strict=True))
 
     def only(self, places: Sequence[int]) -> Pool:
+        """The pool of the hypotheses at these places."""
         return Pool(
             tuple(self.texts[i] for i in places),
             tuple(self.acoustic[i] for i in places),
@@ -176,6 +177,7 @@ class ListDistances:
 
     @classmethod
     def of(cls, texts: Sequence[str], index: PhraseIndex) -> ListDistances:
+        """The distances of an index's phrases from a list, best first."""
         lengths = np.array([*map(len, phonetics.phones_of(forms[0] for forms in index.forms))], np.int64)
         distance = list_distances(index.forms, texts)
         shares = np.asarray(distance / np.maximum(3, lengths), np.float32)

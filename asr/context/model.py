@@ -25,6 +25,8 @@ OVERLAPS = 5
 
 @dataclass(frozen=True)
 class ContextModelConfig:
+    """Sizes of the network; kept in config.json."""
+
     vocab_size: int
     dim: int = 128
     heads: int = 4

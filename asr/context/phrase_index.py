@@ -156,6 +156,7 @@ class PhraseIndex:
         return (self.phrases[part.phrase].weight, 1.0 if part.kind == "full" else 0.0)
 
     def weight(self, part: Part) -> float:
+        """Weight of the phrase that a part names."""
         return self.phrases[part.phrase].weight
 
     def phones_of(self, part: Part) -> str:

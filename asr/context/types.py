@@ -113,6 +113,7 @@ class ContextEmbedding:
 
     @property
     def empty(self) -> bool:
+        """Whether it holds nothing at all."""
         return len(self.vectors) == 0 and not self.phrases
 
     def to_bytes(self) -> bytes:

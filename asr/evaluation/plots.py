@@ -78,6 +78,7 @@ class _Scale:
         return LEFT + share * (WIDTH - LEFT - RIGHT)
 
     def marks(self) -> list[float]:
+        """The values that the axis shows."""
         return [self.low + i * self.step for i in range(round((self.high - self.low) / self.step) + 1)]
 
 

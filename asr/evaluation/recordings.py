@@ -67,6 +67,7 @@ class AudioReader:
         return self._shards[path]
 
     def close(self) -> None:
+        """Close the shards."""
         for shard, _ in self._shards.values():
             shard.close()
         self._shards.clear()

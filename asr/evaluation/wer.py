@@ -39,6 +39,7 @@ class Errors:
 
     @property
     def total(self) -> int:
+        """Substitutions, insertions and deletions."""
         return self.substitutions + self.insertions + self.deletions
 
     @property

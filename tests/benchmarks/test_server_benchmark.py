@@ -1,3 +1,5 @@
+"""The server's benchmark."""
+
 from __future__ import annotations
 
 import json

@@ -1,3 +1,5 @@
+"""Context embeddings as bytes: what was written is read, what is damaged is refused."""
+
 from __future__ import annotations
 
 import contextlib

@@ -1,3 +1,5 @@
+"""The context encoder: its inputs, its embedding, its files."""
+
 from __future__ import annotations
 
 from dataclasses import replace

@@ -1,3 +1,5 @@
+"""The evidence for hypotheses that name an entry."""
+
 from __future__ import annotations
 
 import math

@@ -1,3 +1,5 @@
+"""Phones by letter rules and their weighted edit distance."""
+
 from __future__ import annotations
 
 import numpy as np

@@ -1,3 +1,5 @@
+"""Phrase boosting: a context's phrases for the search, and the words that a client's phrases support."""
+
 from __future__ import annotations
 
 import numpy as np

@@ -1,3 +1,5 @@
+"""Requests to say it again: the earlier answer reweights the phrases."""
+
 from __future__ import annotations
 
 import math

@@ -1,3 +1,5 @@
+"""The rescorer with audio and without, and its candidates."""
+
 from __future__ import annotations
 
 import math

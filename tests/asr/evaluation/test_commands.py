@@ -1,3 +1,5 @@
+"""transcribe, evaluate_wer and rescore_nbest as they are run, on tiny models."""
+
 from __future__ import annotations
 
 import gzip

@@ -1,3 +1,5 @@
+"""The contexts of the conditions: irrelevant, anti, parts of the own one."""
+
 from __future__ import annotations
 
 from dataclasses import replace

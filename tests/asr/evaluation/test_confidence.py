@@ -1,3 +1,5 @@
+"""The calibration of confidences as the evaluation measures it."""
+
 from __future__ import annotations
 
 import numpy as np

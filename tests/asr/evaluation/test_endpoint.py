@@ -1,3 +1,5 @@
+"""Endpoint delay: the end of speech by energy, and its figures."""
+
 from __future__ import annotations
 
 import numpy as np

@@ -1,3 +1,5 @@
+"""Manifests: every way to write a line, and what is said of one that cannot be used."""
+
 from __future__ import annotations
 
 import gzip

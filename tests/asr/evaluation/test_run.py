@@ -1,3 +1,5 @@
+"""An evaluation run, its figures, table, JSON and page."""
+
 from __future__ import annotations
 
 import json

@@ -1,3 +1,5 @@
+"""What each signal of a context is worth."""
+
 from __future__ import annotations
 
 import numpy as np

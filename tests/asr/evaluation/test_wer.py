@@ -1,3 +1,5 @@
+"""Word errors: alignment, spoken alternatives, words of phrases, oracle."""
+
 from __future__ import annotations
 
 import jiwer

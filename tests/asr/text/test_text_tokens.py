@@ -1,3 +1,5 @@
+"""Normal forms of texts, and the tokens that spell them."""
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st

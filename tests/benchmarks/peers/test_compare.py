@@ -1,3 +1,5 @@
+"""The comparison with other recognisers: scores, table, JSON and page."""
+
 from __future__ import annotations
 
 import json

@@ -1,3 +1,5 @@
+"""The mean of several models."""
+
 from __future__ import annotations
 
 from pathlib import Path

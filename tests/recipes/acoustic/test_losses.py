@@ -1,3 +1,5 @@
+"""The banded RNN-T loss against torchaudio's."""
+
 import pytest
 import torch
 import torchaudio

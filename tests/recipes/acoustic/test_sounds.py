@@ -1,3 +1,5 @@
+"""Sounds that nobody speaks, for training."""
+
 import numpy as np
 import pytest
 import torch

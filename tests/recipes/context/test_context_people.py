@@ -1,3 +1,5 @@
+"""Follow-ups of people's recordings, for training."""
+
 from __future__ import annotations
 
 import json

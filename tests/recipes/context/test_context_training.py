@@ -1,3 +1,5 @@
+"""Training of the context network and of the scorer of lists without audio."""
+
 from __future__ import annotations
 
 import gzip

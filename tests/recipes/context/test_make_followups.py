@@ -1,3 +1,5 @@
+"""Follow-ups made of recordings of names and commands."""
+
 from __future__ import annotations
 
 import gzip

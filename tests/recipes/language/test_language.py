@@ -1,3 +1,5 @@
+"""The language model's counting, pruning and weights."""
+
 from __future__ import annotations
 
 import gzip

@@ -1,3 +1,5 @@
+"""Lists of contacts around callers' names, for fitting and judging."""
+
 from __future__ import annotations
 
 import gzip
