@@ -170,7 +170,11 @@ def weights_for(used: ModelVersions, folders: Sequence[Path], named: Path | None
     return weights
 
 
-def require(fitted_to: ModelVersions | None, used: ModelVersions, file: Path) -> None:
-    """Raises ModelError where constants of a file were fitted to other models than those used."""
+def require(fitted_to: ModelVersions | None, used: ModelVersions, file: Path, refit: str = _REFIT) -> None:
+    """Raise ModelError where constants of a file were fitted to other models than those used.
+
+    Args:
+        refit: the command that fits them.
+    """
     if fitted_to is None or not fitted_to.covers(used):
-        raise ModelError(f"{file} was fitted to {fitted_to}, not to {used}: fit anew ({_REFIT}) or leave it out")
+        raise ModelError(f"{file} was fitted to {fitted_to}, not to {used}: fit anew ({refit}) or leave it out")

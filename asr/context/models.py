@@ -52,7 +52,8 @@ class ContextModels:
         read = read_weights(folder)
         encoder = ContextEncoder(read.model, read.tokenizer, read.version)
         constants = read_fitted(RescorerConstants, folder / FILE)
-        require(constants.models, ModelVersions("", context=read.version), folder / FILE)
+        version = ModelVersions("", context=read.version)
+        require(constants.models, version, folder / FILE, "python -m recipes.rescorer.fit")
         if models is not None and not (constants.models and constants.models.covers(models)):
             warnings.warn(
                 f"the rescorer was fitted to lists of other models ({constants.models}) than these ({models}): "

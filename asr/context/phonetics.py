@@ -154,8 +154,6 @@ def _gap_costs() -> NDArray[np.float32]:
 
 _SUBSTITUTION = _substitution_costs()
 _GAP = _gap_costs()
-LEAST_GAP = float(_GAP[:-1].min())
-"""What one text's phone that the other has not costs at least."""
 _LONG = 200
 """Texts from which on their running minima are taken together."""
 _OF_BYTE = np.full(128, _PAD, np.int64)

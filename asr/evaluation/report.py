@@ -94,12 +94,16 @@ def endpoint_line(figures: EndpointFigures) -> str:
 
 
 def signal_lines(signals: Mapping[str, Worth]) -> list[str]:
-    """ "contacts: errors -16.3 [-28.1, -6.5] alone, +41.2 [+20.0, +70.1] where left out (percent): helps" for each."""
+    """ "contacts: errors -16.3% [-28.1, -6.5] alone, +41.2% [+20.0, +70.1] where left out: helps" for each."""
     return [
-        f"{name}: errors {change_text(w.alone, *w.errors_alone)} alone, "
-        f"{change_text(w.left_out, *w.errors_left_out)} where left out (percent): {w.verdict}"
+        f"{name}: errors {_signal_change(w.alone, *w.errors_alone)} alone, "
+        f"{_signal_change(w.left_out, *w.errors_left_out)} where left out: {w.verdict}"
         for name, w in signals.items()
     ]
+
+
+def _signal_change(interval: Interval, before: int, after: int) -> str:
+    return f"{before} → {after}" if before < FEW else percent(interval, signed=True).replace(" ", "% ", 1)
 
 
 def to_json(summary: Summary, outcomes: Sequence[Outcome], settings: dict[str, Any]) -> dict[str, Any]:

@@ -3,7 +3,8 @@
     front end → encoder → beam search → endpointer → finalizer
 
 A step (`Recognizer.step`) takes the states of several streams and gives their next ones with the results on the way.
-The stages are called in this order, and none calls one before it. Their code: `asr.audio.frontend`, `batching` (encoder
+The stages are called in this order, and none calls one before it; a final result that ends before the newest frames is
+followed by a search of those, which begin the next utterance. Their code: `asr.audio.frontend`, `batching` (encoder
 and search), `endpointing`, `finalize`; what they mean for an utterance from its begin to its end: `lifecycle`.
 """
 
@@ -252,8 +253,6 @@ class Recognizer:
         """
         if arrived.context is not ...:
             state = replace(state, context=arrived.context)
-        if arrived.skip:
-            state = state.skip_second_pass(arrived.skip)
         if state.done:
             return state
         front_end = state.front_end

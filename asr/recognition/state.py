@@ -68,8 +68,6 @@ class StreamInput:
     context: PhraseGraph | EllipsisType | None = ...
     """Phrases of a context, which utterances that end from now on are also searched with: the hypotheses that this
     finds are in `Result.biased`, and nothing else of a result depends on them. None: no context; ...: as before."""
-    skip: frozenset[Pass] = frozenset()
-    """Second passes that the pending result is made without."""
 
 
 @dataclass(frozen=True)

@@ -91,7 +91,7 @@ class AttentionDecoder:
         """Encode utterances and search for their likeliest texts, all in one batch of the search.
 
         Args:
-            features: (F, mels) each, of `asr.audio.features` or `asr.second_pass.features`; at most 30 s.
+            features: (F, mels) each, of `asr.audio.features`; at most 30 s.
             max_tokens: most tokens of each utterance's texts; never more than the decoder reads.
             phrases: those that are boosted in each utterance's search; none: no utterance has any.
         """

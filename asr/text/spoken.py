@@ -613,11 +613,13 @@ def _time(hour: int, minute: str, half: bool) -> Iterator[str]:
 def _date(token: _Token) -> Iterator[str]:
     if token.part("year"):
         year, month, day = token.part("year"), int(token.part("month")), int(token.part("day"))
+        orders = [(month, day)]
     else:
         year, month, day = token.part("late"), int(token.part("first")), int(token.part("second"))
+        orders = [(month, day), (day, month)]  # America's first
     figures = re.findall(r"\d+", token.text)
     spoken_year = next(say.integer(year)) if len(year) == 4 else next(_two_figures(year))
-    for m, d in ((month, day), (day, month)):
+    for m, d in orders:
         if 1 <= m <= 12 and 1 <= d <= 31:
             yield f"{table.MONTHS[m - 1]} {say.ordinal(d)} {spoken_year}"
             yield f"the {say.ordinal(d)} of {table.MONTHS[m - 1]} {spoken_year}"

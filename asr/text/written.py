@@ -242,9 +242,8 @@ def _write(unit: _Unit, pieces: Sequence[str], said: Sequence[str], *, begins: b
         return
     before, behind = (_around(old[0])[0], _around(old[-1])[1]) if old else ("", "")
     title = bool(old) and all(_around(piece)[2][:1].isupper() for piece in old) and not begins
-    new = [
-        _capital(word) if title or (begins and i == 0) else word for i, word in enumerate(said[unit.start : unit.end])
-    ]
+    words = with_capitals(" ".join(said[unit.start : unit.end])).split()
+    new = [_capital(word) if title or (begins and i == 0) else word for i, word in enumerate(words)]
     if new:
         new[0], new[-1] = before + new[0], (new[-1] if len(new) > 1 else before + new[0]) + behind
     for i, word in enumerate(new):

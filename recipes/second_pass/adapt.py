@@ -31,9 +31,9 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 
-from asr.second_pass.features import log_mel
 from asr.second_pass.model import AttentionModel, load_attention_model
 from asr.second_pass.tokens import WrittenTokens
+from recipes.second_pass.features import log_mel
 from recipes.second_pass.labels import mend
 from recipes.second_pass.teacher import PROMPT
 

@@ -21,10 +21,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from asr.audio import SAMPLE_RATE
-from asr.second_pass.features import log_mel
 from asr.second_pass.model import AttentionModel, load_attention_model
 from asr.second_pass.tokens import WrittenTokens
 from recipes.second_pass.corpora import Clip, draw_clips
+from recipes.second_pass.features import log_mel
 
 END, PROMPT = 50256, (50257, 50362)
 """tiny.en's end of text; start of transcript, no timestamps."""

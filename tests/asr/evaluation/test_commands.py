@@ -219,7 +219,7 @@ def test_evaluate_wer(manifest: Path) -> None:
     assert "What each signal is worth" in html_file.read_text()
     assert set(worth) == {"contacts", "places", "turns"}
     assert worth["contacts"]["alone"]["value"] < 0 < worth["contacts"]["left_out"]["value"]
-    assert re.search(r"^contacts: errors \d → \d errors alone, \d → \d errors where left out ", result.stdout, re.M)
+    assert re.search(r"^contacts: errors \d → \d alone, \d → \d where left out: ", result.stdout, re.M)
 
 
 def test_evaluate_wer_of_two_manifests_reports_each_make(manifest: Path) -> None:

@@ -16,5 +16,9 @@ def test_what_each_signal_is_worth() -> None:
         "without:good": none, "without:idle": none - 1, "without:bad": none - 1 - some,
     }  # fmt: skip
     found = worths(errors, Bootstrap([str(i) for i in range(60)], draws=200))
-    assert {name: w.verdict for name, w in found.items()} == {"good": "helps", "idle": "not shown", "bad": "harms"}
+    assert {name: w.verdict for name, w in found.items()} == {
+        "good": "helps",
+        "idle": "not significant",
+        "bad": "harms",
+    }
     assert (found["good"].alone.value, found["good"].left_out.value) == (-0.5, 1.0)

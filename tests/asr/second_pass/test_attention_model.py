@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from asr.errors import ModelError
-from asr.second_pass.features import log_mel
 from asr.second_pass.model import AttentionModel, load_attention_model
 from asr.second_pass.token_tree import TokenTree
+from recipes.second_pass.features import log_mel
 
 
 @pytest.fixture(scope="module")
