@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from asr.audio import Samples, read_container
+from asr.extras import install_hint
 from asr.text import normalize
+from server.demo.espeak import espeak_wav
 
 _TIMEOUT_S = 60
 
@@ -35,7 +37,13 @@ def speak(text: str) -> Speech:
             wav = _run([*command, text])
             if wav is not None:
                 return Speech(*read_container(wav), name)
-    raise SynthesisError("no synthesiser for a text that the demo has no recording of; install flite or espeak-ng")
+    wav = espeak_wav(text)
+    if wav is not None:
+        return Speech(*read_container(wav), "espeak-ng (espeakng-loader)")
+    raise SynthesisError(
+        "no synthesiser for a text that the demo has no recording of; "
+        f"install flite or espeak-ng, or run: {install_hint('synthesis')}"
+    )
 
 
 _COMMANDS = {

@@ -9,6 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from server.commands import demo
+from server.demo import synthesis
 
 
 def test_the_follow_up_is_wrong_without_context_and_right_with_it() -> None:
@@ -27,6 +28,7 @@ def test_the_follow_up_is_wrong_without_context_and_right_with_it() -> None:
 
 def test_the_readmes_other_names_need_no_synthesiser(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "which", lambda name: None)
+    monkeypatch.setattr(synthesis, "espeak_wav", lambda text: None)
     result = CliRunner().invoke(demo.app, ["--choices", "Sam Miller,Sam Taylor", "--answer", "Taylor", "--json"])
     assert result.exit_code == 0, result.output
     told = json.loads(result.stdout.splitlines()[-1])
