@@ -90,8 +90,8 @@ class RescorerConstants:
     margin: float
     """Nats that a hypothesis must win by in another recogniser's list."""
     contacts: tuple[float, ...] = ()
-    """Weights of `asr.context.contacts.FEATURES` and a constant, for the whole names of contacts in such lists
-    (`recipes.rescorer.callers`); none: those are weighed as all else is."""
+    """Weights of `asr.context.contact_classifier.FEATURES` and a constant, for the whole names of contacts in such
+    lists (`recipes.rescorer.callers`); none: those are weighed as all else is."""
     models: ModelVersions | None = None
     """Those whose lists they were fitted to, the context model with its scorer among them."""
 

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 import typer
 
-from asr.context.models import ContextModels
+from asr.context.checkpoint import ContextModels
 from asr.context.phrase_index import PhraseIndex
 from asr.context.types import Context, Entry, Turn
 from asr.recognition.results import Hypothesis

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from asr.commands.terminal import check_writable, give_up, track
-from asr.context.models import ContextModels
+from asr.context.checkpoint import ContextModels
 from asr.errors import AsrError
 from asr.evaluation.statistics import Bootstrap, Interval
 from asr.evaluation.wer import contains

@@ -17,9 +17,9 @@ from math import ceil
 from context_store.attributes import binary, number, text
 from context_store.config import StoreConfig
 from context_store.errors import StoreUnavailableError
-from context_store.keys import KEY_SORT_KEY, partition_key
-from context_store.newest import surplus
 from context_store.table_access import ConditionFailedError, Item, TableAccess
+from context_store.table_keys import KEY_SORT_KEY, partition_key
+from context_store.turn_pointers import surplus
 from context_store.types import DialogueId
 from context_store.wrapping import KEY_BYTES, WrappingKey
 

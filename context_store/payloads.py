@@ -18,9 +18,9 @@ from dataclasses import dataclass
 from context_store.attributes import binary, number, text
 from context_store.dialogue_keys import DialogueKeys, DialogueSecret
 from context_store.errors import PayloadClashError, TooLargeError
-from context_store.keys import partition_key, payload_sort_key
 from context_store.sealing import digest, seal, unseal
 from context_store.table_access import ConditionFailedError, Item, TableAccess
+from context_store.table_keys import partition_key, payload_sort_key
 from context_store.types import DialogueId
 from context_store.validation import MAX_PAYLOAD_BYTES
 

@@ -16,11 +16,11 @@ from context_store.errors import (
     StoreUnavailableError,
     TamperedError,
 )
-from context_store.keys import KEY_SORT_KEY, embedding_item, partition_key, payload_sort_key
-from context_store.newest import pointer
 from context_store.payloads import Payloads, Place, StaleKeyError
 from context_store.table_access import TableAccess, chunks
+from context_store.table_keys import KEY_SORT_KEY, embedding_item, partition_key, payload_sort_key
 from context_store.tables import check_tables, point_in_time_recovery
+from context_store.turn_pointers import pointer
 from context_store.turns import EventRecord, Turns
 from context_store.types import (
     Body,

@@ -20,9 +20,9 @@ from dataclasses import dataclass
 from context_store.attributes import number, text
 from context_store.dialogue_keys import pointers_of
 from context_store.errors import EventClashError, StoreUnavailableError, TamperedError, TooLargeError
-from context_store.keys import KEY_SORT_KEY, partition_key
-from context_store.newest import newest
 from context_store.table_access import ConditionFailedError, Item, TableAccess
+from context_store.table_keys import KEY_SORT_KEY, partition_key
+from context_store.turn_pointers import newest
 from context_store.types import DialogueId, Event, ExpectSpeech, TurnSummary
 from context_store.validation import MAX_TIME_S
 

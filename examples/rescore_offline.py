@@ -4,7 +4,7 @@ from pathlib import Path
 
 from asr.audio import read_container
 from asr.context import Context, ContextModels, Entry, Turn
-from asr.context.meaning import meant
+from asr.context.entity_linking import meant
 from asr.recognition import Recognizer
 
 recognizer = Recognizer.load()

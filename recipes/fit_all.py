@@ -35,7 +35,7 @@ from rich.console import Console
 
 from asr.acoustic.checkpoint import SHIPPED as ACOUSTIC
 from asr.commands.terminal import give_up
-from asr.context.models import WEIGHTS as CONTEXT
+from asr.context.checkpoint import WEIGHTS as CONTEXT
 from asr.errors import AsrError, ModelError
 from asr.fitted import content_digest
 from asr.second_pass.attention_decoder import SHIPPED as SECOND_PASS

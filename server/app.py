@@ -15,8 +15,8 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from asr.context.checkpoint import ContextModels
 from asr.context.encoder import ContextEncoder
-from asr.context.models import ContextModels
 from asr.context.rescorer import Rescorer
 from asr.fitted import UnfittedWarning
 from asr.recognition.recognizer import Recognizer

@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 
 from asr.commands.terminal import check_writable, give_up, report, track, warn
-from asr.context.models import ContextModels
+from asr.context.checkpoint import ContextModels
 from asr.decoding import BEAM
 from asr.errors import AsrError
 from asr.evaluation.conditions import CONDITIONS, need_context, parse_conditions, signal_conditions

@@ -11,8 +11,8 @@ from typing import Annotated, Any
 import typer
 
 from asr.commands.terminal import console, give_up, report, track, warn
-from asr.context.meaning import meant
-from asr.context.models import ContextModels
+from asr.context.checkpoint import ContextModels
+from asr.context.entity_linking import meant
 from asr.context.phrase_index import PhraseIndex
 from asr.errors import AsrError, ContextError, ManifestError
 from asr.evaluation.jsonl import Problem, read_lines, text_output

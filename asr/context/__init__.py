@@ -1,7 +1,7 @@
 """Dialogue context for recognition: encoding it, and weighing n-best lists with it."""
 
+from asr.context.checkpoint import ContextModels
 from asr.context.encoder import ContextEncoder
-from asr.context.models import ContextModels
 from asr.context.phrase_index import PhraseIndex
 from asr.context.rescorer import Rescorer
 from asr.context.types import (

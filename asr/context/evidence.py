@@ -1,4 +1,4 @@
-"""What speaks for a hypothesis that names an entry of the context: a dozen numbers, and what they add up to.
+"""What speaks for a hypothesis that names an entry of the context: fifteen numbers, which the rescorer adds up.
 
 The weights are those of a logistic regression (`asr.fitted.RescorerConstants`): of the hypotheses that name an entry,
 and the plain 1-best as it stands, which is right? So a sum is a log-odds, and few numbers were learned from many makes
@@ -15,7 +15,7 @@ import numpy as np
 
 from asr.context import phonetics
 from asr.context.candidates import AnswerTables
-from asr.context.contacts import SIGNAL as CONTACTS
+from asr.context.contact_classifier import SIGNAL as CONTACTS
 from asr.context.features import Match
 from asr.context.phrase_index import PhraseIndex
 from asr.context.rules import TURN_SIGNAL

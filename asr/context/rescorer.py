@@ -2,7 +2,7 @@
 
 With audio, a hypothesis that names an entry is ahead of the plain 1-best by `NATS` for each unit of its log-odds, which
 are a logistic regression's (`asr.context.evidence`); no other hypothesis gains anything. What the search added for
-phrases (`bias`) counts for nothing here. Another recogniser's list is scored by `asr.context.text_lists`. The plain
+phrases (`bias`) counts for nothing here. Another recogniser's list is scored by `asr.context.foreign_nbest`. The plain
 1-best stands unless another hypothesis beats it by a margin.
 """
 
@@ -18,8 +18,8 @@ import torch
 from asr.context.candidates import candidates, expand
 from asr.context.evidence import evidence
 from asr.context.features import Match, match
+from asr.context.foreign_nbest import MAX_CANDIDATES, TextListScorer
 from asr.context.phrase_index import PhraseIndex
-from asr.context.text_lists import MAX_CANDIDATES, TextListScorer
 from asr.context.types import BiasedWord, ContextEmbedding, Question, Rescored
 from asr.errors import ContextError
 from asr.recognition.results import Hypothesis

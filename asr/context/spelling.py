@@ -8,7 +8,7 @@ from asr.context.phrase_index import PhraseIndex
 from asr.context.types import BiasedWord
 from asr.decoding import BoostedPhrase
 from asr.text import spoken_forms
-from asr.text.written import Spelling, fit
+from asr.text.written_alignment import Spelling, fit
 
 
 def phrase_spelling(

@@ -9,8 +9,8 @@ from functools import partial
 
 from asr.audio import Samples, read_container
 from asr.context.bundle import ContextBundle, build_bundle
-from asr.context.meaning import meant
-from asr.context.models import ContextModels
+from asr.context.checkpoint import ContextModels
+from asr.context.entity_linking import meant
 from asr.context.phrases import candidates_of
 from asr.context.rescorer import Rescorer
 from asr.context.types import BiasedWord, Context, Meant, Rescored

@@ -3,8 +3,8 @@
 from asr.recognition.endpointing import EndpointRule
 from asr.recognition.recognizer import Recognizer
 from asr.recognition.results import Hypothesis, Pass, Result, Word
-from asr.recognition.session import Stream
 from asr.recognition.state import Pending, StreamInput, StreamOptions, StreamState
+from asr.recognition.stream import Stream
 
 __all__ = [
     "EndpointRule",

@@ -34,8 +34,8 @@ from asr.recognition.finalize import Finalizer
 from asr.recognition.lifecycle import UtteranceLifecycle
 from asr.recognition.results import Encoded, Hypothesis, Pass, Result
 from asr.recognition.scoring import Scorer
-from asr.recognition.session import Stream
 from asr.recognition.state import Pending, StreamInput, StreamOptions, StreamState
+from asr.recognition.stream import Stream
 from asr.second_pass.attention_decoder import SHIPPED as SHIPPED_SECOND_PASS
 from asr.second_pass.attention_decoder import AttentionDecoder
 from asr.text.tokenizer import Tokenizer

@@ -19,7 +19,7 @@ from asr.recognition.calibration import Calibration, Evidence, log_odds
 from asr.recognition.results import Encoded, Hypothesis, Word
 from asr.recognition.word_times import word_spans
 from asr.second_pass.attention_decoder import AttentionDecoder, DecodedUtterance
-from asr.second_pass.written import written_forms
+from asr.second_pass.written_candidates import written_forms
 from asr.text import spoken_forms
 from asr.text.tokenizer import Tokenizer
 

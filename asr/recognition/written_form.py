@@ -8,8 +8,8 @@ from dataclasses import replace
 
 from asr.recognition.results import Hypothesis, Word
 from asr.second_pass.attention_decoder import DecodedUtterance
-from asr.second_pass.written import written_forms
-from asr.text.written import Fitted, Spelling, WrittenWord, fit, sentence, with_capitals, with_phrases
+from asr.second_pass.written_candidates import written_forms
+from asr.text.written_alignment import Fitted, Spelling, WrittenWord, fit, sentence, with_capitals, with_phrases
 
 _MOST_DIFFERING = 0.7
 """Of a text's words, in which a text that the attention decoder wrote may differ and still show how it is written."""

@@ -18,7 +18,7 @@ from asr.fitted import content_digest
 from asr.second_pass.beam_search import beam_search
 from asr.second_pass.model import AttentionModel, Cache, load_attention_model
 from asr.second_pass.packing import can_pack, output_projection, pack_linears
-from asr.second_pass.phrases import TokenLetters, WrittenPhrases
+from asr.second_pass.phrase_boosting import TokenLetters, WrittenPhrases
 from asr.second_pass.token_tree import TokenTree
 from asr.second_pass.tokens import WrittenTokens
 

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from asr.second_pass.model import Cache, Decoder
 from asr.second_pass.packing import Projection
-from asr.second_pass.phrases import START, State, WrittenPhrases
+from asr.second_pass.phrase_boosting import START, State, WrittenPhrases
 
 _PRUNING_BEAM = 15.0
 """Nats behind its utterance's likeliest hypothesis at which one is pruned."""

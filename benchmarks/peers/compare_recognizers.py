@@ -18,7 +18,7 @@ from rich.console import Console
 
 from asr.audio import SAMPLE_RATE, Samples
 from asr.commands.terminal import check_writable, give_up, report, track, warn
-from asr.context.models import ContextModels
+from asr.context.checkpoint import ContextModels
 from asr.context.types import Context
 from asr.decoding import BEAM
 from asr.errors import AsrError, ManifestError, ModelError

@@ -14,10 +14,10 @@ from torch import Tensor
 
 from asr.context.candidates import AnswerTables
 from asr.context.features import Pool, pool_features
+from asr.context.foreign_nbest import ListScorer, candidate_scores, distinct_texts, most_likely, rank_scores
 from asr.context.model import ContextModel
 from asr.context.phrase_index import PhraseIndex
 from asr.context.rescorer import MAX_SCORED, is_silence
-from asr.context.text_lists import ListScorer, candidate_scores, distinct_texts, most_likely, rank_scores
 from asr.text.tokenizer import Tokenizer
 from recipes.context.lists import ContextList
 

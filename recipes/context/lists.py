@@ -23,10 +23,10 @@ import torch
 from asr.audio import Samples, read_container
 from asr.context.candidates import AnswerTables, candidates, expand
 from asr.context.encoder import ContextEncoder
+from asr.context.foreign_nbest import MAX_CANDIDATES, sounding_alike
 from asr.context.phrase_index import PhraseIndex
 from asr.context.phrases import candidates_of, graph_phrases
 from asr.context.rescorer import MAX_EXPANDED
-from asr.context.text_lists import MAX_CANDIDATES, sounding_alike
 from asr.context.types import Context, ContextEmbedding
 from asr.evaluation.recordings import AudioPlace, AudioReader
 from asr.recognition.recognizer import Recognizer

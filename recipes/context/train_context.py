@@ -19,10 +19,10 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from safetensors.torch import load_file, save_file
 
+from asr.context.checkpoint import WEIGHTS, read_tables, read_weights, save_model
 from asr.context.encoder import ContextEncoder
+from asr.context.foreign_nbest import ListScorer
 from asr.context.model import ContextModel, ContextModelConfig
-from asr.context.models import WEIGHTS, read_tables, read_weights, save_model
-from asr.context.text_lists import ListScorer
 from asr.context.types import Context
 from asr.decoding import BEAM
 from asr.decoding import ngram as language_model

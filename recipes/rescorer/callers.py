@@ -26,10 +26,10 @@ from rich.table import Table
 
 from asr.commands.terminal import give_up
 from asr.context.candidates import AnswerTables
-from asr.context.contacts import FEATURES, evidence
+from asr.context.checkpoint import WEIGHTS, ContextModels
+from asr.context.contact_classifier import FEATURES, evidence
 from asr.context.features import list_distances
-from asr.context.models import WEIGHTS, ContextModels
-from asr.context.text_lists import distinct_texts
+from asr.context.foreign_nbest import distinct_texts
 from asr.errors import AsrError
 from asr.evaluation.wer import contains
 from asr.fitted import FILE, save_fitted

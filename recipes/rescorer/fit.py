@@ -28,9 +28,9 @@ from rich.progress import track
 from rich.table import Table
 from torch import Tensor
 
+from asr.context.checkpoint import WEIGHTS, ContextModels
 from asr.context.evidence import EVIDENCE, evidence
 from asr.context.features import match
-from asr.context.models import WEIGHTS, ContextModels
 from asr.context.phrase_index import PhraseIndex
 from asr.evaluation.wer import align, count
 from asr.fitted import FILE, RescorerConstants, read_fitted, save_fitted

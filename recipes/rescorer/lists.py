@@ -24,7 +24,7 @@ from rich.progress import track
 
 from asr.audio import read_container
 from asr.commands.terminal import give_up
-from asr.context.models import ContextModels
+from asr.context.checkpoint import ContextModels
 from asr.context.phrases import candidates_of
 from asr.context.types import Context, Entry, Turn
 from asr.errors import AsrError

@@ -5,7 +5,7 @@ from __future__ import annotations
 from rapidfuzz.distance import Levenshtein
 
 from asr.evaluation.wer import align, count
-from asr.second_pass.written import DIGITS, as_signs
+from asr.second_pass.written_candidates import DIGITS, as_signs
 from asr.text import normalize
 
 

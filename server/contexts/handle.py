@@ -10,7 +10,7 @@ from enum import Enum
 from functools import partial
 
 from asr.context.bundle import ContextBundle
-from asr.context.meaning import meant
+from asr.context.entity_linking import meant
 from asr.context.phrases import candidates_of
 from asr.context.rescorer import Rescorer
 from asr.context.types import BiasedWord, Meant, Rescored

@@ -13,7 +13,7 @@ import torch
 
 from asr.acoustic import PRESETS, Transducer
 from asr.acoustic.checkpoint import SHIPPED, save_model
-from asr.context.models import WEIGHTS, ContextModels, read_weights
+from asr.context.checkpoint import WEIGHTS, ContextModels, read_weights
 from asr.decoding.ngram import NGram, hash_tokens
 from asr.errors import ModelError
 from asr.fitted import (

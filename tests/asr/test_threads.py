@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from asr.context.models import ContextModels
+from asr.context.checkpoint import ContextModels
 from asr.context.types import Context, Entry
 from asr.decoding import BoostedPhrase
 from asr.recognition.recognizer import Recognizer

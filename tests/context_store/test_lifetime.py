@@ -281,8 +281,8 @@ def test_the_newest_turns_cost_the_same_in_a_long_dialogue(bench: Bench, new_dia
 
 
 def test_pointers_are_bounded(bench: Bench, dialogue: DialogueId, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("context_store.newest.KEPT", 17)
-    monkeypatch.setattr("context_store.newest._MOST", 20)
+    monkeypatch.setattr("context_store.turn_pointers.KEPT", 17)
+    monkeypatch.setattr("context_store.turn_pointers._MOST", 20)
     for number in range(30):
         bench.store.record(dialogue, f"t{number}", [Event("a", START_S + number, Utterance("x"))])
     (key,) = (item for item in bench.dialogue_items(dialogue) if "wrapped" in item)

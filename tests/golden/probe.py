@@ -29,8 +29,8 @@ from typer.testing import CliRunner
 
 from asr.audio import Samples, read_container
 from asr.commands import evaluate_wer, rescore_nbest, transcribe
-from asr.context.meaning import meant
-from asr.context.models import ContextModels
+from asr.context.checkpoint import ContextModels
+from asr.context.entity_linking import meant
 from asr.context.types import Context, ContextEmbedding, Rescored
 from asr.decoding import BoostedPhrase
 from asr.evaluation.manifest import Utterance, parse_utterance, read_manifests

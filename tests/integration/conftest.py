@@ -18,7 +18,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from asr.context.models import ContextModels
+from asr.context.checkpoint import ContextModels
 from asr.context.phrase_index import PhraseIndex
 from asr.context.types import BiasedWord, Context, ContextEmbedding, Phrase, Rescored
 from asr.recognition.recognizer import Recognizer

@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 
 from asr.audio import MAX_CHANNELS, read_container
 from asr.commands.rescore_nbest import rescore
-from asr.context.models import ContextModels
+from asr.context.checkpoint import ContextModels
 from asr.errors import AsrError, AudioError, AudioLengthError
 from carryover.v1 import context_pb2, recognizer_pb2
 from server.access import read_keys

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from asr.context.checkpoint import ContextModels
 from asr.context.encoder import ContextEncoder
-from asr.context.models import ContextModels
 from asr.context.rescorer import Rescorer
 from carryover.v1 import context_pb2
 from carryover.v1 import recognizer_pb2 as pb

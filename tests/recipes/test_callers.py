@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from asr.context.contacts import FEATURES
+from asr.context.contact_classifier import FEATURES
 from recipes.rescorer.callers import KINDS, Lists, changed, fit_with_margin, nats
 
 

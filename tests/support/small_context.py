@@ -13,10 +13,10 @@ from asr.context import ContextEncoder, Rescorer
 from asr.context.candidates import AnswerTables
 from asr.context.evidence import EVIDENCE
 from asr.context.features import FEATURES
+from asr.context.foreign_nbest import ListScorer, TextListScorer
 from asr.context.model import ContextModel, ContextModelConfig
 from asr.context.phonetics import distance, phones
 from asr.context.rescorer import ForceScore
-from asr.context.text_lists import ListScorer, TextListScorer
 from asr.fitted import RescorerConstants
 from asr.recognition.results import Hypothesis
 from asr.text.tokenizer import Tokenizer

@@ -17,11 +17,11 @@ from asr.acoustic import Transducer
 from asr.audio import Samples
 from asr.context import ContextEncoder, Rescorer
 from asr.context.candidates import AnswerTables
+from asr.context.checkpoint import ContextModels
 from asr.context.evidence import EVIDENCE
 from asr.context.features import FEATURES
+from asr.context.foreign_nbest import ListScorer, TextListScorer
 from asr.context.model import ContextModel, ContextModelConfig
-from asr.context.models import ContextModels
-from asr.context.text_lists import ListScorer, TextListScorer
 from asr.fitted import RescorerConstants
 from asr.recognition.recognizer import Recognizer
 from asr.text.tokenizer import Tokenizer

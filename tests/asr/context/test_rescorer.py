@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 
 from asr.context import Context, ContextEncoder, Entry, Rescorer, Turn, phonetics
 from asr.context.candidates import AnswerTables, candidates
+from asr.context.foreign_nbest import ListScorer, rank_scores
 from asr.context.phrase_index import PhraseIndex, parts_of
 from asr.context.rescorer import ForceScore, biased_words
-from asr.context.text_lists import ListScorer, rank_scores
 from asr.context.types import ContextEmbedding, Phrase
 from asr.errors import ContextError
 from asr.recognition.results import Hypothesis, Word

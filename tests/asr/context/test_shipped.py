@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pytest
 
 from asr.context import Context, ContextEncoder, Entry, Rescorer, Turn
-from asr.context.models import WEIGHTS, ContextModels
+from asr.context.checkpoint import WEIGHTS, ContextModels
 from asr.context.phonetics import distance, phones
 from asr.recognition.results import Hypothesis
 

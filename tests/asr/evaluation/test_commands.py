@@ -16,7 +16,7 @@ from typer.testing import CliRunner, Result
 
 from asr.audio import Samples
 from asr.commands import evaluate_wer, rescore_nbest, transcribe
-from asr.context.models import ContextModels
+from asr.context.checkpoint import ContextModels
 from asr.decoding import BoostedPhrase
 from asr.recognition.recognizer import Recognizer
 from asr.text import normalize

@@ -12,7 +12,7 @@ import torch
 from asr.second_pass.beam_search import beam_search, likeliest
 from asr.second_pass.model import AttentionModel, load_attention_model
 from asr.second_pass.packing import Projection
-from asr.second_pass.phrases import TokenLetters, WrittenPhrases
+from asr.second_pass.phrase_boosting import TokenLetters, WrittenPhrases
 
 END, PROMPT, ALLOWED = 0, (1, 2), (0, 5, 9, 17)
 SPELLED = {5: " meg", 9: " ba", 17: "uer"}

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from asr.decoding import BoostedPhrase
 from asr.second_pass.attention_decoder import SHIPPED
-from asr.second_pass.phrases import START, State, TokenLetters, WrittenPhrases, letters_of
+from asr.second_pass.phrase_boosting import START, State, TokenLetters, WrittenPhrases, letters_of
 from asr.second_pass.tokens import WrittenTokens
 from asr.text import spoken_forms
 from tests.support.phrase_rules import TABLE, gained, vocabularies

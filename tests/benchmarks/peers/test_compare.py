@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from asr.context.models import ContextModels
+from asr.context.checkpoint import ContextModels
 from asr.evaluation.manifest import read_manifest
 from asr.recognition.recognizer import Recognizer
 from benchmarks.peers import compare_recognizers

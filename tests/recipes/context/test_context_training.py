@@ -22,9 +22,9 @@ import torch
 from asr.audio import Samples
 from asr.context import Context, ContextEncoder, Entry, Turn
 from asr.context.candidates import AnswerTables
+from asr.context.checkpoint import read_tables
 from asr.context.features import FEATURES, LIST_FEATURES
 from asr.context.model import ContextModel
-from asr.context.models import read_tables
 from asr.recognition.recognizer import Recognizer
 from asr.text.tokenizer import Tokenizer
 from recipes.context import lists as context_lists

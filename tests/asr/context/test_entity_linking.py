@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asr.context import ContextEncoder
-from asr.context.meaning import meant
+from asr.context.entity_linking import meant
 from asr.context.types import Context, ContextEmbedding, Entry, Meant, Turn
 
 CONTACTS = ("Meg Jones", "Meg Bauer", "Sam Taylor", "Dr. Ann Brown", "Mr. Tom Brown", "O'Neil", "The Kitchen Light")

@@ -14,9 +14,9 @@ from torch import Tensor
 
 from asr.context.candidates import AnswerTables
 from asr.context.encoder import ContextEncoder
+from asr.context.foreign_nbest import ListScorer, TextListScorer
 from asr.context.model import ContextModel, ContextModelConfig
 from asr.context.rescorer import Rescorer
-from asr.context.text_lists import ListScorer, TextListScorer
 from asr.errors import ModelError
 from asr.fitted import FILE, ModelVersions, RescorerConstants, UnfittedWarning, named_version, read_fitted, require
 from asr.text.tokenizer import Tokenizer

@@ -10,9 +10,9 @@ import pytest
 
 from asr.context import Context, ContextEncoder, Entry, Rescorer, Turn
 from asr.context.candidates import AnswerTables
-from asr.context.contacts import FEATURES, evidence, named_contact
+from asr.context.checkpoint import ContextModels
+from asr.context.contact_classifier import FEATURES, evidence, named_contact
 from asr.context.features import ListDistances, list_distances
-from asr.context.models import ContextModels
 from asr.context.phrase_index import PhraseIndex
 from asr.recognition.results import Hypothesis
 

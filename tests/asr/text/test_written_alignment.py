@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asr.text import normalize, spoken_forms
-from asr.text.written import WrittenWord, fit, sentence, with_phrases
+from asr.text.written_alignment import WrittenWord, fit, sentence, with_phrases
 
 
 def joined(words: tuple[WrittenWord, ...]) -> str:

@@ -2,7 +2,7 @@
 
 A small network over the features of `features.py` says what the context is worth for each hypothesis, behind a gate and
 within limits; it was trained by minimum word error rate over lists (Prabhavalkar et al. 2018, arXiv:1712.01818). Whole
-names of contacts are judged by a logistic regression (`asr.context.contacts`). Candidates join by their sound alone.
+names of contacts are judged by a logistic regression (`contact_classifier`). Candidates join by their sound alone.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from torch import Tensor, nn
 
 from asr.context import phonetics
 from asr.context.candidates import AnswerTables, candidates
-from asr.context.contacts import SIGNAL as CONTACTS
-from asr.context.contacts import NamedContact, named_contact
+from asr.context.contact_classifier import SIGNAL as CONTACTS
+from asr.context.contact_classifier import NamedContact, named_contact
 from asr.context.evidence import OFFERED, within
 from asr.context.features import FEATURES, LIST_FEATURES, ListDistances, Match, Pool, match, name_words, pool_features
 from asr.context.model import ContextModel
