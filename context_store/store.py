@@ -143,6 +143,7 @@ class ContextStore:
 
     def put_embedding(self, dialogue: DialogueId, turn: StoredTurn, model_version: str, data: bytes) -> bool:
         """Store, encrypted, the context embedding computed when `turn` was the last turn read; up to 380,000 bytes.
+
         It expires with the turn.
 
         False, and nothing stored, when there is one of the same turn, version and model already (the first stays:

@@ -133,8 +133,9 @@ class Turns:
         raise TooLargeError("events", f"the turn has its {self._max_events} events; start a new turn")
 
     def read(self, dialogue: DialogueId, most: int, also: Collection[str] = ()) -> tuple[Item | None, list[TurnRecord]]:
-        """The dialogue's key item and its turns, oldest first, expired ones included; of more than a few, at least the
-        `most` newest and those that `also` names.
+        """The dialogue's key item and its turns, oldest first, expired ones included.
+
+        Of more than a few, at least the `most` newest and those that `also` names.
 
         Turns are ordered by their earliest event's time, then by id: a function of the set of events alone, so the
         order in which events arrived does not matter. Raises TamperedError on an item that this package never wrote.

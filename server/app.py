@@ -212,7 +212,7 @@ class Server:
 
     @property
     def options(self) -> tuple[tuple[str, int], ...]:
-        """gRPC's options of the port that calls come to."""
+        """GRPC's options of the port that calls come to."""
         limits = self.settings.limits
         return (
             ("grpc.max_receive_message_length", limits.message_bytes),

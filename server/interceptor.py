@@ -35,8 +35,10 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
 class CallGuard(grpc.aio.ServerInterceptor):
-    """Wraps the handlers of all services. Before a call's first message is taken off the wire, those of `carryover.v1`
-    have authenticated the caller and are within their quota; their messages are read within the method's bounds.
+    """Wraps the handlers of all services.
+
+    Before a call's first message is taken off the wire, those of `carryover.v1` have authenticated the caller and are
+    within their quota; their messages are read within the method's bounds.
 
     The handlers are given a `Caller` where gRPC would give its context. Health and reflection are for everybody: they
     get gRPC's context, small messages, and a quota of their own.
@@ -88,6 +90,7 @@ class CallGuard(grpc.aio.ServerInterceptor):
         continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any] | None]],
         handler_call_details: grpc.HandlerCallDetails,
     ) -> Any:
+        """The handler of a method, guarded; gRPC calls this for each call."""
         handler: Any = await continuation(handler_call_details)
         if handler is None:  # gRPC says UNIMPLEMENTED
             return None
@@ -265,8 +268,11 @@ class CallGuard(grpc.aio.ServerInterceptor):
             await context.abort(code, refusal)
 
     async def _take_first(self, context: Any) -> None:
-        """Waits for the message that a client sends as it calls, or not for long: gRPC's asyncio client loses the
-        status of a call that is refused while its message is on its way. Only for a few at once: they are strangers."""
+        """Waits for the message that a client sends as it calls, or not for long.
+
+        GRPC's asyncio client loses the status of a call that is refused while its message is on its way. Only for a few
+        at once: they are strangers.
+        """
         if self._leaving < _MOST_LEAVING:
             self._leaving += 1
             try:
@@ -278,8 +284,9 @@ class CallGuard(grpc.aio.ServerInterceptor):
 
 
 class Pace:
-    """Rate limit of one stream's tiny messages: a burst at once, then so many a second. A message as large as a few
-    milliseconds of audio is never delayed.
+    """Rate limit of one stream's tiny messages: a burst at once, then so many a second.
+
+    A message as large as a few milliseconds of audio is never delayed.
 
     Args:
         clock: seconds of a monotonic clock.
@@ -302,7 +309,10 @@ class Pace:
 
 
 async def _message(context: Any) -> bytes | None:
-    """The next message as it came over the wire; None after the last. (The iterator that gRPC gives would keep it.)"""
+    """The next message as it came over the wire; None after the last.
+
+    The iterator that gRPC gives would keep it.
+    """
     data = await context.read()
     return None if data is grpc.aio.EOF else data
 

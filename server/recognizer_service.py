@@ -281,8 +281,10 @@ class _Turn:
         self._first_s = self._first_s or self._last_s
 
     async def accept(self, samples: Samples) -> list[Result]:
-        """The results that samples bring; an utterance that ends with them is searched with the context's phrases too,
-        unless audio is late already."""
+        """The results that samples bring.
+
+        An utterance that ends with them is searched with the context's phrases too, unless audio is late already.
+        """
         skipped = self._set_context()
         return _with_skipped(await self._stream.accept(samples), skipped)
 

@@ -41,8 +41,10 @@ T = TypeVar("T")
 
 
 class Work(IntEnum):
-    """Kinds of work. Those up to CHUNK share the workers, the first first; a stream has few of the first kinds, so that
-    no chunk starves."""
+    """Kinds of work. Those up to CHUNK share the workers, the first first.
+
+    A stream has few of the first kinds, so that no chunk starves.
+    """
 
     LAST = 0
     """A chunk of a stream whose audio has ended, or a result without a second pass: its caller waits for it."""

@@ -108,6 +108,7 @@ class EndpointSettings(_Section):
     )
 
     def rule(self) -> EndpointRule:
+        """The settings as the recogniser takes them."""
         return EndpointRule(**self.model_dump())
 
 

@@ -25,8 +25,9 @@ _NBEST = 'nbest must be a list of {text, score?}, best first, as in {"nbest": [{
 
 
 def rescore(value: dict[str, Any], models: ContextModels) -> dict[str, Any]:
-    """The line with its `nbest` re-ordered, `changed` and, where it has a context, `meant`, the entries that the first
-    hypothesis names; every other field, also of the hypotheses, stays as it was.
+    """The line with its `nbest` re-ordered, `changed` and, where it has a context, `meant`.
+
+    `meant` are the entries that the first hypothesis names; every other field, also of the hypotheses, stays as it was.
 
     A hypothesis that the list did not have, a phrase of the context that sounds like the others, is marked
     `from_context`.

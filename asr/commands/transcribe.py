@@ -39,8 +39,9 @@ def transcribe(
     phrases_field: str | None,
     written: bool = False,
 ) -> dict[str, Any]:
-    """One line of the output for one line `{id, path, ...}` of the list, or of a manifest. written: its texts are in
-    written form.
+    """One line of the output for one line `{id, path, ...}` of the list, or of a manifest.
+
+    written: its texts are in written form.
 
     Raises:
         ManifestError, AudioError: what is wrong with the line or its file.

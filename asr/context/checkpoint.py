@@ -45,6 +45,7 @@ class ContextModels:
 
         Raises:
             ModelError: files are missing or do not fit together.
+
         Warns:
             UnfittedWarning: the rescorer was fitted to lists of other models.
         """
@@ -112,8 +113,11 @@ def save_model(folder: Path, model: ContextModel, tokenizer: Tokenizer, config: 
 
 
 def read_tables(values: dict[str, Any]) -> AnswerTables:
-    """From config.json: carriers [[before, after, logp]], answers {question: [[text, logp]]}, and given and surnames,
-    names with spaces between them."""
+    """Read the answer tables of config.json.
+
+    They are carriers [[before, after, logp]], answers {question: [[text, logp]]}, and given and surnames, names with
+    spaces between them.
+    """
     carriers = {(str(b), str(a)): float(p) for b, a, p in values["carriers"]}
     answers = {str(q): {str(t): float(p) for t, p in rows} for q, rows in values["answers"].items()}
     given, surnames = (frozenset(str(values.get(kind, "")).split()) for kind in ("given", "surnames"))

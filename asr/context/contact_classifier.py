@@ -28,9 +28,10 @@ _LEAD = 1.5
 
 @dataclass(frozen=True)
 class NamedContact:
-    """The whole name of a contact, normalised;"""
+    """The whole name of a contact."""
 
     text: str
+    """Normalised."""
     nats: float
     """Log-odds that it was said and not the 1-best, less the margin."""
 

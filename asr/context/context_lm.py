@@ -26,7 +26,7 @@ class LanguageScores:
 
     @property
     def pmi(self) -> NDArray[np.float32]:
-        """log P(text | context) − log P(text)."""
+        """Log P(text | context) − log P(text)."""
         return self.with_context - self.without
 
 

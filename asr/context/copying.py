@@ -89,8 +89,10 @@ class PhrasePrefixes:
         return out
 
     def step(self, place: Place, piece: str) -> tuple[Place, float]:
-        """Where a piece leads, and its log probability: going on, or beginning anew where a phrase is whole or none is
-        begun."""
+        """Where a piece leads, and its log probability.
+
+        It goes on, or begins anew where a phrase is whole or none is begun.
+        """
         starts = piece.startswith(WORD_START)
         letters = piece.removeprefix(WORD_START)
         if place.inside is not None:

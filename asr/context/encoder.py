@@ -63,8 +63,10 @@ class ContextEncoder:
 
 
 def merge_items(encoded: torch.Tensor, items: Items) -> torch.Tensor:
-    """(N, D) → (at most 64, D): turn pieces stay, then entries named in the last system turn; the other entries share
-    what room is left, neighbours in the list averaged."""
+    """(N, D) → (at most 64, D): turn pieces stay, then entries named in the last system turn.
+
+    The other entries share what room is left, neighbours in the list averaged.
+    """
     if len(encoded) <= MAX_VECTORS:
         return encoded
     turns, entries = encoded[: items.turns], encoded[items.turns :]

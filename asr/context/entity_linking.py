@@ -110,8 +110,10 @@ def _longest(spans: Iterator[_Span] | Sequence[_Span]) -> list[_Span]:
 
 
 def _fitting(spans: Sequence[_Span], index: PhraseIndex, asked: str) -> list[int]:
-    """Places of the phrases that the spans name best: all of them before parts; what the question offers before the
-    rest; what a service knows before what was only said. None where too many fit."""
+    """Places of the phrases that the spans name best: all of them before parts.
+
+    What the question offers before the rest; what a service knows before what was only said. None where too many fit.
+    """
     parts = [part for span in spans for part in span.parts]
     places = {p.phrase for p in parts if p.kind == "full"} or {p.phrase for p in parts}
     if len(places) > 1:
@@ -139,8 +141,10 @@ def _counted(words: Sequence[str]) -> int | None:
 
 
 def _listed(index: PhraseIndex, asked: str) -> list[list[int]]:
-    """Places of the phrases by their order: as the question names them; where it names no two, as a short list of one
-    service has them, the screen's first."""
+    """Places of the phrases by their order: as the question names them.
+
+    Where it names no two, as a short list of one service has them, the screen's first.
+    """
     for whole in (True, False):
         named = list(dict.fromkeys(tuple(_fitting_only(span, index)) for span in _mentions(index, asked, whole)))
         if len(named) > 1:

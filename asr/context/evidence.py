@@ -54,8 +54,9 @@ def evidence(
     question: Question,
     tables: AnswerTables,
 ) -> dict[int, tuple[float, ...]]:
-    """The numbers of `EVIDENCE` for the hypotheses that name an entry alone or among words that people say with it, by
-    place. A name or a surname also counts in the place of other words of the plain 1-best.
+    """The numbers of `EVIDENCE`, by rank, for the hypotheses that name an entry alone or among carrier words.
+
+    A name or a surname also counts in the place of other words of the plain 1-best.
 
     Args:
         hypotheses: the plain 1-best first; the first `n_best` are of the n-best. matches: the phrase in each.
@@ -109,9 +110,11 @@ def within(text: str, carrier: tuple[str, str]) -> str:
 
 
 def apart(texts: Sequence[str], n_best: int, named: Mapping[int, Match]) -> dict[int, tuple[float, float]]:
-    """How far some hypotheses are from the nearest of the first few of the n-best, in sound, and that as a share of the
-    longer one's phones: what each names from what stands there in its place, or the whole where all have other words
-    around it."""
+    """How far some hypotheses are from the nearest of the first few of the n-best, in sound.
+
+    Also that as a share of the longer one's phones: what each names from what stands there in its place, or the whole
+    where all have other words around it.
+    """
     others = [text for text in texts[: min(n_best, COMPARED)] if text]
     pairs = []
     for i, found in named.items():

@@ -57,8 +57,10 @@ class ListScorer(nn.Module):
         self.gate = nn.Sequential(nn.Linear(len(LIST_FEATURES), 12), nn.Tanh(), nn.Linear(12, 1))
 
     def forward(self, features: Tensor, of_list: Tensor, limits: Tensor) -> Tensor:
-        """features (..., H, FEATURES), of_list (..., LIST_FEATURES), limits (..., H) → (..., H); the first hypothesis's
-        is 0."""
+        """Features (..., H, FEATURES), of_list (..., LIST_FEATURES), limits (..., H) → (..., H).
+
+        The first hypothesis's is 0.
+        """
         x = (features - self.mean) / self.scale
         around = of_list[..., None, :].expand(*x.shape[:-1], -1)
         value = (self.linear(x) + self.value(torch.cat([x, around], dim=-1)))[..., 0]
@@ -117,8 +119,10 @@ class TextListScorer:
     def _contact(
         self, texts: Sequence[str], distances: ListDistances, index: PhraseIndex, question: Question
     ) -> NamedContact | None:
-        """The contact whose whole name may have been said; None where one of a few offered ones is meant ("Miller or
-        Taylor?"), whom people name by a part."""
+        """The contact whose whole name may have been said.
+
+        None where one of a few offered ones is meant ("Miller or Taylor?"), whom people name by a part.
+        """
         weights = self.constants.contacts
         offered = question != "open" and any(p.weight >= OFFERED for p in index.phrases)
         return None if offered or not weights else named_contact(texts, distances, index, self.tables, weights)
@@ -131,10 +135,12 @@ class TextListScorer:
         index: PhraseIndex,
         scores: Mapping[int, float],
     ) -> dict[int, float]:
-        """Scores of the hypotheses that name a contact, by place. That which is its whole name alone wins by what
-        `contact` says, unless the plain 1-best names one already. No other whole name wins, but among words that
-        the 1-best has around it; nor does any part of one where the 1-best has a name ("julie" of another in "julia
-        davies")."""
+        """Scores of the hypotheses that name a contact, by place.
+
+        That which is its whole name alone wins by what `contact` says, unless the plain 1-best names one already. No
+        other whole name wins, but among words that the 1-best has around it; nor does any part of one where the 1-best
+        has a name ("julie" of another in "julia davies").
+        """
         name_heard = any(name_words(pool.texts[0].split(), self.tables))
         out = {}
         for i, found in enumerate(matches):
@@ -194,8 +200,9 @@ def distinct_texts(texts: Sequence[str]) -> tuple[str, ...]:
 
 
 def candidate_scores(found: Sequence[str], texts: Sequence[str], values: Sequence[float]) -> list[float]:
-    """What candidates' scores may be where only texts are known: that of the hypothesis that one resembles, less their
-    distance in sound.
+    """What candidates' scores may be where only texts are known.
+
+    It is that of the hypothesis that one resembles, less their distance in sound.
 
     Args:
         found: candidates. texts, values: the list's hypotheses and their scores, best first; the first ten count.

@@ -94,8 +94,11 @@ def items_of(
 
 
 def overlaps(context: Context, entries: Sequence[Phrase]) -> Tensor:
-    """(N, OVERLAPS): entry named in the last system turn; share of its words there; share of its words in the last
-    user turn; named there, divided by how many are named so (log); log of the number of entries."""
+    """(N, OVERLAPS): entry named in the last system turn; share of its words there.
+
+    Share of its words in the last user turn; named there, divided by how many are named so (log); log of the number of
+    entries.
+    """
     last = dict.fromkeys(("user", "system"), "")
     for turn in context.turns[-MAX_TURNS:]:
         last[turn.speaker] = f" {_normal(turn.text[-MAX_TEXT:])} "

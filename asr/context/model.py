@@ -67,7 +67,7 @@ class ContextModel(nn.Module):
         self.turn_head = nn.Linear(dim, dim)
 
     def encode_items(self, tokens: Tensor, kinds: Tensor, ages: Tensor, overlaps: Tensor) -> Tensor:
-        """tokens (N, L) padded with 0, kinds (N,), ages (N,), overlaps (N, OVERLAPS) → (N, D).
+        """Tokens (N, L) padded with 0, kinds (N,), ages (N,), overlaps (N, OVERLAPS) → (N, D).
 
         Each token with its neighbours, then the mean and the largest of them: entries are spellings, and many.
         """
@@ -81,7 +81,7 @@ class ContextModel(nn.Module):
         return encoded
 
     def encode_context(self, items: Tensor, padding: Tensor) -> tuple[Tensor, Tensor]:
-        """items (B, M, D), padding (B, M) true where there is none → vectors (B, M, D), summary (B, D)."""
+        """Items (B, M, D), padding (B, M) true where there is none → vectors (B, M, D), summary (B, D)."""
         start = self.context_start.expand(len(items), 1, -1)
         padding = torch.cat([torch.zeros_like(padding[:, :1]), padding], dim=1)
         x = self.context_encoder(torch.cat([start, items], dim=1), src_key_padding_mask=padding)
@@ -133,7 +133,7 @@ class ContextModel(nn.Module):
     def read_out(
         self, states: Tensor, tokens: Tensor, vectors: Tensor | None, padding: Tensor | None, copies: Tensor | None
     ) -> Tensor:
-        """log P(token | tokens before it, context) of answers: (B, L + 1), the end included, 0 past it.
+        """Log P(token | tokens before it, context) of answers: (B, L + 1), the end included, 0 past it.
 
         states: from `answer_states`. vectors: (B or 1, M, D), None for no context; padding: (B or 1, M).
         copies: (B, L + 1, 1 + COPY_FEATURES), rows of `PhrasePrefixes`; None where there are no phrases.
@@ -152,8 +152,13 @@ class ContextModel(nn.Module):
     def next_tokens(
         self, states: Tensor, vectors: Tensor | None, padding: Tensor | None, known: Tensor | None
     ) -> tuple[Tensor, Tensor]:
-        """The network's own log P of every token (B, L, V), and how much it leaves to the pointer over phrases, a logit
-        (B, L); known: (B, L, COPY_FEATURES), None: nothing is left to it."""
+        """The network's own log P of every token (B, L, V), and a logit (B, L) of the pointer.
+
+        The logit says how much is left to the pointer over phrases.
+
+        Args:
+            known: (B, L, COPY_FEATURES); None: nothing is left to it.
+        """
         first, dim = cast(nn.Linear, self.out[0]), self.config.dim
         hidden = functional.linear(states, first.weight[:, :dim], first.bias)
         read = torch.zeros_like(states) if vectors is None else self._attend(states, vectors, padding)

@@ -245,10 +245,13 @@ def _last_rows(
     first: NDArray[np.float32] | np.float32,
     deletion_share: float,
 ) -> NDArray[np.float32]:
-    """The dynamic programme, a phone of every row of a at a time. → (B + 1, N): the cost at which all of a becomes the
-    first 0..B phones of its row of b, less that of adding these, so that additions are a running minimum.
+    """The dynamic programme, a phone of every row of a at a time; (B + 1, N).
 
-    first: (B + 1, N) the cost at which nothing becomes these, less the same.
+    It gives the cost at which all of a becomes the first 0..B phones of its row of b, less that of adding these, so
+    that additions are a running minimum.
+
+    Args:
+        first: (B + 1, N) the cost at which nothing becomes these, less the same.
     """
     instead = (_SUBSTITUTION[b] - _GAP[b][:, :, None]).transpose(1, 0, 2).reshape(b.shape[1], -1)
     order = np.argsort(a_lengths, kind="stable")

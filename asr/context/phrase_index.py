@@ -51,7 +51,7 @@ def nicknames_of(given: str) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Part:
-    """Words by which a phrase may be named;"""
+    """Words by which a phrase may be named."""
 
     text: str
     kind: str
@@ -61,8 +61,9 @@ class Part:
 
 
 def parts_of(text: str) -> list[tuple[str, str]]:
-    """(words, kind) by which people name something: all of it, without its article, its first or its last word, with a
-    nickname in the place of a given name.
+    """Find what people name something by: (words, kind) each.
+
+    All of it, without its article, its first or its last word, with a nickname in the place of a given name.
 
     >>> parts_of("meg bauer")
     [('meg bauer', 'full'), ('bauer', 'last'), ('meg', 'first')]

@@ -142,8 +142,10 @@ class Rescorer:
         index: PhraseIndex,
         question: Question,
     ) -> dict[int, float]:
-        """What the context says for the hypotheses of the n-best and for those that name an entry, nats: of these so
-        much that they are ahead of the plain 1-best by `NATS` for each unit of their log-odds. No other is ahead of it.
+        """What the context says for the hypotheses of the n-best and for those that name an entry, nats.
+
+        The latter get so much that they are ahead of the plain 1-best by `NATS` for each unit of their log-odds. No
+        other is ahead of it.
         """
         base = [h.acoustic + h.language + h.attention for h in hypotheses]
         attended = any(h.attention for h in hypotheses)
@@ -159,8 +161,10 @@ class Rescorer:
     def scored(
         self, nbest: Sequence[Hypothesis], question: Question, index: PhraseIndex, force_score: ForceScore
     ) -> tuple[list[Hypothesis], int]:
-        """What the context is asked about: the first of the n-best and its candidates, with exact scores; and how many
-        of them are of the n-best. Arguments as for `rescore`."""
+        """What the context is asked about: the first of the n-best and its candidates, with exact scores.
+
+        And how many of them are of the n-best. Arguments as for `rescore`.
+        """
         biased = [h.text for h in nbest if h.from_context]
         head = without_bias([h for h in nbest if not h.from_context])[:MAX_SCORED]
         texts = [h.text for h in head]
@@ -177,8 +181,10 @@ class Rescorer:
 
 
 def biased_words(answer: Hypothesis, plain: str, index: PhraseIndex, rank: int) -> tuple[BiasedWord, ...]:
-    """The words of the answer, normalised, that the plain text has not, with what brought them. rank: as in
-    `BiasedWord`."""
+    """The words of the answer, normalised, that the plain text has not, with what brought them.
+
+    rank: as in `BiasedWord`.
+    """
     words = _words(answer.text)
     found = match(" ".join(words), index)
     start = len(found.carrier[0].split()) if found else 0

@@ -74,8 +74,10 @@ def question_of(turns: Sequence[Turn]) -> Question:
 
 
 def phrases_in_turns(turns: Sequence[Turn]) -> list[Phrase]:
-    """Names (capitalised words) and offered alternatives ("red, blue or green") of the last two system turns, not
-    weighed yet."""
+    """Names (capitalised words) and offered alternatives of the last two system turns.
+
+    Alternatives are such as "red, blue or green". They are not weighed yet.
+    """
     found: dict[str, Phrase] = {}
     for turn in [t for t in turns if t.speaker == "system"][-2:]:
         text = turn.text[-MAX_TEXT:]

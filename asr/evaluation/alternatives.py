@@ -89,8 +89,10 @@ Edge = tuple[int, str, int]
 
 
 def _lattice(tokens: Sequence[Token], price: int) -> list[list[Edge]]:
-    """The edges into each node, nodes in order: one for each end of a token, others inside its forms. price: of a form
-    a place further on."""
+    """The edges into each node, nodes in order: one for each end of a token, others inside its forms.
+
+    price: of a form a place further on.
+    """
     nodes: list[list[Edge]] = [[]]
     for token in tokens:
         start, into = len(nodes) - 1, list[Edge]()

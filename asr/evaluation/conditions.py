@@ -89,8 +89,10 @@ def _holds(context: Context, phrases: Sequence[str]) -> bool:
 
 
 def _named(text: str, entries: Sequence[Entry]) -> dict[str, str]:
-    """The entries, normalised, that an answer names, and by which of its words: those that it says whole, else those of
-    which it says the longest part ("bauer" for "meg bauer")."""
+    """The entries, normalised, that an answer names, and by which of its words.
+
+    They are those that it says whole, else those of which it says the longest part ("bauer" for "meg bauer").
+    """
     forms = {of_one[0]: of_one for of_one in (spoken_forms(entry.text, MAX_FORMS) for entry in entries)}
     said = {
         entry: max((part for part, _ in parts_of_forms(of_one) if contains(text, part)), key=_words, default="")
@@ -106,8 +108,10 @@ def _words(text: str) -> int:
 
 
 def without_target(utterance: Utterance) -> Context:
-    """The own context with what is meant taken out: its entries are gone, and where a turn names it, it names the entry
-    that sounds most like it. What is left is what a wrong answer would be made of.
+    """The own context with what is meant taken out.
+
+    Its entries are gone, and where a turn names it, it names the entry that sounds most like it. What is left is what a
+    wrong answer would be made of.
     """
     own = utterance.context
     names = [normalize(e.text) for e in own.entries]

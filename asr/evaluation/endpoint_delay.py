@@ -74,8 +74,10 @@ def speech_end(samples: Samples, rate: int) -> float | None:
 
 
 def find_ending(recognizer: Recognizer, samples: Samples, rate: int) -> Ending | None:
-    """Streams the recording in chunks of 100 ms with endpointing on, followed by 2.5 s of noise as loud as its quiet
-    frames; None where its end of speech cannot be told."""
+    """Stream the recording in chunks of 100 ms with endpointing on.
+
+    It is followed by 2.5 s of noise as loud as its quiet frames; None where its end of speech cannot be told.
+    """
     end = speech_end(samples, rate)
     if end is None:
         return None

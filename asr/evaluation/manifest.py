@@ -53,8 +53,11 @@ class Utterance:
 def read_manifests(
     paths: Sequence[Path], sets: Iterable[str] = (), limit: int | None = None
 ) -> tuple[list[Utterance], list[tuple[Path, Problem]]]:
-    """The usable utterances of several manifests, and the lines that are not, each with its file. Arguments and errors
-    as of `read_manifest`, for each of them; an id that an earlier manifest has is led by the manifest's name."""
+    """The usable utterances of several manifests, and the lines that are not, each with its file.
+
+    Arguments and errors as of `read_manifest`, for each of them; an id that an earlier manifest has is led by the
+    manifest's name.
+    """
     utterances: dict[str, Utterance] = {}
     problems: list[tuple[Path, Problem]] = []
     wanted = set(sets)
@@ -76,6 +79,7 @@ def read_manifest(
 
     Args:
         sets: keep only these sets; none: all. limit: stop after this many usable utterances.
+
     Raises:
         ManifestError: the file cannot be read, or none of its lines can be used.
     """

@@ -81,7 +81,7 @@ class Changed:
 
 @dataclass(frozen=True)
 class ChangedUtterance:
-    """An utterance that context changed;"""
+    """An utterance that context changed."""
 
     utterance: Utterance
     verdict: str

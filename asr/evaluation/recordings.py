@@ -43,10 +43,7 @@ class AudioReader:
         self._shards: dict[Path, tuple[tarfile.TarFile, dict[str, tarfile.TarInfo]]] = {}
 
     def read(self, place: AudioPlace) -> bytes:
-        """
-        Raises:
-            ManifestError: there is no such file or member.
-        """
+        """The bytes of a recording. Raises ManifestError where there is no such file or member."""
         try:
             if place.member is None:
                 return place.path.read_bytes()

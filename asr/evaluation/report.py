@@ -26,7 +26,7 @@ _COLUMNS = (
 
 
 def percent(interval: Interval, *, signed: bool = False) -> str:
-    """ "12.3 [10.1, 14.9]", in percent; a dash where it is not defined."""
+    """Such as "12.3 [10.1, 14.9]", in percent; a dash where it is not defined."""
     if math.isnan(interval.value):
         return "–"
     form = "{:+.1f}" if signed else "{:.1f}"
@@ -35,8 +35,10 @@ def percent(interval: Interval, *, signed: bool = False) -> str:
 
 
 def change_text(interval: Interval, before: int, after: int) -> str:
-    """ "-26.3 [-40.0, -10.2]", the relative change of a number of errors in percent; of fewer than `FEW` errors, where
-    percents say nothing, the numbers: "1 → 25 errors"."""
+    """Such as "-26.3 [-40.0, -10.2]", the relative change of a number of errors in percent.
+
+    Of fewer than `FEW` errors, where percents say nothing, the numbers: "1 → 25 errors".
+    """
     if before < FEW:
         return f"{before} → {after} errors"
     return percent(interval, signed=True)
@@ -80,7 +82,7 @@ def _short(interval: Interval) -> str:
 
 
 def endpoint_line(figures: EndpointFigures) -> str:
-    """ "endpoint: 640 ms median, 900 ms p90 after the end of speech; ..." with shares in percent."""
+    """Such as "endpoint: 640 ms median, 900 ms p90 after the end of speech; ..." with shares in percent."""
     delay = "no utterance ended in time"
     if figures.delay_ms:
         delay = f"{figures.delay_ms[0]:.0f} ms median, {figures.delay_ms[1]:.0f} ms p90 after the end of speech"
@@ -94,7 +96,7 @@ def endpoint_line(figures: EndpointFigures) -> str:
 
 
 def signal_lines(signals: Mapping[str, Worth]) -> list[str]:
-    """ "contacts: errors -16.3% [-28.1, -6.5] alone, +41.2% [+20.0, +70.1] where left out: helps" for each."""
+    """Such as "contacts: errors -16.3% [-28.1, -6.5] alone, +41.2% [+20.0, +70.1] where left out: helps" for each."""
     return [
         f"{name}: errors {_signal_change(w.alone, *w.errors_alone)} alone, "
         f"{_signal_change(w.left_out, *w.errors_left_out)} where left out: {w.verdict}"

@@ -83,8 +83,10 @@ def listen(recognizer: Recognizer, samples: Samples, rate: int, nbest: int) -> R
 def listen_timed(
     recognizer: Recognizer, samples: Samples, rate: int, nbest: int, graph: PhraseGraph | None = None
 ) -> tuple[Result, float]:
-    """`listen`, and the processor time, in seconds, from when the last chunk was there to the result. graph: of a
-    context, searched with beside."""
+    """`listen`, and the processor time, in seconds, from when the last chunk was there to the result.
+
+    graph: of a context, searched with beside.
+    """
     stream = recognizer.open(StreamOptions(sample_rate_hertz=rate, nbest=nbest, endpointing=False))
     stream.set_context(graph)
     step = max(1, round(CHUNK_S * rate))

@@ -25,7 +25,7 @@ class Worth:
 
     @property
     def verdict(self) -> str:
-        """ "helps" or "harms" where an interval says so, else "not significant"."""
+        """Either "helps" or "harms" where an interval says so, else "not significant"."""
         if self.alone.high < 0 or self.left_out.low > 0:
             return "helps"
         return "harms" if self.alone.low > 0 or self.left_out.high < 0 else "not significant"

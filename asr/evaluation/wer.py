@@ -29,7 +29,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Errors:
-    """Word errors of one or more utterances;"""
+    """Word errors of one or more utterances."""
 
     words: int = 0
     """Reference words."""

@@ -161,8 +161,11 @@ class _InvalidUtf8Error(Exception):
 def _walk(
     descriptor: Descriptor, data: memoryview, prefix: str, visit: Callable[[str, memoryview | None], None]
 ) -> None:
-    """Visits the fields of a message on its wire form, its messages' fields too, with their dotted names ("" where the
-    type does not know them) and the bytes of strings. Raises _MalformedError or IndexError where it is malformed."""
+    """Visit the fields of a message on its wire form, its messages' fields too, with their dotted names.
+
+    A name is "" where the type does not know it. With it go the bytes of strings. Raises _MalformedError or IndexError
+    where it is malformed.
+    """
     known: dict[int, tuple[str, bool, Descriptor | None]] = {}
     position, end = 0, len(data)
     while position < end:

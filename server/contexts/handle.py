@@ -188,8 +188,10 @@ class ContextRescoring:
 def _rescore(
     rescorer: Rescorer, nbest: Sequence[Hypothesis], bundle: ContextBundle, force_score: ForceScore | None
 ) -> tuple[Rescored, tuple[Meant, ...]]:
-    """Rescored, and the entries that the 1-best names. The bonus for a client's own phrases is known beforehand, so it
-    stays, whatever the context says."""
+    """Rescored, and the entries that the 1-best names.
+
+    The bonus for a client's own phrases is known beforehand, so it stays, whatever the context says.
+    """
 
     def prior(hypotheses: Sequence[Hypothesis]) -> list[Hypothesis]:
         return [replace(h, language=h.language + h.bias, bias=0.0) if h.bias else h for h in hypotheses]

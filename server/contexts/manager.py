@@ -148,8 +148,11 @@ class ContextManager:
         return await self._look_up(dialogue, turn, certain=False)
 
     async def embedding(self, dialogue: DialogueId, turn: str) -> TurnContext:
-        """As `status`, of a context that is ready. The store is asked in any case: the dialogue may have been erased at
-        another replica. Raises NotFoundError, StoreError."""
+        """As `status`, of a context that is ready.
+
+        The store is asked in any case: the dialogue may have been erased at another replica. Raises NotFoundError,
+        StoreError.
+        """
         context = await self._look_up(dialogue, turn, certain=True)
         if context.bundle is None:
             raise NotFoundError(f"the turn's context is {context.state.value}{_advice(context)}")
