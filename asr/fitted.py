@@ -74,7 +74,7 @@ class FittedWeights:
     """In lists that the attention decoder has scored."""
     limit: float = 20.0
     """Nats that a text is at most behind the best by the first four scores in such lists: where the transducer has
-    misheard, it does not outvote the attention decoder."""
+    misrecognised, it does not outvote the attention decoder."""
     models: ModelVersions | None = None
     """Those that they were fitted to; None: to none."""
 

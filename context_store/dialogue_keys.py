@@ -1,6 +1,6 @@
 """The data key of each dialogue: made once, wrapped, kept in the dialogue's own item of the events table.
 
-The item (sort key `#key`) is the dialogue's proof of life. Whoever writes a payload renews it *afterwards* under
+The item (sort key `#key`) proves that the dialogue still exists. Whoever writes a payload renews it *afterwards* under
 the condition that it still holds the same key: when a deletion came in between, the renewal fails and the writer
 knows that what it wrote is lost. Whoever reads takes the item from the table first, so a key that was destroyed is
 never used for reading, whatever a process still holds in memory.

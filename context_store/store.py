@@ -134,7 +134,7 @@ class ContextStore:
     def dialogue_status(self, dialogue: DialogueId, also: Collection[str] = ()) -> DialogueStatus:
         """What is known of a dialogue, in one round trip, or two of a long one; no payload is read or decrypted.
 
-        Of many turns at least the last 16 are told, and those that `also` names.
+        Of many turns at least the last 16 are returned, and those that `also` names.
         """
         now = self._clock()
         key_item, turns = self._turns.read(dialogue, STATUS_TURNS, also)
@@ -197,7 +197,10 @@ class ContextStore:
         """Destroy all of a tenant's dialogue keys, then delete all its items; returns how many items went.
 
         Reads both tables from end to end. What is written meanwhile may stay: take the tenant's access first, and call
-        again until it returns 0. report: is told after each batch how many items of which table went.
+        again until it returns 0.
+
+        Args:
+            report: called after each batch with how many items of which table went.
         """
         prefix = f"{check_name('tenant', tenant)}#"
         events, payloads = self._config.events_table, self._config.payload_table

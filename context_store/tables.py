@@ -25,8 +25,12 @@ _POLL_S = 0.5
 def create_tables(config: StoreConfig, *, report: Callable[[str], None] = lambda line: None) -> None:
     """Create both tables where absent, wait until they are ACTIVE, switch TTL on. Repeating it changes nothing.
 
-    report: is told each step, for progress. Raises StoreConfigError when a table of that name has another schema or
-    the call is refused, StoreUnavailableError when the endpoint does not answer.
+    Args:
+        report: called at each step, for progress.
+
+    Raises:
+        StoreConfigError: a table of that name has another schema, or the call is refused.
+        StoreUnavailableError: the endpoint does not answer.
     """
     client = TableAccess(config).client
     try:

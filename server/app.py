@@ -254,7 +254,7 @@ class Server:
         raise PortError(f"cannot listen on {address}: {advice}")
 
     async def drain(self) -> bool:
-        """Refuse new calls and let running streams and jobs end; return whether they did within `drain_s`."""
+        """Refuse new calls and let running streams and jobs end; return whether the streams did within `drain_s`."""
         self.draining = True
         await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
         logs.event("draining", streams=self.streams.running)

@@ -51,7 +51,7 @@ class CallGuard(grpc.aio.ServerInterceptor):
         streams: quota of those that are.
         recordings: the memory of `Recognize` calls.
         scheduler: parses messages that are not small.
-        trim: is told of large ones.
+        trim: is called for large ones.
     """
 
     def __init__(

@@ -17,6 +17,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from asr.cpus import available_cpus
+from asr.decoding import BEAM
 from asr.recognition.endpointing import EndpointRule
 
 ENV_PREFIX = "CARRYOVER_"
@@ -52,7 +53,7 @@ class ModelSettings(_Section):
 
     weights: Path | None = Field(default=None, description="Folder of the acoustic model; unset: the shipped one.")
     device: str = Field(default="cpu", min_length=1, description="Where it computes: cpu, cuda, or cuda:1 and so on.")
-    beam: int = Field(default=32, ge=1, le=64, description="Hypotheses that the search keeps.")
+    beam: int = Field(default=BEAM, ge=1, le=64, description="Hypotheses that the search of a final result keeps.")
     nbest: int = Field(default=8, ge=1, le=64, description="Hypotheses of the n-best list, which rescoring sees.")
     chunk_ms: int = Field(
         default=320, ge=160, le=640, description="Audio that the encoder takes at a time (first pass)."
@@ -101,7 +102,7 @@ class EndpointSettings(_Section):
         default=EndpointRule.no_token_s, gt=0, description="Time without a new token that ends an utterance."
     )
     leading_silence_s: float = Field(
-        default=EndpointRule.leading_silence_s, gt=0, description="Time without speech that is dropped but for 2 s."
+        default=EndpointRule.leading_silence_s, ge=4, description="Time without speech that is dropped but for 2 s."
     )
     max_utterance_s: float = Field(
         default=EndpointRule.max_utterance_s, gt=0, le=120, description="An utterance is no longer."

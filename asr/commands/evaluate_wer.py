@@ -50,7 +50,7 @@ def main(
         float | None, typer.Option(min=0, help="What the CTC head counts in final results; none: as fitted.")
     ] = None,
     second_pass: Annotated[
-        bool, typer.Option(help="Hear an utterance that has ended once more as a whole for its final result.")
+        bool, typer.Option(help="Recognise an ended utterance once more as a whole for its final result.")
     ] = True,
     chunk_ms: Annotated[int, typer.Option(help="Audio that the encoder takes at a time, a multiple of 40.")] = 320,
     seed: Annotated[int, typer.Option(help="Of the other dialogues' contexts and of the intervals.")] = 0,

@@ -24,9 +24,6 @@ from asr.recognition.results import Hypothesis, Result
 from asr.recognition.written_form import written_nbest
 from asr.text import spoken_forms
 
-BOOST = 5.0
-"""Nats for each phrase of --phrases-field: what the server takes where a client sets no boost."""
-
 app = typer.Typer(add_completion=False)
 
 
@@ -74,7 +71,7 @@ def _phrases(value: dict[str, Any], field: str) -> tuple[BoostedPhrase, ...]:
     listed = value.get(field, [])
     if not isinstance(listed, list) or not all(isinstance(phrase, str) for phrase in listed):
         raise ManifestError(f"{field} must be a list of strings")
-    return tuple(BoostedPhrase(text, BOOST) for text in dict.fromkeys(listed))
+    return tuple(BoostedPhrase(text) for text in dict.fromkeys(listed))
 
 
 @app.command()
@@ -92,7 +89,7 @@ def main(
         typer.Option(help="Where the lines go; gzipped if named so; -: stdout.", show_default=False),
     ],
     beam: Annotated[int, typer.Option(min=1, help="Hypotheses that the search keeps.")] = BEAM,
-    nbest: Annotated[int, typer.Option(min=1, help="Readings to write; at most the beam.")] = 8,
+    nbest: Annotated[int, typer.Option(min=1, help="Hypotheses to write; at most the beam.")] = 8,
     phrases_field: Annotated[
         str | None, typer.Option(metavar="NAME", help="A field of the list's lines with phrases to expect.")
     ] = None,

@@ -182,8 +182,8 @@ def expand(
     distance = _distances(around * len(hypotheses), [h.sound for h in hypotheses for _ in around], 1.0)
     found = distance.reshape(len(hypotheses), len(best), -1) - _WEIGHT * tables.logps
     costs: dict[str, float] = {}
-    for of_heard in found.tolist():
-        for of_part, within in zip(of_heard, texts, strict=True):
+    for row in found.tolist():
+        for of_part, within in zip(row, texts, strict=True):
             ranked = sorted(zip(of_part, within, strict=True))[:_CARRIERS_OF_EACH]
             for cost, text in ranked:
                 if cost < np.inf and text not in scores:

@@ -84,7 +84,7 @@ _NAMED = math.log(0.02)
 _INDIFFERENT = 0.5
 """Nats by which two phrases' weights may differ without a reason."""
 _LEAST_UNCERTAINTY = 1e-3
-"""Nats a token: surer than this is not told apart."""
+"""Nats a token: higher confidences count as equal."""
 _PER_DISTANCE, _PER_RANK, _DELETION_SHARE = 2.0, 0.5, 0.5
 """Where only texts are known: nats that a unit of phonetic distance costs, and the log of a hypothesis's rank; share of
 a phone's cost where it was not recognised."""

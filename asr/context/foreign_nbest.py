@@ -141,16 +141,16 @@ class TextListScorer:
         other whole name wins, but among words that the 1-best has around it; nor does any part of one where the 1-best
         has a name ("julie" of another in "julia davies").
         """
-        name_heard = any(name_words(pool.texts[0].split(), self.tables))
+        name_spoken = any(name_words(pool.texts[0].split(), self.tables))
         out = {}
         for i, found in enumerate(matches):
             if not found or index.phrases[found.part.phrase].signal != CONTACTS:
                 continue
             alone, known = found.carrier == ("", ""), found.carrier in self.tables.carriers
             if found.part.kind == "full":
-                barred = alone or not within(pool.texts[0], found.carrier) or (name_heard and not known)
+                barred = alone or not within(pool.texts[0], found.carrier) or (name_spoken and not known)
             else:
-                barred = name_heard if alone else not known
+                barred = name_spoken if alone else not known
             if barred:
                 out[i] = min(0.0, scores.get(i, 0.0))
         plain = matches[0]

@@ -39,7 +39,7 @@ def phrase_spelling(
 
 
 def _part(written: str, form: str, forms: Sequence[str]) -> str:
-    """The words of a written phrase that stand for a part of one of its spoken forms; "": that cannot be told."""
+    """The words of a written phrase that stand for a part of one of its spoken forms; "": not known."""
     if form in forms or not written:
         return written
     words = form.split()

@@ -118,7 +118,7 @@ class JoinerCache:
         self._join(now, first // context.shape[1], 0)
 
     def _own(self, context: Array) -> Array:
-        """Contexts (B, N), told apart by stream."""
+        """Contexts (B, N), distinct by stream."""
         return context if self._streams == 1 else context * self._streams + np.arange(self._streams)[:, None]
 
     def find(self, stream: Array, before: Array, token: Array, frame: int, parent: Array) -> tuple[Array, Array]:

@@ -1,1 +1,1 @@
-"""How well it hears, and what context changes: word errors, intervals, reports."""
+"""How well it recognises, and what context changes: word errors, intervals, reports."""

@@ -76,7 +76,7 @@ def speech_end(samples: Samples, rate: int) -> float | None:
 def find_ending(recognizer: Recognizer, samples: Samples, rate: int) -> Ending | None:
     """Stream the recording in chunks of 100 ms with endpointing on.
 
-    It is followed by 2.5 s of noise as loud as its quiet frames; None where its end of speech cannot be told.
+    It is followed by 2.5 s of noise as loud as its quiet frames; None where its end of speech is not known.
     """
     end = speech_end(samples, rate)
     if end is None:

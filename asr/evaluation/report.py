@@ -18,7 +18,7 @@ from asr.evaluation.statistics import Interval
 from asr.evaluation.summary import Figures, Summary
 
 FEW = 10
-"""Errors from which on a relative change is told."""
+"""Errors from which on a relative change is given."""
 _COLUMNS = (
     "WER", "sub", "ins", "del", "errors vs none", "B-WER", "U-WER", "entities", "in n-best", "oracle", "false bias",
     "exact", "named",

@@ -58,7 +58,7 @@ class Outcome:
     confidences: tuple[float, ...] = ()
     """Of the words of the plain 1-best."""
     ending: Ending | None = None
-    """With endpointing on, where that was asked for and the end of speech can be told."""
+    """With endpointing on, where that was asked for and the end of speech is known."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class Unusable:
     reason: str
 
 
-def listen(recognizer: Recognizer, samples: Samples, rate: int, nbest: int) -> Result:
+def recognise(recognizer: Recognizer, samples: Samples, rate: int, nbest: int) -> Result:
     """The final result of one utterance, streamed in chunks of 100 ms through the server's recogniser.
 
     Endpointing is off: a recording is one utterance from its first sample to its last.
@@ -77,13 +77,13 @@ def listen(recognizer: Recognizer, samples: Samples, rate: int, nbest: int) -> R
     Raises:
         AudioError: the samples or the rate cannot be used.
     """
-    return listen_timed(recognizer, samples, rate, nbest)[0]
+    return recognise_timed(recognizer, samples, rate, nbest)[0]
 
 
-def listen_timed(
+def recognise_timed(
     recognizer: Recognizer, samples: Samples, rate: int, nbest: int, graph: PhraseGraph | None = None
 ) -> tuple[Result, float]:
-    """`listen`, and the processor time, in seconds, from when the last chunk was there to the result.
+    """`recognise`, and the processor time, in seconds, from when the last chunk was there to the result.
 
     graph: of a context, searched with beside.
     """
@@ -131,7 +131,7 @@ def evaluate(
 
     Args:
         conditions: led by "none". models: None where no condition needs context (`need_context`).
-        endpoints: also listen to each recording with endpointing on.
+        endpoints: also recognise each recording with endpointing on.
     """
     if models is None and need_context(conditions):
         raise ValueError(f"conditions {', '.join(conditions)} need the context models")
@@ -140,7 +140,7 @@ def evaluate(
             try:
                 samples, rate = read_container(audio.read(utterance.audio))
                 started = time.perf_counter()
-                result = listen(recognizer, samples, rate, nbest)
+                result = recognise(recognizer, samples, rate, nbest)
             except (AudioError, ManifestError) as error:
                 yield Unusable(utterance, str(error))
                 continue

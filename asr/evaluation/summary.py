@@ -178,7 +178,7 @@ def _counts(outcome: Outcome, conditions: Sequence[str], any_spelling: bool) -> 
         found = sum(_says(nbest[0], entity, forms) for entity in entities)
         if utterance.target:
             named, to_name = found, len(entities)
-        else:  # where nothing is meant, no word of an entry may be heard that was not said
+        else:  # where nothing is meant, no word of an entry may stand in the text that was not said
             invented = words & set(nbest[0].split()) - set(utterance.text.split())
             named, to_name = int(not invented), int(utterance.target == "" and bool(words))
         return [

@@ -15,7 +15,7 @@ from asr.errors import ModelError
 _NO_TEXT = frozenset("[](){}<>♪♫*#_~^|\\@")
 """Characters of sounds and music ("[Music]", "♪") and of markup, which nobody says."""
 _MULTILINGUAL = 51_865
-"""Models of so many tokens and more are told the language."""
+"""Models of so many tokens and more take a language token."""
 _PIECES = r"""'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"""
 """Within which GPT-2's tokens are merged."""
 

@@ -204,11 +204,11 @@ def _moves(
     if i == len(tokens):
         return
     for rank, form in enumerate(tokens[i]):
-        heard = said[j : j + len(form)]
-        if heard == form:
+        words = said[j : j + len(form)]
+        if words == form:
             yield (i + 1, j + len(form)), _CHOSEN * rank, True
-        elif len(heard) == len(form):
-            yield (i + 1, j + len(form)), sum(a != b for a, b in zip(heard, form, strict=True)) + _CHOSEN * rank, False
+        elif len(words) == len(form):
+            yield (i + 1, j + len(form)), sum(a != b for a, b in zip(words, form, strict=True)) + _CHOSEN * rank, False
     shortest = min(map(len, tokens[i]))
     yield (i + 1, j), float(max(1, shortest)), False
     if shortest > 1 and j < len(said):

@@ -23,7 +23,7 @@ from asr.context.types import Context
 from asr.decoding import BEAM
 from asr.errors import AsrError, ManifestError, ModelError
 from asr.evaluation.manifest import Utterance, read_manifest
-from asr.evaluation.run import listen_timed, prepare, rescore
+from asr.evaluation.run import prepare, recognise_timed, rescore
 from asr.extras import install_hint
 from asr.recognition.recognizer import Recognizer
 from benchmarks.peers import recognizers as peers
@@ -49,10 +49,10 @@ def carryover(model: Path | None, beam: int, *, with_context: bool = False) -> T
 
     def transcribe(samples: Samples, context: Context) -> Answer:
         if models is None or not context:
-            result, after = listen_timed(recognizer, samples, SAMPLE_RATE, _NBEST)
+            result, after = recognise_timed(recognizer, samples, SAMPLE_RATE, _NBEST)
             return Answer(result.nbest[0].text, after)
         bundle = prepare(context, models, recognizer)
-        result, after = listen_timed(recognizer, samples, SAMPLE_RATE, _NBEST, bundle.graph)
+        result, after = recognise_timed(recognizer, samples, SAMPLE_RATE, _NBEST, bundle.graph)
         ended = time.process_time()
         rescored = rescore(result, bundle, models.rescorer, recognizer)
         return Answer(rescored.nbest[0].text, after + time.process_time() - ended)

@@ -22,7 +22,7 @@ from asr.errors import AsrError, ManifestError
 from asr.evaluation.manifest import Utterance, read_manifest
 from asr.evaluation.plots import Bar, bars
 from asr.evaluation.recordings import AudioPlace, AudioReader
-from asr.evaluation.run import listen
+from asr.evaluation.run import recognise
 from asr.evaluation.statistics import Interval
 from asr.evaluation.wer import Errors, align, count
 from asr.recognition.recognizer import Recognizer
@@ -96,7 +96,7 @@ def encode(recognizer: Recognizer, utterances: Sequence[Utterance]) -> Iterator[
         for utterance in utterances:
             samples, rate = read_container(files.read(utterance.audio))
             started = time.process_time()
-            encoded = listen(recognizer, samples, rate, 1).encoded
+            encoded = recognise(recognizer, samples, rate, 1).encoded
             took = time.process_time() - started
             if encoded is not None:
                 yield Encoded(encoded.frames, utterance.text, len(samples) / rate, took)

@@ -20,7 +20,7 @@ from asr.errors import AsrError, AudioError, ManifestError, ModelError
 from asr.evaluation.manifest import Utterance
 from asr.evaluation.recordings import AudioReader
 from asr.evaluation.reliability import reliability, words_right
-from asr.evaluation.run import listen
+from asr.evaluation.run import recognise
 from asr.recognition.calibration import FILE, Evidence, fit_calibration
 from asr.recognition.recognizer import Recognizer
 from benchmarks.peers.compare_recognizers import read_sets
@@ -46,7 +46,7 @@ def spoken_words(recognizer: Recognizer, utterances: Sequence[Utterance]) -> Ite
         for place, utterance in enumerate(utterances):
             try:
                 samples, rate = read_container(audio.read(utterance.audio))
-                best = listen(recognizer, samples, rate, 1).nbest[0]
+                best = recognise(recognizer, samples, rate, 1).nbest[0]
             except (AudioError, ManifestError) as error:
                 yield f"{utterance.id}: {error}"
                 continue

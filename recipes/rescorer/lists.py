@@ -32,7 +32,7 @@ from asr.evaluation.conditions import context_for
 from asr.evaluation.jsonl import read_objects
 from asr.evaluation.manifest import Utterance, read_manifest
 from asr.evaluation.recordings import AudioReader
-from asr.evaluation.run import listen, prepare
+from asr.evaluation.run import prepare, recognise
 from asr.recognition.recognizer import Recognizer
 from asr.recognition.results import Hypothesis, Result
 from recipes.acoustic.speech import for_acoustic
@@ -109,7 +109,7 @@ def main() -> None:
                     samples, rate = read_container(audio.read(utterance.audio))
                     make, rows = str(lines[utterance.id].get("make", "follow-ups")), []
                     for attended, recognizer in ears:
-                        result = listen(recognizer, samples, rate, _NBEST)
+                        result = recognise(recognizer, samples, rate, _NBEST)
                         for condition in conditions:
                             context = context_for(condition, utterances, index, 0) or Context()
                             hypotheses, heard = hypothesis_list(recognizer, result, context, models)

@@ -54,7 +54,7 @@ class TextList:
         return count(align(self.reference, "")).words
 
 
-def listen(recognizer: Recognizer, audio: AudioReader, utterance: Utterance) -> TextList:
+def recognise(recognizer: Recognizer, audio: AudioReader, utterance: Utterance) -> TextList:
     samples, rate = read_container(audio.read(utterance.audio))
     result = recognizer.recognize(samples, rate, NBEST)
     found = [h for h in result.nbest if h.text or len(result.nbest) == 1]
@@ -81,7 +81,7 @@ def text_lists(recognizer: Recognizer, utterances: Sequence[Utterance], file: Pa
     missing = [u for u in utterances if (u.set, u.id) not in known]
     with AudioReader() as audio:
         for utterance in track(missing, "listening", console=Console(stderr=True)):
-            new = listen(recognizer, audio, utterance)
+            new = recognise(recognizer, audio, utterance)
             known[new.set, new.id] = new
             if file is not None:
                 with file.open("a") as out:

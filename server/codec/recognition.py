@@ -22,7 +22,7 @@ from server.settings import Limits
 
 MAX_ALTERNATIVES = 32
 MAX_BOOST = 20.0
-DEFAULT_BOOST = 5.0
+DEFAULT_BOOST = BoostedPhrase.weight
 RAW = ("LINEAR16", "FLOAT32", "MULAW", "ALAW")
 FILES = ("WAV", "FLAC")
 

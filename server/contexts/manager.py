@@ -143,7 +143,7 @@ class ContextManager:
         """A turn's context ("": the one that would apply now), asking the store where need be.
 
         Nothing is made of a turn that is named, and nothing that has failed is made again: whoever waits for an end is
-        told of it. Raises NotFoundError, StoreError.
+        informed. Raises NotFoundError, StoreError.
         """
         return await self._look_up(dialogue, turn, certain=False)
 

@@ -72,7 +72,11 @@ class StoreThreads:
     async def _in_thread(self, tenant: str, call: Callable[[], T]) -> T:
         loop, share = asyncio.get_running_loop(), self._shares[tenant]
         await share.acquire()
-        done = self._pool.submit(call)
+        try:
+            done = self._pool.submit(call)
+        except RuntimeError:  # the server is closing
+            share.release()
+            raise
         done.add_done_callback(lambda _: loop.call_soon_threadsafe(share.release))  # the thread's end, not the caller's
         return await asyncio.wrap_future(done)
 

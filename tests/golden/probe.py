@@ -34,7 +34,7 @@ from asr.context.entity_linking import meant
 from asr.context.types import Context, ContextEmbedding, Rescored
 from asr.decoding import BoostedPhrase
 from asr.evaluation.manifest import Utterance, parse_utterance, read_manifests
-from asr.evaluation.run import listen_timed, prepare, rescore
+from asr.evaluation.run import prepare, recognise_timed, rescore
 from asr.recognition.recognizer import Recognizer, Stream, StreamOptions
 from asr.recognition.results import Hypothesis, Result
 from carryover.client import linear16
@@ -347,7 +347,7 @@ def with_context() -> dict[str, Any]:
     models = context_models()
     for recording in recordings()[:20]:
         prepared = prepare(recording.context, models, recognizer())
-        result, _ = listen_timed(recognizer(), recording.samples, recording.rate, 8, prepared.graph)
+        result, _ = recognise_timed(recognizer(), recording.samples, recording.rate, 8, prepared.graph)
         found[recording.name] = {
             "plain": _result(result),
             "only with the context's phrases": [_hypothesis(hypothesis) for hypothesis in result.biased[:NBEST]],

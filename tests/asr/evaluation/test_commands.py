@@ -144,7 +144,7 @@ def test_transcribe_with_phrases(tmp_path: Path, speech: Samples, tiny_recognize
     plain, boosted = read(tmp_path / "out.jsonl")
 
     for row, names in ((plain, []), (boosted, ["j"])):
-        phrases = [BoostedPhrase(name, transcribe.BOOST) for name in names]
+        phrases = [BoostedPhrase(name) for name in names]
         expected = tiny_recognizer.recognize(speech, graph=tiny_recognizer.compile(phrases)).nbest
         assert [(n["text"], n["score"]) for n in row["nbest"]] == [(h.text, round(h.score, 4)) for h in expected]
         assert any(h.bias > 0 for h in expected) == bool(names)

@@ -20,7 +20,7 @@ from asr.evaluation.conditions import CONDITIONS
 from asr.evaluation.manifest import read_manifest
 from asr.evaluation.page import changes, page
 from asr.evaluation.report import change_text, table, to_json
-from asr.evaluation.run import Outcome, Unusable, evaluate, listen
+from asr.evaluation.run import Outcome, Unusable, evaluate, recognise
 from asr.evaluation.statistics import Interval
 from asr.evaluation.summary import summarize
 from asr.recognition.recognizer import Recognizer
@@ -35,9 +35,9 @@ def outcomes(manifest: Path, tiny_recognizer: Recognizer, context_parts: Context
 
 
 def test_listening_gives_what_the_recogniser_gives(tiny_recognizer: Recognizer, speech: Samples) -> None:
-    heard, whole = listen(tiny_recognizer, speech, 16_000, 6), tiny_recognizer.recognize(speech, nbest=6)
-    assert [h.text for h in heard.nbest] == [h.text for h in whole.nbest]
-    assert heard.nbest[0].score == whole.nbest[0].score
+    recognised, whole = recognise(tiny_recognizer, speech, 16_000, 6), tiny_recognizer.recognize(speech, nbest=6)
+    assert [h.text for h in recognised.nbest] == [h.text for h in whole.nbest]
+    assert recognised.nbest[0].score == whole.nbest[0].score
 
 
 def test_none_and_late_are_the_plain_result(
