@@ -33,8 +33,8 @@ from server import logs
 from server.access import Access
 from server.context_service import ContextService
 from server.contexts.builder import ContextBuilder
-from server.contexts.handle import ContextRescoring
 from server.contexts.manager import ContextManager
+from server.contexts.rescoring import ContextRescoring
 from server.contexts.store_threads import StoreThreads
 from server.interceptor import CallGuard
 from server.memory import MemoryQuota, Trim

@@ -24,8 +24,9 @@ from server.codec.context import (
 from server.codec.fields import optional_turn, required_dialogue
 from server.codec.wire import SMALL_BYTES
 from server.contexts.builder import ContextBuilder
-from server.contexts.handle import ContextOutcome, ContextRescoring, Status
+from server.contexts.handle import Status
 from server.contexts.manager import ContextManager
+from server.contexts.rescoring import ContextOutcome, ContextRescoring
 from server.errors import InvalidRequestError
 from server.quota import Quota
 from server.scheduler import Scheduler, Work

@@ -33,8 +33,9 @@ from server.codec.recognition import (
     final_message,
     partial_message,
 )
-from server.contexts.handle import ContextHandle, ContextOutcome, ContextRescoring
+from server.contexts.handle import ContextHandle
 from server.contexts.manager import ContextManager
+from server.contexts.rescoring import ContextOutcome, ContextRescoring
 from server.errors import IdleError, InvalidRequestError, LimitError
 from server.metrics import Metrics
 from server.scheduler import ScheduledStream, Scheduler, Work

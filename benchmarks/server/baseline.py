@@ -25,7 +25,7 @@ from server.access import DEFAULT_TENANT
 from server.app import Parts
 from server.codec.recognition import check_streaming
 from server.contexts.builder import ContextBuilder, context_of
-from server.contexts.handle import ContextRescoring
+from server.contexts.rescoring import ContextRescoring
 from server.metrics import Metrics
 from server.scheduler import Scheduler
 from server.settings import Settings

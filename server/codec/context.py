@@ -12,7 +12,7 @@ from context_store.validation import check_name
 from server.codec.fields import check_phrase, check_text, has_control
 from server.codec.recognition import context_info
 from server.contexts.cache import State, TurnContext
-from server.contexts.handle import ContextOutcome
+from server.contexts.rescoring import ContextOutcome
 from server.errors import InvalidRequestError, LimitError
 from server.settings import Limits
 

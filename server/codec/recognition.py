@@ -16,7 +16,7 @@ from asr.text import normalize, plain_letters
 from carryover.v1 import recognizer_pb2 as pb
 from context_store import DialogueId
 from server.codec.fields import check_phrase, dialogue_and_turn
-from server.contexts.handle import ContextOutcome
+from server.contexts.rescoring import ContextOutcome
 from server.errors import InvalidRequestError, LimitError
 from server.settings import Limits
 

@@ -15,7 +15,8 @@ from asr.recognition.results import Encoded, Hypothesis, Result, Word
 from asr.second_pass.attention_decoder import DecodedUtterance, WrittenHypothesis
 from carryover.v1 import recognizer_pb2 as pb
 from server.codec.recognition import Phrases, TurnRequest, check_streaming, check_utterance, final_message
-from server.contexts.handle import ContextOutcome, Status
+from server.contexts.handle import Status
+from server.contexts.rescoring import ContextOutcome
 from server.recognizer_service import in_written_form
 
 
