@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from asr.context.candidates import AnswerTables
+from asr.context.answer_tables import AnswerTables
 from asr.context.encoder import ContextEncoder
 from asr.context.foreign_nbest import ListScorer, TextListScorer
 from asr.context.model import ContextModel, ContextModelConfig

@@ -9,7 +9,8 @@ import torch
 
 from asr.context.inputs import Items, asked_of, entries_of, items_of
 from asr.context.model import ContextModel
-from asr.context.rules import question_of, repeated_answer, reweighted
+from asr.context.question import question_of
+from asr.context.repeated_answer import repeated_answer, reweighted
 from asr.context.types import MAX_TURNS, MAX_VECTORS, Context, ContextEmbedding, Phrase
 from asr.errors import ModelError
 from asr.text.tokenizer import Tokenizer

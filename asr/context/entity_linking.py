@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from asr.context.phrase_index import Part, PhraseIndex
-from asr.context.rules import TURN_SIGNAL
+from asr.context.question import TURN_SIGNAL
 from asr.context.types import ContextEmbedding, Meant
 from asr.text import normalize
 

@@ -14,11 +14,11 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from asr.context import phonetics
-from asr.context.candidates import AnswerTables
+from asr.context.answer_tables import AnswerTables
 from asr.context.contact_classifier import SIGNAL as CONTACTS
 from asr.context.features import Match
 from asr.context.phrase_index import PhraseIndex
-from asr.context.rules import TURN_SIGNAL
+from asr.context.question import TURN_SIGNAL
 from asr.context.types import Question
 from asr.recognition.results import Hypothesis
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from asr.context import phonetics
-from asr.context.candidates import AnswerTables
+from asr.context.answer_tables import AnswerTables
 from asr.context.context_lm import LanguageScores, language_scores
 from asr.context.model import ContextModel
 from asr.context.phrase_index import PART_KINDS, Part, PhraseIndex

@@ -17,7 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from asr.context import phonetics
-from asr.context.candidates import AnswerTables, candidates
+from asr.context.answer_tables import AnswerTables
+from asr.context.candidates import candidates
 from asr.context.contact_classifier import SIGNAL as CONTACTS
 from asr.context.contact_classifier import NamedContact, named_contact
 from asr.context.evidence import OFFERED, within

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from asr.context.model import ITEM_KINDS, OVERLAPS
-from asr.context.rules import phrases_in_turns
+from asr.context.question import phrases_in_turns
 from asr.context.types import MAX_IDS, MAX_PHRASES, MAX_TEXT, MAX_TURNS, MAX_WRITTEN, Context, Phrase
 from asr.text import normalize
 from asr.text.tokenizer import Tokenizer

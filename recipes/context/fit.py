@@ -12,7 +12,7 @@ import torch
 from rapidfuzz.distance import Levenshtein
 from torch import Tensor
 
-from asr.context.candidates import AnswerTables
+from asr.context.answer_tables import AnswerTables
 from asr.context.features import Pool, pool_features
 from asr.context.foreign_nbest import ListScorer, candidate_scores, distinct_texts, most_likely, rank_scores
 from asr.context.model import ContextModel

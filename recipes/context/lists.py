@@ -21,7 +21,8 @@ import numpy as np
 import torch
 
 from asr.audio import Samples, read_container
-from asr.context.candidates import AnswerTables, candidates, expand
+from asr.context.answer_tables import AnswerTables
+from asr.context.candidates import candidates, expand
 from asr.context.encoder import ContextEncoder
 from asr.context.foreign_nbest import MAX_CANDIDATES, sounding_alike
 from asr.context.phrase_index import PhraseIndex

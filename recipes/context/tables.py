@@ -9,7 +9,7 @@ from collections.abc import Iterable, Set
 from pathlib import Path
 
 from asr.context.phrase_index import parts_of
-from asr.context.rules import question_of
+from asr.context.question import question_of
 from asr.context.types import QUESTIONS
 from asr.text import normalize
 from recipes.context.data import Sample

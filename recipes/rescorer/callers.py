@@ -25,7 +25,7 @@ from rich.progress import track
 from rich.table import Table
 
 from asr.commands.terminal import give_up
-from asr.context.candidates import AnswerTables
+from asr.context.answer_tables import AnswerTables
 from asr.context.checkpoint import WEIGHTS, ContextModels
 from asr.context.contact_classifier import FEATURES, evidence
 from asr.context.features import list_distances

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from asr.context.rules import TURN_SIGNAL
+from asr.context.question import TURN_SIGNAL
 from clients.python import generate_stubs as gen_proto
 from context_store.validation import MAX_EVENTS_PER_CALL
 

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from asr.context import ContextEncoder, Rescorer
-from asr.context.candidates import AnswerTables
+from asr.context.answer_tables import AnswerTables
 from asr.context.evidence import EVIDENCE
 from asr.context.features import FEATURES
 from asr.context.foreign_nbest import ListScorer, TextListScorer

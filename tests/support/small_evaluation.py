@@ -16,7 +16,7 @@ from torch import nn
 from asr.acoustic import Transducer
 from asr.audio import Samples
 from asr.context import ContextEncoder, Rescorer
-from asr.context.candidates import AnswerTables
+from asr.context.answer_tables import AnswerTables
 from asr.context.checkpoint import ContextModels
 from asr.context.evidence import EVIDENCE
 from asr.context.features import FEATURES

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from asr.context import Context, ContextEncoder, Entry, Rescorer, Turn
-from asr.context.candidates import AnswerTables
+from asr.context.answer_tables import AnswerTables
 from asr.context.checkpoint import ContextModels
 from asr.context.contact_classifier import FEATURES, evidence, named_contact
 from asr.context.features import ListDistances, list_distances

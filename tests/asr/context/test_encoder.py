@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from asr.context import Context, ContextEmbedding, ContextEncoder, Entry, Turn
 from asr.context.checkpoint import ContextModels, read_weights, save_model
 from asr.context.inputs import entries_of
-from asr.context.rules import TURN_SIGNAL, phrases_in_turns, question_of
+from asr.context.question import TURN_SIGNAL, phrases_in_turns, question_of
 from asr.context.types import MAX_PHRASES, MAX_TURNS, MAX_VECTORS
 from asr.errors import ModelError
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asr.context import Context, ContextEncoder, Entry, Turn
-from asr.context.candidates import AnswerTables
+from asr.context.answer_tables import AnswerTables
 from asr.context.evidence import EVIDENCE, apart, evidence, within
 from asr.context.features import match
 from asr.context.phrase_index import PhraseIndex

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from asr.context import ContextEncoder
-from asr.context.candidates import AnswerTables
+from asr.context.answer_tables import AnswerTables
 from asr.context.features import FEATURES, LIST_FEATURES, ListDistances, Pool, pool_features
 from asr.context.phrase_index import PhraseIndex
 from asr.context.types import Context, Entry, Phrase

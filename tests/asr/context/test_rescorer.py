@@ -14,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asr.context import Context, ContextEncoder, Entry, Rescorer, Turn, phonetics
-from asr.context.candidates import AnswerTables, candidates
+from asr.context.answer_tables import AnswerTables
+from asr.context.candidates import candidates
 from asr.context.foreign_nbest import ListScorer, rank_scores
 from asr.context.phrase_index import PhraseIndex, parts_of
 from asr.context.rescorer import ForceScore, biased_words

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from asr.context import ContextEncoder
-from asr.context.candidates import AnswerTables
+from asr.context.answer_tables import AnswerTables
 from asr.recognition.recognizer import Recognizer
 from asr.text import normalize
 from recipes.context.fit import example

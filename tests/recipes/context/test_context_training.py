@@ -21,7 +21,7 @@ import torch
 
 from asr.audio import Samples
 from asr.context import Context, ContextEncoder, Entry, Turn
-from asr.context.candidates import AnswerTables
+from asr.context.answer_tables import AnswerTables
 from asr.context.checkpoint import read_tables
 from asr.context.features import FEATURES, LIST_FEATURES
 from asr.context.model import ContextModel

@@ -1,18 +1,10 @@
-"""What rules read off the turns without a model: the kind of question, phrases named in it, and requests to repeat.
-
-Where the assistant asks to say it again, what was recognised the first time says which entry is likely to be meant.
-"""
+"""What the assistant asks, by rules: the kind of its question, and the phrases that its turns name."""
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Sequence
-from dataclasses import replace
 
-import numpy as np
-
-from asr.context import phonetics
 from asr.context.types import MAX_TEXT, MAX_WRITTEN, Phrase, Question, Turn
 from asr.text import normalize
 
@@ -41,19 +33,6 @@ _OPENERS = frozenset({
     "your", "you", "we", "it", "in", "at", "on", "please", "thanks", "thank", "sorry", "hello", "hi", "great",
     "alright",
 })  # fmt: skip
-_AGAIN = re.compile(
-    r"\b(repeat|once more|one more time|try again|pardon|(say|spell|tell me) [\w' ]{0,40}\bagain"
-    r"|(did not|didn't|couldn't|could not) (quite )?(catch|hear|get|understand))\b",
-    re.I,
-)
-_PER_DISTANCE = 1.5
-"""Nats that a unit of phonetic distance to the earlier answer costs an entry."""
-_FARTHEST = 4.0
-_NONE_AT = 2.0
-"""Distance at which "none of the entries" is taken to be."""
-_DELETION_SHARE = 0.4
-"""Share of a phone's cost where it was not recognised."""
-_WEAKEST = -10.0
 
 
 def question_of(turns: Sequence[Turn]) -> Question:
@@ -115,30 +94,3 @@ def _alternatives(text: str) -> list[str]:
         out += [b.strip() for b in before[1:] if len(b.split()) <= 4]
         out += [" ".join(s.split()[:3]) for s in sides[1:]] + [" ".join(s.split()[:1]) for s in sides[1:]]
     return out
-
-
-def repeated_answer(turns: Sequence[Turn]) -> str:
-    """What the user said, normalised, where the last turn asks to say it again; else "".
-
-    >>> repeated_answer([Turn("user", "Meg Power"), Turn("system", "Sorry, could you repeat the name?")])
-    'meg power'
-    """
-    if len(turns) < 2 or (turns[-2].speaker, turns[-1].speaker) != ("user", "system"):
-        return ""
-    return normalize(turns[-2].text[-MAX_TEXT:]) if _AGAIN.search(turns[-1].text[-MAX_TEXT:]) else ""
-
-
-def reweighted(answer: str, phrases: tuple[Phrase, ...]) -> tuple[Phrase, ...]:
-    """The phrases with weights that also count how each one sounds like what was recognised the first time.
-
-    Weights stay log probabilities; what no phrase has belongs to "none of them", as before.
-    """
-    sound = phonetics.phones(answer)
-    if not sound or not phrases:
-        return phrases
-    distance = phonetics.least_distances([p.forms for p in phrases], [answer], _DELETION_SHARE)[0]
-    weights = np.array([p.weight for p in phrases])
-    none = math.log(max(1e-4, 1.0 - float(np.exp(weights).sum())))
-    leaning = np.append(weights - _PER_DISTANCE * np.minimum(_FARTHEST, distance), none - _PER_DISTANCE * _NONE_AT)
-    leaning = np.maximum(_WEAKEST, leaning - np.logaddexp.reduce(leaning))
-    return tuple(replace(p, weight=w) for p, w in zip(phrases, leaning.tolist(), strict=False))

@@ -7,7 +7,7 @@ import math
 import pytest
 
 from asr.context import ContextEncoder
-from asr.context.rules import repeated_answer, reweighted
+from asr.context.repeated_answer import repeated_answer, reweighted
 from asr.context.types import Context, Entry, Phrase, Turn
 
 NAMES = tuple(Phrase(name, "contacts", math.log(0.2)) for name in ("meg bauer", "tom power", "ann quill"))
