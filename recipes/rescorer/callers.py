@@ -33,7 +33,7 @@ from asr.context.foreign_nbest import distinct_texts
 from asr.errors import AsrError
 from asr.evaluation.wer import contains
 from asr.fitted import FILE, save_fitted
-from benchmarks.evaluate_names import Kind
+from recipes.context.evaluate_names import Kind
 from recipes.context.fit import WORSE, word_errors
 from recipes.context.names import HALVES, MAKES, PARTS, Call, ContactLists, read_calls, read_contacts
 
