@@ -17,6 +17,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from carryover.v1.recognizer_pb2 import StreamingRecognitionResult
 from server import logs
 from server.demo.dialogue import Played, Script, play
 from server.demo.synthesis import SynthesisError, speak
@@ -67,10 +68,12 @@ async def _play(script: Script) -> Played:
     async with running(settings, _say) as (_, port):
         _say(f"server: 127.0.0.1:{port}; two turns follow, in real time")
 
-        def show_partial(text: str) -> None:
-            _err.print(Text(f"      … {text}", style="dim"))
+        return await play(port, script, request, answer, _show_result)
 
-        return await play(port, script, request, answer, show_partial)
+
+def _show_result(result: StreamingRecognitionResult) -> None:
+    kind = "final" if result.is_final else "likely final" if result.likely_final else "partial"
+    _err.print(Text(f"      {kind:<14}{result.alternatives[0].transcript}", style="dim"))
 
 
 def _say(line: str) -> None:

@@ -22,7 +22,7 @@ DIALOGUE = "demo"
 _WORDS_A_SECOND = 2.7
 _POLL_S = 0.02
 
-OnText = Callable[[str], None]
+OnResult = Callable[[pb.StreamingRecognitionResult], None]
 
 
 @dataclass(frozen=True)
@@ -94,11 +94,11 @@ class Played:
         }
 
 
-async def play(port: int, script: Script, request: Speech, answer: Speech, on_partial: OnText) -> Played:
+async def play(port: int, script: Script, request: Speech, answer: Speech, on_result: OnResult) -> Played:
     """Play the dialogue in real time against the server on a loopback port.
 
     Args:
-        on_partial: is given the text of each result of the answer, partial ones too.
+        on_result: is given each result of both turns as it comes, partial ones too.
 
     Raises:
         grpc.aio.AioRpcError: the server ended a call with an error.
@@ -107,13 +107,13 @@ async def play(port: int, script: Script, request: Speech, answer: Speech, on_pa
         recognizer: Any = RecognizerStub(channel)  # type: ignore[no-untyped-call]
         context: Any = ContextStub(channel)  # type: ignore[no-untyped-call]
         await context.DeleteDialogue(context_pb2.DeleteDialogueRequest(dialogue_id=DIALOGUE))
-        first = await _listen(recognizer, request, "1", on_partial, script.names)
+        first = await _listen(recognizer, request, "1", on_result, script.names)
         understood = first.alternatives[0].transcript
         asked_s = time.time()
         await context.RecordEvents(_events(script, understood))
         status = await _speak_question(context, script, asked_s)
         answering_s = time.time()
-        final = await _listen(recognizer, answer, "2", on_partial)
+        final = await _listen(recognizer, answer, "2", on_result)
         answered_s = time.time()
     moments = [
         (context_pb2.ContextState.Name(entry.state).lower(), (entry.time.ToNanoseconds() / 1e9 - asked_s) * 1000)
@@ -124,14 +124,14 @@ async def play(port: int, script: Script, request: Speech, answer: Speech, on_pa
 
 
 async def _listen(
-    stub: Any, speech: Speech, turn: str, on_partial: OnText, phrases: Sequence[str] = ()
+    stub: Any, speech: Speech, turn: str, on_result: OnResult, phrases: Sequence[str] = ()
 ) -> pb.StreamingRecognitionResult:
     config = pb.StreamingConfig(
         encoding=pb.LINEAR16, sample_rate_hertz=speech.rate, interim_results=True, max_alternatives=8,
         dialogue_id=DIALOGUE, turn_id=turn, speech_contexts=[pb.SpeechContext(phrases=phrases)] if phrases else [],
     )  # fmt: skip
     audio = pieces(speech.samples, speech.rate, real_time=True)
-    finals, _ = await recognise(stub, config, audio, lambda result: on_partial(result.alternatives[0].transcript))
+    finals, _ = await recognise(stub, config, audio, on_result)
     return next((final for final in finals if final.alternatives[0].transcript), finals[-1])
 
 
