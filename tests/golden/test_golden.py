@@ -1,6 +1,7 @@
 """The contract is what it was: interfaces by name, texts and scores of the shipped models to the bit.
 
-To the bit on the kind of machine that recorded them; elsewhere texts are compared exactly and numbers closely.
+To the bit on the kind of machine that recorded them. Elsewhere what no model computes is the same, and of what one
+does nearly all is, numbers closely.
 """
 
 from __future__ import annotations
@@ -8,7 +9,6 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterator
-from itertools import islice
 
 import pytest
 
@@ -16,6 +16,8 @@ from tests.golden import probe, record
 
 SHOWN = 20
 """Differences that a failure lists."""
+INTERFACES = ("scripts", "proto", "manifest")
+"""What no model computes."""
 
 
 @pytest.fixture(autouse=True)
@@ -33,5 +35,8 @@ def _logging_as_before() -> Iterator[None]:
 def test_it_is_as_recorded(name: str) -> None:
     exact = record.fingerprint() == record.read("fingerprint")
     now = json.loads(json.dumps(probe.GOLDEN[name]()))
-    differences = list(islice(record.differences(record.read(name), now, exact=exact), SHOWN))
-    assert not differences, "\n".join([f"{name}, {'to the bit' if exact else 'closely'}:", *differences])
+    recorded = record.read(name)
+    differences = list(record.differences(recorded, now, exact=exact))
+    allowed = 0 if exact or name in INTERFACES else record.CHANGED * record.values(recorded)
+    what = f"{name}, {'to the bit' if exact else f'closely, {len(differences)} of at most {allowed:.0f} differ'}:"
+    assert len(differences) <= allowed, "\n".join([what, *differences[:SHOWN]])
