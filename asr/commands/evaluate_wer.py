@@ -15,8 +15,8 @@ from asr.context.checkpoint import ContextModels
 from asr.decoding import BEAM
 from asr.errors import AsrError
 from asr.evaluation.conditions import CONDITIONS, need_context, parse_conditions, signal_conditions
+from asr.evaluation.html_report import page
 from asr.evaluation.manifest import read_manifests
-from asr.evaluation.page import page
 from asr.evaluation.report import endpoint_line, signal_lines, table, to_json
 from asr.evaluation.run import Outcome, evaluate
 from asr.evaluation.summary import summarize

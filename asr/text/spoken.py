@@ -13,7 +13,7 @@ from heapq import heappop, heappush
 from itertools import chain, islice
 
 from asr.text import abbreviations as table
-from asr.text import numbers as say
+from asr.text import number_words as say
 from asr.text.unicode import clean
 
 MAX_FORMS = 16

@@ -14,8 +14,8 @@ from rich.table import Table
 from asr.audio import SAMPLE_RATE, read_at_16k
 from asr.errors import AudioError, ManifestError
 from asr.evaluation.alternatives import closest
+from asr.evaluation.html_report import KINDS, error_bar, render
 from asr.evaluation.manifest import Utterance
-from asr.evaluation.page import KINDS, error_bar, render
 from asr.evaluation.plots import bars
 from asr.evaluation.recordings import AudioReader
 from asr.evaluation.report import percent

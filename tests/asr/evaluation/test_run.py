@@ -17,8 +17,8 @@ from asr.audio import Samples
 from asr.context import ContextEncoder
 from asr.context.types import Context, ContextEmbedding
 from asr.evaluation.conditions import CONDITIONS
+from asr.evaluation.html_report import changes, page
 from asr.evaluation.manifest import read_manifest
-from asr.evaluation.page import changes, page
 from asr.evaluation.report import change_text, table, to_json
 from asr.evaluation.run import Outcome, Unusable, evaluate, recognise
 from asr.evaluation.statistics import Interval

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from num2words import num2words
 
 from asr.text import alternatives, normalize, spoken_forms
-from asr.text.numbers import cardinal, digits, ordinal, roman, year
+from asr.text.number_words import cardinal, digits, ordinal, roman, year
 
 NORMAL = re.compile(r"(?:[a-z]+(?:'+[a-z]+)*(?: [a-z]+(?:'+[a-z]+)*)*)?")
 
