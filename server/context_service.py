@@ -122,5 +122,5 @@ class ContextService:
         if not self._contexts.enabled:
             return ContextOutcome(nbest, Status.DISABLED)
         async with self._turns[caller.tenant]:  # one of a tenant at a time: others' contexts use the encoder too
-            bundle = await self._builder.build(context)
+            bundle = await self._builder.build(context, search=False)
             return await replace(self._rescoring, tenant=caller.tenant).rescore(bundle, nbest)

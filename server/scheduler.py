@@ -37,6 +37,9 @@ _PARTLY = 1 / 3
 _SECOND_PASSES = 4
 """Second passes in a batch: the attention decoder's weights are read once for all, but each takes as long as all."""
 
+_RECENT_S = 1.0
+"""So long the wait of the last chunk says how late audio is: right behind a batch all that wait are young."""
+
 T = TypeVar("T")
 
 
@@ -108,6 +111,7 @@ class Scheduler:
         self._second_passes, self._most_second_passes = 0, max(1, workers - 1)
         self._queues: dict[Work, deque[_Waiting]] = {kind: deque() for kind in _IN_WORKERS}
         self._unrecognised: dict[object, float] = {}  # since when each chunk waits, the oldest first
+        self._last_s, self._last_wait_s = -math.inf, 0.0  # when a chunk was last recognised, how long after its arrival
         self._coming = 0
         self._timer: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -126,9 +130,14 @@ class Scheduler:
 
     @property
     def load_s(self) -> float:
-        """Seconds that the oldest chunk has waited which is not recognised yet; 0 where none waits."""
+        """Seconds that the oldest chunk has waited which is not recognised yet; 0 where none waits.
+
+        Right behind a batch those that wait are young: the wait of the last chunk counts for a moment longer.
+        """
         now = asyncio.get_running_loop().time()
-        return now - next(iter(self._unrecognised.values()), now)
+        age_s = now - next(iter(self._unrecognised.values()), now)
+        recent = self._unrecognised and now - self._last_s < _RECENT_S
+        return max(age_s, self._last_wait_s) if recent else age_s
 
     @property
     def late(self) -> bool:
@@ -191,7 +200,9 @@ class Scheduler:
             try:
                 with self._metrics.chunks.track_inprogress():
                     results = await self._queued(kind, stream, started)
-                self._metrics.chunk_seconds.observe(loop.time() - started)
+                self._last_s = loop.time()
+                self._last_wait_s = self._last_s - started
+                self._metrics.chunk_seconds.observe(self._last_wait_s)
                 return results
             finally:
                 del self._unrecognised[chunk]
@@ -254,12 +265,13 @@ class Scheduler:
         if kind is Work.SECOND_PASS:
             others = self._idle < self._workers or sum(map(len, self._queues.values())) > 1
             if short := [one for one in waiting if others and self._skips(one, now)]:
-                waiting = short
-            elif self._second_passes >= self._most_second_passes:
+                short = short[: min(most, worthwhile(-(-len(short) // self._idle)))]
+                self._metrics.second_passes_skipped.inc(len(short))
+                return short, False
+            if self._second_passes >= self._most_second_passes:
                 self._dispatch_in(min(one.since_s for one in waiting) + self._second_pass_wait_s - now)
                 return [], False
-            else:
-                most, long = min(most, _SECOND_PASSES), True
+            most, long = min(most, _SECOND_PASSES), True
         return waiting[: min(most, worthwhile(-(-len(waiting) // self._idle)))], long
 
     def _skips(self, one: _Waiting, now: float) -> bool:
@@ -268,7 +280,6 @@ class Scheduler:
         if waited_s <= self._second_pass_wait_s * _PARTLY:
             return False
         skipped: bool = one.work.skip_second_pass(entirely=waited_s > self._second_pass_wait_s)
-        self._metrics.second_passes_skipped.inc(skipped)
         return skipped
 
     def _dispatch_in(self, seconds: float) -> None:

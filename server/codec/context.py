@@ -8,7 +8,7 @@ from asr.context.types import Context, Entry, Turn
 from asr.recognition.results import Hypothesis
 from carryover.v1 import context_pb2 as pb
 from context_store import Body, Entities, Event, ExpectSpeech, Reply, Speak, Transcribe, Utterance
-from context_store.validation import check_name
+from context_store.validation import check_events, check_name
 from server.codec.fields import check_phrase, check_text, has_control
 from server.codec.recognition import context_info
 from server.contexts.cache import State, TurnContext
@@ -26,11 +26,20 @@ _SPEAKERS = {pb.ContextTurn.USER: "user", pb.ContextTurn.SYSTEM: "system"}
 
 
 def events_of(request: pb.RecordEventsRequest, now_s: float, limits: Limits) -> list[Event]:
-    """A request's events. now_s: the time of those that have none. How many they may be, the store knows.
+    """A request's events.
 
-    Raises InvalidRequestError, InvalidEventError, LimitError.
+    Args:
+        now_s: the time of those that have none.
+
+    Raises:
+        InvalidRequestError: one has an empty or unknown body.
+        InvalidEventError: there are none, or an id is malformed.
+        TooLargeError: there are more than the store takes in a call.
+        LimitError: a text or a list is too long.
     """
-    return [_event(event, f"events[{i}]", now_s, limits) for i, event in enumerate(request.events)]
+    events = [_event(event, f"events[{i}]", now_s, limits) for i, event in enumerate(request.events)]
+    check_events(events)  # the store would, but in a thread of its own, which may have to be waited for
+    return events
 
 
 def nbest_of(request: pb.RescoreRequest, limits: Limits) -> tuple[Hypothesis, ...]:

@@ -25,9 +25,13 @@ class ContextBuilder:
         """Version of the context model."""
         return self._encoder.model_version
 
-    async def build(self, context: Context) -> ContextBundle:
-        """The bundle of a context. Raises what the encoder raises."""
-        return await self._scheduler.run(Work.ENCODE, self._build, context)
+    async def build(self, context: Context, *, search: bool = True) -> ContextBundle:
+        """The bundle of a context. Raises what the encoder raises.
+
+        Args:
+            search: whether audio will be searched with its phrases; else they are not compiled.
+        """
+        return await self._scheduler.run(Work.ENCODE, self._build, context, search)
 
     async def restore(self, data: bytes) -> ContextBundle:
         """The bundle of an embedding that was stored. Raises ContextError."""
@@ -37,8 +41,8 @@ class ContextBuilder:
         """The embedding as it is stored."""
         return await self._scheduler.run(Work.PARSE, embedding.to_bytes, tenant=tenant)
 
-    def _build(self, context: Context) -> ContextBundle:
-        return build_bundle(self._encoder.encode(context), self._compile)
+    def _build(self, context: Context, search: bool) -> ContextBundle:
+        return build_bundle(self._encoder.encode(context), self._compile if search else lambda phrases: None)
 
     def _restore(self, data: bytes) -> ContextBundle:
         return build_bundle(ContextEmbedding.from_bytes(data), self._compile)

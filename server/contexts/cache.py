@@ -148,10 +148,17 @@ class ContextCache:
         turns[context.turn] = context
         if len(turns) > TURNS_PER_DIALOGUE:
             del turns[min(turns.values(), key=lambda c: c.order).turn]
+        self._use_attached()
         self._dialogues.move_to_end(context.dialogue)
         while len(self._dialogues) > self._max:
             self._dialogues.popitem(last=False)
         self._push(context.dialogue)
+
+    def _use_attached(self) -> None:
+        """Dialogues with open streams are in use, however long ago the streams were opened."""
+        for dialogue in self._pushes:
+            if dialogue in self._dialogues:
+                self._dialogues.move_to_end(dialogue)
 
     def reorder(self, dialogue: DialogueId, orders: Mapping[str, Order]) -> None:
         """Give contexts the order of their turns, where it has become known."""
@@ -182,6 +189,7 @@ class ContextCache:
 
     def bound_graphs(self) -> None:
         """Drops phrase graphs past the bound, those of the dialogues used longest ago; their embeddings stay."""
+        self._use_attached()
         room = self._max_graph_bytes
         for turns in reversed(self._dialogues.values()):
             for context in reversed(turns.values()):

@@ -55,13 +55,18 @@ class Bench(Scheduler):
 
     def __init__(self, recognizer: FakeRecognizer, **changed: Any) -> None:
         settings = {"workers": 1, "max_batch": 4, "batch_wait_s": 0.0, "second_pass_wait_s": PATIENCE_S, **changed}
-        super().__init__(cast(Recognizer, recognizer), metrics=Metrics(), **settings)
+        super().__init__(cast(Recognizer, recognizer), **{"metrics": Metrics(), **settings})
         self.skipped: list[str] = []
 
     async def advance(self, name: str, kind: Work = Work.CHUNK) -> Any:
         """A step of a stream, whose audio is there now."""
         stream = cast(ScheduledStream, FakeStream(name, self.skipped))
         return await self.step(stream, kind, asyncio.get_running_loop().time())
+
+
+def sample(metrics: Metrics, name: str) -> float:
+    """A metric's value as it is scraped."""
+    return next(s.value for family in metrics.registry.collect() for s in family.samples if s.name == name)
 
 
 async def begun(recognizer: FakeRecognizer, tasks: Sequence[Coroutine[Any, Any, Any]]) -> list[asyncio.Task[Any]]:
@@ -181,6 +186,21 @@ def test_a_late_second_pass_is_skipped(late_s: float, skipped: list[str]) -> Non
         return bench.skipped
 
     assert manual_clock.run(run(FakeRecognizer())) == skipped
+
+
+def test_a_skipped_second_pass_counts_once_however_long_it_waits() -> None:
+    async def run(recognizer: FakeRecognizer) -> float:
+        metrics = Metrics()
+        bench = Bench(recognizer, second_pass_wait_s=0.0, max_batch=2, metrics=metrics)
+        recognizer.go_on.clear()
+        tasks = await begun(recognizer, [bench.advance("a")])
+        tasks += await begun(recognizer, [bench.advance(name, Work.SECOND_PASS) for name in "bcdefgh"])
+        await clock().advance(0.02)
+        recognizer.go_on.set()
+        await asyncio.gather(*tasks)
+        return sample(metrics, "carryover_second_passes_skipped_total")
+
+    assert manual_clock.run(run(FakeRecognizer())) == 6  # the last one keeps nobody waiting, and is made
 
 
 def test_second_passes_leave_a_worker_to_others_until_they_are_late() -> None:
@@ -306,6 +326,24 @@ def test_load_is_the_age_of_the_oldest_chunk_that_waits() -> None:
         recognizer.go_on.set()
         await asyncio.gather(first, second)
         assert bench.load_s == 0 and not bench.late
+
+    manual_clock.run(run(FakeRecognizer()))
+
+
+def test_right_behind_a_batch_audio_is_still_late() -> None:
+    """Those that wait then have just come; the wait of those that are done says how late they will be."""
+
+    async def run(recognizer: FakeRecognizer) -> None:
+        bench = Bench(recognizer, late_s=0.6)
+        recognizer.go_on.clear()
+        (first,) = await begun(recognizer, [bench.advance("a")])
+        await clock().advance(0.8)
+        (second,) = await begun(recognizer, [bench.advance("b")])
+        recognizer.go_on.set()
+        await first
+        late = bench.late
+        await second
+        assert late and not bench.late
 
     manual_clock.run(run(FakeRecognizer()))
 

@@ -38,6 +38,21 @@ def test_the_latest_context_that_is_not_the_turns_own() -> None:
     assert cache.get(DialogueId("b", "d"), "1") is None
 
 
+def test_a_dialogue_with_an_open_stream_is_in_use() -> None:
+    """However many other dialogues' contexts are made while it speaks."""
+    cache, dialogue = ContextCache(2, 0), DialogueId("a", "x")
+    cache.put(context("x", "1", 0))
+    pushed: list[TurnContext | None] = []
+    with cache.pushing(dialogue, "2", pushed.append):
+        for i in range(1, 6):
+            cache.put(context(f"y{i}", "1", i))
+        cache.evict_stale_generations(dialogue, "")
+        assert pushed[-1] is not None and cache.latest(dialogue) is pushed[-1]
+    cache.put(context("z", "1", 7))
+    cache.put(context("zz", "1", 8))
+    assert cache.latest(dialogue) is None
+
+
 def test_what_was_used_longest_ago_goes_first() -> None:
     cache = ContextCache(2, 0)
     for i, name in enumerate("xyz"):
