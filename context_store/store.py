@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
 from math import ceil
 
 from context_store.config import StoreConfig
-from context_store.dialogue_keys import DialogueKeys, generation_of
+from context_store.dialogue_keys import DialogueKeys, DialogueSecret, generation_of
 from context_store.errors import (
     EventClashError,
     InvalidEventError,
@@ -17,11 +18,10 @@ from context_store.errors import (
     TamperedError,
 )
 from context_store.payloads import Payloads, Place, StaleKeyError
-from context_store.table_access import TableAccess, chunks
+from context_store.table_access import Item, TableAccess, chunks
 from context_store.table_keys import KEY_SORT_KEY, embedding_item, partition_key, payload_sort_key
 from context_store.tables import check_tables, point_in_time_recovery
-from context_store.turn_pointers import pointer
-from context_store.turns import EventRecord, Turns
+from context_store.turns import EventRecord, TurnRecord, Turns
 from context_store.types import (
     Body,
     DialogueId,
@@ -64,12 +64,18 @@ class ContextStore:
         self._payloads = Payloads(self._access, config.payload_table, self._keys)
         self._turns = Turns(self._access, config.events_table, config.max_events)
 
-    def record(self, dialogue: DialogueId, turn: str, events: Sequence[Event]) -> Recorded:
-        """Record 1 to 32 events of a turn; the order of events and of calls, and repetition, do not matter.
+    def record(
+        self, dialogue: DialogueId, turn: str, events: Sequence[Event], *, place_signals: bool = False
+    ) -> Recorded:
+        """Record 1 to 32 events of a turn; the order of its events and of the calls, and repetition, do not matter.
 
         Payloads go first, each written once; then one update adds all events and returns the turn's new version.
-        Nothing is read and no payload is decrypted.
+        The turn's first text gives it its place after those that have one. No turn is read, no payload is decrypted.
         Raises InvalidEventError, TooLargeError, EventClashError, PayloadClashError.
+
+        Args:
+            place_signals: whether a turn that expects speech gets its place without any text. Else, and in a turn with
+                a place, a call of mere signals is one round trip.
         """
         partition_key(dialogue)
         check_turn(turn)
@@ -84,25 +90,36 @@ class ContextStore:
             if event.event_id in contents
         }
         for _ in range(_ATTEMPTS):
-            if not contents:
-                signals = self._turns.add(dialogue, turn, events, references, expires_at, now)
-                return Recorded(signals.version, signals.trigger, signals.start_s, signals.expires_at)
-            secret = self._keys.for_writing(dialogue, now)
+            secret = self._keys.for_writing(dialogue, now) if contents else None
             try:
                 for event in events:
-                    if event.event_id in contents:
+                    if secret is not None and event.event_id in contents:
                         place = Place(dialogue, turn, event.kind, event.event_id)
                         self._payloads.put_once(secret, place, contents[event.event_id], expires_at, now)
             except StaleKeyError:
                 self._keys.forget(dialogue)
                 continue
-            record = self._turns.add(dialogue, turn, events, references, expires_at, now)
-            if self._keys.renew(dialogue, secret, pointer(record.start_s, turn), now):
-                return Recorded(record.version, record.trigger, record.start_s, record.expires_at, secret.key_id)
+            added = self._turns.add(dialogue, turn, events, references, expires_at, now)
+            if secret is None and (added.key_id or not (place_signals and added.trigger)):
+                return _recorded(added, added.key_id)
+            placed = self._placed(dialogue, secret or self._keys.for_writing(dialogue, now), added, events[0], now)
+            if placed is not None:
+                return placed
         raise StoreUnavailableError("the dialogue is being deleted and written at once; repeat the call")
 
+    def _placed(
+        self, dialogue: DialogueId, secret: DialogueSecret, turn: TurnRecord, event: Event, now: float
+    ) -> Recorded | None:
+        """A turn that has its place, with the key's life extended; None when the dialogue was deleted meanwhile."""
+        if turn.key_id == secret.key_id:
+            return _recorded(turn, secret.key_id) if self._keys.renew(dialogue, secret, now) else None
+        place = self._keys.place(dialogue, secret, turn.turn, turn.expires_at, now)
+        if place is None or not self._turns.note_place(dialogue, turn, place, secret.key_id, event):
+            return None
+        return _recorded(replace(turn, place=place), secret.key_id)
+
     def read_turns(self, dialogue: DialogueId, limit: int = 8) -> list[StoredTurn]:
-        """The last `limit` turns with their texts, oldest first (by their earliest event's time, then turn id).
+        """The last `limit` turns with their texts, oldest first.
 
         Two round trips, or three in a long dialogue. Of more than 32 MB of texts the newest turns' are read. Raises
         TamperedError when anything of them does not decrypt in its place.
@@ -120,7 +137,7 @@ class ContextStore:
         }
         secret = self._keys.from_item(dialogue, key_item, now) if places else None
         texts = self._payloads.read(secret, places.values(), now) if secret else {}
-        generation = secret.key_id if secret else ""
+        generation = generation_of(key_item, now)
         stored = []
         for turn in last:
             bodies = [
@@ -137,9 +154,28 @@ class ContextStore:
         Of many turns at least the last 16 are returned, and those that `also` names.
         """
         now = self._clock()
-        key_item, turns = self._turns.read(dialogue, STATUS_TURNS, also)
-        live = tuple(turn.summary() for turn in turns if turn.expires_at > now)
-        return DialogueStatus(live, len(turns) - len(live), generation_of(key_item, now))
+        return _status(*self._turns.read(dialogue, STATUS_TURNS, also), now)
+
+    def status_until_trigger(
+        self, dialogue: DialogueId, besides: str = "", known: Collection[str] = ()
+    ) -> DialogueStatus:
+        """As `dialogue_status`, of the newest turns until one that expects speech, at most 16 of them.
+
+        However long the dialogue is: one round trip where `known` names that turn, else two.
+
+        Args:
+            besides: a turn that does not count.
+            known: turns that are read in any case.
+        """
+        now = self._clock()
+        return _status(*self._turns.read_until_trigger(dialogue, STATUS_TURNS, besides, known, now), now)
+
+    def sweep(self, dialogues: Collection[DialogueId]) -> dict[DialogueId, str]:
+        """Drop from memory the unwrapped keys past their time, and those of dialogues that were deleted elsewhere.
+
+        Returns the generation of each of `dialogues`, "" of one that is not there; a round trip tells a hundred.
+        """
+        return self._keys.sweep(dialogues, self._clock())
 
     def put_embedding(self, dialogue: DialogueId, turn: StoredTurn, model_version: str, data: bytes) -> bool:
         """Store, encrypted, the context embedding computed when `turn` was the last turn read; up to 380,000 bytes.
@@ -160,7 +196,7 @@ class ContextStore:
             written = self._payloads.put_once(secret, place, data, turn.expires_at, now)
         except (PayloadClashError, StaleKeyError):
             return False
-        if written and not self._keys.renew(dialogue, secret, pointer(turn.start_s, turn.turn), now):
+        if written and not self._keys.renew(dialogue, secret, now):
             self._payloads.delete_if_sealed_under(secret, place)
             return False
         return written
@@ -236,6 +272,15 @@ class ContextStore:
         """Close the connections and forget all keys."""
         self._keys.forget_all()
         self._access.client.close()
+
+
+def _recorded(turn: TurnRecord, generation: str) -> Recorded:
+    return Recorded(turn.version, turn.trigger, turn.start_s, turn.expires_at, generation, turn.place)
+
+
+def _status(key_item: Item | None, turns: Sequence[TurnRecord], now: float) -> DialogueStatus:
+    live = tuple(turn.summary() for turn in turns if turn.expires_at > now)
+    return DialogueStatus(live, len(turns) - len(live), generation_of(key_item, now))
 
 
 def _distinct(events: Sequence[Event]) -> list[Event]:
