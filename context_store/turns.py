@@ -169,7 +169,7 @@ class Turns:
         items = self._get(dialogue, {KEY_SORT_KEY, *known})
         newest = [turn for turn in order_in(items.get(KEY_SORT_KEY)).newest() if turn != besides][:most]
         if not newest:  # unknown, without any text, or of an earlier version: nothing tells which turns are the newest
-            return self.read(dialogue, most)
+            return self.read(dialogue, most, known)
         unknown = list(takewhile(lambda turn: not (turn in items and _asks(items[turn], now)), newest))
         items |= self._get(dialogue, set(unknown) - items.keys())
         return _parsed(items)
