@@ -18,7 +18,7 @@ from context_store.errors import (
     TamperedError,
 )
 from context_store.payloads import Payloads, Place, StaleKeyError
-from context_store.table_access import Item, TableAccess, chunks
+from context_store.table_access import TableAccess, chunks
 from context_store.table_keys import KEY_SORT_KEY, embedding_item, partition_key, payload_sort_key
 from context_store.tables import check_tables, point_in_time_recovery
 from context_store.turns import EventRecord, TurnRecord, Turns
@@ -64,19 +64,21 @@ class ContextStore:
         self._payloads = Payloads(self._access, config.payload_table, self._keys)
         self._turns = Turns(self._access, config.events_table, config.max_events)
 
-    def record(
-        self, dialogue: DialogueId, turn: str, events: Sequence[Event], *, place_signals: bool = False
-    ) -> Recorded:
+    def record(self, dialogue: DialogueId, turn: str, events: Sequence[Event]) -> Recorded:
         """Record 1 to 32 events of a turn; the order of its events and of the calls, and repetition, do not matter.
 
         Payloads go first, each written once; then one update adds all events and returns the turn's new version.
-        The turn's first text gives it its place after those that have one. No turn is read, no payload is decrypted.
+        The turn's first text gives it its place after those that have one. A call of mere signals is one round trip.
+        No turn is read, no payload is decrypted.
         Raises InvalidEventError, TooLargeError, EventClashError, PayloadClashError.
-
-        Args:
-            place_signals: whether a turn that expects speech gets its place without any text. Else, and in a turn with
-                a place, a call of mere signals is one round trip.
         """
+        return self._record(dialogue, turn, events, place_signals=False)
+
+    def place(self, dialogue: DialogueId, turn: str, events: Sequence[Event]) -> Recorded:
+        """As `record`, and a turn that expects speech gets its place without any text too."""
+        return self._record(dialogue, turn, events, place_signals=True)
+
+    def _record(self, dialogue: DialogueId, turn: str, events: Sequence[Event], *, place_signals: bool) -> Recorded:
         partition_key(dialogue)
         check_turn(turn)
         check_events(events)
@@ -148,27 +150,26 @@ class ContextStore:
             stored.append(StoredTurn(turn.turn, turn.version, kept, turn.start_s, turn.expires_at, generation))
         return stored
 
-    def dialogue_status(self, dialogue: DialogueId, also: Collection[str] = ()) -> DialogueStatus:
-        """What is known of a dialogue, in one round trip, or two of a long one; no payload is read or decrypted.
-
-        Of many turns at least the last 16 are returned, and those that `also` names.
-        """
-        now = self._clock()
-        return _status(*self._turns.read(dialogue, STATUS_TURNS, also), now)
-
-    def status_until_trigger(
-        self, dialogue: DialogueId, besides: str = "", known: Collection[str] = ()
+    def dialogue_status(
+        self, dialogue: DialogueId, also: Collection[str] = (), besides: str | None = None
     ) -> DialogueStatus:
-        """As `dialogue_status`, of the newest turns until one that expects speech, at most 16 of them.
+        """What is known of a dialogue; no payload is read or decrypted.
 
-        However long the dialogue is: one round trip where `known` names that turn, else two.
+        Of many turns at least the last 16 are returned, in one round trip, or two of a long dialogue.
 
         Args:
-            besides: a turn that does not count.
-            known: turns that are read in any case.
+            also: turns that are returned too, if they are there.
+            besides: only the newest turns are returned until one that expects speech, other than this one ("": any); at
+                most 16, and none without a place. However long the dialogue is, that is one round trip where `also`
+                names that turn, or there is none, else two.
         """
         now = self._clock()
-        return _status(*self._turns.read_until_trigger(dialogue, STATUS_TURNS, besides, known, now), now)
+        if besides is None:
+            key_item, turns = self._turns.read(dialogue, STATUS_TURNS, also)
+        else:
+            key_item, turns = self._turns.read_until_trigger(dialogue, STATUS_TURNS, also, besides, now)
+        live = tuple(turn.summary() for turn in turns if turn.expires_at > now)
+        return DialogueStatus(live, len(turns) - len(live), generation_of(key_item, now))
 
     def sweep(self, dialogues: Collection[DialogueId]) -> dict[DialogueId, str]:
         """Drop from memory the unwrapped keys past their time, and those of dialogues that were deleted elsewhere.
@@ -276,11 +277,6 @@ class ContextStore:
 
 def _recorded(turn: TurnRecord, generation: str) -> Recorded:
     return Recorded(turn.version, turn.trigger, turn.start_s, turn.expires_at, generation, turn.place)
-
-
-def _status(key_item: Item | None, turns: Sequence[TurnRecord], now: float) -> DialogueStatus:
-    live = tuple(turn.summary() for turn in turns if turn.expires_at > now)
-    return DialogueStatus(live, len(turns) - len(live), generation_of(key_item, now))
 
 
 def _distinct(events: Sequence[Event]) -> list[Event]:

@@ -160,16 +160,18 @@ class Turns:
         return _parsed(items)
 
     def read_until_trigger(
-        self, dialogue: DialogueId, most: int, besides: str, known: Collection[str], now: float
+        self, dialogue: DialogueId, most: int, also: Collection[str], besides: str, now: float
     ) -> tuple[Item | None, list[TurnRecord]]:
         """As `read`, of the newest turns until one that is live and expects speech, besides one turn.
 
-        The cost does not depend on the dialogue's length: one round trip where that turn is among `known`, else two.
+        The cost does not depend on the dialogue's length: one round trip where that turn is among `also`, or there is
+        none, else two.
         """
-        items = self._get(dialogue, {KEY_SORT_KEY, *known})
-        newest = [turn for turn in order_in(items.get(KEY_SORT_KEY)).newest() if turn != besides][:most]
-        if not newest:  # unknown, without any text, or of an earlier version: nothing tells which turns are the newest
-            return self.read(dialogue, most, known)
+        items = self._get(dialogue, {KEY_SORT_KEY, *also})
+        named = order_in(items.get(KEY_SORT_KEY)).newest()
+        if not named and KEY_SORT_KEY in items:  # of an earlier version: nothing tells which turns are the newest
+            return self.read(dialogue, most, also)
+        newest = [turn for turn in named if turn != besides][:most]
         unknown = list(takewhile(lambda turn: not (turn in items and _asks(items[turn], now)), newest))
         items |= self._get(dialogue, set(unknown) - items.keys())
         return _parsed(items)

@@ -143,6 +143,11 @@ class ContextSettings(_Section):
         gt=0,
         description="Seconds that what has expired, or was erased at another replica, may stay in memory.",
     )
+    unconfirmed_s: float = Field(
+        default=60,
+        ge=0,
+        description="Seconds that a context is used, after the store last confirmed it, while the store fails.",
+    )
 
 
 class StoreSettings(_Section):

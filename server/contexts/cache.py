@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -78,6 +79,8 @@ class TurnContext:
     """Why it failed, now or in an earlier attempt."""
     outcome: Outcome | None = None
     """What became of it; None: nothing yet."""
+    confirmed_s: float = field(default_factory=time.monotonic)
+    """When the store last named it as its dialogue's newest, by `time.monotonic`."""
     missed: bool = False
     """An utterance that waited for it has ended."""
     bundle: ContextBundle | None = field(default=None, repr=False)

@@ -37,7 +37,7 @@ class ContextHandle:
 
     None counts before the store has said what it knows of the dialogue: what is in memory may be of an older turn than
     another replica has recorded, or of a dialogue that was erased there. What the store said last counts until it
-    says something else, or does not answer.
+    says something else; where it fails, for a while.
 
     Args:
         clock: seconds since 1970.
@@ -79,7 +79,7 @@ class ContextHandle:
         Args:
             number: of the question; an answer to an older one than the last answered counts for nothing.
             absent: why there is no context as long as none is pushed.
-            known: False: it failed to; there is no context, whatever is pushed.
+            known: False: there is no context, whatever is pushed.
         """
         if number >= self._heard:
             self._heard, self._known, self._absent = number, known, absent

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -104,9 +105,11 @@ class ContextManager:
         """
         store, began = self._store.store, next(self._ticks)
         with self.jobs.under_way(Task(dialogue)) as task:
-            recorded = await self._store.run(store.record, dialogue, turn, events, place_signals=self.enabled)
+            recorded = await self._store.run(store.record, dialogue, turn, events)
+            if self.enabled and recorded.trigger and not recorded.generation:
+                recorded = await self._store.run(store.place, dialogue, turn, events)
             if task.cancelled:  # was it recorded before the dialogue was erased, or after?
-                status = await self._store.run(store.status_until_trigger, dialogue, known=[turn])
+                status = await self._store.run(store.dialogue_status, dialogue, [turn], "")
                 if all(summary.turn != turn for summary in status.turns):
                     return False
         if not self.enabled or not recorded.trigger:
@@ -247,7 +250,12 @@ class ContextManager:
             except Exception as error:
                 logs.failure("context_not_followed", error)
                 reason = f"{type(error).__name__} while asking the store"
-                handle.say(number, NoContext(Status.FAILED, reason), known=False)
+                known = self._counts_yet(self.cache.latest(asking.dialogue, asking.turn))
+                handle.say(number, NoContext(Status.FAILED, reason), known=known)
+
+    def _counts_yet(self, context: TurnContext | None) -> bool:
+        """Does what the store has said of a context last count, though it does not answer now?"""
+        return context is not None and time.monotonic() - context.confirmed_s <= self._settings.unconfirmed_s
 
     async def _look_up(self, dialogue: DialogueId, turn: str, *, certain: bool) -> TurnContext:
         """certain: ask the store in any case."""
@@ -258,7 +266,7 @@ class ContextManager:
             with self.jobs.under_way(_Asking(dialogue, turn="")) as asking:
                 asked = self._read_context(dialogue, turn) if turn else self._ask_store(asking, retry=False)
                 held = await asked
-        if held is None:
+        if held is None or held.outcome is Outcome.ERASED:
             raise NotFoundError(f"nothing is recorded of the {'turn' if turn else 'dialogue'}; record its events first")
         self.expired(held)
         return held
@@ -283,6 +291,8 @@ class ContextManager:
             return self._described(dialogue, status.turns[-1], status.generation)
         newest = expecting[-1]
         held = self.cache.get(dialogue, newest.turn)
+        if held is not None:
+            held.confirmed_s = time.monotonic()
         if held is not None and self.jobs.serves(held, newest.version, newest.expires_at):
             return held
         if held is not None and held.state is State.FAILED and held.version >= newest.version and not retry:
@@ -305,8 +315,8 @@ class ContextManager:
         What was made of the dialogue before it was erased is forgotten.
         """
         began = next(self._ticks)
-        known = {turn, *(context.turn for context in self.cache.of(dialogue))} - {""}
-        status = await self._store.run(self._store.store.status_until_trigger, dialogue, besides, known)
+        also = {turn, *(context.turn for context in self.cache.of(dialogue))} - {""}
+        status = await self._store.run(self._store.store.dialogue_status, dialogue, also, besides)
         self._evict_stale(dialogue, status.generation, began)
         return status
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import uuid
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -19,6 +20,7 @@ from context_store import (
     ExpectSpeech,
     InvalidEventError,
     PayloadClashError,
+    Recorded,
     Reply,
     Speak,
     Transcribe,
@@ -153,9 +155,9 @@ def test_turns_are_in_the_order_in_which_the_store_took_them(
 
 
 def test_what_a_call_costs(bench: Bench, dialogue: DialogueId) -> None:
-    def cost(turn: str, *events: Event, **options: bool) -> dict[str, int]:
+    def cost(turn: str, *events: Event, record: Callable[..., Recorded] = bench.store.record) -> dict[str, int]:
         bench.requests.clear()
-        bench.store.record(dialogue, turn, events, **options)
+        record(dialogue, turn, events)
         return dict(bench.requests)
 
     speak, ask = Event("s", START_S, Speak()), Event("x", START_S, ExpectSpeech())
@@ -164,12 +166,12 @@ def test_what_a_call_costs(bench: Bench, dialogue: DialogueId) -> None:
     assert cost("t2", Event("u", START_S, Utterance("two"))) == first
     assert cost("t2", Event("r", START_S, Reply("well"))) == {"PutItem": 1, "UpdateItem": 2}
     for signal in (speak, ask, ask, Event("y", START_S, Transcribe())):
-        assert cost("t2", signal, place_signals=True) == {"UpdateItem": 1}
+        assert cost("t2", signal, record=bench.store.place) == {"UpdateItem": 1}
     assert cost("t3", ask) == {"UpdateItem": 1}
     assert bench.store.record(dialogue, "t3", [ask]).place == 0
-    assert cost("t3", ask, place_signals=True) == {"UpdateItem": 3}
+    assert cost("t3", ask, record=bench.store.place) == {"UpdateItem": 3}
     assert bench.store.record(dialogue, "t3", [ask]).place == 3
-    assert cost("t3", ask, place_signals=True) == {"UpdateItem": 1}
+    assert cost("t3", ask, record=bench.store.place) == {"UpdateItem": 1}
 
 
 def test_one_id_for_two_kinds_is_refused_and_nothing_of_it_kept(bench: Bench, dialogue: DialogueId) -> None:

@@ -280,10 +280,10 @@ def test_the_newest_turns_cost_the_same_in_a_long_dialogue(bench: Bench, new_dia
     for dialogue, all_of_it in ((short, few), (long, many)):  # what a stream asks for
         for known, requests in (((), 2), (all_of_it[-1:], 1), (all_of_it[:1], 2), ((*all_of_it[-2:], "none"), 1)):
             bench.requests.clear()
-            found = bench.store.status_until_trigger(dialogue, "next", known)
+            found = bench.store.dialogue_status(dialogue, known, "next")
             assert found.turns[-1].turn == all_of_it[-1]
             assert bench.requests == {"BatchGetItem": requests}
-        assert bench.store.status_until_trigger(dialogue, all_of_it[-1]).turns[-1].turn == all_of_it[-2]
+        assert bench.store.dialogue_status(dialogue, besides=all_of_it[-1]).turns[-1].turn == all_of_it[-2]
     assert bench.store.delete_dialogue(long) == 1 + 524 + 24
 
 
@@ -328,13 +328,11 @@ def test_a_dialogue_of_an_earlier_version(bench: Bench, dialogue: DialogueId, po
     ask = [Event("a", START_S - 100, Reply("new")), Event("x", START_S - 100, ExpectSpeech())]
     assert bench.store.record(dialogue, "new", ask).place == 1
     assert bench.store.record(dialogue, "t19", [Event("b", START_S + 200, Reply("late"))]).place == 0
-    assert (
-        bench.store.record(dialogue, "t18", [Event("x", START_S + 200, ExpectSpeech())], place_signals=True).place == 0
-    )
+    assert bench.store.place(dialogue, "t18", [Event("x", START_S + 200, ExpectSpeech())]).place == 0
     assert bench.store.record(dialogue, "newer", ask).place > 1
     order = [turn.turn for turn in bench.store.read_turns(dialogue)]
     assert order == [*(f"t{n}" for n in range(14, 20)), "new", "newer"]
-    assert bench.store.status_until_trigger(dialogue, "newer").turns[-1].turn == "new"
+    assert bench.store.dialogue_status(dialogue, besides="newer").turns[-1].turn == "new"
 
 
 def test_keys_are_swept(bench: Bench, new_dialogue: Callable[[], DialogueId]) -> None:

@@ -79,8 +79,8 @@ class MemoryStore:
             turn, len(kinds), "expect_speech" in kinds, start_s, self.until[turn], kinds, self.places[turn]
         )
 
-    def status_until_trigger(
-        self, dialogue: DialogueId, besides: str = "", known: Collection[str] = ()
+    def dialogue_status(
+        self, dialogue: DialogueId, also: Collection[str] = (), besides: str | None = None
     ) -> DialogueStatus:
         if self.fails:
             raise StoreUnavailableError("the store is down")
@@ -94,7 +94,7 @@ class MemoryStore:
         """Nothing of it is in memory."""
 
     def read_turns(self, dialogue: DialogueId, limit: int) -> list[StoredTurn]:
-        found = self.status_until_trigger(dialogue).turns[-limit:]
+        found = self.dialogue_status(dialogue).turns[-limit:]
         return [
             StoredTurn(
                 turn.turn,
@@ -480,7 +480,7 @@ def test_no_context_counts_before_the_store_has_answered() -> None:
     check(body)
 
 
-def test_a_store_that_fails_takes_the_context_away() -> None:
+def test_a_store_that_fails_takes_the_context_away_after_a_while() -> None:
     async def body(bench: Bench) -> None:
         bench.record("1", "ask")
         await bench.settle()
@@ -488,6 +488,10 @@ def test_a_store_that_fails_takes_the_context_away() -> None:
             await handle.answered.wait()
             assert isinstance(handle.ready(), Made)
             bench.store.fails = True
+            handle.ask()
+            await bench.settle()
+            assert isinstance(handle.ready(), Made)
+            bench.held("1").confirmed_s -= bench.settings.unconfirmed_s
             handle.ask()
             await bench.settle()
             assert isinstance(found := handle.ready(), NoContext) and found.status.name == "FAILED"

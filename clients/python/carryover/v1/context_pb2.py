@@ -27,15 +27,15 @@ from carryover.v1 import recognizer_pb2 as carryover_dot_v1_dot_recognizer__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1a\x63\x61rryover/v1/context.proto\x12\x0c\x63\x61rryover.v1\x1a\x1d\x63\x61rryover/v1/recognizer.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x19\n\tUtterance\x12\x0c\n\x04text\x18\x01 \x01(\t\"\x15\n\x05Reply\x12\x0c\n\x04text\x18\x01 \x01(\t\"!\n\x05\x45ntry\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\n\n\x02id\x18\x02 \x01(\t\"O\n\x08\x45ntities\x12\x0e\n\x06signal\x18\x01 \x01(\t\x12\x0f\n\x07\x65ntries\x18\x02 \x03(\t\x12\"\n\x05items\x18\x03 \x03(\x0b\x32\x13.carryover.v1.Entry\"\x0c\n\nTranscribe\"\x07\n\x05Speak\"\x0e\n\x0c\x45xpectSpeech\"\xd7\x02\n\x05\x45vent\x12\x10\n\x08\x65vent_id\x18\x01 \x01(\t\x12(\n\x04time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\tutterance\x18\x03 \x01(\x0b\x32\x17.carryover.v1.UtteranceH\x00\x12$\n\x05reply\x18\x04 \x01(\x0b\x32\x13.carryover.v1.ReplyH\x00\x12*\n\x08\x65ntities\x18\x05 \x01(\x0b\x32\x16.carryover.v1.EntitiesH\x00\x12.\n\ntranscribe\x18\x06 \x01(\x0b\x32\x18.carryover.v1.TranscribeH\x00\x12$\n\x05speak\x18\x07 \x01(\x0b\x32\x13.carryover.v1.SpeakH\x00\x12\x33\n\rexpect_speech\x18\x08 \x01(\x0b\x32\x1a.carryover.v1.ExpectSpeechH\x00\x42\x07\n\x05\x65vent\"`\n\x13RecordEventsRequest\x12\x13\n\x0b\x64ialogue_id\x18\x01 \x01(\t\x12\x0f\n\x07turn_id\x18\x02 \x01(\t\x12#\n\x06\x65vents\x18\x03 \x03(\x0b\x32\x13.carryover.v1.Event\")\n\x14RecordEventsResponse\x12\x11\n\ttriggered\x18\x01 \x01(\x08\"`\n\tStateTime\x12)\n\x05state\x18\x01 \x01(\x0e\x32\x1a.carryover.v1.ContextState\x12(\n\x04time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"?\n\x17GetContextStatusRequest\x12\x13\n\x0b\x64ialogue_id\x18\x01 \x01(\t\x12\x0f\n\x07turn_id\x18\x02 \x01(\t\"\xc1\x01\n\x18GetContextStatusResponse\x12)\n\x05state\x18\x01 \x01(\x0e\x32\x1a.carryover.v1.ContextState\x12)\n\x08timeline\x18\x02 \x03(\x0b\x32\x17.carryover.v1.StateTime\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x0f\n\x07turn_id\x18\x04 \x01(\t\x12.\n\nexpires_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"B\n\x1aGetContextEmbeddingRequest\x12\x13\n\x0b\x64ialogue_id\x18\x01 \x01(\t\x12\x0f\n\x07turn_id\x18\x02 \x01(\t\"?\n\rContextPhrase\x12\x0e\n\x06phrase\x18\x01 \x01(\t\x12\x0e\n\x06signal\x18\x02 \x01(\t\x12\x0e\n\x06weight\x18\x03 \x01(\x02\"\xa3\x01\n\x1bGetContextEmbeddingResponse\x12\x0f\n\x07turn_id\x18\x01 \x01(\t\x12\x15\n\rmodel_version\x18\x02 \x01(\t\x12\r\n\x05shape\x18\x03 \x03(\x05\x12\x0e\n\x06values\x18\x04 \x03(\x02\x12\x0f\n\x07summary\x18\x05 \x03(\x02\x12,\n\x07phrases\x18\x06 \x03(\x0b\x32\x1b.carryover.v1.ContextPhrase\"8\n\nNBestEntry\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x12\n\x05score\x18\x02 \x01(\x01H\x00\x88\x01\x01\x42\x08\n\x06_score\"\x89\x01\n\x0b\x43ontextTurn\x12\x32\n\x07speaker\x18\x01 \x01(\x0e\x32!.carryover.v1.ContextTurn.Speaker\x12\x0c\n\x04text\x18\x02 \x01(\t\"8\n\x07Speaker\x12\x17\n\x13SPEAKER_UNSPECIFIED\x10\x00\x12\x08\n\x04USER\x10\x01\x12\n\n\x06SYSTEM\x10\x02\"c\n\rInlineContext\x12(\n\x05turns\x18\x01 \x03(\x0b\x32\x19.carryover.v1.ContextTurn\x12(\n\x08\x65ntities\x18\x02 \x03(\x0b\x32\x16.carryover.v1.Entities\"\x9b\x01\n\x0eRescoreRequest\x12\'\n\x05nbest\x18\x01 \x03(\x0b\x32\x18.carryover.v1.NBestEntry\x12\x15\n\x0b\x64ialogue_id\x18\x02 \x01(\tH\x00\x12.\n\x07\x63ontext\x18\x03 \x01(\x0b\x32\x1b.carryover.v1.InlineContextH\x00\x12\x0f\n\x07turn_id\x18\x04 \x01(\tB\x08\n\x06source\"B\n\rRescoredEntry\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\r\n\x05score\x18\x02 \x01(\x01\x12\x14\n\x0c\x66rom_context\x18\x03 \x01(\x08\"i\n\x0fRescoreResponse\x12*\n\x05nbest\x18\x01 \x03(\x0b\x32\x1b.carryover.v1.RescoredEntry\x12*\n\x07\x63ontext\x18\x02 \x01(\x0b\x32\x19.carryover.v1.ContextInfo\",\n\x15\x44\x65leteDialogueRequest\x12\x13\n\x0b\x64ialogue_id\x18\x01 \x01(\t\"/\n\x16\x44\x65leteDialogueResponse\x12\x15\n\ritems_deleted\x18\x01 \x01(\x05*\x89\x01\n\x0c\x43ontextState\x12\x1d\n\x19\x43ONTEXT_STATE_UNSPECIFIED\x10\x00\x12\x0c\n\x08RECORDED\x10\x01\x12\r\n\tTRIGGERED\x10\x02\x12\x0b\n\x07READING\x10\x03\x12\x0c\n\x08\x45NCODING\x10\x04\x12\t\n\x05READY\x10\x05\x12\n\n\x06\x46\x41ILED\x10\x06\x12\x0b\n\x07\x45XPIRED\x10\x07\x32\xd4\x03\n\x07\x43ontext\x12U\n\x0cRecordEvents\x12!.carryover.v1.RecordEventsRequest\x1a\".carryover.v1.RecordEventsResponse\x12\x61\n\x10GetContextStatus\x12%.carryover.v1.GetContextStatusRequest\x1a&.carryover.v1.GetContextStatusResponse\x12j\n\x13GetContextEmbedding\x12(.carryover.v1.GetContextEmbeddingRequest\x1a).carryover.v1.GetContextEmbeddingResponse\x12\x46\n\x07Rescore\x12\x1c.carryover.v1.RescoreRequest\x1a\x1d.carryover.v1.RescoreResponse\x12[\n\x0e\x44\x65leteDialogue\x12#.carryover.v1.DeleteDialogueRequest\x1a$.carryover.v1.DeleteDialogueResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1a\x63\x61rryover/v1/context.proto\x12\x0c\x63\x61rryover.v1\x1a\x1d\x63\x61rryover/v1/recognizer.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x19\n\tUtterance\x12\x0c\n\x04text\x18\x01 \x01(\t\"\x15\n\x05Reply\x12\x0c\n\x04text\x18\x01 \x01(\t\"!\n\x05\x45ntry\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\n\n\x02id\x18\x02 \x01(\t\"O\n\x08\x45ntities\x12\x0e\n\x06signal\x18\x01 \x01(\t\x12\x0f\n\x07\x65ntries\x18\x02 \x03(\t\x12\"\n\x05items\x18\x03 \x03(\x0b\x32\x13.carryover.v1.Entry\"\x0c\n\nTranscribe\"\x07\n\x05Speak\"\x0e\n\x0c\x45xpectSpeech\"\xd7\x02\n\x05\x45vent\x12\x10\n\x08\x65vent_id\x18\x01 \x01(\t\x12(\n\x04time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\tutterance\x18\x03 \x01(\x0b\x32\x17.carryover.v1.UtteranceH\x00\x12$\n\x05reply\x18\x04 \x01(\x0b\x32\x13.carryover.v1.ReplyH\x00\x12*\n\x08\x65ntities\x18\x05 \x01(\x0b\x32\x16.carryover.v1.EntitiesH\x00\x12.\n\ntranscribe\x18\x06 \x01(\x0b\x32\x18.carryover.v1.TranscribeH\x00\x12$\n\x05speak\x18\x07 \x01(\x0b\x32\x13.carryover.v1.SpeakH\x00\x12\x33\n\rexpect_speech\x18\x08 \x01(\x0b\x32\x1a.carryover.v1.ExpectSpeechH\x00\x42\x07\n\x05\x65vent\"`\n\x13RecordEventsRequest\x12\x13\n\x0b\x64ialogue_id\x18\x01 \x01(\t\x12\x0f\n\x07turn_id\x18\x02 \x01(\t\x12#\n\x06\x65vents\x18\x03 \x03(\x0b\x32\x13.carryover.v1.Event\")\n\x14RecordEventsResponse\x12\x11\n\ttriggered\x18\x01 \x01(\x08\"`\n\tStateTime\x12)\n\x05state\x18\x01 \x01(\x0e\x32\x1a.carryover.v1.ContextState\x12(\n\x04time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"?\n\x17GetContextStatusRequest\x12\x13\n\x0b\x64ialogue_id\x18\x01 \x01(\t\x12\x0f\n\x07turn_id\x18\x02 \x01(\t\"\x85\x03\n\x18GetContextStatusResponse\x12)\n\x05state\x18\x01 \x01(\x0e\x32\x1a.carryover.v1.ContextState\x12)\n\x08timeline\x18\x02 \x03(\x0b\x32\x17.carryover.v1.StateTime\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x0f\n\x07turn_id\x18\x04 \x01(\t\x12.\n\nexpires_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12?\n\x07outcome\x18\x06 \x01(\x0e\x32..carryover.v1.GetContextStatusResponse.Outcome\"\x80\x01\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x08\n\x04MADE\x10\x01\x12\x12\n\x0eMADE_ELSEWHERE\x10\x02\x12\x08\n\x04LATE\x10\x03\x12\x0b\n\x07\x44ROPPED\x10\x04\x12\x0e\n\nSUPERSEDED\x10\x05\x12\n\n\x06\x46\x41ILED\x10\x06\x12\x0b\n\x07\x45XPIRED\x10\x07\"B\n\x1aGetContextEmbeddingRequest\x12\x13\n\x0b\x64ialogue_id\x18\x01 \x01(\t\x12\x0f\n\x07turn_id\x18\x02 \x01(\t\"?\n\rContextPhrase\x12\x0e\n\x06phrase\x18\x01 \x01(\t\x12\x0e\n\x06signal\x18\x02 \x01(\t\x12\x0e\n\x06weight\x18\x03 \x01(\x02\"\xa3\x01\n\x1bGetContextEmbeddingResponse\x12\x0f\n\x07turn_id\x18\x01 \x01(\t\x12\x15\n\rmodel_version\x18\x02 \x01(\t\x12\r\n\x05shape\x18\x03 \x03(\x05\x12\x0e\n\x06values\x18\x04 \x03(\x02\x12\x0f\n\x07summary\x18\x05 \x03(\x02\x12,\n\x07phrases\x18\x06 \x03(\x0b\x32\x1b.carryover.v1.ContextPhrase\"8\n\nNBestEntry\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x12\n\x05score\x18\x02 \x01(\x01H\x00\x88\x01\x01\x42\x08\n\x06_score\"\x89\x01\n\x0b\x43ontextTurn\x12\x32\n\x07speaker\x18\x01 \x01(\x0e\x32!.carryover.v1.ContextTurn.Speaker\x12\x0c\n\x04text\x18\x02 \x01(\t\"8\n\x07Speaker\x12\x17\n\x13SPEAKER_UNSPECIFIED\x10\x00\x12\x08\n\x04USER\x10\x01\x12\n\n\x06SYSTEM\x10\x02\"c\n\rInlineContext\x12(\n\x05turns\x18\x01 \x03(\x0b\x32\x19.carryover.v1.ContextTurn\x12(\n\x08\x65ntities\x18\x02 \x03(\x0b\x32\x16.carryover.v1.Entities\"\x9b\x01\n\x0eRescoreRequest\x12\'\n\x05nbest\x18\x01 \x03(\x0b\x32\x18.carryover.v1.NBestEntry\x12\x15\n\x0b\x64ialogue_id\x18\x02 \x01(\tH\x00\x12.\n\x07\x63ontext\x18\x03 \x01(\x0b\x32\x1b.carryover.v1.InlineContextH\x00\x12\x0f\n\x07turn_id\x18\x04 \x01(\tB\x08\n\x06source\"B\n\rRescoredEntry\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\r\n\x05score\x18\x02 \x01(\x01\x12\x14\n\x0c\x66rom_context\x18\x03 \x01(\x08\"i\n\x0fRescoreResponse\x12*\n\x05nbest\x18\x01 \x03(\x0b\x32\x1b.carryover.v1.RescoredEntry\x12*\n\x07\x63ontext\x18\x02 \x01(\x0b\x32\x19.carryover.v1.ContextInfo\",\n\x15\x44\x65leteDialogueRequest\x12\x13\n\x0b\x64ialogue_id\x18\x01 \x01(\t\"/\n\x16\x44\x65leteDialogueResponse\x12\x15\n\ritems_deleted\x18\x01 \x01(\x05*\x89\x01\n\x0c\x43ontextState\x12\x1d\n\x19\x43ONTEXT_STATE_UNSPECIFIED\x10\x00\x12\x0c\n\x08RECORDED\x10\x01\x12\r\n\tTRIGGERED\x10\x02\x12\x0b\n\x07READING\x10\x03\x12\x0c\n\x08\x45NCODING\x10\x04\x12\t\n\x05READY\x10\x05\x12\n\n\x06\x46\x41ILED\x10\x06\x12\x0b\n\x07\x45XPIRED\x10\x07\x32\xd4\x03\n\x07\x43ontext\x12U\n\x0cRecordEvents\x12!.carryover.v1.RecordEventsRequest\x1a\".carryover.v1.RecordEventsResponse\x12\x61\n\x10GetContextStatus\x12%.carryover.v1.GetContextStatusRequest\x1a&.carryover.v1.GetContextStatusResponse\x12j\n\x13GetContextEmbedding\x12(.carryover.v1.GetContextEmbeddingRequest\x1a).carryover.v1.GetContextEmbeddingResponse\x12\x46\n\x07Rescore\x12\x1c.carryover.v1.RescoreRequest\x1a\x1d.carryover.v1.RescoreResponse\x12[\n\x0e\x44\x65leteDialogue\x12#.carryover.v1.DeleteDialogueRequest\x1a$.carryover.v1.DeleteDialogueResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'carryover.v1.context_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_CONTEXTSTATE']._serialized_start=2186
-  _globals['_CONTEXTSTATE']._serialized_end=2323
+  _globals['_CONTEXTSTATE']._serialized_start=2382
+  _globals['_CONTEXTSTATE']._serialized_end=2519
   _globals['_UTTERANCE']._serialized_start=108
   _globals['_UTTERANCE']._serialized_end=133
   _globals['_REPLY']._serialized_start=135
@@ -61,31 +61,33 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETCONTEXTSTATUSREQUEST']._serialized_start=898
   _globals['_GETCONTEXTSTATUSREQUEST']._serialized_end=961
   _globals['_GETCONTEXTSTATUSRESPONSE']._serialized_start=964
-  _globals['_GETCONTEXTSTATUSRESPONSE']._serialized_end=1157
-  _globals['_GETCONTEXTEMBEDDINGREQUEST']._serialized_start=1159
-  _globals['_GETCONTEXTEMBEDDINGREQUEST']._serialized_end=1225
-  _globals['_CONTEXTPHRASE']._serialized_start=1227
-  _globals['_CONTEXTPHRASE']._serialized_end=1290
-  _globals['_GETCONTEXTEMBEDDINGRESPONSE']._serialized_start=1293
-  _globals['_GETCONTEXTEMBEDDINGRESPONSE']._serialized_end=1456
-  _globals['_NBESTENTRY']._serialized_start=1458
-  _globals['_NBESTENTRY']._serialized_end=1514
-  _globals['_CONTEXTTURN']._serialized_start=1517
-  _globals['_CONTEXTTURN']._serialized_end=1654
-  _globals['_CONTEXTTURN_SPEAKER']._serialized_start=1598
-  _globals['_CONTEXTTURN_SPEAKER']._serialized_end=1654
-  _globals['_INLINECONTEXT']._serialized_start=1656
-  _globals['_INLINECONTEXT']._serialized_end=1755
-  _globals['_RESCOREREQUEST']._serialized_start=1758
-  _globals['_RESCOREREQUEST']._serialized_end=1913
-  _globals['_RESCOREDENTRY']._serialized_start=1915
-  _globals['_RESCOREDENTRY']._serialized_end=1981
-  _globals['_RESCORERESPONSE']._serialized_start=1983
-  _globals['_RESCORERESPONSE']._serialized_end=2088
-  _globals['_DELETEDIALOGUEREQUEST']._serialized_start=2090
-  _globals['_DELETEDIALOGUEREQUEST']._serialized_end=2134
-  _globals['_DELETEDIALOGUERESPONSE']._serialized_start=2136
-  _globals['_DELETEDIALOGUERESPONSE']._serialized_end=2183
-  _globals['_CONTEXT']._serialized_start=2326
-  _globals['_CONTEXT']._serialized_end=2794
+  _globals['_GETCONTEXTSTATUSRESPONSE']._serialized_end=1353
+  _globals['_GETCONTEXTSTATUSRESPONSE_OUTCOME']._serialized_start=1225
+  _globals['_GETCONTEXTSTATUSRESPONSE_OUTCOME']._serialized_end=1353
+  _globals['_GETCONTEXTEMBEDDINGREQUEST']._serialized_start=1355
+  _globals['_GETCONTEXTEMBEDDINGREQUEST']._serialized_end=1421
+  _globals['_CONTEXTPHRASE']._serialized_start=1423
+  _globals['_CONTEXTPHRASE']._serialized_end=1486
+  _globals['_GETCONTEXTEMBEDDINGRESPONSE']._serialized_start=1489
+  _globals['_GETCONTEXTEMBEDDINGRESPONSE']._serialized_end=1652
+  _globals['_NBESTENTRY']._serialized_start=1654
+  _globals['_NBESTENTRY']._serialized_end=1710
+  _globals['_CONTEXTTURN']._serialized_start=1713
+  _globals['_CONTEXTTURN']._serialized_end=1850
+  _globals['_CONTEXTTURN_SPEAKER']._serialized_start=1794
+  _globals['_CONTEXTTURN_SPEAKER']._serialized_end=1850
+  _globals['_INLINECONTEXT']._serialized_start=1852
+  _globals['_INLINECONTEXT']._serialized_end=1951
+  _globals['_RESCOREREQUEST']._serialized_start=1954
+  _globals['_RESCOREREQUEST']._serialized_end=2109
+  _globals['_RESCOREDENTRY']._serialized_start=2111
+  _globals['_RESCOREDENTRY']._serialized_end=2177
+  _globals['_RESCORERESPONSE']._serialized_start=2179
+  _globals['_RESCORERESPONSE']._serialized_end=2284
+  _globals['_DELETEDIALOGUEREQUEST']._serialized_start=2286
+  _globals['_DELETEDIALOGUEREQUEST']._serialized_end=2330
+  _globals['_DELETEDIALOGUERESPONSE']._serialized_start=2332
+  _globals['_DELETEDIALOGUERESPONSE']._serialized_end=2379
+  _globals['_CONTEXT']._serialized_start=2522
+  _globals['_CONTEXT']._serialized_end=2990
 # @@protoc_insertion_point(module_scope)

@@ -126,18 +126,38 @@ class GetContextStatusRequest(_message.Message):
     def __init__(self, dialogue_id: _Optional[str] = ..., turn_id: _Optional[str] = ...) -> None: ...
 
 class GetContextStatusResponse(_message.Message):
-    __slots__ = ("state", "timeline", "reason", "turn_id", "expires_at")
+    __slots__ = ("state", "timeline", "reason", "turn_id", "expires_at", "outcome")
+    class Outcome(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        OUTCOME_UNSPECIFIED: _ClassVar[GetContextStatusResponse.Outcome]
+        MADE: _ClassVar[GetContextStatusResponse.Outcome]
+        MADE_ELSEWHERE: _ClassVar[GetContextStatusResponse.Outcome]
+        LATE: _ClassVar[GetContextStatusResponse.Outcome]
+        DROPPED: _ClassVar[GetContextStatusResponse.Outcome]
+        SUPERSEDED: _ClassVar[GetContextStatusResponse.Outcome]
+        FAILED: _ClassVar[GetContextStatusResponse.Outcome]
+        EXPIRED: _ClassVar[GetContextStatusResponse.Outcome]
+    OUTCOME_UNSPECIFIED: GetContextStatusResponse.Outcome
+    MADE: GetContextStatusResponse.Outcome
+    MADE_ELSEWHERE: GetContextStatusResponse.Outcome
+    LATE: GetContextStatusResponse.Outcome
+    DROPPED: GetContextStatusResponse.Outcome
+    SUPERSEDED: GetContextStatusResponse.Outcome
+    FAILED: GetContextStatusResponse.Outcome
+    EXPIRED: GetContextStatusResponse.Outcome
     STATE_FIELD_NUMBER: _ClassVar[int]
     TIMELINE_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
     TURN_ID_FIELD_NUMBER: _ClassVar[int]
     EXPIRES_AT_FIELD_NUMBER: _ClassVar[int]
+    OUTCOME_FIELD_NUMBER: _ClassVar[int]
     state: ContextState
     timeline: _containers.RepeatedCompositeFieldContainer[StateTime]
     reason: str
     turn_id: str
     expires_at: _timestamp_pb2.Timestamp
-    def __init__(self, state: _Optional[_Union[ContextState, str]] = ..., timeline: _Optional[_Iterable[_Union[StateTime, _Mapping]]] = ..., reason: _Optional[str] = ..., turn_id: _Optional[str] = ..., expires_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+    outcome: GetContextStatusResponse.Outcome
+    def __init__(self, state: _Optional[_Union[ContextState, str]] = ..., timeline: _Optional[_Iterable[_Union[StateTime, _Mapping]]] = ..., reason: _Optional[str] = ..., turn_id: _Optional[str] = ..., expires_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., outcome: _Optional[_Union[GetContextStatusResponse.Outcome, str]] = ...) -> None: ...
 
 class GetContextEmbeddingRequest(_message.Message):
     __slots__ = ("dialogue_id", "turn_id")
