@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import uuid
 from collections.abc import Callable, Iterator
+from functools import cache
 
 import pytest
+from botocore.loaders import JSONFileLoader
 
 from context_store import DialogueId, StoreConfig, WrappingKey, local_wrapping_key
 from tests.support.dynalite_server import NOT_ON_DYNALITE, dynalite_server
@@ -22,6 +24,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         reason = NOT_ON_DYNALITE.get(f"{item.path.name}::{item.name.removesuffix('[dynalite]')}")
         if reason and item.name.endswith("[dynalite]"):
             item.add_marker(pytest.mark.xfail(reason=reason, raises=AssertionError, strict=True))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _models_of_aws_are_read_once() -> Iterator[None]:
+    """For each client boto3 reads them anew, which takes longer than most tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        load = cache(JSONFileLoader().load_file)
+        patch.setattr(JSONFileLoader, "load_file", lambda _, path: load(path))
+        yield
 
 
 @pytest.fixture(scope="session", params=SERVERS)
