@@ -20,7 +20,7 @@ from context_store.errors import (
 from context_store.payloads import Payloads, Place, StaleKeyError
 from context_store.table_access import TableAccess, chunks
 from context_store.table_keys import KEY_SORT_KEY, embedding_item, partition_key, payload_sort_key
-from context_store.tables import check_tables, point_in_time_recovery
+from context_store.tables import check_tables, lacking, point_in_time_recovery
 from context_store.turns import EventRecord, TurnRecord, Turns
 from context_store.types import (
     Body,
@@ -264,6 +264,10 @@ class ContextStore:
     def keys_backed_up(self) -> bool | None:
         """Is point-in-time recovery on for the table that holds the dialogues' keys? None: it does not say."""
         return point_in_time_recovery(self._access, self._config.events_table)
+
+    def lacking(self) -> list[str]:
+        """What tables or endpoint lack that the store does without, and what that costs: a clause each."""
+        return lacking(self._access, self._config)
 
     def check(self) -> None:
         """Raise StoreConfigError or StoreUnavailableError unless both tables answer and are ACTIVE."""
