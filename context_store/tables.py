@@ -73,7 +73,7 @@ def point_in_time_recovery(access: TableAccess, table: str) -> bool | None:
 def lacking(access: TableAccess, config: StoreConfig) -> list[str]:
     """What tables or endpoint lack that the store does without, and what it costs: a clause each.
 
-    What the endpoint, or what we may do there, does not tell is left out. Raises nothing.
+    What the endpoint, or what we may do there, does not tell is left out.
     """
     clauses = []
     if forever := [table for table, _ in _schemas(config) if _expires(access, table) is False]:
@@ -82,7 +82,7 @@ def lacking(access: TableAccess, config: StoreConfig) -> list[str]:
             "(scripts/create_tables switches it on, or says that the endpoint has none)"
         )
     if _returns_old_items(access, config) is False:
-        clauses.append("failed conditions return no item: each repeated event costs another read")
+        clauses.append("failed conditions bring no item: each repeated text costs another read")
     return clauses
 
 

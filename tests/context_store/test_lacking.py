@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError
 from typer.testing import CliRunner
 
 from context_store import DialogueId, Event, Speak, TooLargeError, create_tables
@@ -49,6 +51,26 @@ def test_expiry_that_is_off_is_told(known: Bench, server: str) -> None:
     finally:
         create_tables(known.config)
     assert known.store.lacking() == []
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "told"),
+    [
+        ("UnknownOperationException", 400, True),
+        ("NotImplemented", 501, True),
+        ("AccessDeniedException", 400, False),
+        ("InternalServerError", 500, False),
+    ],
+)
+def test_an_endpoint_that_does_not_say_is_not_one_that_lacks(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, code: str, status: int, told: bool
+) -> None:
+    def refuse(**_: Any) -> Any:
+        answer: Any = {"Error": {"Code": code}, "ResponseMetadata": {"HTTPStatusCode": status}}
+        raise ClientError(answer, "DescribeTimeToLive")
+
+    monkeypatch.setattr(bench.store._access.client, "describe_time_to_live", refuse)
+    assert any("time to live" in clause for clause in bench.store.lacking()) == told
 
 
 def test_tables_are_made_where_they_cannot_expire(known: Bench, server: str) -> None:
