@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, Generator, Iterable, Iterator, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import replace
 from types import TracebackType
@@ -317,9 +317,25 @@ async def _pieces(audio: Audio | AsyncIterable[bytes] | Iterable[bytes]) -> Asyn
         for piece in audio:
             yield piece
     else:
-        blocking = iter(audio)
-        while (next_piece := await asyncio.to_thread(next, blocking, None)) is not None:
-            yield next_piece
+        async with aclosing(_of_thread(iter(audio))) as pieces:
+            async for piece in pieces:
+                yield piece
+
+
+async def _of_thread(pieces: Iterator[bytes]) -> AsyncGenerator[bytes]:
+    """The pieces of an iterator that may block; a generator is closed once nothing runs in it any more."""
+    loop = asyncio.get_running_loop()
+    while True:
+        turn = loop.run_in_executor(None, next, pieces, None)
+        try:
+            piece = await asyncio.shield(turn)
+            if piece is None:
+                return
+            yield piece
+        except (asyncio.CancelledError, GeneratorExit):
+            if isinstance(pieces, Generator):
+                turn.add_done_callback(lambda _: pieces.close())
+            raise
 
 
 async def _connected(call: Any) -> bool:

@@ -6,7 +6,7 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeAlias
 
@@ -354,6 +354,9 @@ class _Sender:
             self.broken = error
             self._opened.wait()
             self._call.cancel()
+        finally:
+            if isinstance(self._pieces, Generator):
+                self._pieces.close()
 
 
 def _spoken(audio: Iterable[bytes], rate: int, encoding: str) -> Iterator[bytes]:

@@ -141,9 +141,9 @@ def record_request(
         bodies.append({"utterance": context_pb2.Utterance(text=user)})
     if reply is not None:
         bodies.append({"reply": context_pb2.Reply(text=reply)})
-    known = {signal: list(entries) for signal, entries in (entities or {}).items()}
+    known = dict(entities or {})
     if contacts:
-        known["contacts"] = [*contacts, *known.get("contacts", ())]
+        known["contacts"] = [*_listed("contacts", contacts), *_listed("contacts", known.get("contacts", ()))]
     bodies += [{"entities": message} for message in _entities(known)]
     if speak:
         bodies.append({"speak": context_pb2.Speak()})
@@ -165,15 +165,15 @@ def _event_id(secret: bytes, dialogue: str, turn: str, body: Mapping[str, Any]) 
 def _entities(entities: Entities) -> list[context_pb2.Entities]:
     made = []
     for signal, entries in entities.items():
-        if isinstance(entries, str):
-            raise ChangeRequestError(f"entities: give a list of entries of {signal}, not one string")
-        if any(isinstance(entry, Entry) for entry in entries):
-            full = [entry if isinstance(entry, Entry) else Entry(entry) for entry in entries]
-            items = [context_pb2.Entry(text=entry.text, id=entry.id) for entry in full]
-            made.append(context_pb2.Entities(signal=signal, items=items))
-        else:
-            made.append(context_pb2.Entities(signal=signal, entries=[str(entry) for entry in entries]))
+        items = [context_pb2.Entry(text=entry.text, id=entry.id) for entry in _listed(signal, entries)]
+        made.append(context_pb2.Entities(signal=signal, items=items))
     return made
+
+
+def _listed(signal: str, entries: Sequence[str | Entry]) -> list[Entry]:
+    if isinstance(entries, str):
+        raise ChangeRequestError(f"entities: give a list of entries of {signal}, not one string")
+    return [Entry(entry) if isinstance(entry, str) else entry for entry in entries]
 
 
 def rescore_request(
