@@ -64,7 +64,7 @@ class UtteranceLifecycle:
             The states, and the chunks without what belongs to utterances that were finalized.
         """
         states = [
-            state if state.following is None or self._has_words(state) else self._next_utterance(state, 0)
+            state if state.following is None or state.utterance.has_words else self._next_utterance(state, 0)
             for state in states
         ]
         passed = [min(state.passed, len(new)) for state, new in zip(states, frames, strict=True)]
@@ -73,10 +73,6 @@ class UtteranceLifecycle:
             [window[count * self._ratio :] for window, count in zip(windows, passed, strict=True)],
             [new[count:] for new, count in zip(frames, passed, strict=True)],
         )
-
-    def _has_words(self, state: StreamState) -> bool:
-        """Whether the utterance's leading hypothesis has words."""
-        return bool(self._search.nbest(state.utterance.search.beam, 0)[0].frames)
 
     def grow(self, state: StreamState, window: Tensor, frames: Tensor, search: SearchState) -> Utterance:
         """The utterance with a chunk more."""
@@ -109,6 +105,9 @@ class UtteranceLifecycle:
         """What the endpointer decides behind a chunk, else the partial result that the chunk brings, if any."""
         options, utterance, frame_s = state.options, state.utterance, self._model.frame_s
         nbest = self._search.nbest(utterance.search.beam, 0)
+        if bool(nbest[0].tokens) != utterance.has_words:
+            utterance = replace(utterance, has_words=not utterance.has_words)
+            state = replace(state, utterance=utterance)
         if options.endpointing:
             last_token, before = nbest[0].frames[-1] if nbest[0].frames else None, utterance.endpoint.likely_frames
             endpoint, decision = decide(options.endpoint, utterance.endpoint, last_token, frame_s)

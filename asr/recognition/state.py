@@ -120,6 +120,8 @@ class Utterance:
     """(T, J) each, piece by piece."""
     loudness: tuple[Tensor, ...] = ()
     """(T,) dB of the frames, piece by piece."""
+    has_words: bool = False
+    """Whether its leading hypothesis has words."""
     endpoint: EndpointState = field(default_factory=EndpointState)
     """The evidence of its end; with endpointing."""
     likely_search: SearchState | None = None

@@ -65,6 +65,11 @@ class Stream:
         return self.state.utterance.endpoint.last_speech is not None
 
     @property
+    def has_words(self) -> bool:
+        """Whether the utterance under way has words so far."""
+        return self.state.utterance.has_words
+
+    @property
     def needs_second_pass(self) -> bool:
         """Whether the pending result takes a second pass, which is long."""
         return self.state.needs_second_pass

@@ -23,18 +23,29 @@ def bounds(method: str, limits: Limits) -> Bounds:
         return Bounds("message_bytes", limits.message_bytes, _phrase_bounds(limits))
     if method == "StreamingRecognize":
         most = max(limits.request_bytes, limits.audio_bytes + _AROUND_AUDIO_BYTES)
-        return Bounds("request_bytes", most, _phrase_bounds(limits))
+        inline = _inline_bounds("config.context", limits) | _inline_bounds("update.context", limits)
+        return Bounds("request_bytes", most, _phrase_bounds(limits) | _phrase_bounds(limits, "update") | inline)
     return Bounds("request_bytes", limits.request_bytes, _context_bounds(method, limits))
 
 
 def largest_recording(limits: Limits) -> int:
     """Bytes that a `Recognize` call may need: the message, the request made of it, and the samples."""
-    return 2 * limits.message_bytes + int(limits.stream_seconds * MAX_RATE * 4)
+    return 2 * limits.message_bytes + int(limits.recording_seconds * MAX_RATE * 4)
 
 
-def _phrase_bounds(limits: Limits) -> dict[str, Bound]:
+def _phrase_bounds(limits: Limits, message: str = "config") -> dict[str, Bound]:
     most = _most("phrases", limits.phrases, "speech_contexts: {} phrases or lists")
-    return {"config.speech_contexts": most, "config.speech_contexts.phrases": most}
+    return {f"{message}.speech_contexts": most, f"{message}.speech_contexts.phrases": most}
+
+
+def _inline_bounds(field: str, limits: Limits) -> dict[str, Bound]:
+    entities = _most("entries", limits.entries, f"{field}.entities: {{}} entries or lists")
+    return {
+        f"{field}.turns": _most("turns", limits.turns, f"{field}: {{}} turns"),
+        f"{field}.entities": entities,
+        f"{field}.entities.entries": entities,
+        f"{field}.entities.items": entities,
+    }
 
 
 def _context_bounds(method: str, limits: Limits) -> dict[str, Bound]:
@@ -46,14 +57,7 @@ def _context_bounds(method: str, limits: Limits) -> dict[str, Bound]:
             "events.entities.items": entries,
         }
     if method == "Rescore":
-        entities = _most("entries", limits.entries, "context.entities: {} entries or lists")
-        return {
-            "nbest": _most("nbest", limits.nbest, "nbest: {} entries"),
-            "context.turns": _most("turns", limits.turns, "context: {} turns"),
-            "context.entities": entities,
-            "context.entities.entries": entities,
-            "context.entities.items": entities,
-        }
+        return {"nbest": _most("nbest", limits.nbest, "nbest: {} entries"), **_inline_bounds("context", limits)}
     return {}
 
 
