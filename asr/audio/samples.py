@@ -76,6 +76,11 @@ class _Conversion:
         self._calls = 0
         self._last = np.zeros(0, np.float32), False, np.zeros(0, np.float32)
 
+    @property
+    def begun(self) -> bool:
+        """Whether anything has been converted."""
+        return self._calls > 0
+
     def convert(self, call: int, samples: Samples, block: int, *, last: bool) -> Samples:
         """Convert what is read in a call, block by block; the newest call may be made again."""
         if call == self._calls - 1 and last == self._last[1] and np.array_equal(samples, self._last[0]):
@@ -131,7 +136,7 @@ class Resampler:
 
     def flush(self) -> tuple[Resampler, Samples]:
         """End the input: the resampler behind it, and the rest of the samples at 16 kHz. Raises as `accept`."""
-        if self.conversion is None or not (self.calls or len(self.rest)):
+        if self.conversion is None or not (self.conversion.begun or len(self.rest)):
             return self, np.zeros(0, np.float32)
         converted = self.conversion.convert(self.calls, self.rest, self.block, last=True)
         return replace(self, rest=np.zeros(0, np.float32), calls=self.calls + 1), converted
