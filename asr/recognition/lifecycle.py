@@ -17,8 +17,9 @@ from asr.decoding import BeamSearch, NBestEntry
 from asr.recognition.batching import search_batch
 from asr.recognition.endpointing import Decision, cut_place, decide, speech_probabilities
 from asr.recognition.finalize import FinalRequest
-from asr.recognition.results import Hypothesis, Pass, Result
+from asr.recognition.results import Hypothesis, Pass, Result, SpeechEvent
 from asr.recognition.state import Pending, SearchState, StreamOptions, StreamState, Utterance
+from asr.recognition.word_times import sound_of, word_spans
 from asr.text.tokenizer import Tokenizer
 
 _FIRST_BEAM = 8
@@ -114,6 +115,10 @@ class UtteranceLifecycle:
             if state.resumption is not None:
                 decision = Decision.CONTINUE  # it ends in a moment
             chunk = len(utterance.encoded[-1])
+            if options.speech_events:
+                ended = decision is Decision.END or endpoint.likely_frames is not None
+                state = self._with_speech(state, nbest[0], ended=ended)
+                utterance = state.utterance
             if decision is Decision.RESTART:
                 kept = math.ceil(options.endpoint.kept_s(endpoint.frames * frame_s) / frame_s)
                 return self._next_utterance(state, max(0, endpoint.frames - math.ceil(kept / chunk) * chunk)), []
@@ -128,6 +133,40 @@ class UtteranceLifecycle:
                 cut = cut_place(endpoint, nbest[0], loudness, chunk, self._tokenizer, frame_s)
                 return replace(state, due=Pending.FINAL, cut=cut), []
         return self._partial(state, nbest) if options.interim_results and not state.resumption else (state, [])
+
+    def _with_speech(self, state: StreamState, best: NBestEntry, *, ended: bool) -> StreamState:
+        """The state with what a chunk tells of speech: it begins with a new token, and ends with the silence behind.
+
+        Args:
+            ended: whether the utterance has ended, or probably.
+        """
+        utterance = state.utterance
+        tokens = [frame for frame in best.frames if frame >= utterance.silent_from]
+        begins, ends = bool(tokens) and not state.speaking, ended or not tokens
+        if not begins and not (ends and state.speaking):
+            return state
+        start_s, end_s = self._end_s(state), self._end_s(state)
+        if tokens:
+            sound = sound_of(torch.cat(utterance.loudness))
+            ((start, end),) = word_spans([(tokens[0], tokens[-1])], sound, utterance.frames)
+            start_s, end_s = ((utterance.start + frame) * self._model.frame_s for frame in (start, end))
+        events = [SpeechEvent(True, start_s)] if begins else []
+        if ends:
+            events.append(SpeechEvent(False, end_s))
+            utterance = replace(utterance, silent_from=utterance.frames)
+        return _with_events(replace(state, utterance=utterance), events)
+
+    @staticmethod
+    def _with_last_speech(state: StreamState, result: Result) -> StreamState:
+        """The state with the end of the speech of a stream or an utterance that was ended by hand.
+
+        Words that only the second pass has begin and end here.
+        """
+        words, heard = result.nbest[0].words, state.speaking or state.utterance.silent_from
+        events = [SpeechEvent(True, words[0].start_s)] if words and not heard else []
+        if events or state.speaking:
+            events.append(SpeechEvent(False, words[-1].end_s if words else result.end_s))
+        return _with_events(state, events)
 
     def _partial(self, state: StreamState, nbest: Sequence[NBestEntry]) -> tuple[StreamState, list[Result]]:
         """The partial result that is new, if any; where the end is likely, a likely final is due in its place."""
@@ -176,7 +215,7 @@ class UtteranceLifecycle:
         utterance, frame_s = state.utterance, self._model.frame_s
         skipped = result.skipped or tuple(one for one in self._second_passes if one in state.skipped)
         result = replace(result, end_s=self._end_s(state), skipped=skipped, revision=state.options.revision)
-        text, state_after = result.nbest[0].text, replace(state, skipped=frozenset())
+        text, state_after = result.nbest[0].text, replace(state, skipped=frozenset(), speech_events=())
         if state.pending is Pending.LIKELY_FINAL:
             provisional = (result, state.context) if state.needs_second_pass else None
             likely = [replace(result, is_final=False, likely_final=True)]
@@ -192,6 +231,8 @@ class UtteranceLifecycle:
             after = self._next_utterance(counted, utterance.frames if finished else state.cut)
             end_s = min((utterance.start + state.cut) * frame_s, result.end_s)
             return after, [replace(result, end_s=end_s, endpoint_s=utterance.end * frame_s)]
+        if state.options.speech_events:
+            state_after = self._with_last_speech(state_after, result)
         if state.resumption is not None:
             return self._resumed(state_after), [replace(result, finalized=True)]
         return replace(state_after, finished=True), [result] if text or not state.finals else []
@@ -240,6 +281,15 @@ class UtteranceLifecycle:
     def _end_s(self, state: StreamState) -> float:
         """Where the recognised audio ends, seconds into the stream."""
         return min(state.utterance.end * self._model.frame_s, state.front_end.samples / SAMPLE_RATE)
+
+
+def _with_events(state: StreamState, events: Sequence[SpeechEvent]) -> StreamState:
+    """The state behind a step that brought these speech events; none is earlier than the one before."""
+    for event in events:
+        event = replace(event, time_s=max(event.time_s, state.last_event_s))
+        noted = (*state.speech_events, event)
+        state = replace(state, speaking=event.begins, last_event_s=event.time_s, speech_events=noted)
+    return state
 
 
 def _share(nbest: Sequence[NBestEntry], chosen: Sequence[bool]) -> float:

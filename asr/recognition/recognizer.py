@@ -360,7 +360,7 @@ class Recognizer:
         windows = [window for _, window in taken]
         encoded = encode_batch(self.model, windows, [state.encoder for state in states])
         after = [
-            replace(state, front_end=front_end, encoder=encoder, skipped=frozenset())
+            replace(state, front_end=front_end, encoder=encoder, skipped=frozenset(), speech_events=())
             for state, (front_end, _), (_, encoder) in zip(states, taken, encoded, strict=True)
         ]
         frames = [frames for frames, _ in encoded]

@@ -12,7 +12,7 @@ from asr.context.types import BiasedWord, Context
 from asr.decoding import BoostedPhrase, PhraseGraph
 from asr.recognition.endpointing import EndpointRule
 from asr.recognition.recognizer import Recognizer, StreamOptions
-from asr.recognition.results import Hypothesis, Result
+from asr.recognition.results import Hypothesis, Result, SpeechEvent
 from asr.text import normalize, plain_letters
 from carryover.v1 import recognizer_pb2 as pb
 from context_store import DialogueId
@@ -94,6 +94,7 @@ def check_streaming(
         interim_results=config.interim_results,
         nbest=max(nbest, _alternatives(config.max_alternatives)),
         single_utterance=config.single_utterance,
+        speech_events=config.voice_activity_events,
         endpoint=_endpoint(config.endpointing, "config.endpointing", endpoint),
     )
     request = _turn_request(config, encoding, options, tenant)
@@ -257,6 +258,11 @@ def _encoding_name(value: int) -> str:
 
 
 # Results
+
+
+def speech_event_message(event: SpeechEvent) -> pb.SpeechEvent:
+    """Speech that begins or ends."""
+    return pb.SpeechEvent(type="BEGIN" if event.begins else "END", time=event.time_s)
 
 
 def partial_message(result: Result) -> pb.StreamingRecognitionResult:

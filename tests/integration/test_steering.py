@@ -281,3 +281,19 @@ def test_an_empty_message_keeps_a_stream_open(workshop: Any, pcm: bytes) -> None
                 queue.Queue[None]().get(timeout=0.1)
             talk.send(audio=b"")
         assert talk.finalize().is_final
+
+
+def test_voice_activity_events(workshop: Any, pcm: bytes) -> None:
+    replica = workshop.start()
+    silence = bytes(64_000)
+    responses = replica.stream(pcm + silence + pcm, voice_activity_events=True)
+    events = [response.speech_event for response in responses if response.HasField("speech_event")]
+    assert [event.type for event in events] == [pb.SpeechEvent.BEGIN, pb.SpeechEvent.END] * (
+        len(events) // 2
+    ) and events
+    times = [event.time for event in events]
+    assert times == sorted(times)
+    plain = replica.stream(pcm + silence + pcm)
+    assert [r for r in responses if r.results] == plain  # nothing else differs
+    first = next(i for i, response in enumerate(responses) if response.results)
+    assert any(response.speech_event.type == pb.SpeechEvent.END for response in responses[:first])

@@ -15,7 +15,7 @@ from asr.audio import SAMPLE_RATE, Samples
 from asr.decoding import BoostedPhrase
 from asr.recognition.endpointing import EndpointRule
 from asr.recognition.recognizer import Recognizer, Stream, StreamInput, StreamOptions
-from asr.recognition.results import Result
+from asr.recognition.results import Result, SpeechEvent
 
 RATE = SAMPLE_RATE
 FRAME = 640
@@ -208,3 +208,45 @@ def test_the_next_utterance_has_the_next_context(tiny_recognizer: Recognizer, sp
     assert one.biased == tiny_recognizer.with_context(replace(one, biased=()), first).biased
     assert two.biased == tiny_recognizer.with_context(replace(two, biased=()), second).biased
     assert one.nbest[0].text == alone.nbest[0].text and (one.revision, two.revision) == (0, 1)
+
+
+# Speech events
+
+
+def events_of(recognizer: Recognizer, stream: Stream, samples: Samples, size: int) -> list[SpeechEvent]:
+    """The speech events of audio that comes in pieces of so many samples, step by step."""
+    found: list[SpeechEvent] = []
+    for start in range(0, len(samples) + size, size):
+        stream.take(samples[start : start + size])
+        if start >= len(samples):
+            stream.end()
+        while stream.ready:
+            recognizer.advance([stream])
+            found += stream.state.speech_events
+    return found
+
+
+@pytest.mark.parametrize("likely_s", [0.2, 60.0])
+def test_speech_events_alternate_and_do_not_depend_on_the_pieces(
+    tiny_recognizer: Recognizer, speech: Samples, likely_s: float
+) -> None:
+    rule = replace(UNENDING, likely_silence_s=likely_s, trailing_silence_s=0.6, speech_threshold=1.0)
+    audio = np.concatenate([speech, np.zeros(RATE, np.float32), speech])
+    options = StreamOptions(endpoint=rule, speech_events=True)
+    events = events_of(tiny_recognizer, tiny_recognizer.open(options), audio, 1600)
+    assert events and [event.begins for event in events] == [True, False] * (len(events) // 2)
+    assert events == events_of(tiny_recognizer, tiny_recognizer.open(options), audio, 7777)
+    times = [event.time_s for event in events]
+    assert times == sorted(times) and times[0] >= 0 and times[-1] <= len(audio) / RATE
+    silent = tiny_recognizer.open(replace(options, speech_events=False))
+    assert events_of(tiny_recognizer, silent, audio, 1600) == []
+
+
+def test_an_utterance_that_is_finalized_has_ended(tiny_recognizer: Recognizer, speech: Samples) -> None:
+    stream = tiny_recognizer.open(StreamOptions(endpoint=UNENDING, speech_events=True))
+    stream.accept(speech)
+    assert stream.state.speaking
+    (result,) = stream.finalize()
+    (event,) = stream.state.speech_events
+    assert not event.begins and not stream.state.speaking
+    assert event.time_s == (result.nbest[0].words[-1].end_s if result.nbest[0].words else result.end_s)
