@@ -284,9 +284,10 @@ class UtteranceLifecycle:
 
 
 def _with_events(state: StreamState, events: Sequence[SpeechEvent]) -> StreamState:
-    """The state behind a step that brought these speech events; none is earlier than the one before."""
+    """The state behind a step that brought these speech events; none is before the last one or behind the audio."""
     for event in events:
-        event = replace(event, time_s=max(event.time_s, state.last_event_s))
+        end_s = state.front_end.samples / SAMPLE_RATE
+        event = replace(event, time_s=min(max(event.time_s, state.last_event_s), end_s))
         noted = (*state.speech_events, event)
         state = replace(state, speaking=event.begins, last_event_s=event.time_s, speech_events=noted)
     return state
