@@ -50,7 +50,7 @@ class UtteranceLifecycle:
         """An utterance without audio, behind so many frames of the stream."""
         graph = options.graph if options.graph and options.graph.accepted else None
         beam = min(_FIRST_BEAM, self._search.beam) if self._second_passes else self._search.beam
-        return Utterance(SearchState(self._search.start(1, beam), graph), start)
+        return Utterance(SearchState(self._search.start(1, beam), graph), start, waiting_from=start)
 
     def without_passed(
         self, states: Sequence[StreamState], windows: Sequence[Tensor], frames: Sequence[Tensor]
@@ -119,9 +119,14 @@ class UtteranceLifecycle:
                 ended = decision is Decision.END or endpoint.likely_frames is not None
                 state = self._with_speech(state, nbest[0], ended=ended)
                 utterance = state.utterance
-            if decision is Decision.RESTART:
+            waited_s = (utterance.end - utterance.waiting_from) * frame_s
+            timed_out = waited_s >= options.endpoint.start_timeout_s and not utterance.has_words
+            if decision is Decision.RESTART or (timed_out and state.resumption is None):
                 kept = math.ceil(options.endpoint.kept_s(endpoint.frames * frame_s) / frame_s)
-                return self._next_utterance(state, max(0, endpoint.frames - math.ceil(kept / chunk) * chunk)), []
+                cut = max(0, endpoint.frames - math.ceil(kept / chunk) * chunk)
+                if timed_out:
+                    return replace(state, due=Pending.FINAL, cut=cut or endpoint.frames), []
+                return self._next_utterance(state, cut), []
             utterance = replace(utterance, endpoint=endpoint)
             if endpoint.likely_frames is None:
                 utterance = replace(utterance, likely_search=None, provisional=None, last_likely_text=None)
@@ -222,7 +227,9 @@ class UtteranceLifecycle:
             noted = replace(utterance, last_likely_text=text, provisional=provisional)
             after = replace(state_after, due=Pending.NONE, utterance=noted)
             return after, [] if text in ("", utterance.last_likely_text) else likely
-        if state.pending is Pending.FINAL and not text:  # the second pass has no words: a partial result is taken back
+        if (
+            state.pending is Pending.FINAL and not text and utterance.has_words
+        ):  # the second pass has no words: a partial result is taken back
             empty = replace(result, is_final=False, stability=0.0, passes=(), skipped=())
             return self._next_utterance(state_after, state.cut), [empty] if utterance.last_partial_text else []
         if state.pending is Pending.FINAL:
@@ -268,6 +275,8 @@ class UtteranceLifecycle:
         """
         state = self._followed(state)
         old, begun = state.utterance, self.begin(state.options, state.utterance.start + cut)
+        if not old.has_words:  # the wait goes on, unless it was too long
+            begun = replace(begun, waiting_from=old.end if state.due is Pending.FINAL else old.waiting_from)
         state = replace(state, utterance=begun, due=Pending.NONE, cut=0)
         if cut == old.frames:
             return state
@@ -275,7 +284,10 @@ class UtteranceLifecycle:
         (search,) = search_batch(self._search, [encoded], [begun.search])
         features = (torch.cat(old.features)[cut * self._ratio :].clone(),) if old.features else ()
         loudness = (torch.cat(old.loudness)[cut:].clone(),)
-        begun = replace(begun, search=search, features=features, encoded=(encoded,), loudness=loudness)
+        has_words = bool(self._search.nbest(search.beam, 0)[0].tokens)
+        begun = replace(
+            begun, search=search, features=features, encoded=(encoded,), loudness=loudness, has_words=has_words
+        )
         return self.with_evidence([replace(state, utterance=begun)])[0]
 
     def _end_s(self, state: StreamState) -> float:

@@ -122,6 +122,8 @@ class Utterance:
     """(T, J) each, piece by piece."""
     loudness: tuple[Tensor, ...] = ()
     """(T,) dB of the frames, piece by piece."""
+    waiting_from: int = 0
+    """The stream's frames before the wait for its first word began (`EndpointRule.start_timeout_s`)."""
     has_words: bool = False
     """Whether its leading hypothesis has words."""
     silent_from: int = 0
