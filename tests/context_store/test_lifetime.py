@@ -284,7 +284,12 @@ def test_the_newest_turns_cost_the_same_in_a_long_dialogue(bench: Bench, new_dia
             assert found.turns[-1].turn == all_of_it[-1]
             assert bench.requests == {"BatchGetItem": requests}
         assert bench.store.dialogue_status(dialogue, besides=all_of_it[-1]).turns[-1].turn == all_of_it[-2]
-    assert bench.store.delete_dialogue(long) == 1 + 524 + 24
+    for number in range(5):
+        bench.store.record(long, f"silent {number}", [Event("a", START_S, Utterance("yes"))])
+    bench.requests.clear()
+    assert many[-1] in [turn.turn for turn in bench.store.dialogue_status(long, besides="").turns if turn.trigger]
+    assert bench.requests == {"BatchGetItem": 3}
+    assert bench.store.delete_dialogue(long) == 1 + 524 + 24 + 10
 
 
 def test_places_are_bounded(bench: Bench, dialogue: DialogueId, monkeypatch: pytest.MonkeyPatch) -> None:
