@@ -216,6 +216,7 @@ class Workshop:
     config: StoreConfig
     key: WrappingKey
     replicas: list[Replica] = field(default_factory=list)
+    store: Callable[..., ContextStore] = ContextStore
 
     def start(
         self, *, encoder: Any = None, rescorer: Any = None, recognizer: Any = None, clock: Clock | None = None,
@@ -231,7 +232,7 @@ class Workshop:
         }  # fmt: skip
         settings = load_settings(None, names | {k.replace("__", "."): v for k, v in flags.items()}, {})
         encoder, rescorer = encoder or EchoEncoder(), rescorer or FirstPhraseRescorer()
-        store = ContextStore(config, self.key, clock=clock)
+        store = self.store(config, self.key, clock=clock)
         parts = Parts(recognizer or self.recognizer, encoder, rescorer, store, clock)
         loop = asyncio.new_event_loop()
         thread = threading.Thread(target=loop.run_forever, daemon=True)
