@@ -243,10 +243,16 @@ def parse_turn(item: Item, order: TurnOrder | None = None, key_id: str = "") -> 
 
 
 def _parsed(items: Mapping[str, Item]) -> tuple[Item | None, list[TurnRecord]]:
-    """The dialogue's key item, and its turns, oldest first."""
+    """The dialogue's key item, and its turns, oldest first.
+
+    A turn with texts and without a place is left out: it is being recorded, or erased, or whoever recorded it was told
+    that it failed. Nothing says yet where it stands.
+    """
     key_item = items.get(KEY_SORT_KEY)
     order, key_id = order_in(key_item), text(key_item, "key_id") if key_item else ""
-    turns = (parse_turn(item, order, key_id) for name, item in items.items() if name != KEY_SORT_KEY)
+    turns = [parse_turn(item, order, key_id) for name, item in items.items() if name != KEY_SORT_KEY]
+    if order.counts:
+        turns = [t for t in turns if t.place or t.turn in order.times or not any(e.payload for e in t.events)]
     return key_item, sorted(turns, key=lambda turn: (turn.place, 0.0 if turn.place else turn.start_s, turn.turn))
 
 

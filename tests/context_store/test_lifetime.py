@@ -340,6 +340,22 @@ def test_a_dialogue_of_an_earlier_version(bench: Bench, dialogue: DialogueId, po
     assert bench.store.dialogue_status(dialogue, besides="newer").turns[-1].turn == "new"
 
 
+def test_a_turn_that_is_still_being_recorded_stands_nowhere_yet(
+    bench: Bench, dialogue: DialogueId, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its texts are no part of older turns' contexts; whoever recorded it in vain repeats the call."""
+    bench.store.record(dialogue, "t1", ONE)
+    with monkeypatch.context() as patch:
+        patch.setattr(bench.store._keys, "place", _fail)
+        with pytest.raises(StoreUnavailableError):
+            bench.store.record(dialogue, "t2", ONE)
+    for store in (bench.store, bench.replica().store):
+        assert [turn.turn for turn in store.read_turns(dialogue)] == ["t1"]
+        assert [turn.turn for turn in store.dialogue_status(dialogue, ["t2"], "").turns] == ["t1"]
+    assert bench.store.record(dialogue, "t2", ONE).place == 2
+    assert [turn.turn for turn in bench.store.read_turns(dialogue)] == ["t1", "t2"]
+
+
 def test_keys_are_swept(bench: Bench, new_dialogue: Callable[[], DialogueId]) -> None:
     """Those past their time, and those of dialogues that were deleted at another replica."""
     kept, deleted, anew, silent = (new_dialogue() for _ in range(4))
