@@ -231,6 +231,8 @@ class Stream:
                 self._sending.cancel()
                 raise self._sender.broken or error_of(error) from error
             except asyncio.CancelledError:
+                if (task := asyncio.current_task()) and task.cancelling():
+                    raise
                 if self._sender.broken is not None:
                     raise self._sender.broken from None
                 if self._closed:
