@@ -17,6 +17,7 @@ from asr.recognition.endpointing import EndpointRule
 from asr.recognition.recognizer import Recognizer, StreamOptions
 from carryover.v1 import context_pb2 as ctx
 from carryover.v1 import recognizer_pb2 as pb
+from tests.support.replicas import Workshop
 from tests.support.waiting import until
 
 INVALID = grpc.StatusCode.INVALID_ARGUMENT
@@ -86,8 +87,6 @@ def talking(replica: Any, **config: Any) -> Iterator[Talk]:
 @pytest.fixture(scope="module")
 def patient(tiny_recognizer: Recognizer, tables: Any, key: Any) -> Iterator[Any]:
     """A replica whose utterances end only when they are finalized."""
-    from tests.integration.conftest import Workshop
-
     shop = Workshop(tiny_recognizer, tables, key)
     yield shop.start(**UNENDING)
     shop.close()
