@@ -30,7 +30,6 @@ class UtteranceLifecycle:
     """What chunks and results do to the utterance that a stream is in; holds no state of any.
 
     Args:
-        chunk_frames: feature frames of a chunk.
         second_passes: the passes of a final result beside the streaming one.
     """
 
@@ -39,11 +38,10 @@ class UtteranceLifecycle:
         model: AcousticModel,
         tokenizer: Tokenizer,
         search: BeamSearch,
-        chunk_frames: int,
         second_passes: tuple[Pass, ...],
     ) -> None:
         self._model, self._tokenizer, self._search = model, tokenizer, search
-        self._chunk_frames, self._second_passes = chunk_frames, second_passes
+        self._second_passes = second_passes
         self._ratio = round(model.frame_s / FRAME_S)  # feature frames for each encoded frame
 
     def begin(self, options: StreamOptions, start: int) -> Utterance:
@@ -79,7 +77,7 @@ class UtteranceLifecycle:
         """The utterance with a chunk more."""
         old, model = state.utterance, self._model
         new = window[model.lookback + model.lookahead :] if old.features else window
-        chunk = window[model.lookback :][: len(frames) * self._ratio]
+        chunk = window[model.lookback : len(window) - model.lookahead]
         loudness = model.loudness(chunk).unflatten(0, (len(frames), -1)).amax(-1)
         return replace(
             old,

@@ -110,9 +110,7 @@ class Recognizer:
             model, tokenizer, self.search, self.weights, language, calibration, self.attention, attention_calibration
         )
         self.finalizer = Finalizer(model, self.search, self.scorer, self.attention)
-        self.lifecycle = UtteranceLifecycle(
-            model, tokenizer, self.search, self.front_end.chunk_frames, self.second_passes
-        )
+        self.lifecycle = UtteranceLifecycle(model, tokenizer, self.search, self.second_passes)
         self._compiler = PhraseCompiler(tokenizer)
         self._warm_up()
 

@@ -250,6 +250,30 @@ def test_updates_that_cannot_be_used(shared: Any, field: str, update: Any) -> No
     assert (caught.value.code(), field in (caught.value.details() or "")) == (INVALID, True), caught.value.details()
 
 
+@pytest.mark.parametrize(
+    ("limit", "update"),
+    [
+        ("phrases", {"speech_contexts": [pb.SpeechContext(phrases=["a"] * 5001)]}),
+        ("phrases", {"speech_contexts": [pb.SpeechContext(phrases=["a"] * 11_000)]}),  # counted before it is parsed
+        ("turns", {"context": ctx.InlineContext(turns=[ctx.ContextTurn(speaker="USER", text="a")] * 65)}),
+        ("entries", {"context": ctx.InlineContext(entities=[ctx.Entities(signal="x", entries=["a"] * 1001)])}),
+        (
+            "entries",
+            {
+                "context": ctx.InlineContext(
+                    entities=[ctx.Entities(signal="x", items=[ctx.Entry(text="a", aliases=["b"] * 16)] * 200)]
+                )
+            },
+        ),
+    ],
+)
+def test_updates_that_are_too_big(shared: Any, limit: str, update: Any) -> None:
+    with talking(shared) as talk, pytest.raises(grpc.RpcError) as caught:
+        talk.audio(bytes(640)).update(**update).rest()
+    assert caught.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert (caught.value.details() or "").endswith(f"(the server's setting is limits.{limit})")
+
+
 def test_an_update_names_a_turn_as_the_store_takes_it(shared: Any, dialogue: str) -> None:
     with talking(shared, dialogue_id=dialogue) as talk, pytest.raises(grpc.RpcError) as caught:
         talk.audio(bytes(640)).update(turn_id="a#b").rest()

@@ -250,3 +250,43 @@ def test_an_utterance_that_is_finalized_has_ended(tiny_recognizer: Recognizer, s
     (event,) = stream.state.speech_events
     assert not event.begins and not stream.state.speaking
     assert event.time_s == (result.nbest[0].words[-1].end_s if result.nbest[0].words else result.end_s)
+
+
+# Batches
+
+
+@settings(max_examples=5)
+@given(seeds=st.lists(st.integers(0, 99), min_size=2, max_size=4, unique=True))
+def test_steered_streams_of_one_batch_are_each_what_they_are_alone(
+    tiny_recognizer: Recognizer, speech: Samples, seeds: list[int]
+) -> None:
+    """Whoever finalizes or changes what, and when: the others' texts are theirs."""
+    phrases = boosted(tiny_recognizer, "lights", "zoe vexed")
+
+    def script(seed: int) -> list[Samples | StreamOptions | None]:
+        rng = np.random.default_rng(seed)
+        parts: list[Samples | StreamOptions | None] = list(np.split(speech, sorted(rng.integers(0, 32_000, 3))))
+        parts.insert(int(rng.integers(1, 4)), None)
+        parts.insert(int(rng.integers(1, 4)), phrases)
+        return parts
+
+    def act(stream: Stream, part: Samples | StreamOptions | None) -> None:
+        if part is None:
+            stream.end_utterance()
+        elif isinstance(part, StreamOptions):
+            stream.change(part)
+        else:
+            stream.take(part)
+
+    def run(chosen: list[int]) -> list[list[str]]:
+        streams = [tiny_recognizer.open(StreamOptions(endpoint=UNENDING)) for _ in chosen]
+        scripts, found = [script(seed) for seed in chosen], [list[str]() for _ in chosen]
+        for turn in range(6):
+            for stream, parts in zip(streams, scripts, strict=True):
+                act(stream, parts[turn]) if turn < len(parts) else stream.end()
+            while ready := [i for i, stream in enumerate(streams) if stream.ready]:
+                for i, results in zip(ready, tiny_recognizer.advance([streams[i] for i in ready]), strict=True):
+                    found[i] += [result.nbest[0].text for result in results if result.is_final]
+        return found
+
+    assert run(seeds) == [run([seed])[0] for seed in seeds]
