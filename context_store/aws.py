@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from http import HTTPStatus
 from typing import Any
 
 from botocore.config import Config
@@ -120,6 +121,12 @@ def client_options(config: StoreConfig) -> dict[str, Any]:
 def error_code(error: ClientError) -> str:
     """The AWS error code, e.g. `ConditionalCheckFailedException`."""
     return str(error.response.get("Error", {}).get("Code", "unknown"))
+
+
+def knows_call(error: ClientError) -> bool:
+    """False when the endpoint has no such call: so say emulators and other servers that speak DynamoDB."""
+    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+    return error_code(error) != "UnknownOperationException" and status != HTTPStatus.NOT_IMPLEMENTED
 
 
 def unavailable(service: str, error: BotoCoreError | ClientError) -> StoreError:

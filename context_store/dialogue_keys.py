@@ -3,7 +3,8 @@
 The item (sort key `#key`) proves that the dialogue still exists. Whoever writes a payload renews it *afterwards* under
 the condition that it still holds the same key: when a deletion came in between, the renewal fails and the writer
 knows that what it wrote is lost. Whoever reads takes the item from the table first, so a key that was destroyed is
-never used for reading, whatever a process still holds in memory.
+never used for reading, whatever a process still holds in memory. The item also gives the dialogue's turns their
+places (see `turn_order`).
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ from __future__ import annotations
 import secrets
 import threading
 from collections import OrderedDict
+from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from math import ceil
 
@@ -19,13 +22,16 @@ from context_store.config import StoreConfig
 from context_store.errors import StoreUnavailableError
 from context_store.table_access import ConditionFailedError, Item, TableAccess
 from context_store.table_keys import KEY_SORT_KEY, partition_key
-from context_store.turn_pointers import surplus
+from context_store.turn_order import order_in, place_name
 from context_store.types import DialogueId
 from context_store.wrapping import KEY_BYTES, WrappingKey
 
 # Beyond the expiry of the payloads, so that replicas whose clocks differ do not lose a key that payloads still need.
 _SLACK_S = 300
 _NAMES = {"#x": "expires_at"}
+_OWN_NAMES = {**_NAMES, "#k": "key_id"}
+_OWN = "#x > :now AND #k = :k"
+_NEXT = "next"
 _ATTEMPTS = 3
 
 
@@ -42,11 +48,6 @@ def generation_of(item: Item | None, now: float) -> str:
     if item is None or number(item, "expires_at") <= now:
         return ""
     return text(item, "key_id")
-
-
-def pointers_of(item: Item | None) -> list[str]:
-    """Pointers to the newest turns in a key item just read; see `newest`."""
-    return list(item.get("turns", {}).get("SS", ())) if item else []
 
 
 class DialogueKeys:
@@ -81,22 +82,68 @@ class DialogueKeys:
                 return found
         raise StoreUnavailableError("the dialogue is being deleted and written at once; repeat the call")
 
-    def renew(self, dialogue: DialogueId, secret: DialogueSecret, pointer: str, now: float) -> bool:
-        """Extend the key's life past that of payloads written now; False when it is no longer the dialogue's key.
-
-        pointer: of the turn that they belong to, which is kept with the key (see `newest`).
-        """
-        key, own = {":k": {"S": secret.key_id}}, "#k = :k"
+    def renew(self, dialogue: DialogueId, secret: DialogueSecret, now: float) -> bool:
+        """Extend the key's life past that of payloads written now; False when it is no longer the dialogue's key."""
         try:
-            item = self._touch(dialogue, now, f"#x > :now AND {own}", {**key, ":t": {"SS": [pointer]}})
-            if old := surplus(pointers_of(item)):
-                table, names = self._config.events_table, {"#t": "turns", "#k": "key_id"}
-                values: Item = {**key, ":old": {"SS": old}}
-                self._access.update(table, self._item_key(dialogue), "DELETE #t :old", own, names, values)
+            self._touch(dialogue, now, _OWN, {":k": {"S": secret.key_id}})
         except ConditionFailedError:
             self.forget(dialogue)
             return False
         return True
+
+    def place(
+        self, dialogue: DialogueId, secret: DialogueSecret, turn: str, turn_expires_at: int, now: float
+    ) -> int | None:
+        """As `renew`, and give a turn its place, in the same write; returns it, or None when the key is not the one.
+
+        A turn that has a place keeps it. 0: an earlier version has recorded the turn, by its time.
+        """
+        name, own = place_name(turn, turn_expires_at), {":k": {"S": secret.key_id}}
+        names = {**_OWN_NAMES, "#n": _NEXT, "#p": name}
+        values: Item = {**own, ":now": {"N": repr(now)}, ":x": {"N": str(self._expiry(now))}, ":one": {"N": "1"}}
+        update = "SET #x = :x, #p = if_not_exists(#p, #n), #n = #n + :one"
+        condition = f"{_OWN} AND attribute_exists(#n)"
+        for _ in range(_ATTEMPTS):
+            try:
+                item = self._access.update(
+                    self._config.events_table, self._item_key(dialogue), update, condition, names, values
+                )
+                return self._settled(dialogue, own, item, turn, name)
+            except ConditionFailedError as failed:
+                if _NEXT in failed.item or not self._is_own(failed.item, secret, now):
+                    break
+            self._begin_to_count(dialogue, own)
+        self.forget(dialogue)
+        return None
+
+    def _settled(self, dialogue: DialogueId, own: Item, item: Item, turn: str, name: str) -> int:
+        """The place that an update has given to a turn; entries that are too many go, so does one that is none."""
+        order, place = order_in(item), number(item, name)
+        gone, entries = order.surplus()
+        if turn in order.times:
+            gone, place = [*gone, name], 0
+        if not gone and not entries:
+            return place
+        names = {f"#{i}": old for i, old in enumerate(gone)}
+        update, values = f"REMOVE {','.join(names)}" if gone else "", dict(own)
+        if entries:
+            update, names["#t"], values[":t"] = f"{update} DELETE #t :t", "turns", {"SS": entries}
+        with suppress(ConditionFailedError):  # erased meanwhile
+            table, key = self._config.events_table, self._item_key(dialogue)
+            self._access.update(table, key, update, "#k = :k", {**names, "#k": "key_id"}, values)
+        return place
+
+    def _begin_to_count(self, dialogue: DialogueId, own: Item) -> None:
+        """Into an item that an earlier version has made."""
+        names, values = {"#k": "key_id", "#n": _NEXT}, {**own, ":one": {"N": "1"}}
+        with suppress(ConditionFailedError):  # another replica was faster, or the dialogue was erased
+            condition = "#k = :k AND attribute_not_exists(#n)"
+            table = self._config.events_table
+            self._access.update(table, self._item_key(dialogue), "SET #n = :one", condition, names, values)
+
+    @staticmethod
+    def _is_own(item: Item, secret: DialogueSecret, now: float) -> bool:
+        return generation_of(item or None, now) == secret.key_id
 
     def read(self, dialogue: DialogueId, now: float) -> DialogueSecret | None:
         """The key that the table holds, or None."""
@@ -120,6 +167,26 @@ class DialogueKeys:
         secret = DialogueSecret(key_id, self._wrapping_key.unwrap(wrapped, self._context(dialogue, key_id)))
         self._remember(dialogue, secret, now)
         return secret
+
+    def sweep(self, dialogues: Iterable[DialogueId], now: float) -> dict[DialogueId, str]:
+        """The generation that the table holds of each dialogue; keys of others, and those past their time, are dropped.
+
+        Of all the dialogues whose keys are in memory, too: they are asked for in the same round trips.
+        """
+        with self._lock:
+            for dialogue in [known for known, (until, _) in self._cache.items() if until <= now]:
+                del self._cache[dialogue]
+            held = {dialogue: secret.key_id for dialogue, (_, secret) in self._cache.items()}
+        asked = {partition_key(dialogue): dialogue for dialogue in {*dialogues, *held}}
+        keys = [self._item_key(dialogue) for dialogue in asked.values()]
+        items = self._access.batch_get(self._config.events_table, keys)
+        found = {asked[text(item, "dialogue")]: generation_of(item, now) for item in items}
+        with self._lock:
+            for dialogue, key_id in held.items():
+                known = self._cache.get(dialogue)
+                if found.get(dialogue) != key_id and known is not None and known[1].key_id == key_id:
+                    del self._cache[dialogue]
+        return {dialogue: found.get(dialogue, "") for dialogue in dialogues}
 
     def forget(self, dialogue: DialogueId) -> None:
         """Drop the key from memory."""
@@ -150,6 +217,7 @@ class DialogueKeys:
             "key_id": {"S": made.key_id},
             "wrapped": {"B": self._wrapping_key.wrap(made.secret, self._context(dialogue, made.key_id))},
             "expires_at": {"N": str(self._expiry(now))},
+            _NEXT: {"N": "1"},
         }
         condition = "attribute_not_exists(#x) OR #x <= :now"
         try:
@@ -164,13 +232,13 @@ class DialogueKeys:
         return made
 
     def _touch(self, dialogue: DialogueId, now: float, condition: str, values: Item) -> Item:
-        names = {**_NAMES, "#k": "key_id", "#t": "turns"} if ":k" in values else _NAMES
+        """Extend the item's life; returns the item."""
         return self._access.update(
             self._config.events_table,
             self._item_key(dialogue),
-            "SET #x = :x ADD #t :t" if ":t" in values else "SET #x = :x",
+            "SET #x = :x",
             condition,
-            names,
+            _OWN_NAMES if ":k" in values else _NAMES,
             {":now": {"N": repr(now)}, ":x": {"N": str(self._expiry(now))}, **values},
         )
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
 from math import ceil
 
 from context_store.config import StoreConfig
-from context_store.dialogue_keys import DialogueKeys, generation_of
+from context_store.dialogue_keys import DialogueKeys, DialogueSecret, generation_of
 from context_store.errors import (
     EventClashError,
     InvalidEventError,
@@ -19,9 +20,8 @@ from context_store.errors import (
 from context_store.payloads import Payloads, Place, StaleKeyError
 from context_store.table_access import TableAccess, chunks
 from context_store.table_keys import KEY_SORT_KEY, embedding_item, partition_key, payload_sort_key
-from context_store.tables import check_tables, point_in_time_recovery
-from context_store.turn_pointers import pointer
-from context_store.turns import EventRecord, Turns
+from context_store.tables import check_tables, lacking, point_in_time_recovery
+from context_store.turns import EventRecord, TurnRecord, Turns
 from context_store.types import (
     Body,
     DialogueId,
@@ -65,12 +65,20 @@ class ContextStore:
         self._turns = Turns(self._access, config.events_table, config.max_events)
 
     def record(self, dialogue: DialogueId, turn: str, events: Sequence[Event]) -> Recorded:
-        """Record 1 to 32 events of a turn; the order of events and of calls, and repetition, do not matter.
+        """Record 1 to 32 events of a turn; the order of its events and of the calls, and repetition, do not matter.
 
         Payloads go first, each written once; then one update adds all events and returns the turn's new version.
-        Nothing is read and no payload is decrypted.
+        The turn's first text gives it its place after those that have one. A call of mere signals is one round trip.
+        No turn is read, no payload is decrypted.
         Raises InvalidEventError, TooLargeError, EventClashError, PayloadClashError.
         """
+        return self._record(dialogue, turn, events, place_signals=False)
+
+    def place(self, dialogue: DialogueId, turn: str, events: Sequence[Event]) -> Recorded:
+        """As `record`, and a turn that expects speech gets its place without any text too."""
+        return self._record(dialogue, turn, events, place_signals=True)
+
+    def _record(self, dialogue: DialogueId, turn: str, events: Sequence[Event], *, place_signals: bool) -> Recorded:
         partition_key(dialogue)
         check_turn(turn)
         check_events(events)
@@ -84,25 +92,36 @@ class ContextStore:
             if event.event_id in contents
         }
         for _ in range(_ATTEMPTS):
-            if not contents:
-                signals = self._turns.add(dialogue, turn, events, references, expires_at, now)
-                return Recorded(signals.version, signals.trigger, signals.start_s, signals.expires_at)
-            secret = self._keys.for_writing(dialogue, now)
+            secret = self._keys.for_writing(dialogue, now) if contents else None
             try:
                 for event in events:
-                    if event.event_id in contents:
+                    if secret is not None and event.event_id in contents:
                         place = Place(dialogue, turn, event.kind, event.event_id)
                         self._payloads.put_once(secret, place, contents[event.event_id], expires_at, now)
             except StaleKeyError:
                 self._keys.forget(dialogue)
                 continue
-            record = self._turns.add(dialogue, turn, events, references, expires_at, now)
-            if self._keys.renew(dialogue, secret, pointer(record.start_s, turn), now):
-                return Recorded(record.version, record.trigger, record.start_s, record.expires_at, secret.key_id)
+            added = self._turns.add(dialogue, turn, events, references, expires_at, now)
+            if secret is None and (added.key_id or not (place_signals and added.trigger)):
+                return _recorded(added, added.key_id)
+            placed = self._placed(dialogue, secret or self._keys.for_writing(dialogue, now), added, events[0], now)
+            if placed is not None:
+                return placed
         raise StoreUnavailableError("the dialogue is being deleted and written at once; repeat the call")
 
+    def _placed(
+        self, dialogue: DialogueId, secret: DialogueSecret, turn: TurnRecord, event: Event, now: float
+    ) -> Recorded | None:
+        """A turn that has its place, with the key's life extended; None when the dialogue was deleted meanwhile."""
+        if turn.key_id == secret.key_id:
+            return _recorded(turn, secret.key_id) if self._keys.renew(dialogue, secret, now) else None
+        place = self._keys.place(dialogue, secret, turn.turn, turn.expires_at, now)
+        if place is None or not self._turns.note_place(dialogue, turn, place, secret.key_id, event):
+            return None
+        return _recorded(replace(turn, place=place), secret.key_id)
+
     def read_turns(self, dialogue: DialogueId, limit: int = 8) -> list[StoredTurn]:
-        """The last `limit` turns with their texts, oldest first (by their earliest event's time, then turn id).
+        """The last `limit` turns with their texts, oldest first.
 
         Two round trips, or three in a long dialogue. Of more than 32 MB of texts the newest turns' are read. Raises
         TamperedError when anything of them does not decrypt in its place.
@@ -120,7 +139,7 @@ class ContextStore:
         }
         secret = self._keys.from_item(dialogue, key_item, now) if places else None
         texts = self._payloads.read(secret, places.values(), now) if secret else {}
-        generation = secret.key_id if secret else ""
+        generation = generation_of(key_item, now)
         stored = []
         for turn in last:
             bodies = [
@@ -131,15 +150,33 @@ class ContextStore:
             stored.append(StoredTurn(turn.turn, turn.version, kept, turn.start_s, turn.expires_at, generation))
         return stored
 
-    def dialogue_status(self, dialogue: DialogueId, also: Collection[str] = ()) -> DialogueStatus:
-        """What is known of a dialogue, in one round trip, or two of a long one; no payload is read or decrypted.
+    def dialogue_status(
+        self, dialogue: DialogueId, also: Collection[str] = (), besides: str | None = None
+    ) -> DialogueStatus:
+        """What is known of a dialogue; no payload is read or decrypted.
 
-        Of many turns at least the last 16 are returned, and those that `also` names.
+        Of many turns at least the last 16 are returned, in one round trip, or two of a long dialogue.
+
+        Args:
+            also: turns that are returned too, if they are there.
+            besides: only the newest turns are returned until one that expects speech, other than this one ("": any); at
+                most 16, and none without a place. However long the dialogue is, that is one round trip where `also`
+                names that turn, or there is none, two where it is among the newest four, else three.
         """
         now = self._clock()
-        key_item, turns = self._turns.read(dialogue, STATUS_TURNS, also)
+        if besides is None:
+            key_item, turns = self._turns.read(dialogue, STATUS_TURNS, also)
+        else:
+            key_item, turns = self._turns.read_until_trigger(dialogue, STATUS_TURNS, also, besides, now)
         live = tuple(turn.summary() for turn in turns if turn.expires_at > now)
         return DialogueStatus(live, len(turns) - len(live), generation_of(key_item, now))
+
+    def sweep(self, dialogues: Collection[DialogueId]) -> dict[DialogueId, str]:
+        """Drop from memory the unwrapped keys past their time, and those of dialogues that were deleted elsewhere.
+
+        Returns the generation of each of `dialogues`, "" of one that is not there; a round trip tells a hundred.
+        """
+        return self._keys.sweep(dialogues, self._clock())
 
     def put_embedding(self, dialogue: DialogueId, turn: StoredTurn, model_version: str, data: bytes) -> bool:
         """Store, encrypted, the context embedding computed when `turn` was the last turn read; up to 380,000 bytes.
@@ -160,7 +197,7 @@ class ContextStore:
             written = self._payloads.put_once(secret, place, data, turn.expires_at, now)
         except (PayloadClashError, StaleKeyError):
             return False
-        if written and not self._keys.renew(dialogue, secret, pointer(turn.start_s, turn.turn), now):
+        if written and not self._keys.renew(dialogue, secret, now):
             self._payloads.delete_if_sealed_under(secret, place)
             return False
         return written
@@ -228,6 +265,10 @@ class ContextStore:
         """Is point-in-time recovery on for the table that holds the dialogues' keys? None: it does not say."""
         return point_in_time_recovery(self._access, self._config.events_table)
 
+    def lacking(self) -> list[str]:
+        """What tables or endpoint lack that the store does without, and what that costs: a clause each."""
+        return lacking(self._access, self._config)
+
     def check(self) -> None:
         """Raise StoreConfigError or StoreUnavailableError unless both tables answer and are ACTIVE."""
         check_tables(self._access, self._config)
@@ -236,6 +277,10 @@ class ContextStore:
         """Close the connections and forget all keys."""
         self._keys.forget_all()
         self._access.client.close()
+
+
+def _recorded(turn: TurnRecord, generation: str) -> Recorded:
+    return Recorded(turn.version, turn.trigger, turn.start_s, turn.expires_at, generation, turn.place)
 
 
 def _distinct(events: Sequence[Event]) -> list[Event]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
 from itertools import count, islice
 from typing import TYPE_CHECKING, Any
 
@@ -27,14 +28,30 @@ _FIRST_PAUSE_S = 0.02
 _LONGEST_PAUSES_S = 5.0
 _BATCH_WRITE = 25
 _BATCH_GET = 100
+_KEY_ATTRIBUTES = ("dialogue", "turn", "item")
+"""The partition key, and the sort keys of the two tables; no item has both of these."""
 
 
 class ConditionFailedError(Exception):
-    """A conditional write found this item in its place (empty: none). Never leaves the package."""
+    """A conditional write was refused. Never leaves the package.
 
-    def __init__(self, item: Item) -> None:
+    answered: the item that the refusal brought with it, if any.
+    read: reads the item.
+    """
+
+    def __init__(self, answered: Item | None, read: Callable[[], Item | None]) -> None:
         super().__init__("condition failed")
-        self.item = item
+        self.answered = answered
+        self._read = read
+
+    @cached_property
+    def item(self) -> Item:
+        """The item in the place of the write; empty: none.
+
+        A refusal brings none where there is none, and some servers that speak DynamoDB never bring one: then it is read
+        here, so it may be younger than the refusal. Raises as `TableAccess.get`.
+        """
+        return self.answered or self._read() or {}
 
 
 class TableAccess:
@@ -190,12 +207,18 @@ class TableAccess:
         except ClientError as error:
             code = error_code(error)
             if code == "ConditionalCheckFailedException":
-                raise ConditionFailedError(dict(error.response.get("Item", {}))) from None  # type: ignore[call-overload]
+                raise self._condition_failed(error, **arguments) from None
             if code == "ValidationException" and "size" in str(error.response["Error"].get("Message", "")).lower():
                 raise TooLargeError("events", "the turn is full (400 KB in DynamoDB); start a new turn") from None
             raise unavailable("DynamoDB", error) from None
         except BotoCoreError as error:
             raise unavailable("DynamoDB", error) from None
+
+    def _condition_failed(self, error: ClientError, **arguments: Any) -> ConditionFailedError:
+        answered: Any = error.response.get("Item")
+        table, written = arguments["TableName"], arguments.get("Key") or arguments["Item"]
+        key = {name: value for name, value in written.items() if name in _KEY_ATTRIBUTES}
+        return ConditionFailedError(answered, lambda: self.get(table, key))
 
     def _past_conflicts(self, method: Callable[..., Any], **arguments: Any) -> Any:
         for attempt in range(_CONFLICT_ATTEMPTS - 1):

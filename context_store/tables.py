@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from context_store.aws import error_code, unavailable
+from context_store.aws import error_code, knows_call, unavailable
 from context_store.config import StoreConfig
-from context_store.errors import StoreConfigError, StoreUnavailableError
-from context_store.table_access import TableAccess
+from context_store.errors import StoreConfigError, StoreError, StoreUnavailableError
+from context_store.table_access import ConditionFailedError, Item, TableAccess
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -20,10 +20,14 @@ _SORT_KEYS = {"events": "turn", "payload": "item"}
 _TTL_ATTRIBUTE = "expires_at"
 _ACTIVE_WITHIN_S = 120.0
 _POLL_S = 0.5
+_PROBE: Item = {"dialogue": {"S": "#"}, "turn": {"S": "#"}}
+"""Key of an item that no dialogue has: no name is empty."""
 
 
 def create_tables(config: StoreConfig, *, report: Callable[[str], None] = lambda line: None) -> None:
     """Create both tables where absent, wait until they are ACTIVE, switch TTL on. Repeating it changes nothing.
+
+    Where the endpoint has no TTL, that is reported, and the tables are used without.
 
     Args:
         report: called at each step, for progress.
@@ -64,6 +68,49 @@ def point_in_time_recovery(access: TableAccess, table: str) -> bool | None:
     except (BotoCoreError, ClientError):
         return None
     return description.get("PointInTimeRecoveryDescription", {}).get("PointInTimeRecoveryStatus") == "ENABLED"
+
+
+def lacking(access: TableAccess, config: StoreConfig) -> list[str]:
+    """What tables or endpoint lack that the store does without, and what it costs: a clause each.
+
+    What the endpoint, or what we may do there, does not tell is left out.
+    """
+    clauses = []
+    if forever := [table for table, _ in _schemas(config) if _expires(access, table) is False]:
+        clauses.append(
+            f"time to live is off for {' and '.join(forever)}: expired items are never used, but stay there "
+            "(scripts/create_tables switches it on, or says that the endpoint has none)"
+        )
+    if _returns_old_items(access, config) is False:
+        clauses.append("failed conditions bring no item: each repeated text costs another read")
+    return clauses
+
+
+def _expires(access: TableAccess, table: str) -> bool | None:
+    try:
+        state = access.client.describe_time_to_live(TableName=table).get("TimeToLiveDescription", {})
+    except ClientError as error:
+        return None if knows_call(error) else False
+    except BotoCoreError:
+        return None
+    return _expiry_is_on(state) and state.get("AttributeName") == _TTL_ATTRIBUTE
+
+
+def _returns_old_items(access: TableAccess, config: StoreConfig) -> bool | None:
+    """Does a failed condition bring the item that it found? AWS itself does; others are asked, with an item for it."""
+    if config.endpoint_url is None:
+        return True
+    table = config.events_table
+    try:
+        access.client.put_item(TableName=table, Item=_PROBE)
+        try:
+            access.delete_if(table, _PROBE, "attribute_not_exists(#d)", {"#d": "dialogue"}, {})
+        except ConditionFailedError as failed:
+            access.delete(table, _PROBE)
+            return bool(failed.answered)
+    except (StoreError, BotoCoreError, ClientError):
+        return None
+    return None  # another server that asks the same has deleted it
 
 
 def _schemas(config: StoreConfig) -> list[tuple[str, str]]:
@@ -111,13 +158,25 @@ def _wait_active(client: DynamoDBClient, table: str) -> None:
 
 
 def _enable_ttl(client: DynamoDBClient, table: str, report: Callable[[str], None]) -> None:
-    state = client.describe_time_to_live(TableName=table).get("TimeToLiveDescription", {})
-    if state.get("TimeToLiveStatus") in ("ENABLED", "ENABLING"):
-        if state.get("AttributeName") != _TTL_ATTRIBUTE:
-            raise StoreConfigError(f"the table {table} expires by another attribute; switch that off and run it again")
-        report(f"{table}: expiry is on already")
+    try:
+        state = client.describe_time_to_live(TableName=table).get("TimeToLiveDescription", {})
+        if _expiry_is_on(state):
+            if state.get("AttributeName") != _TTL_ATTRIBUTE:
+                raise StoreConfigError(
+                    f"the table {table} expires by another attribute; switch that off and run it again"
+                )
+            report(f"{table}: expiry is on already")
+            return
+        client.update_time_to_live(
+            TableName=table, TimeToLiveSpecification={"Enabled": True, "AttributeName": _TTL_ATTRIBUTE}
+        )
+    except ClientError as error:
+        if knows_call(error):
+            raise
+        report(f"{table}: expiry cannot be switched on at this endpoint; expired items are never used, but stay there")
         return
-    client.update_time_to_live(
-        TableName=table, TimeToLiveSpecification={"Enabled": True, "AttributeName": _TTL_ATTRIBUTE}
-    )
     report(f"{table}: expiry switched on")
+
+
+def _expiry_is_on(state: Any) -> bool:
+    return state.get("TimeToLiveStatus") in ("ENABLED", "ENABLING")

@@ -6,9 +6,9 @@
     p#EVENT_ID                sort key of the event's payload, for kinds that have one
     expires_at                seconds since 1970
     at_limit                  present once the turn has as many events as it may
-    turns                     in `#key` only: pointers to the newest turns (see `newest`)
+    place                     "PLACE KEY_ID": the turn's place in the generation of that key (see `turn_order`)
 
-Every attribute is set with if_not_exists, so events may come in any order and any number of times.
+Every event's attribute is set with if_not_exists, so events may come in any order and any number of times.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import takewhile
 
 from context_store.attributes import number, text
-from context_store.dialogue_keys import pointers_of
 from context_store.errors import EventClashError, StoreUnavailableError, TamperedError, TooLargeError
 from context_store.table_access import ConditionFailedError, Item, TableAccess
 from context_store.table_keys import KEY_SORT_KEY, partition_key
-from context_store.turn_pointers import newest
+from context_store.turn_order import TurnOrder, order_in
 from context_store.types import DialogueId, Event, ExpectSpeech, TurnSummary
 from context_store.validation import MAX_TIME_S
 
@@ -30,7 +30,9 @@ _ATTEMPTS = 3
 _FULL = "at_limit"
 _AT_ONCE = 16
 """Turns up to which a dialogue is read in one round trip."""
-_PAGES_WITHOUT_POINTERS = 4
+_FEW = 4
+"""Turns that are read first, since one of them nearly always expects speech."""
+_PAGES_WITHOUT_ORDER = 4
 """Of 1 MB: some 10,000 turns."""
 
 
@@ -52,6 +54,10 @@ class TurnRecord:
     turn: str
     expires_at: int
     events: tuple[EventRecord, ...]
+    place: int = 0
+    """Among the dialogue's turns, from 1; 0 without one."""
+    key_id: str = ""
+    """Of the generation in which the turn got its place; "" where its item does not say."""
 
     @property
     def version(self) -> int:
@@ -71,7 +77,7 @@ class TurnRecord:
     def summary(self) -> TurnSummary:
         """The public form."""
         kinds = tuple(event.kind for event in self.events)
-        return TurnSummary(self.turn, self.version, self.trigger, self.start_s, self.expires_at, kinds)
+        return TurnSummary(self.turn, self.version, self.trigger, self.start_s, self.expires_at, kinds, self.place)
 
 
 class Turns:
@@ -132,31 +138,59 @@ class Turns:
             return parse_turn(item)
         raise TooLargeError("events", f"the turn has its {self._max_events} events; start a new turn")
 
+    def note_place(self, dialogue: DialogueId, turn: TurnRecord, place: int, key_id: str, event: Event) -> bool:
+        """Write a turn's place into its item; False when the item is not the one that the event was added to."""
+        key: Item = {"dialogue": {"S": partition_key(dialogue)}, "turn": {"S": turn.turn}}
+        names = {"#p": "place", "#x": "expires_at", "#e": f"e#{event.event_id}"}
+        values: Item = {":p": {"S": f"{place} {key_id}"}, ":x": {"N": str(turn.expires_at)}}
+        try:
+            self._access.update(self._table, key, "SET #p=:p", "#x=:x AND attribute_exists(#e)", names, values)
+        except ConditionFailedError:
+            return False
+        return True
+
     def read(self, dialogue: DialogueId, most: int, also: Collection[str] = ()) -> tuple[Item | None, list[TurnRecord]]:
         """The dialogue's key item and its turns, oldest first, expired ones included.
 
-        Of more than a few, at least the `most` newest and those that `also` names.
-
-        Turns are ordered by their earliest event's time, then by id: a function of the set of events alone, so the
-        order in which events arrived does not matter. Raises TamperedError on an item that this package never wrote.
+        Of more than a few, at least the `most` newest and those that `also` names. Raises TamperedError on an item that
+        this package never wrote.
         """
         some, more = self._access.page(self._table, *self._all(dialogue), Limit=max(most, _AT_ONCE) + 2)
         items = {item["turn"]["S"]: item for item in some}
         if more:
-            items |= {item["turn"]["S"]: item for item in self._newest(dialogue, items, most, also)}
-        key_item = items.pop(KEY_SORT_KEY, None)
-        turns = map(parse_turn, items.values())
-        return key_item, sorted(turns, key=lambda turn: (turn.start_s, turn.turn))
+            items |= self._newest(dialogue, items, most, also)
+        return _parsed(items)
 
-    def _newest(self, dialogue: DialogueId, known: Mapping[str, Item], most: int, also: Iterable[str]) -> list[Item]:
+    def read_until_trigger(
+        self, dialogue: DialogueId, most: int, also: Collection[str], besides: str, now: float
+    ) -> tuple[Item | None, list[TurnRecord]]:
+        """As `read`, of the newest turns until one that is live and expects speech, besides one turn.
+
+        The cost does not depend on the dialogue's length: one round trip where that turn is among `also`, or there is
+        none; two where it is among the newest, else three.
+        """
+        items = self._get(dialogue, {KEY_SORT_KEY, *also})
+        named = order_in(items.get(KEY_SORT_KEY)).newest()
+        if not named and KEY_SORT_KEY in items:  # of an earlier version: nothing tells which turns are the newest
+            return self.read(dialogue, most, also)
+        newest = [turn for turn in named if turn != besides][:most]
+        asked = {*also}
+        for count in (_FEW, most):
+            unknown = _until_trigger(newest[:count], items, now) - asked
+            items |= self._get(dialogue, unknown)
+            asked |= unknown
+        return _parsed(items)
+
+    def _newest(
+        self, dialogue: DialogueId, known: Mapping[str, Item], most: int, also: Iterable[str]
+    ) -> dict[str, Item]:
         """What a long dialogue's newest turns, and others that are named, take beyond the items that are known."""
         key = {KEY_SORT_KEY: known[KEY_SORT_KEY]} if KEY_SORT_KEY in known else self._get(dialogue, [KEY_SORT_KEY])
-        pointers = pointers_of(key.get(KEY_SORT_KEY))
-        if not pointers:  # written before there were any, or without a text: nothing tells which turns are the newest
-            every = self._access.query(self._table, *self._all(dialogue), pages=_PAGES_WITHOUT_POINTERS)
-            return list(every)
-        wanted = {*newest(pointers, most), *also} - known.keys()
-        return [*key.values(), *self._get(dialogue, wanted).values()]
+        newest = order_in(key.get(KEY_SORT_KEY)).newest()[:most]
+        if not newest:  # of an earlier version, or without any text: nothing tells which turns are the newest
+            every = self._access.query(self._table, *self._all(dialogue), pages=_PAGES_WITHOUT_ORDER)
+            return {item["turn"]["S"]: item for item in every}
+        return key | self._get(dialogue, {*newest, *also} - known.keys())
 
     def _get(self, dialogue: DialogueId, turns: Iterable[str]) -> dict[str, Item]:
         keys: list[Item] = [{"dialogue": {"S": partition_key(dialogue)}, "turn": {"S": turn}} for turn in turns]
@@ -180,8 +214,16 @@ class Turns:
         return len(keys)
 
 
-def parse_turn(item: Item) -> TurnRecord:
-    """A turn from its item. Raises TamperedError on a malformed one."""
+def parse_turn(item: Item, order: TurnOrder | None = None, key_id: str = "") -> TurnRecord:
+    """A turn from its item, with its place by what the dialogue's item says, if that is known, or else by its own.
+
+    Args:
+        order: of the dialogue.
+        key_id: of the dialogue's key; a place of another generation counts for nothing.
+
+    Raises:
+        TamperedError: it is malformed.
+    """
     events = []
     try:
         for name, value in item.items():
@@ -190,11 +232,31 @@ def parse_turn(item: Item) -> TurnRecord:
                 payload = text(item, reference) if (reference := f"p#{name[2:]}") in item else None
                 events.append(EventRecord(name[2:], _time(time), kind, payload))
         turn, expires_at = text(item, "turn"), number(item, "expires_at")
+        place, _, placed_in = text(item, "place").partition(" ") if "place" in item else ("0", "", "")
+        own = int(place) if order is None or placed_in == key_id else 0
     except (KeyError, ValueError):
         raise TamperedError("an item of the events table is malformed") from None
     if not events:
         raise TamperedError("an item of the events table has no events")
-    return TurnRecord(turn, expires_at, tuple(sorted(events, key=lambda event: (event.time_s, event.event_id))))
+    in_order = tuple(sorted(events, key=lambda event: (event.time_s, event.event_id)))
+    return TurnRecord(turn, expires_at, in_order, (order and order.place(turn, expires_at)) or own, placed_in)
+
+
+def _parsed(items: Mapping[str, Item]) -> tuple[Item | None, list[TurnRecord]]:
+    """The dialogue's key item, and its turns, oldest first."""
+    key_item = items.get(KEY_SORT_KEY)
+    order, key_id = order_in(key_item), text(key_item, "key_id") if key_item else ""
+    turns = (parse_turn(item, order, key_id) for name, item in items.items() if name != KEY_SORT_KEY)
+    return key_item, sorted(turns, key=lambda turn: (turn.place, 0.0 if turn.place else turn.start_s, turn.turn))
+
+
+def _until_trigger(turns: Iterable[str], items: Mapping[str, Item], now: float) -> set[str]:
+    """The turns before the first that is known to be live and to expect speech."""
+
+    def asks(turn: TurnRecord) -> bool:
+        return turn.trigger and turn.expires_at > now
+
+    return set(takewhile(lambda turn: turn not in items or not asks(parse_turn(items[turn])), turns))
 
 
 def _time(written: str) -> float:

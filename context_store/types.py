@@ -77,8 +77,8 @@ class Event:
     event_id: str
     """Chosen by the caller, unique in the turn; the same event sent again changes nothing."""
     time_s: float
-    """When it happened, seconds since 1970 by the caller's clock (kept to the microsecond). Turns are ordered by it.
-    The first time stored for an event id stays."""
+    """When it happened, seconds since 1970 by the caller's clock (kept to the microsecond). It orders the events of one
+    turn and nothing else. The first time stored for an event id stays."""
     body: Body
 
     @property
@@ -97,11 +97,15 @@ class Recorded:
     trigger: bool
     """An expect_speech event is among them (from this call or from an earlier one)."""
     start_s: float
-    """Time of the turn's earliest event, which orders the turns of a dialogue."""
+    """Time of the turn's earliest event."""
     expires_at: int
-    """Seconds since 1970 by the store's clock; a turn id used again after that names another turn."""
+    """Seconds since 1970 by the clock of the replica that wrote the turn first; a turn id used again after that names
+    another turn."""
     generation: str = ""
-    """The generation of the dialogue that the call's texts belong to; "" when it had none. See `StoredTurn`."""
+    """The generation of the dialogue in which the turn has its place; "" without one. See `StoredTurn`."""
+    place: int = 0
+    """Among the dialogue's turns, from 1, by a counter in the store; it never changes. 0: the turn has none yet, or was
+    recorded by an earlier version; such turns come first, by `start_s`, then by id."""
 
 
 @dataclass(frozen=True)
@@ -117,7 +121,7 @@ class StoredTurn:
     expires_at: int
     """As in `Recorded`."""
     generation: str
-    """The generation of the dialogue that it was read in; a new one begins after every deletion. "" without texts."""
+    """The generation of the dialogue that it was read in; a new one begins after every deletion. "" without a key."""
 
 
 @dataclass(frozen=True)
@@ -130,9 +134,11 @@ class TurnSummary:
     start_s: float
     """Time of its earliest event."""
     expires_at: int
-    """Seconds since 1970 by the store's clock."""
+    """As in `Recorded`."""
     kinds: tuple[str, ...]
     """Kinds of its events, by time, then event id."""
+    place: int = 0
+    """As in `Recorded`."""
 
 
 @dataclass(frozen=True)

@@ -49,6 +49,8 @@ def open_store(settings: Settings, say: Say) -> Iterator[ContextStore]:
             store = stack.enter_context(closing(ContextStore(config, wrapping_key(settings.store))))
             try:
                 store.check()
+                if lacking := store.lacking():
+                    say(f"warning: {'; '.join(lacking)}")
                 if store.keys_backed_up():
                     say(f"warning: {_KEYS_BACKED_UP.format(config.events_table)}")
             except StoreUnavailableError as error:

@@ -64,6 +64,7 @@ class Metrics:
         )
         self.context_changes = self._counter("context_changes", "Final results whose words context changed.")
         self.window_states = self._counter("window_states", "States that contexts entered.", "state")
+        self.window_outcomes = self._counter("window_outcomes", "What became of contexts.", "outcome")
         self.window_seconds = self._histogram("window_seconds", "From expect-speech to ready.", waits)
         self.window_stage_seconds = self._histogram(
             "window_stage_seconds", "Time that contexts spent in a state.", waits, "state"

@@ -33,7 +33,7 @@ from server.codec.recognition import (
     final_message,
     partial_message,
 )
-from server.contexts.handle import ContextHandle
+from server.contexts.handle import ContextHandle, Status
 from server.contexts.manager import ContextManager
 from server.contexts.rescoring import ContextOutcome, ContextRescoring
 from server.errors import IdleError, InvalidRequestError, LimitError
@@ -270,6 +270,7 @@ class _Turn:
         self._first_s: float | None = None
         self._last_s = 0.0
         self._had_words = False
+        self._asked = False  # for the utterance under way
 
     @property
     def done(self) -> bool:
@@ -287,12 +288,25 @@ class _Turn:
         An utterance that ends with them is searched with the context's phrases too, unless audio is late already.
         """
         skipped = self._set_context()
-        return _with_skipped(await self._stream.accept(samples), skipped)
+        results = await self._stream.accept(samples)
+        self._ask_again(ended=any(result.is_final for result in results))
+        return _with_skipped(results, skipped)
 
     async def finish(self) -> list[Result]:
         """The results that are left when the audio has ended."""
         skipped = self._set_context()
         return _with_skipped(await self._stream.finish(), skipped)
+
+    def _ask_again(self, *, ended: bool) -> None:
+        """Have the store asked once an utterance has speech, and behind one that came and went with one message.
+
+        Args:
+            ended: whether an utterance has.
+        """
+        has_speech = self._stream.has_speech
+        if (ended and not self._asked) or (has_speech and (ended or not self._asked)):
+            self._context.ask()
+        self._asked = has_speech
 
     def _set_context(self) -> tuple[Pass, ...]:
         """Has the context's phrases, where they are there, take part in the search; the pass that is to be skipped."""
@@ -323,6 +337,8 @@ class _Turn:
         return final_message(result, outcome, plain, words, self._request)
 
     def _count(self, outcome: ContextOutcome) -> None:
+        if outcome.status is Status.NOT_READY and outcome.context is not None:
+            outcome.context.missed = True
         self._metrics.context.labels(outcome.status.name, outcome.cause).inc()
         self._metrics.context_changes.inc(outcome.changed)
         self._metrics.final_seconds.observe(time.monotonic() - self._last_s)

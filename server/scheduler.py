@@ -378,6 +378,11 @@ class ScheduledStream:
         """True when the stream ignores more audio: it has ended, or had its single utterance."""
         return self.stream.done
 
+    @property
+    def has_speech(self) -> bool:
+        """Whether the utterance under way has speech so far; with endpointing."""
+        return self.stream.has_speech
+
     def set_context(self, graph: PhraseGraph | None) -> None:
         """Search utterances that end from now on with a context's phrases too. Not during `accept`."""
         self.stream.set_context(graph)

@@ -138,6 +138,16 @@ class ContextSettings(_Section):
     yield_ms: float = Field(
         default=50, ge=0, le=1000, description="The longest that a context waits for audio to pause."
     )
+    sweep_s: float = Field(
+        default=30,
+        gt=0,
+        description="Seconds that what has expired, or was erased at another replica, may stay in memory.",
+    )
+    unconfirmed_s: float = Field(
+        default=60,
+        ge=0,
+        description="Seconds that a context is used, after the store last confirmed it, while the store fails.",
+    )
 
 
 class StoreSettings(_Section):

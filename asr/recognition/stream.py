@@ -59,6 +59,11 @@ class Stream:
         return self.state.done
 
     @property
+    def has_speech(self) -> bool:
+        """Whether the utterance under way has speech so far; with endpointing."""
+        return self.state.utterance.endpoint.last_speech is not None
+
+    @property
     def needs_second_pass(self) -> bool:
         """Whether the pending result takes a second pass, which is long."""
         return self.state.needs_second_pass

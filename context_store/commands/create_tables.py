@@ -28,7 +28,7 @@ def main(
     config = StoreConfig(endpoint, region, events_table, payload_table)
     where = endpoint or f"AWS in {region}"
     try:
-        create_tables(config.patient(), report=lambda line: progress.print(line, highlight=False))
+        create_tables(config.patient(), report=lambda line: progress.print(line, highlight=False, soft_wrap=True))
     except (StoreError, ValueError) as error:
         progress.print(f"create_tables: {where}: {error}", style="red", highlight=False, soft_wrap=True, markup=False)
         raise typer.Exit(2) from None

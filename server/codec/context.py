@@ -155,6 +155,7 @@ def status_message(context: TurnContext) -> pb.GetContextStatusResponse:
         reason=context.reason,
         turn_id=context.turn,
         timeline=[pb.StateTime(state=state.name) for state, _ in context.timeline],
+        outcome=context.outcome.name if context.outcome else None,
     )
     for entry, (_, time_s) in zip(response.timeline, context.timeline, strict=True):
         entry.time.FromNanoseconds(int(time_s * 1e9))

@@ -71,8 +71,13 @@ def context_of(turns: Sequence[StoredTurn], last: str, max_entries: int) -> Cont
 
 
 def _spoken(turn: StoredTurn) -> Iterable[Turn]:
-    """Utterances and replies by their time; with equal times (one call, none given) the reply follows."""
-    for event in sorted(turn.events, key=lambda event: (event.time_s, isinstance(event.body, Reply))):
+    """Utterances and replies: what the user said first, then the others by their times, utterances before replies.
+
+    Times that no caller gives are those of the replicas, whose clocks may differ.
+    """
+    events = sorted(turn.events, key=lambda event: (event.time_s, isinstance(event.body, Reply)))
+    first = next((event for event in events if isinstance(event.body, Utterance)), None)
+    for event in sorted(events, key=lambda event: event is not first):
         if isinstance(event.body, Utterance):
             yield Turn("user", event.body.text)
         elif isinstance(event.body, Reply):

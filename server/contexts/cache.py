@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections import OrderedDict, defaultdict
-from collections.abc import Callable, Container, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from enum import Enum
@@ -14,8 +15,9 @@ from context_store import DialogueId
 
 TURNS_PER_DIALOGUE = 4
 
-Order: TypeAlias = tuple[float, str]
-"""Where a turn stands in its dialogue: the time of its earliest event, then its id."""
+Order: TypeAlias = tuple[int, float, str]
+"""Where a turn stands in its dialogue: its place, by the store; of those without one, its earliest event's time and its
+id."""
 
 
 class State(Enum):
@@ -28,6 +30,27 @@ class State(Enum):
     READY = "ready"
     FAILED = "failed"
     EXPIRED = "expired"
+
+
+class Outcome(Enum):
+    """What became of a turn's context."""
+
+    MADE = "made"
+    """Here, in time: the next turn's utterances can use it."""
+    MADE_ELSEWHERE = "made elsewhere"
+    """By another replica; fetched from the store."""
+    LATE = "late"
+    """Here, when an utterance that waited for it had ended; the next ones can use it."""
+    DROPPED = "dropped"
+    """Not made: too many waited, audio was late, or the server was closing. Made when it is asked for."""
+    SUPERSEDED = "superseded"
+    """Not made: a newer turn, or newer events of this one, took its place."""
+    FAILED = "failed"
+    """An error, or its deadline. Made again when it is asked for."""
+    EXPIRED = "expired"
+    """Made, and past its time."""
+    ERASED = "erased"
+    """Gone, with the dialogue."""
 
 
 @dataclass(eq=False)
@@ -47,13 +70,19 @@ class TurnContext:
     tick: int
     """Grows from one context to the next."""
     generation: str = ""
-    """Of the dialogue, which has another one after it was erased; "": not known, or the turn has no texts."""
+    """Of the dialogue, which has another one after it was erased."""
     timeline: list[tuple[State, float]] = field(default_factory=list)
     """States with the seconds since 1970 at which they were entered, in that order."""
     reason: str = ""
     """Why it failed or was dropped; no user text."""
     failure: str = ""
     """Why it failed, now or in an earlier attempt."""
+    outcome: Outcome | None = None
+    """What became of it; None: nothing yet."""
+    confirmed_s: float = field(default_factory=time.monotonic)
+    """When the store last named it as its dialogue's newest, by `time.monotonic`."""
+    missed: bool = False
+    """An utterance that waited for it has ended."""
     bundle: ContextBundle | None = field(default=None, repr=False)
     """What streams use of it; there while it is READY."""
 
@@ -62,10 +91,10 @@ class TurnContext:
         """The last state entered."""
         return self.timeline[-1][0]
 
-    def enter(self, state: State, now_s: float, reason: str = "") -> None:
+    def enter(self, state: State, now_s: float) -> None:
         """Go on to a state."""
         self.timeline.append((state, now_s))
-        self.reason = reason
+        self.outcome, self.reason = None, ""
 
     def entered(self, state: State) -> float | None:
         """When the state was entered, seconds since 1970, or None."""
@@ -160,32 +189,33 @@ class ContextCache:
             if dialogue in self._dialogues:
                 self._dialogues.move_to_end(dialogue)
 
-    def reorder(self, dialogue: DialogueId, orders: Mapping[str, Order]) -> None:
-        """Give contexts the order of their turns, where it has become known."""
-        for context in self.of(dialogue):
-            context.order = orders.get(context.turn, context.order)
-        self._push(dialogue)
+    def forget(self, dialogue: DialogueId) -> list[TurnContext]:
+        """Forget a dialogue; returns its contexts."""
+        return self._drop(dialogue, lambda context: True)
 
-    def forget(self, dialogue: DialogueId) -> None:
-        """Forget a dialogue."""
-        self._dialogues.pop(dialogue, None)
-        self._push(dialogue)
+    def evict_stale_generations(self, dialogue: DialogueId, generation: str, before: int) -> list[TurnContext]:
+        """Forget what was made of a dialogue before it was erased, here or elsewhere; returns that.
 
-    def forget_turns(self, dialogue: DialogueId, besides: Container[str], before: int) -> None:
-        """Forget a dialogue's contexts with a tick below `before`, but for those of some turns."""
-        self._keep(dialogue, lambda context: context.turn in besides or context.tick >= before)
+        Args:
+            generation: the dialogue's now; "": it is not there.
+            before: contexts with this tick or a later one stay: they may be of a generation that is newer still.
+        """
+        return self._drop(dialogue, lambda context: context.generation != generation and context.tick < before)
 
-    def evict_stale_generations(self, dialogue: DialogueId, generation: str) -> None:
-        """Forget what was made of a dialogue before it was erased, here or elsewhere, and begun anew."""
-        self._keep(dialogue, lambda context: context.generation in ("", generation))
+    def evict_unused(self, now_s: float) -> None:
+        """Forget the contexts past their time of dialogues without an open stream."""
+        for dialogue in [dialogue for dialogue in self._dialogues if dialogue not in self._pushes]:
+            self._drop(dialogue, lambda context: now_s >= context.expires_s)
 
-    def _keep(self, dialogue: DialogueId, wanted: Callable[[TurnContext], bool]) -> None:
+    def _drop(self, dialogue: DialogueId, unwanted: Callable[[TurnContext], bool]) -> list[TurnContext]:
         turns = self._dialogues.get(dialogue, {})
-        for turn in [turn for turn, context in turns.items() if not wanted(context)]:
-            del turns[turn]
+        gone = [context for context in turns.values() if unwanted(context)]
+        for context in gone:
+            del turns[context.turn]
         if not turns:
             self._dialogues.pop(dialogue, None)
         self._push(dialogue)
+        return gone
 
     def bound_graphs(self) -> None:
         """Drops phrase graphs past the bound, those of the dialogues used longest ago; their embeddings stay."""

@@ -35,31 +35,61 @@ class NoContext:
 class ContextHandle:
     """The context of one turn, for as long as the turn's stream is open: which one it is, is pushed here.
 
+    None counts before the store has said what it knows of the dialogue: what is in memory may be of an older turn than
+    another replica has recorded, or of a dialogue that was erased there. What the store said last counts until it
+    says something else; where it fails, for a while.
+
     Args:
         clock: seconds since 1970.
         expired: whether a context is too old to be used.
-        absent: why there is no context, as long as none is pushed.
+        ask: asks the store in the background, and has `say` called with the number that it is given.
     """
 
-    def __init__(self, clock: Callable[[], float], expired: Callable[[TurnContext], bool], absent: NoContext) -> None:
-        self.context: TurnContext | None = None
-        """The context that applies, in whichever state."""
-        self.absent = absent
-        """Why there is none while `context` is None."""
+    def __init__(
+        self, clock: Callable[[], float], expired: Callable[[TurnContext], bool], ask: Callable[[int], None]
+    ) -> None:
         self.answered = asyncio.Event()
-        """The store has said what it knows of the dialogue, or there is nothing to ask it."""
+        """The store has said what it knows of the dialogue, or failed to, or there is nothing to ask it."""
         self._clock = clock
         self._expired = expired
+        self._ask = ask
+        self._asked = 0
+        self._heard = 0
+        self._known = False
+        self._absent = NoContext(Status.NOT_READY, "the store has not answered yet")
+        self._pushed: TurnContext | None = None
+
+    @property
+    def context(self) -> TurnContext | None:
+        """The context that applies, in whichever state."""
+        return self._pushed if self._known else None
 
     def push(self, context: TurnContext | None) -> None:
         """From now on this context applies."""
-        self.context = context
+        self._pushed = context
+
+    def ask(self) -> None:
+        """Ask the store again: an utterance begins."""
+        self._asked += 1
+        self._ask(self._asked)
+
+    def say(self, number: int, absent: NoContext, *, known: bool = True) -> None:
+        """The store has answered a question, and what is pushed is up to date.
+
+        Args:
+            number: of the question; an answer to an older one than the last answered counts for nothing.
+            absent: why there is no context as long as none is pushed.
+            known: False: there is no context, whatever is pushed.
+        """
+        if number >= self._heard:
+            self._heard, self._known, self._absent = number, known, absent
+        self.answered.set()
 
     def ready(self) -> ContextBundle | NoContext:
         """The bundle, if it is there now."""
         context = self.context
         if context is None:
-            return self.absent
+            return self._absent
         if self._expired(context):
             return NoContext(Status.EXPIRED, "the context is too old to be used")
         if context.bundle is not None:

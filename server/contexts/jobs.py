@@ -4,7 +4,7 @@
 
 The queue is bounded: a job that finds no room is dropped, and its turn stays *triggered*, with a reason. A newer turn's
 job supersedes an older one's of the same dialogue, once it has found room itself; an older turn's, or one that is
-dropped, changes nothing of another's. A job that is not done by its deadline fails.
+dropped, changes nothing of another's. A job that is not done by its deadline fails. Each ends in one `Outcome`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from asr.context.bundle import ContextBundle
 from context_store import DialogueId, StoredTurn, StoreError
 from server import logs, tracing
 from server.contexts.builder import ContextBuilder, context_of
-from server.contexts.cache import ContextCache, State, TurnContext
+from server.contexts.cache import ContextCache, Outcome, State, TurnContext
 from server.contexts.store_threads import StoreThreads
 from server.metrics import Metrics
 from server.settings import ContextSettings
@@ -96,6 +96,8 @@ class ContextJobs:
         for server in self._servers:
             server.cancel()
         await asyncio.gather(*self._servers, return_exceptions=True)
+        for job in self._waiting.values():
+            self.end(job.context, Outcome.DROPPED)
 
     @property
     def busy(self) -> bool:
@@ -117,14 +119,14 @@ class ContextJobs:
         replaced = [
             job
             for job in self._of(context.dialogue)
-            if job.context.turn == context.turn or job.context.order < context.order
+            if job.context.turn == context.turn or not self.is_newer(job.context, context)
         ]
         if reason := self._refusal(context.dialogue.tenant, replaced):
-            self.leave(context, reason)
+            self.leave(context, Outcome.DROPPED, reason)
             return False
         for job in replaced:
             job.cancelled = True
-            job.context.reason = SUPERSEDED
+            self.end(job.context, Outcome.SUPERSEDED, SUPERSEDED)
             self._waiting.pop((context.dialogue, job.context.turn), None)
         before = self._cache.get(context.dialogue, context.turn)
         context.failure = before.failure if before is not None else ""
@@ -134,14 +136,24 @@ class ContextJobs:
         self._wake.set()
         return True
 
-    def leave(self, context: TurnContext, reason: str) -> bool:
+    @staticmethod
+    def is_newer(context: TurnContext, other: TurnContext) -> bool:
+        """Does a context come behind another one of its dialogue? None does behind one of another generation."""
+        return context.generation == other.generation and context.order > other.order
+
+    def leave(self, context: TurnContext, outcome: Outcome, reason: str) -> bool:
         """Do not make a context now. What there is of fewer events of its turn stays; returns whether there is such."""
         held = self._cache.get(context.dialogue, context.turn)
         if held is not None and self.serves(held, 0, context.stored_until):
             return True
-        context.reason = reason
+        self.end(context, outcome, reason)
         self._cache.put(context)
         return False
+
+    def end(self, context: TurnContext, outcome: Outcome, reason: str = "") -> None:
+        """State what became of a context, and count that."""
+        context.outcome, context.reason = outcome, reason
+        self._metrics.window_outcomes.labels(outcome.value).inc()
 
     def _refusal(self, tenant: str, replaced: Sequence[_Job]) -> str:
         """Why a new job is dropped, or "". replaced: the jobs whose place it would take."""
@@ -191,12 +203,12 @@ class ContextJobs:
             if not self._under_way[task.dialogue]:
                 del self._under_way[task.dialogue]
 
-    def enter(self, context: TurnContext, state: State, reason: str = "") -> None:
+    def enter(self, context: TurnContext, state: State) -> None:
         """Bring a context into a state, and count that."""
         if context.timeline:
             left, since = context.timeline[-1]
             self._metrics.window_stage_seconds.labels(left.value).observe(max(0.0, self._clock() - since))
-        context.enter(state, self._clock(), reason)
+        context.enter(state, self._clock())
         self._metrics.window_states.labels(state.value).inc()
 
     # Making one
@@ -235,6 +247,7 @@ class ContextJobs:
         context.bundle, stored = made
         self._cache.bound_graphs()
         self.enter(context, State.READY)
+        self.end(context, Outcome.LATE if context.missed else Outcome.MADE)
         triggered = context.entered(State.TRIGGERED) or 0.0
         self._metrics.window_seconds.observe(max(0.0, self._clock() - triggered))
         try:
@@ -264,5 +277,6 @@ class ContextJobs:
 
     def _fail(self, job: _Job, reason: str) -> None:
         if not job.cancelled:
-            self.enter(job.context, State.FAILED, reason)
+            self.enter(job.context, State.FAILED)
+            self.end(job.context, Outcome.FAILED, reason)
             job.context.failure = reason

@@ -3,21 +3,23 @@
 While the assistant speaks its question, the context of the next turn is made (`jobs`). What was dropped, superseded or
 has failed is made again when it is asked for: by its events being recorded again, or by the stream that would use it.
 What another replica made is fetched from the store in the background. A stream never waits: it holds a handle, to which
-the context that applies is pushed.
+the context that applies is pushed, and which asks the store again when an utterance begins. What has expired, or was
+erased at another replica, is swept from memory.
 """
 
 from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from context_store import DialogueId, DialogueStatus, Event, Recorded, TurnSummary
 from server import logs
 from server.contexts.builder import ContextBuilder
-from server.contexts.cache import ContextCache, State, TurnContext
+from server.contexts.cache import ContextCache, Outcome, State, TurnContext
 from server.contexts.handle import ContextHandle, NoContext, Status
 from server.contexts.jobs import SUPERSEDED, ContextJobs, Task
 from server.contexts.store_threads import StoreThreads
@@ -69,18 +71,20 @@ class ContextManager:
         self._metrics = metrics
         self._ticks = itertools.count()
         self._asking: set[asyncio.Task[None]] = set()
+        self._sweeping: asyncio.Task[None] | None = None
         metrics.cached_dialogues.set_function(lambda: len(self.cache))
 
     def start(self) -> None:
-        """Begin to make contexts."""
+        """Begin to make contexts, and to sweep."""
         self.jobs.start()
+        self._sweeping = asyncio.get_running_loop().create_task(self._keep_sweeping())
 
     async def close(self) -> None:
         """Stop; contexts that are not ready are dropped."""
-        asking = list(self._asking)
-        for task in asking:
+        tasks = [*self._asking, *([self._sweeping] if self._sweeping else [])]
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*asking, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
         await self.jobs.close()
 
     @property
@@ -90,7 +94,7 @@ class ContextManager:
 
     @property
     def asking(self) -> int:
-        """Handles for which the store has not answered yet."""
+        """Questions of handles that the store has not answered yet."""
         return len(self._asking)
 
     async def record(self, dialogue: DialogueId, turn: str, events: Sequence[Event]) -> bool:
@@ -99,12 +103,19 @@ class ContextManager:
         Returns whether it is being made, or is there; else there is nothing to make, or it was dropped, or a newer
         turn's counts, and `status` says so. Raises StoreError.
         """
-        recorded = await self._store.run(self._store.store.record, dialogue, turn, events)
-        if not self.enabled:
+        store, began = self._store.store, next(self._ticks)
+        with self.jobs.under_way(Task(dialogue)) as task:
+            recorded = await self._store.run(store.record, dialogue, turn, events)
+            if self.enabled and recorded.trigger and not recorded.generation:
+                recorded = await self._store.run(store.place, dialogue, turn, events)
+            if task.cancelled:  # was it recorded before the dialogue was erased, or after?
+                status = await self._store.run(store.dialogue_status, dialogue, [turn], "")
+                if all(summary.turn != turn for summary in status.turns):
+                    return False
+        if not self.enabled or not recorded.trigger:
             return False
-        if recorded.generation:  # what is in memory of earlier ones was erased since
-            self.cache.evict_stale_generations(dialogue, recorded.generation)
-        return recorded.trigger and self.trigger(dialogue, turn, recorded)
+        self._evict_stale(dialogue, recorded.generation, began)
+        return self.trigger(dialogue, turn, recorded)
 
     def trigger(self, dialogue: DialogueId, turn: str, recorded: Recorded) -> bool:
         """Start to make the context of a recorded turn that expects speech, unless it is there. Never waits."""
@@ -113,8 +124,8 @@ class ContextManager:
             return True
         context = self._new(dialogue, turn, recorded, recorded.generation, self._clock())
         self.jobs.enter(context, State.TRIGGERED)
-        if any(other.order > context.order for other in self.cache.of(dialogue) if other.turn != turn):
-            return self.jobs.leave(context, SUPERSEDED)
+        if any(self.jobs.is_newer(other, context) for other in self.cache.of(dialogue) if other.turn != turn):
+            return self.jobs.leave(context, Outcome.SUPERSEDED, SUPERSEDED)
         return self.jobs.enqueue(context)
 
     @contextmanager
@@ -126,17 +137,21 @@ class ContextManager:
 
         The store is asked in the background what it knows of the dialogue; a context that it misses is made.
         """
-        handle = ContextHandle(self._clock, self.expired, NoContext(Status.NOT_READY, "the store has not answered yet"))
         if dialogue is None or not self.enabled:
-            handle.absent = NoContext(Status.NOT_REQUESTED if dialogue is None else Status.DISABLED)
-            handle.answered.set()
+            handle = ContextHandle(self._clock, self.expired, lambda number: None)
+            handle.say(0, NoContext(Status.NOT_REQUESTED if dialogue is None else Status.DISABLED))
             yield handle
             return
-        with self.cache.pushing(dialogue, turn, handle.push):
+
+        def ask(number: int) -> None:
             task = self.jobs.begin(_Asking(dialogue, turn=turn))  # before it runs, so that `erase` finds it
-            running = asyncio.get_running_loop().create_task(self._ask_for(handle, task))
+            running = asyncio.get_running_loop().create_task(self._ask_for(handle, number, task))
             self._asking.add(running)
             running.add_done_callback(self._asking.discard)
+
+        handle = ContextHandle(self._clock, self.expired, ask)
+        with self.cache.pushing(dialogue, turn, handle.push):
+            handle.ask()
             yield handle
 
     async def status(self, dialogue: DialogueId, turn: str) -> TurnContext:
@@ -187,25 +202,60 @@ class ContextManager:
         before = context.state
         if context.expire(self._clock()) and before is not State.EXPIRED:
             self._metrics.window_states.labels(State.EXPIRED.value).inc()
+            self.jobs.end(context, Outcome.EXPIRED)
         return context.state is State.EXPIRED
+
+    async def sweep(self) -> None:
+        """Drop from memory what has expired, and what belongs to dialogues that were erased at other replicas.
+
+        Raises StoreError; what has expired here is gone even then.
+        """
+        for context in self.cache:
+            self.expired(context)
+        self.cache.evict_unused(self._clock())
+        began, dialogues = next(self._ticks), {context.dialogue for context in self.cache}
+        generations = await self._store.run_for_all(self._store.store.sweep, dialogues)
+        for dialogue, generation in generations.items():
+            self._evict_stale(dialogue, generation, began)
+
+    async def _keep_sweeping(self) -> None:
+        while True:
+            await asyncio.sleep(self._settings.sweep_s)
+            try:
+                await self.sweep()
+            except Exception as error:  # the next one may do better
+                logs.failure("memory_not_swept", error)
 
     def _disown(self, dialogue: DialogueId) -> list[Task]:
         under_way = self.jobs.disown(dialogue)
-        self.cache.forget(dialogue)
+        self._erased(self.cache.forget(dialogue))
         return under_way
+
+    def _evict_stale(self, dialogue: DialogueId, generation: str, began: int) -> None:
+        """Forget what was made of a dialogue before it was erased elsewhere; what was recorded since `began` stays."""
+        self._erased(self.cache.evict_stale_generations(dialogue, generation, began))
+
+    def _erased(self, contexts: Iterable[TurnContext]) -> None:
+        for context in contexts:
+            context.bundle = None  # streams may hold it
+            self.jobs.end(context, Outcome.ERASED)
 
     # What the store knows
 
-    async def _ask_for(self, handle: ContextHandle, asking: _Asking) -> None:
+    async def _ask_for(self, handle: ContextHandle, number: int, asking: _Asking) -> None:
         with self.jobs.under_way(asking):
             try:
                 await self._ask_store(asking)
-                handle.absent = asking.absent
+                handle.say(number, asking.absent)
             except Exception as error:
                 logs.failure("context_not_followed", error)
-                handle.absent = NoContext(Status.FAILED, f"{type(error).__name__} while asking the store")
-            finally:
-                handle.answered.set()
+                reason = f"{type(error).__name__} while asking the store"
+                known = self._counts_yet(self.cache.latest(asking.dialogue, asking.turn))
+                handle.say(number, NoContext(Status.FAILED, reason), known=known)
+
+    def _counts_yet(self, context: TurnContext | None) -> bool:
+        """Does what the store has said of a context last count, though it does not answer now?"""
+        return context is not None and time.monotonic() - context.confirmed_s <= self._settings.unconfirmed_s
 
     async def _look_up(self, dialogue: DialogueId, turn: str, *, certain: bool) -> TurnContext:
         """certain: ask the store in any case."""
@@ -216,7 +266,7 @@ class ContextManager:
             with self.jobs.under_way(_Asking(dialogue, turn="")) as asking:
                 asked = self._read_context(dialogue, turn) if turn else self._ask_store(asking, retry=False)
                 held = await asked
-        if held is None:
+        if held is None or held.outcome is Outcome.ERASED:
             raise NotFoundError(f"nothing is recorded of the {'turn' if turn else 'dialogue'}; record its events first")
         self.expired(held)
         return held
@@ -228,17 +278,21 @@ class ContextManager:
         expects speech, the last turn's; or None.
         """
         dialogue = asking.dialogue
-        status = await self._reconciled(dialogue)
+        status = await self._known(dialogue, besides=asking.turn)
+        if asking.cancelled:
+            return None
         if not status.turns:  # erased, or past its time
             if status.expired_turns:
                 asking.absent = NoContext(Status.EXPIRED, "what was recorded of the dialogue is too old to be used")
             return None
-        asking.absent = NoContext(Status.NOT_FOUND, "no earlier turn of the dialogue expected speech")
         expecting = [summary for summary in status.turns if summary.trigger and summary.turn != asking.turn]
         if not expecting:
+            asking.absent = NoContext(Status.NOT_FOUND, "no earlier turn of the dialogue expected speech")
             return self._described(dialogue, status.turns[-1], status.generation)
         newest = expecting[-1]
         held = self.cache.get(dialogue, newest.turn)
+        if held is not None:
+            held.confirmed_s = time.monotonic()
         if held is not None and self.jobs.serves(held, newest.version, newest.expires_at):
             return held
         if held is not None and held.state is State.FAILED and held.version >= newest.version and not retry:
@@ -255,20 +309,20 @@ class ContextManager:
             self.cache.bound_graphs()
         return self.cache.get(dialogue, newest.turn)
 
-    async def _reconciled(self, dialogue: DialogueId, turn: str = "") -> DialogueStatus:
-        """What the store knows of a dialogue, of one of its turns too; what it does not know any more is forgotten."""
-        tick = next(self._ticks)  # what is recorded from now on stays
-        also = [turn] * bool(turn) + [context.turn for context in self.cache.of(dialogue)]
-        status = await self._store.run(self._store.store.dialogue_status, dialogue, also)
-        orders = {summary.turn: (summary.start_s, summary.turn) for summary in status.turns}
-        self.cache.forget_turns(dialogue, besides=orders, before=tick)
-        self.cache.evict_stale_generations(dialogue, status.generation)
-        self.cache.reorder(dialogue, orders)
+    async def _known(self, dialogue: DialogueId, besides: str = "", turn: str = "") -> DialogueStatus:
+        """The newest turns of a dialogue until one that expects speech, and a named one, by the store.
+
+        What was made of the dialogue before it was erased is forgotten.
+        """
+        began = next(self._ticks)
+        also = {turn, *(context.turn for context in self.cache.of(dialogue))} - {""}
+        status = await self._store.run(self._store.store.dialogue_status, dialogue, also, besides)
+        self._evict_stale(dialogue, status.generation, began)
         return status
 
     async def _read_context(self, dialogue: DialogueId, turn: str) -> TurnContext | None:
-        """A named turn's context as the store has it, or as it is made here; what was erased elsewhere is forgotten."""
-        status = await self._reconciled(dialogue, turn)
+        """A named turn's context as the store has it, or as it is made here."""
+        status = await self._known(dialogue, turn=turn)
         summary = next((summary for summary in status.turns if summary.turn == turn), None)
         if summary is None:
             return None
@@ -285,6 +339,7 @@ class ContextManager:
             if data is not None:
                 context.bundle = await self._builder.restore(data)
                 self.jobs.enter(context, State.READY)
+                self.jobs.end(context, Outcome.MADE_ELSEWHERE)
         return context
 
     # Contexts of stored turns
@@ -297,6 +352,7 @@ class ContextManager:
             context.timeline = [(State.TRIGGERED, recorded_s)]  # when it was, another replica knows
         if summary.trigger and self._clock() >= context.expires_s:
             context.enter(State.EXPIRED, self._clock())
+            context.outcome = Outcome.EXPIRED
         return context
 
     def _recorded_s(self, summary: TurnSummary) -> float:
@@ -311,7 +367,7 @@ class ContextManager:
             dialogue,
             turn,
             stored.version,
-            order=(stored.start_s, turn),
+            order=(stored.place, 0.0 if stored.place else stored.start_s, turn),
             expires_s=recorded_s + self._settings.ttl_s,
             stored_until=stored.expires_at,
             tick=next(self._ticks),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import uuid
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from context_store import (
+    ContextStore,
     DialogueId,
     Entities,
     Event,
@@ -18,6 +20,7 @@ from context_store import (
     ExpectSpeech,
     InvalidEventError,
     PayloadClashError,
+    Recorded,
     Reply,
     Speak,
     Transcribe,
@@ -26,7 +29,7 @@ from context_store import (
 from context_store import payloads as payloads_module
 from context_store import store as store_module
 from context_store.sealing import unseal
-from tests.support.store_bench import START_S, Bench
+from tests.support.store_bench import START_S, Bench, Clock
 
 QUESTION = [
     Event("u1", START_S + 1, Utterance("call Meg")),
@@ -122,17 +125,53 @@ def test_order_repetition_and_grouping_change_nothing(
     assert (there.turn, there.version, there.events) == (here.turn, here.version, here.events)
 
 
-@settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(order=st.permutations(range(4)))
-def test_turns_are_ordered_by_their_earliest_event(bench: Bench, order: list[int]) -> None:
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    times=st.lists(st.sampled_from([0.0, START_S - 86_400, START_S, START_S + 5, 9e10]), min_size=4, max_size=4),
+    writers=st.lists(st.integers(0, 1), min_size=4, max_size=4),
+    late=st.lists(st.tuples(st.integers(0, 3), st.integers(0, 1)), max_size=4),
+)
+def test_turns_are_in_the_order_in_which_the_store_took_them(
+    bench: Bench, times: list[float], writers: list[int], late: list[tuple[int, int]]
+) -> None:
+    """Whatever the callers' clocks and the replicas' say, and whatever comes later."""
     dialogue = DialogueId("acme", uuid.uuid4().hex)
-    for number in order:
-        events = [Event("late", START_S + 100, Speak()), Event("u", START_S + number, Utterance(f"turn {number}"))]
-        bench.store.record(dialogue, f"id-{(number * 7) % 4}", events)
-    texts = [turn.events[0].body for turn in bench.store.read_turns(dialogue)]
-    assert texts == [Utterance(f"turn {number}") for number in range(4)]
-    assert [turn.start_s - START_S for turn in bench.store.dialogue_status(dialogue).turns] == [0, 1, 2, 3]
-    assert [turn.events[0].body for turn in bench.store.read_turns(dialogue, limit=2)] == texts[-2:]
+    behind = bench.replica()
+    behind.clock = Clock()
+    behind.clock.now -= 5.0
+    stores = [bench.store, ContextStore(bench.config, bench.key, clock=behind.clock)]
+    names = [f"id-{(number * 7) % 4}" for number in range(4)]
+    for name, time_s, writer in zip(names, times, writers, strict=True):
+        text = Event("u", time_s, Utterance(f"turn {name}"))
+        assert stores[writer].record(dialogue, name, [text]).place == names.index(name) + 1
+    for number, writer in late:
+        events = [Event("l", 1.0, Reply("late")), Event("x", 2.0, ExpectSpeech())]
+        assert stores[writer].record(dialogue, names[number], events).place == number + 1
+    for store in stores:
+        assert [turn.turn for turn in store.read_turns(dialogue)] == names
+        assert [turn.place for turn in store.dialogue_status(dialogue).turns] == [1, 2, 3, 4]
+        assert [turn.turn for turn in store.read_turns(dialogue, limit=2)] == names[-2:]
+    stores[1].close()
+
+
+def test_what_a_call_costs(bench: Bench, dialogue: DialogueId) -> None:
+    def cost(turn: str, *events: Event, record: Callable[..., Recorded] = bench.store.record) -> dict[str, int]:
+        bench.requests.clear()
+        record(dialogue, turn, events)
+        return dict(bench.requests)
+
+    speak, ask = Event("s", START_S, Speak()), Event("x", START_S, ExpectSpeech())
+    cost("t1", Event("u", START_S, Utterance("one")))  # makes the key too
+    first = {"PutItem": 1, "UpdateItem": 3}  # the text; the event, the turn's place, the place in the turn's item
+    assert cost("t2", Event("u", START_S, Utterance("two"))) == first
+    assert cost("t2", Event("r", START_S, Reply("well"))) == {"PutItem": 1, "UpdateItem": 2}
+    for signal in (speak, ask, ask, Event("y", START_S, Transcribe())):
+        assert cost("t2", signal, record=bench.store.place) == {"UpdateItem": 1}
+    assert cost("t3", ask) == {"UpdateItem": 1}
+    assert bench.store.record(dialogue, "t3", [ask]).place == 0
+    assert cost("t3", ask, record=bench.store.place) == {"UpdateItem": 3}
+    assert bench.store.record(dialogue, "t3", [ask]).place == 3
+    assert cost("t3", ask, record=bench.store.place) == {"UpdateItem": 1}
 
 
 def test_one_id_for_two_kinds_is_refused_and_nothing_of_it_kept(bench: Bench, dialogue: DialogueId) -> None:

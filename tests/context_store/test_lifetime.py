@@ -277,27 +277,86 @@ def test_the_newest_turns_cost_the_same_in_a_long_dialogue(bench: Bench, new_dia
     assert requests_short == 3
     assert requests_long <= 5
     assert items_long <= 80
-    assert bench.store.delete_dialogue(long) == 1 + 524 + 24
+    for dialogue, all_of_it in ((short, few), (long, many)):  # what a stream asks for
+        for known, requests in (((), 2), (all_of_it[-1:], 1), (all_of_it[:1], 2), ((*all_of_it[-2:], "none"), 1)):
+            bench.requests.clear()
+            found = bench.store.dialogue_status(dialogue, known, "next")
+            assert found.turns[-1].turn == all_of_it[-1]
+            assert bench.requests == {"BatchGetItem": requests}
+        assert bench.store.dialogue_status(dialogue, besides=all_of_it[-1]).turns[-1].turn == all_of_it[-2]
+    for number in range(5):
+        bench.store.record(long, f"silent {number}", [Event("a", START_S, Utterance("yes"))])
+    bench.requests.clear()
+    assert many[-1] in [turn.turn for turn in bench.store.dialogue_status(long, besides="").turns if turn.trigger]
+    assert bench.requests == {"BatchGetItem": 3}
+    assert bench.store.delete_dialogue(long) == 1 + 524 + 24 + 10
 
 
-def test_pointers_are_bounded(bench: Bench, dialogue: DialogueId, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("context_store.turn_pointers.KEPT", 17)
-    monkeypatch.setattr("context_store.turn_pointers._MOST", 20)
+def test_places_are_bounded(bench: Bench, dialogue: DialogueId, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("context_store.turn_order.KEPT", 17)
+    monkeypatch.setattr("context_store.turn_order._MOST", 20)
     for number in range(30):
-        bench.store.record(dialogue, f"t{number}", [Event("a", START_S + number, Utterance("x"))])
+        bench.store.record(dialogue, f"t{number}", [Event("a", START_S - number, Utterance("x"))])
     (key,) = (item for item in bench.dialogue_items(dialogue) if "wrapped" in item)
-    assert 17 <= len(key["turns"]["SS"]) <= 20
+    assert 17 <= sum(name.startswith("t#") for name in key) <= 20
     assert [turn.turn for turn in bench.store.read_turns(dialogue)] == [f"t{n}" for n in range(22, 30)]
+    late = bench.store.record(dialogue, "t3", [Event("b", START_S, Reply("y"))])
+    assert late.place == 4, "a turn that the dialogue's item does not name any more keeps its place"
+    assert bench.store.read_turns(dialogue)[-1].turn == "t29"
 
 
-def test_a_dialogue_from_before_there_were_pointers(bench: Bench, dialogue: DialogueId) -> None:
-    for number in range(20):
-        bench.store.record(dialogue, f"t{number}", [Event("a", START_S + number, Utterance("x"))])
-    (key,) = (item for item in bench.dialogue_items(dialogue) if "wrapped" in item)
-    del key["turns"]
+def _as_earlier_versions_wrote(bench: Bench, dialogue: DialogueId, *, pointers: bool = True) -> None:
+    """Rewrites a dialogue's items: no places, and pointers with the times of the turns' earliest events."""
+    items = bench.dialogue_items(dialogue)
+    turns = {item["turn"]["S"]: item for item in items if "turn" in item and "wrapped" not in item}
+    for turn in turns.values():
+        turn.pop("place", None)
+        bench.rewrite(bench.config.events_table, turn)
+    (key,) = (item for item in items if "wrapped" in item)
+    key = {name: value for name, value in key.items() if name != "next" and not name.startswith("t#")}
+    if pointers:
+        times = {name: float(turn["e#a"]["S"].split(" ")[1]) for name, turn in turns.items()}
+        key["turns"] = {"SS": [f"{time_s:018.6f} {name}" for name, time_s in times.items()]}
     bench.rewrite(bench.config.events_table, key)
+
+
+@pytest.mark.parametrize("pointers", [True, False])
+def test_a_dialogue_of_an_earlier_version(bench: Bench, dialogue: DialogueId, pointers: bool) -> None:
+    """Its turns stand by their times, before those of this version; a late event changes nothing of that."""
+    for number in reversed(range(20)):
+        bench.store.record(dialogue, f"t{number}", [Event("a", START_S + number, Utterance("x"))])
+    _as_earlier_versions_wrote(bench, dialogue, pointers=pointers)
     assert [turn.turn for turn in bench.store.read_turns(dialogue)] == [f"t{n}" for n in range(12, 20)]
-    assert len(bench.store.dialogue_status(dialogue).turns) == 20
+    assert len(bench.store.dialogue_status(dialogue).turns) >= (16 if pointers else 20)
+    if not pointers:
+        return
+    ask = [Event("a", START_S - 100, Reply("new")), Event("x", START_S - 100, ExpectSpeech())]
+    assert bench.store.record(dialogue, "new", ask).place == 1
+    assert bench.store.record(dialogue, "t19", [Event("b", START_S + 200, Reply("late"))]).place == 0
+    assert bench.store.place(dialogue, "t18", [Event("x", START_S + 200, ExpectSpeech())]).place == 0
+    assert bench.store.record(dialogue, "newer", ask).place > 1
+    order = [turn.turn for turn in bench.store.read_turns(dialogue)]
+    assert order == [*(f"t{n}" for n in range(14, 20)), "new", "newer"]
+    assert bench.store.dialogue_status(dialogue, besides="newer").turns[-1].turn == "new"
+
+
+def test_keys_are_swept(bench: Bench, new_dialogue: Callable[[], DialogueId]) -> None:
+    """Those past their time, and those of dialogues that were deleted at another replica."""
+    kept, deleted, anew, silent = (new_dialogue() for _ in range(4))
+    for of in (kept, deleted, anew):
+        bench.store.record(of, "t1", ONE)
+    other = bench.replica().store
+    other.delete_dialogue(deleted)
+    other.delete_dialogue(anew)
+    other.record(anew, "t1", ONE)
+    bench.requests.clear()
+    found = bench.store.sweep([deleted, anew, silent])
+    assert bench.requests == {"BatchGetItem": 1}
+    assert found == {deleted: "", silent: "", anew: other.dialogue_status(anew).generation}
+    assert list(bench.store._keys._cache) == [kept]
+    bench.clock.now += bench.config.key_cache_s
+    assert bench.store.sweep([]) == {}
+    assert not bench.store._keys._cache
 
 
 def test_a_long_dialogue_without_any_text(bench: Bench, dialogue: DialogueId) -> None:

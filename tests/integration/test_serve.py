@@ -32,6 +32,8 @@ from server.access import make_key
 from server.commands import serve
 from server.hosting import HostError, open_store
 from server.settings import load_settings
+from tests.support.dynalite_server import dynalite_server
+from tests.support.moto_server import fresh_tables
 from tests.support.waiting import PATIENT, until
 
 
@@ -214,6 +216,19 @@ def test_a_store_that_is_dead_at_the_start_is_no_reason_not_to_recognise(
     absent = load_settings(None, {"store.endpoint": tables.endpoint_url, "store.events_table": "absent"}, {})
     with pytest.raises(HostError, match="create_tables"), open_store(absent, said.append):
         pass
+
+
+def test_what_the_store_lacks_is_said_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    with open_store(load_settings(None, {}, {}), said.append):
+        assert not [line for line in said if line.startswith("warning")]
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "local")
+    with dynalite_server() as url, fresh_tables(url) as tables:
+        names = {"store.events_table": tables.events_table, "store.payload_table": tables.payload_table}
+        with open_store(load_settings(None, {"store.endpoint": url, **names}, {}), said.append):
+            (warning,) = [line for line in said if line.startswith("warning")]
+            assert "time to live is off" in warning and "failed conditions" in warning
 
 
 HANGING = """

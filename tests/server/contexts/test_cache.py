@@ -16,7 +16,7 @@ from server.contexts.cache import TURNS_PER_DIALOGUE, ContextCache, State, TurnC
 
 def context(dialogue: str, turn: str, order: int, tenant: str = "a", state: State = State.READY) -> TurnContext:
     made = TurnContext(
-        DialogueId(tenant, dialogue), turn, 1, (float(order), turn), expires_s=100.0, stored_until=200, tick=order
+        DialogueId(tenant, dialogue), turn, 1, (order, 0.0, turn), expires_s=100.0, stored_until=200, tick=order
     )
     made.enter(State.TRIGGERED, 1.0)
     made.enter(state, 2.0)
@@ -46,7 +46,7 @@ def test_a_dialogue_with_an_open_stream_is_in_use() -> None:
     with cache.pushing(dialogue, "2", pushed.append):
         for i in range(1, 6):
             cache.put(context(f"y{i}", "1", i))
-        cache.evict_stale_generations(dialogue, "")
+        cache.evict_stale_generations(dialogue, "", before=9)
         assert pushed[-1] is not None and cache.latest(dialogue) is pushed[-1]
     cache.put(context("z", "1", 7))
     cache.put(context("zz", "1", 8))
@@ -74,13 +74,31 @@ def test_a_dialogues_old_turns_go() -> None:
 def test_forget() -> None:
     cache, dialogue = ContextCache(8, 0), DialogueId("a", "d")
     cache.put(context("d", "1", 1))
-    cache.put(context("d", "2", 5))
     cache.put(context("e", "1", 1))
-    cache.put(context("d", "3", 2))
-    cache.forget_turns(dialogue, besides={"3"}, before=3)
-    assert [c.turn for c in cache if c.dialogue == dialogue] == ["2", "3"]
-    cache.forget(dialogue)
+    assert [c.turn for c in cache.forget(dialogue)] == ["1"]
     assert [c.dialogue.id for c in cache] == ["e"]
+
+
+def test_what_was_made_before_an_erasure_goes() -> None:
+    """But for what may be of a generation that is newer still."""
+    cache, dialogue = ContextCache(8, 0), DialogueId("a", "d")
+    for turn, order, generation in (("1", 1, "old"), ("2", 2, "now"), ("3", 5, "newer")):
+        cache.put(replace(context("d", turn, order), generation=generation))
+    assert [c.turn for c in cache.evict_stale_generations(dialogue, "now", before=3)] == ["1"]
+    assert [c.turn for c in cache] == ["2", "3"]
+    assert [c.turn for c in cache.evict_stale_generations(dialogue, "", before=6)] == ["2", "3"]
+    assert not len(cache)
+
+
+def test_contexts_past_their_time_go_where_no_stream_is_open() -> None:
+    cache = ContextCache(8, 0)
+    cache.put(context("x", "1", 1))
+    cache.put(context("y", "1", 1))
+    cache.evict_unused(99.0)
+    assert len(cache) == 2
+    with cache.pushing(DialogueId("a", "x"), "2", lambda context: None):
+        cache.evict_unused(100.0)
+        assert [c.dialogue.id for c in cache] == ["x"]
 
 
 def test_expiry_drops_the_bundle() -> None:
@@ -128,8 +146,6 @@ def test_the_context_that_applies_is_pushed_whenever_it_is_another() -> None:
         assert changes() == ["2"]
         cache.put(context("d", "9", 9))  # a turn's own context is not for itself
         assert changes() == ["2"]
-        cache.reorder(dialogue, {"1": (3.0, "1")})
-        assert changes() == ["1"]
         cache.put(context("e", "1", 1))
         assert changes() == []
         cache.forget(dialogue)

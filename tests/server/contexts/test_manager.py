@@ -7,7 +7,7 @@ when it is asked for.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,11 +24,12 @@ from context_store import (
     Recorded,
     Speak,
     StoredTurn,
+    StoreUnavailableError,
     Transcribe,
     TurnSummary,
 )
-from server.contexts.cache import State, TurnContext
-from server.contexts.handle import NoContext
+from server.contexts.cache import Outcome, State, TurnContext
+from server.contexts.handle import ContextHandle, NoContext, Status
 from server.contexts.manager import ContextManager
 from server.errors import NotFoundError
 from server.metrics import Metrics
@@ -55,13 +56,17 @@ class MemoryStore:
         self.turns: dict[str, dict[str, Event]] = {}
         self.until: dict[str, int] = {}
         self.embeddings: dict[tuple[str, int], bytes] = {}
+        self.places: dict[str, int] = {}
+        self.generation = "g"
+        self.fails = False
         self.ttl_s = TTL_S
 
     def add(self, turn: str, name: str, time_s: float) -> Recorded:
         self.turns.setdefault(turn, {}).setdefault(name, Event(name, time_s, BODIES[name]))
         self.until.setdefault(turn, int(NOW_S) + self.ttl_s)
+        self.places.setdefault(turn, len(self.places) + 1)
         found = self._summary(turn)
-        return Recorded(found.version, found.trigger, found.start_s, found.expires_at)
+        return Recorded(found.version, found.trigger, found.start_s, found.expires_at, self.generation, found.place)
 
     def forget(self, turn: str) -> None:
         """The turn has expired."""
@@ -70,11 +75,20 @@ class MemoryStore:
     def _summary(self, turn: str) -> TurnSummary:
         events = self.turns[turn].values()
         kinds, start_s = tuple(event.kind for event in events), min(event.time_s for event in events)
-        return TurnSummary(turn, len(kinds), "expect_speech" in kinds, start_s, self.until[turn], kinds)
+        return TurnSummary(
+            turn, len(kinds), "expect_speech" in kinds, start_s, self.until[turn], kinds, self.places[turn]
+        )
 
-    def dialogue_status(self, dialogue: DialogueId, also: Sequence[str] = ()) -> DialogueStatus:
-        found = sorted(map(self._summary, self.turns), key=lambda turn: (turn.start_s, turn.turn))
-        return DialogueStatus(tuple(found), 0, "g")
+    def dialogue_status(
+        self, dialogue: DialogueId, also: Collection[str] = (), besides: str | None = None
+    ) -> DialogueStatus:
+        if self.fails:
+            raise StoreUnavailableError("the store is down")
+        found = sorted(map(self._summary, self.turns), key=lambda turn: turn.place)
+        return DialogueStatus(tuple(found), 0, self.generation)
+
+    def sweep(self, dialogues: Collection[DialogueId]) -> dict[DialogueId, str]:
+        return dict.fromkeys(dialogues, self.generation)
 
     def forget_tenant(self, tenant: str) -> None:
         """Nothing of it is in memory."""
@@ -83,7 +97,12 @@ class MemoryStore:
         found = self.dialogue_status(dialogue).turns[-limit:]
         return [
             StoredTurn(
-                turn.turn, turn.version, tuple(self.turns[turn.turn].values()), turn.start_s, turn.expires_at, "g"
+                turn.turn,
+                turn.version,
+                tuple(self.turns[turn.turn].values()),
+                turn.start_s,
+                turn.expires_at,
+                self.generation,
             )
             for turn in found
         ]
@@ -107,6 +126,7 @@ class Bench:
     now_s: float = NOW_S
     encoding: list[asyncio.Future[None]] = field(default_factory=list)
     options: dict[str, Any] = field(default_factory=dict)
+    metrics: Metrics = field(default_factory=Metrics)
 
     model_version = "m"
 
@@ -115,7 +135,7 @@ class Bench:
         self.settings = ContextSettings(**{"deadline_s": 1e6, **self.options})
         self.manager = ContextManager(
             fake, fake, self.settings, store_ttl_s=TTL_S,
-            late=lambda: self.late, clock=lambda: self.now_s, metrics=Metrics(),
+            late=lambda: self.late, clock=lambda: self.now_s, metrics=self.metrics,
         )  # fmt: skip
         self.manager.start()
         return self.manager
@@ -124,6 +144,10 @@ class Bench:
         """As `StoreThreads.run`."""
         await asyncio.sleep(0)
         return call(*arguments, **keywords)
+
+    async def run_for_all(self, call: Callable[..., Any], *arguments: Any) -> Any:
+        """As `StoreThreads.run_for_all`."""
+        return await self.run(call, *arguments)
 
     async def build(self, context: Any) -> Made:
         """As `ContextBuilder.build`."""
@@ -162,7 +186,7 @@ class Bench:
 
     def record(self, turn: str, name: str, time_s: float = 0.0) -> bool:
         """As `ContextManager.record` does, without waiting for the store; returns `triggered`."""
-        recorded = self.store.add(turn, name, time_s or 100.0 * int(turn) + len(name))
+        recorded = self.store.add(turn, name, time_s or 1000.0 - 100.0 * int(turn))  # clocks say the opposite
         return recorded.trigger and self.manager.trigger(DIALOGUE, turn, recorded)
 
     def held(self, turn: str) -> TurnContext:
@@ -215,11 +239,12 @@ def test_any_order_of_events(events: list[tuple[str, str]], actions: list[tuple[
             "mend": lambda: setattr(bench, "fails", False), "rest": lambda: None,
             "stream": lambda: bench.ask("9"),
         }  # fmt: skip
+        order = list(dict.fromkeys(turn for turn, _ in events))
         for place, (turn, name) in enumerate(events):
             for action in [action for at, action in actions if at == place]:
                 done[action]()
                 await bench.rest()
-            newer = [c for c in bench.manager.cache.of(DIALOGUE) if c.turn > turn]
+            newer = [c for c in bench.manager.cache.of(DIALOGUE) if order.index(c.turn) > order.index(turn)]
             before = [(c, c.state, c.reason, bench.manager.jobs.makes(c)) for c in newer]
             triggered = bench.record(turn, name)
             assert [(c, c.state, c.reason, bench.manager.jobs.makes(c)) for c in newer] == before
@@ -230,10 +255,10 @@ def test_any_order_of_events(events: list[tuple[str, str]], actions: list[tuple[
         bench.late = bench.fails = False
         used = await bench.stream("9")
         assert used is not None
-        assert (used.turn, used.state, used.version) == ("3", State.READY, len(BODIES))
-        again = await bench.stream("3")  # the newest question's own stream hears with the one before
-        assert again is not None and (again.turn, again.state) == ("2", State.READY)
-        assert bench.held("3").state is State.READY
+        assert (used.turn, used.state, used.version) == (order[-1], State.READY, len(BODIES))
+        again = await bench.stream(order[-1])  # the newest question's own stream hears with the one before
+        assert again is not None and (again.turn, again.state) == (order[-2], State.READY)
+        assert bench.held(order[-1]).state is State.READY
 
     check(body)
 
@@ -247,8 +272,9 @@ def test_without_a_stream_the_newest_question_is_ready(events: list[tuple[str, s
             if place == rest:
                 await bench.rest()
         await bench.settle()
-        assert bench.held("3").state is State.READY
-        assert bench.held("3").version == len(BODIES)
+        newest = list(dict.fromkeys(turn for turn, _ in events))[-1]
+        assert bench.held(newest).state is State.READY
+        assert bench.held(newest).version == len(BODIES)
 
     check(body)
 
@@ -310,7 +336,8 @@ def test_more_events_of_a_turn_while_audio_is_late() -> None:
 def test_a_full_queue_is_no_reason_to_give_up_what_is_being_made() -> None:
     async def body(bench: Bench) -> None:
         def other(name: str) -> bool:
-            return bench.manager.trigger(DialogueId("acme", name), "1", Recorded(1, True, 1.0, int(NOW_S) + TTL_S))
+            recorded = Recorded(1, True, 1.0, int(NOW_S) + TTL_S, "g", 1)
+            return bench.manager.trigger(DialogueId("acme", name), "1", recorded)
 
         assert other("a")
         await bench.rest()
@@ -419,8 +446,103 @@ def test_a_handle_has_what_is_pushed_while_its_stream_is_open() -> None:
             assert isinstance(found := handle.ready(), NoContext) and "too old" in found.reason
             bench.manager.forget_tenant("acme")
             assert handle.context is None
+            outcomes = bench.metrics.registry.get_sample_value
+            assert outcomes("carryover_window_outcomes_total", {"outcome": "expired"}) == 1
+            assert outcomes("carryover_window_outcomes_total", {"outcome": "erased"}) == 1
         bench.record("3", "ask")
         assert handle.context is None
+
+    check(body)
+
+
+def test_no_context_counts_before_the_store_has_answered() -> None:
+    """What is in memory may be of an older turn than another replica has recorded, or of an erased dialogue."""
+
+    async def body(bench: Bench) -> None:
+        bench.record("1", "ask")
+        await bench.settle()
+        bench.store.add("2", "ask", 50.0)  # at another replica
+        with bench.manager.attach(DIALOGUE, "3") as handle:
+            assert isinstance(found := handle.ready(), NoContext) and "not answered yet" in found.reason
+            await handle.answered.wait()
+            assert isinstance(found := handle.ready(), NoContext) and found.status.name == "NOT_READY"
+            await bench.settle()
+            assert isinstance(handle.ready(), Made)
+            assert handle.context is bench.held("2")
+            handle.ask()  # an utterance begins: what is known counts until the store answers
+            assert isinstance(handle.ready(), Made)
+            bench.store.generation = "another"  # erased, and begun anew, at another replica
+            bench.store.turns.clear()
+            await bench.settle()
+            assert isinstance(found := handle.ready(), NoContext) and found.status.name == "NOT_FOUND"
+            assert not bench.manager.cache.of(DIALOGUE)
+
+    check(body)
+
+
+def test_a_store_that_fails_takes_the_context_away_after_a_while() -> None:
+    async def body(bench: Bench) -> None:
+        bench.record("1", "ask")
+        await bench.settle()
+        with bench.manager.attach(DIALOGUE, "2") as handle:
+            await handle.answered.wait()
+            assert isinstance(handle.ready(), Made)
+            bench.store.fails = True
+            handle.ask()
+            await bench.settle()
+            assert isinstance(handle.ready(), Made)
+            bench.held("1").confirmed_s -= bench.settings.unconfirmed_s
+            handle.ask()
+            await bench.settle()
+            assert isinstance(found := handle.ready(), NoContext) and found.status.name == "FAILED"
+            bench.store.fails = False
+            handle.ask()
+            await bench.settle()
+            assert isinstance(handle.ready(), Made)
+
+    check(body)
+
+
+def test_an_older_answer_than_the_last_counts_for_nothing() -> None:
+    handle = ContextHandle(lambda: NOW_S, lambda context: False, lambda number: None)
+    later, earlier = NoContext(Status.NOT_FOUND, "later"), NoContext(Status.EXPIRED, "earlier")
+    handle.say(2, later)
+    handle.say(1, earlier, known=False)
+    assert handle.ready() is later
+
+
+def test_memory_is_swept() -> None:
+    async def body(bench: Bench) -> None:
+        bench.record("1", "ask")
+        await bench.settle()
+        await bench.manager.sweep()
+        assert bench.held("1").state is State.READY
+        with bench.manager.attach(DIALOGUE, "2") as handle:
+            await handle.answered.wait()
+            bench.now_s += bench.settings.ttl_s
+            await bench.manager.sweep()
+            assert bench.held("1").bundle is None, "a stream is open, which says why there is no context"
+            assert isinstance(found := handle.ready(), NoContext) and found.status.name == "EXPIRED"
+        await bench.manager.sweep()
+        assert not bench.manager.cache.of(DIALOGUE)
+        bench.record("3", "ask")
+        await bench.settle()
+        bench.store.generation = ""  # erased at another replica
+        held = bench.held("3")
+        await bench.manager.sweep()
+        assert not bench.manager.cache.of(DIALOGUE) and held.bundle is None
+        assert held.outcome is Outcome.ERASED
+
+    check(body)
+
+
+def test_a_context_that_an_utterance_missed_is_late() -> None:
+    async def body(bench: Bench) -> None:
+        bench.record("1", "ask")
+        await bench.rest()
+        bench.held("1").missed = True
+        await bench.settle()
+        assert (bench.held("1").state, bench.held("1").outcome) == (State.READY, Outcome.LATE)
 
     check(body)
 
