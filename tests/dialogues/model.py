@@ -150,6 +150,7 @@ class Asked:
         moment: what was acknowledged before it counts.
         replica: which is asked.
         heard: what this replica acknowledged before this moment counts too (part of an utterance may be spoken later).
+        trusting: the store did not answer, and this replica goes on with what it knew a while ago.
     """
 
     key: Key
@@ -157,6 +158,7 @@ class Asked:
     moment: float
     replica: int
     heard: float = -_NEVER
+    trusting: bool = False
 
 
 @dataclass
@@ -257,7 +259,8 @@ class Model:
 
     def gone(self, life: Life, asked: Asked) -> bool:
         """Was a life over when it was asked?"""
-        return life.erased < asked.moment or life.erased_at.get(asked.replica, _NEVER) < asked.heard
+        elsewhere = life.erased < asked.moment and not asked.trusting
+        return elsewhere or life.erased_at.get(asked.replica, _NEVER) < max(asked.moment, asked.heard)
 
     def may(self, asked: Asked) -> list[Turn]:
         """The turns whose context may apply."""
@@ -271,6 +274,8 @@ class Model:
         ]
 
     def _stale(self, turn: Turn, asked: Asked) -> bool:
+        if asked.trusting:
+            return False
         others = (other for other in turn.life.turns if other.id != asked.own and other is not turn)
         return turn.life.certain and any(
             other.expects(asked.moment) and other.surely_stored(self.now_s) and turn.before(other) for other in others

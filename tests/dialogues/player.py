@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import random
 import string
 from collections import Counter
@@ -19,7 +20,7 @@ from carryover.v1 import recognizer_pb2 as pb
 from context_store import DialogueId
 from server.contexts.cache import State
 from tests.dialogues.model import APPLIED, SKEW_S, Asked, FaultError, Key, Model, Recorded, Turn
-from tests.dialogues.rig import TENANTS, UTTERANCES, Rig, Stream, code
+from tests.dialogues.rig import TENANTS, TRUSTING, UTTERANCES, Rig, Stream, code
 
 KEYS = tuple(Key(tenant, dialogue) for dialogue in ("one", "two") for tenant in TENANTS)
 """Both tenants use the same ids."""
@@ -65,6 +66,7 @@ class Rule:
 
 _DIALOGUE, _REPLICA, _STREAM = (0, 0, 0, 1, 1, 2, 3), (0, 1), range(STREAMS)
 _OWN = (-1, -1, -1, 0, 1)
+_STORE_FAULTS = ("held", "slow", "error", "throttled", "unreachable", "lost")
 _NEWEST = (-1, -1, -1, -2, 0, 0, 1, 2)
 
 RULES: dict[str, Rule] = {
@@ -90,7 +92,7 @@ RULES: dict[str, Rule] = {
     "advance": Rule(5, {"seconds": (1, 1, 10, 60, 400, 950, 1900)}),
     "skew": Rule(3, {"replica": _REPLICA, "seconds": (0, -5, -3, 3, 5)}),
     "store_fault": Rule(2, {
-        "replica": (0, 1, 2), "fault": ("held", "slow", "error", "throttled", "unreachable", "lost"),
+        "replica": (0, 1, 2), "fault": _STORE_FAULTS,
         "seed": (0, 0, 1, 2),
     }),
     "encoder_fault": Rule(2, {"replica": _REPLICA, "fault": ("hangs", "fails")}),
@@ -123,6 +125,8 @@ class _Open:
     well: bool = False
     """All was well when it began."""
     disturbances: int = 0
+    trusting: bool = False
+    """The store did not answer the replica when it began, and the replica may go on with what it knew."""
 
 
 @dataclass
@@ -278,7 +282,7 @@ class Player:
         own = self._own_id(key, turn)
         config = {"dialogue_id": key.dialogue, "turn_id": own}
         opened = Stream(self._rig.replicas[replica], self._rig.metadata[key.tenant], **config)
-        opened.send(self._rig.lead)
+        opened.send(self._rig.pause)
         self._streams[stream] = _Open(opened, key, own, replica)
 
     def begin(self, stream: int) -> None:
@@ -290,11 +294,12 @@ class Player:
         if opened.well:
             self.settle()
         opened.disturbances = self._disturbances
+        opened.trusting = opened.replica == TRUSTING and self._store_troubled(TRUSTING)
         opened.asked = Asked(opened.key, opened.own, self.model.tick(), opened.replica)
         opened.stream.send(self._rig.words)
-        partial = opened.stream.read()
-        if partial.is_final or partial.alternatives[0].transcript in self.model.events:
-            raise FaultError("text", f"a partial result is {partial}")
+        first = opened.stream.read()
+        if first.is_final or first.alternatives[0].transcript in self.model.events:
+            raise FaultError("text", f"a partial result is {first}")
         if not self._stuck(opened.replica):
             self._rig.wait_answered(opened.replica)
 
@@ -306,9 +311,9 @@ class Player:
         well = opened.well and opened.disturbances == self._disturbances and self._well
         if well:
             self.settle()
-        asked = replace(opened.asked, heard=self.model.tick())
+        asked = replace(opened.asked, heard=self.model.tick(), trusting=self._trusting(opened))
         untouched = self.model.touched.get(opened.key, 0.0) < asked.moment
-        opened.stream.send(self._rig.lead)
+        opened.stream.send(self._rig.pause)
         final = opened.stream.read()
         if not final.is_final:
             raise FaultError("text", f"a final result was due, and this came: {final}")
@@ -317,6 +322,13 @@ class Player:
         opened.utterance += 1
         if opened.utterance == UTTERANCES:
             self.close(stream)
+
+    def _trusting(self, opened: _Open) -> bool:
+        disturbed = opened.asked is not None and opened.disturbances != self._disturbances
+        return opened.replica == TRUSTING and (opened.trusting or disturbed or self._store_troubled(TRUSTING))
+
+    def _store_troubled(self, replica: int) -> bool:
+        return any(number == replica and what in _STORE_FAULTS for what, number in self._troubles)
 
     def close(self, stream: int) -> None:
         """Ends a stream."""
@@ -366,9 +378,8 @@ class Player:
         """Asks how far a context is. turn: -1: of the one that would apply now."""
         asked, name, well = self._asked(dialogue, replica, turn)
         request = ctx.GetContextStatusRequest(dialogue_id=asked.key.dialogue, turn_id=name)
-        answer = self._found(
-            lambda: self._stub(replica).GetContextStatus(request, **self._options(asked.key)), asked, name
-        )
+        call = partial(self._stub(replica).GetContextStatus, request, **self._options(asked.key))
+        answer = self._found(call, asked, name)
         if answer is None:
             return
         if name and answer.turn_id != name:
@@ -430,7 +441,8 @@ class Player:
         """Has a list rescored with a dialogue's context, and where it was not there yet, once more."""
         asked, _, well = self._asked(dialogue, replica, -1)
         own = self._own_id(asked.key, turn)
-        asked = Asked(asked.key, own, asked.moment, replica, asked.heard)
+        trusting = replica == TRUSTING and self._store_troubled(replica)
+        asked = replace(asked, own=own, trusting=trusting)
         nbest = [ctx.NBestEntry(text="power"), ctx.NBestEntry(text="flower")]
         request = ctx.RescoreRequest(dialogue_id=asked.key.dialogue, turn_id=own, nbest=nbest)
         for last in (False, True):
@@ -459,7 +471,7 @@ class Player:
         """The answer to a call; None where nothing is found, if that may be."""
         answer = self._done(call, "NOT_FOUND")
         if answer is None and self._well and self.model.life(asked.key).certain:
-            turns = [t for t in self.model.life(asked.key).turns if not name or t.id == name]
+            turns = [t for t in self.model.life(asked.key).turns if t.id == name or (not name and t.placed < math.inf)]
             there = [turn.id for turn in turns if turn.surely_stored(self.model.now_s)]
             if there:
                 raise FaultError("missing", f"nothing is found, and {' and '.join(there)} must be there")
@@ -595,7 +607,7 @@ class Player:
         self._disturbances += 1
 
     def _done(self, call: Callable[[], Any], *expected: str) -> Any:
-        """A call's answer; None where it fails with an expected status, or while something is wrong. Raises FaultError."""
+        """A call's answer; None where it fails as expected, or while something is wrong. Raises FaultError."""
         try:
             return call()
         except grpc.RpcError as error:
