@@ -91,7 +91,7 @@ RULES: dict[str, Rule] = {
     "rescore": Rule(3, {"dialogue": _DIALOGUE, "replica": _REPLICA, "turn": _OWN}),
     "advance": Rule(5, {"seconds": (1, 1, 10, 60, 400, 950, 1900)}),
     "skew": Rule(3, {"replica": _REPLICA, "seconds": (0, -5, -3, 3, 5)}),
-    "store_fault": Rule(1, {
+    "store_fault": Rule(2, {
         "replica": (0, 1, 2), "fault": _STORE_FAULTS,
         "seed": (0, 0, 1, 2),
     }),
