@@ -27,7 +27,7 @@ KEYS = tuple(Key(tenant, dialogue) for dialogue in ("one", "two") for tenant in 
 STREAMS = 3
 """Streams that may be open at once."""
 _CALL_S = 60.0
-_STUCK_CALL_S = 0.2
+_STUCK_CALL_S = 0.1
 """How long a client waits for a server whose store or encoder does not answer."""
 _IN_TROUBLE = ("UNAVAILABLE", "DEADLINE_EXCEEDED")
 """How calls may end while something is wrong; none may while all is well."""
@@ -64,13 +64,13 @@ class Rule:
     choices: dict[str, Sequence[Any]]
 
 
-_DIALOGUE, _REPLICA, _STREAM = (0, 0, 0, 1, 1, 2, 3), (0, 1), range(STREAMS)
+_DIALOGUE, _REPLICA, _STREAM = (0, 0, 0, 0, 1, 1, 2, 3), (0, 1), range(STREAMS)
 _OWN = (-1, -1, -1, 0, 1)
 _STORE_FAULTS = ("held", "slow", "error", "throttled", "unreachable", "lost")
 _NEWEST = (-1, -1, -1, -2, 0, 0, 1, 2)
 
 RULES: dict[str, Rule] = {
-    "record": Rule(20, {
+    "record": Rule(24, {
         "dialogue": _DIALOGUE, "replica": _REPLICA, "turn": _NEWEST,
         "what": ("list", "list", "question", "question", "expect", "entities", "said", "speak"),
         "calls": ("one", "one", "one", "each", "reversed"),
@@ -80,9 +80,9 @@ RULES: dict[str, Rule] = {
         "dialogue": _DIALOGUE, "replica": _REPLICA, "turn": (0, 1, 2), "calls": ("one", "each", "reversed"),
     }),
     "race": Rule(4, {"dialogue": _DIALOGUE, "turn": (-1, 0), "other": (-1, 0, 1)}),
-    "erase": Rule(4, {"dialogue": _DIALOGUE, "replica": _REPLICA}),
-    "utter": Rule(12, {"dialogue": _DIALOGUE, "replica": _REPLICA, "turn": _OWN}),
-    "open": Rule(6, {"stream": _STREAM, "dialogue": _DIALOGUE, "replica": _REPLICA, "turn": _OWN}),
+    "erase": Rule(3, {"dialogue": _DIALOGUE, "replica": _REPLICA}),
+    "utter": Rule(14, {"dialogue": _DIALOGUE, "replica": _REPLICA, "turn": _OWN}),
+    "open": Rule(8, {"stream": _STREAM, "dialogue": _DIALOGUE, "replica": _REPLICA, "turn": _OWN}),
     "begin": Rule(16, {"stream": _STREAM}),
     "end": Rule(16, {"stream": _STREAM}),
     "close": Rule(2, {"stream": _STREAM}),
@@ -97,10 +97,10 @@ RULES: dict[str, Rule] = {
     }),
     "encoder_fault": Rule(2, {"replica": _REPLICA, "fault": ("hangs", "fails")}),
     "load": Rule(1, {"replica": _REPLICA}),
-    "recover": Rule(5, {"retry": (True, True, False)}),
+    "recover": Rule(6, {"retry": (True, True, False)}),
     "kill": Rule(1, {"replica": _REPLICA}),
     "restart": Rule(1, {"replica": _REPLICA}),
-    "settle": Rule(6, {}),
+    "settle": Rule(2, {}),
     "memory": Rule(3, {"replica": _REPLICA}),
 }  # fmt: skip
 
@@ -286,9 +286,12 @@ class Player:
         self._streams[stream] = _Open(opened, key, own, replica)
 
     def begin(self, stream: int) -> None:
-        """Speaks the first words of an utterance, and waits until the store has been asked for its context."""
-        opened = self._streams.get(stream)
-        if opened is None or opened.asked is not None:
+        """Speaks the first words of an utterance, and waits until the store has been asked for its context.
+
+        stream: or another one, where that is not waiting for words.
+        """
+        opened = self._chosen(stream, lambda one: one.asked is None)
+        if opened is None:
             return
         opened.well = self._well
         if opened.well:
@@ -304,8 +307,8 @@ class Player:
             self._rig.wait_answered(opened.replica)
 
     def end(self, stream: int) -> None:
-        """Speaks the rest of the utterance, and checks the final result."""
-        opened = self._streams.get(stream)
+        """Speaks the rest of an utterance, and checks the final result. stream: or another one, as in `begin`."""
+        opened = self._chosen(stream, lambda one: one.asked is not None)
         if opened is None or opened.asked is None:
             return
         well = opened.well and opened.disturbances == self._disturbances and self._well
@@ -321,7 +324,13 @@ class Player:
         opened.asked = None
         opened.utterance += 1
         if opened.utterance == UTTERANCES:
-            self.close(stream)
+            opened.stream.leave()
+            self._streams = {number: other for number, other in self._streams.items() if other is not opened}
+
+    def _chosen(self, stream: int, fits: Callable[[_Open], bool]) -> _Open | None:
+        """An open stream that fits, if there is one: the given one, or the one that was opened first."""
+        open_streams = [self._streams[stream]] if stream in self._streams else []
+        return next(filter(fits, [*open_streams, *self._streams.values()]), None)
 
     def _trusting(self, opened: _Open) -> bool:
         disturbed = opened.asked is not None and opened.disturbances != self._disturbances

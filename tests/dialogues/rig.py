@@ -7,14 +7,16 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
-from functools import wraps
+from functools import cache, wraps
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import grpc
 import numpy as np
+from botocore.loaders import JSONFileLoader
 
 from asr.context.phrase_index import PhraseIndex
 from asr.context.types import BiasedWord, Context, ContextEmbedding, Phrase, Rescored
@@ -305,7 +307,7 @@ class Rig:
 def rig() -> Iterator[Rig]:
     """Two replicas over fresh tables."""
     made = {tenant: make_key(tenant) for tenant in TENANTS}
-    with tempfile.TemporaryDirectory() as folder, dynamodb_endpoint() as url:
+    with tempfile.TemporaryDirectory() as folder, _models_of_aws_read_once(), dynamodb_endpoint() as url:
         file = Path(folder) / "keys"
         file.write_text("".join(f"{line}\n" for _, line in made.values()))
         with fresh_tables(url, ttl_s=STORE_TTL_S) as config:
@@ -314,6 +316,12 @@ def rig() -> Iterator[Rig]:
                 yield running
             finally:
                 running.close()
+
+
+def _models_of_aws_read_once() -> AbstractContextManager[Any]:
+    """For each client boto3 reads them anew, which takes longer than all else that a replica does when it starts."""
+    load = cache(JSONFileLoader().load_file)
+    return patch.object(JSONFileLoader, "load_file", lambda _, path: load(path))
 
 
 def always(fault: Fault | None) -> Plan:
