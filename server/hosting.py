@@ -29,6 +29,11 @@ class HostError(Exception):
     """The server cannot run here. The message says what to change."""
 
 
+_PRIMITIVES = "256"
+"""oneDNN keeps what it has compiled for each length of an utterance, 1,024 of them if it is not told otherwise: some MB
+an hour. It reads this when it first computes."""
+
+
 @contextmanager
 def open_store(settings: Settings, say: Say) -> Iterator[ContextStore]:
     """The store that the settings name; "local" is one in this process. Tables are made where they are local.
@@ -63,6 +68,7 @@ def open_store(settings: Settings, say: Say) -> Iterator[ContextStore]:
 @asynccontextmanager
 async def running(settings: Settings, say: Say) -> AsyncIterator[tuple[Server, int]]:
     """A server and its port, while inside. Raises HostError."""
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", _PRIMITIVES)
     torch.set_num_threads(1)  # streams run beside each other: more threads for one of them slow the others down
     with open_store(settings, say) as store:
         say("models: loading")
