@@ -31,7 +31,15 @@ from server.settings import Settings
 ROOT = Path(__file__).parents[1]
 PAGES = sorted(
     page
-    for pattern in ("*.md", "docs/*.md", "samples/*.md", "recipes/**/*.md", "benchmarks/**/*.md", "asr/weights/*/*.md")
+    for pattern in (
+        "*.md",
+        "docs/*.md",
+        "samples/*.md",
+        "recipes/**/*.md",
+        "benchmarks/**/*.md",
+        "asr/weights/*/*.md",
+        "clients/**/*.md",
+    )
     for page in ROOT.glob(pattern)
 )
 OUTSIDE = ("http://", "https://", "#")
@@ -95,7 +103,8 @@ def in_checkout(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_every_block_of_python_is_run_below() -> None:
     pages = {str(page.relative_to(ROOT)): len(blocks(str(page), "python")) for page in PAGES}
     assert {name: count for name, count in pages.items() if count} == {
-        "README.md": 1, "docs/api.md": 1, "docs/context.md": 1, "docs/context_store.md": 1, "docs/phrases.md": 1
+        "README.md": 1, "clients/python/README.md": 1, "docs/api.md": 1, "docs/context.md": 1,
+        "docs/context_store.md": 1, "docs/phrases.md": 1,
     }  # fmt: skip
 
 
@@ -115,8 +124,9 @@ def test_the_examples_are_what_the_pages_show() -> None:
         assert [code.split('"""\n\n', 1)[1]] == blocks(page, "python"), name
 
 
-def test_the_readmes_client(address: str, in_checkout: None) -> None:
-    (code,) = blocks("README.md", "python")
+@pytest.mark.parametrize("page", ["README.md", "clients/python/README.md"])
+def test_the_readmes_client(address: str, in_checkout: None, page: str) -> None:
+    (code,) = blocks(page, "python")
     told = run_python(code.replace("127.0.0.1:50051", address)).splitlines()
     status, text = told[-1].split(" ", 1)
     assert status == "NOT_FOUND" and text.startswith("call "), told

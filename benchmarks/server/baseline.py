@@ -18,7 +18,7 @@ from asr.context.bundle import ContextBundle
 from asr.decoding import PhraseGraph
 from asr.recognition.recognizer import StreamOptions
 from asr.recognition.results import Pass, Result
-from carryover.client import linear16
+from carryover.audio import linear16
 from carryover.v1 import recognizer_pb2 as pb
 from context_store import DialogueId
 from server.access import DEFAULT_TENANT

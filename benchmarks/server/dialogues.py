@@ -13,18 +13,15 @@ import random
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-import grpc
-
 from benchmarks.server.baseline import BaselineRecognizer, Kind, Texts, plain_kind
 from benchmarks.server.waits import Clip
-from carryover.client import pass_names, pieces, recognise
-from carryover.v1 import context_pb2 as ctx
+from carryover import Audio, CarryoverError, Final, RetryLaterError, aio
+from carryover.audio import linear16
 from carryover.v1 import recognizer_pb2 as pb
-from carryover.v1.context_pb2_grpc import ContextStub
-from carryover.v1.recognizer_pb2_grpc import RecognizerStub
 from context_store import ContextStore, DialogueId, StoreError
 from server.access import DEFAULT_TENANT
 
@@ -32,7 +29,9 @@ QUESTION_S = 0.5
 _DEADLINE_S = 60.0
 _ATTEMPTS = 8
 _RETRY_S = 0.2
-_NO_STATUS = (grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.UNKNOWN, grpc.StatusCode.INTERNAL)
+_EVENTS = 5
+"""That a scene's question is recorded as."""
+_NO_STATUS = ("DEADLINE_EXCEEDED", "UNKNOWN", "INTERNAL")
 """What a stream that the server did not end by itself, or not by design, comes to at the client."""
 
 
@@ -55,9 +54,9 @@ class Expected:
 
 @dataclass(frozen=True)
 class Ended:
-    """Dialogues that are over: acknowledged event ids by dialogue, and those whose erasure was acknowledged."""
+    """Dialogues that are over: how many events were acknowledged of each, and those whose erasure was acknowledged."""
 
-    recorded: dict[str, set[str]] = field(default_factory=dict)
+    recorded: dict[str, int] = field(default_factory=dict)
     erased: set[str] = field(default_factory=set)
 
 
@@ -87,7 +86,7 @@ class Tally:
     def take(self) -> Ended:
         """The dialogues that have ended since the last time."""
         ended, self.ended = self.ended, Ended()
-        self.acknowledged_events += sum(map(len, ended.recorded.values()))
+        self.acknowledged_events += sum(ended.recorded.values())
         self.erasures += len(ended.erased)
         return ended
 
@@ -95,37 +94,29 @@ class Tally:
 class Caller:
     """Plays scenes against a server. real_time: speak as people do. break_off: share of streams left half-way."""
 
-    def __init__(
-        self, channel: grpc.aio.Channel, tally: Tally, *, real_time: bool, break_off: float, seed: int
-    ) -> None:
-        self._recognizer: Any = RecognizerStub(channel)
-        self._context: Any = ContextStub(channel)
+    def __init__(self, client: aio.Client, tally: Tally, *, real_time: bool, break_off: float, seed: int) -> None:
+        self._client = client
         self._tally = tally
         self._real_time = real_time
         self._break_off = break_off
         self._rng = random.Random(seed)
 
     async def ask(self, scene: Scene, dialogue: str) -> None:
-        """Records a scene's question and waits until its context is there. Raises AioRpcError, TimeoutError."""
-        await self._context.RecordEvents(_question(scene, dialogue), timeout=_DEADLINE_S)
-        status = ctx.GetContextStatusRequest(dialogue_id=dialogue)
-        async with asyncio.timeout(_DEADLINE_S):
-            while (await self._context.GetContextStatus(status)).state != ctx.READY:
-                await asyncio.sleep(0.05)
+        """Records a scene's question and waits until its context is there. Raises CarryoverError."""
+        await self._record(scene, dialogue)
+        await self._client.wait_until_ready(dialogue, timeout=_DEADLINE_S)
 
     async def play(self, scene: Scene, expected: Expected, dialogue: str) -> None:
         """Plays a scene once, whatever fails, and tallies it."""
         await self.say(scene.request, expected.request, scene.names, dialogue, "1")
-        events = _question(scene, dialogue)
-        recorded = await self._acknowledged(lambda: self._context.RecordEvents(events, timeout=_DEADLINE_S))
+        recorded = await self._acknowledged(lambda: self._record(scene, dialogue))
         await asyncio.sleep(QUESTION_S * self._rng.random())
         await self.say(scene.answer, expected.answer, scene.names, dialogue, "2")
         if self._rng.random() < 0.1:
-            request = ctx.DeleteDialogueRequest(dialogue_id=dialogue)
-            if await self._acknowledged(lambda: self._context.DeleteDialogue(request, timeout=_DEADLINE_S)):
+            if await self._acknowledged(lambda: self._client.erase(dialogue, timeout_s=_DEADLINE_S)):
                 self._tally.ended.erased.add(dialogue)
         elif recorded:
-            self._tally.ended.recorded[dialogue] = {event.event_id for event in events.events}
+            self._tally.ended.recorded[dialogue] = _EVENTS
         self._tally.dialogues += 1
 
     async def say(
@@ -139,40 +130,52 @@ class Caller:
             return
         try:
             finals = await self._hear(clip, dialogue, turn)
-        except grpc.aio.AioRpcError as error:
-            self._tally.statuses[error.code().name] += 1
-            self._tally.without_status += error.code() in _NO_STATUS
+        except CarryoverError as error:
+            self._tally.statuses[str(error.code)] += 1
+            self._tally.without_status += error.code in _NO_STATUS
             return
         self._tally.statuses["OK"] += 1
-        self._tally.contexts.update(pb.ContextInfo.Status.Name(final.context.status) for final in finals)
-        self._tally.skipped.update(name for final in finals for name in pass_names(final.skipped_passes))
+        self._tally.contexts.update(final.context.status for final in finals)
+        self._tally.skipped.update(name for final in finals for name in final.skipped_passes)
         wrong = list(_wrong(finals, expected, names))
         self._tally.wrong_results += bool(wrong)
         self._tally.wrong += [{"dialogue": dialogue, "turn": turn, **what} for what in wrong]
 
-    async def _hear(self, clip: Clip, dialogue: str, turn: str) -> list[pb.StreamingRecognitionResult]:
-        config, closed_s = stream_config(clip, dialogue, turn), 0.0
+    async def _record(self, scene: Scene, dialogue: str) -> bool:
+        """Five events: `_EVENTS`."""
+        return await self._client.record(
+            dialogue, "1", user="call a friend", reply=f"do you mean {' or '.join(scene.names)}",
+            contacts=scene.names, speak=True, expect_speech=True, timeout_s=_DEADLINE_S,
+        )  # fmt: skip
+
+    async def _hear(self, clip: Clip, dialogue: str, turn: str) -> list[Final]:
+        closed_s = 0.0
 
         async def audio() -> AsyncIterator[bytes]:
             nonlocal closed_s
-            async for piece in pieces(clip.samples, clip.rate, real_time=self._real_time):
+            for piece in Audio(linear16(clip.samples), clip.rate):
                 yield piece
             closed_s = time.monotonic()
 
-        finals, _ = await recognise(self._recognizer, config, audio(), timeout_s=_DEADLINE_S)
+        results = [result async for result in self._stream(audio(), clip, dialogue, turn)]
         self._tally.final_ms.append((time.monotonic() - closed_s) * 1000)
-        return finals
+        return [result for result in results if isinstance(result, Final)]
 
     async def _leave_half_way(self, clip: Clip, dialogue: str, turn: str) -> None:
-        config = stream_config(clip, dialogue, turn)
-        call = self._recognizer.StreamingRecognize(timeout=_DEADLINE_S)
-        try:
-            await call.write(pb.StreamingRecognizeRequest(config=config))
-            async for piece in pieces(clip.samples[: len(clip.samples) // 2], clip.rate, real_time=self._real_time):
-                await call.write(pb.StreamingRecognizeRequest(audio=piece))
-        except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
-            pass  # it was refused
-        call.cancel()
+        async def half() -> AsyncIterator[bytes]:
+            for piece in Audio(linear16(clip.samples[: len(clip.samples) // 2]), clip.rate):
+                yield piece
+            raise _LeavingError
+
+        with suppress(_LeavingError, CarryoverError):  # the latter: it was refused
+            async for _ in self._stream(half(), clip, dialogue, turn):
+                pass
+
+    def _stream(self, audio: AsyncIterator[bytes], clip: Clip, dialogue: str, turn: str) -> aio.Stream:
+        return self._client.stream(
+            audio, rate=clip.rate, dialogue=dialogue, turn=turn, interim_results=False, real_time=self._real_time,
+            timeout_s=_DEADLINE_S,
+        )  # fmt: skip
 
     async def _acknowledged(self, call: Callable[[], Any]) -> bool:
         """Repeats a call while the store is unavailable; did it succeed?"""
@@ -180,12 +183,17 @@ class Caller:
             try:
                 await call()
                 return True
-            except grpc.aio.AioRpcError as error:
-                if error.code() is not grpc.StatusCode.UNAVAILABLE:
-                    self._tally.statuses[f"events {error.code().name}"] += 1
-                    return False
+            except RetryLaterError:
+                pass
+            except CarryoverError as error:
+                self._tally.statuses[f"events {error.code}"] += 1
+                return False
             await asyncio.sleep(_RETRY_S * (attempt + 1))
         return False
+
+
+class _LeavingError(Exception):
+    """The caller hangs up."""
 
 
 async def expected(baseline: BaselineRecognizer, scene: Scene, dialogue: str) -> Expected:
@@ -216,13 +224,13 @@ async def play_for(
 def lost_events(store: ContextStore, ended: Ended) -> int:
     """Acknowledged events that are not stored, or whose text does not decrypt; and what an erasure has left."""
     lost = 0
-    for dialogue, events in ended.recorded.items():
+    for dialogue, count in ended.recorded.items():
         try:
             turns = store.read_turns(DialogueId(DEFAULT_TENANT, dialogue))
             found = {event.event_id for turn in turns for event in turn.events}
         except StoreError:
             found = set()
-        lost += len(events - found)
+        lost += max(0, count - len(found))
     for dialogue in ended.erased:
         lost += len(store.dialogue_status(DialogueId(DEFAULT_TENANT, dialogue)).turns)
     return lost
@@ -239,9 +247,7 @@ async def read_back(store: ContextStore, tally: Tally) -> None:
         await asyncio.to_thread(store.delete_dialogue, DialogueId(DEFAULT_TENANT, dialogue))
 
 
-def _wrong(
-    finals: Sequence[pb.StreamingRecognitionResult], expected: Texts, names: Sequence[str]
-) -> Iterator[dict[str, Any]]:
+def _wrong(finals: Sequence[Final], expected: Texts, names: Sequence[str]) -> Iterator[dict[str, Any]]:
     """What of a stream's results is not what the baseline gives in the same passes, or is somebody else's."""
     own = {part for name in names for part in (name.lower(), *name.lower().split())}
     nothing: Mapping[Kind, str] = {}
@@ -249,12 +255,12 @@ def _wrong(
         if final is None:
             yield {"utterance": number, "what": "is missing"}
             continue
-        passes, applied = frozenset(pass_names(final.passes)), final.context.status == pb.ContextInfo.APPLIED
+        passes, applied = frozenset(final.passes), final.context.status == "APPLIED"
         plain = (texts or nothing).get(plain_kind(passes))
         told = {
             "utterance": number,
             "passes": sorted(passes),
-            "context": pb.ContextInfo.Status.Name(final.context.status),
+            "context": final.context.status,
         }
         foreign = [word.phrase for word in final.context.biased_words if word.phrase.lower() not in own]
         if foreign:
@@ -262,24 +268,12 @@ def _wrong(
         best = (texts or nothing).get((passes, True)) if applied else plain
         for what, text, should_be in (
             ("plain transcript", final.context.plain_transcript, plain),
-            ("transcript", final.alternatives[0].transcript, best),
+            ("transcript", final.transcript, best),
         ):
             if text != should_be:
                 yield {**told, "what": what, "is": text, "should_be": should_be}
 
 
 def stream_config(clip: Clip, dialogue: str = "", turn: str = "") -> pb.StreamingConfig:
-    """What the first message of a caller's stream says."""
+    """What the first message of such a stream says."""
     return pb.StreamingConfig(encoding=pb.LINEAR16, sample_rate_hertz=clip.rate, dialogue_id=dialogue, turn_id=turn)
-
-
-def _question(scene: Scene, dialogue: str) -> ctx.RecordEventsRequest:
-    bodies: list[dict[str, Any]] = [
-        {"utterance": ctx.Utterance(text="call a friend")},
-        {"reply": ctx.Reply(text=f"do you mean {' or '.join(scene.names)}")},
-        {"entities": ctx.Entities(signal="contacts", entries=scene.names)},
-        {"speak": ctx.Speak()},
-        {"expect_speech": ctx.ExpectSpeech()},
-    ]
-    events = [ctx.Event(event_id=f"e{number}", **body) for number, body in enumerate(bodies)]
-    return ctx.RecordEventsRequest(dialogue_id=dialogue, turn_id="1", events=events)

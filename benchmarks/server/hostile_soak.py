@@ -23,7 +23,7 @@ from benchmarks.server.dialogues import Caller, Tally, stream_config
 from benchmarks.server.floods import Flood, Target, flooding
 from benchmarks.server.processes import ServerProcess, server_environment, server_process, store_environment
 from benchmarks.server.waits import Clip
-from carryover.connect import Credentials, open_channel
+from carryover import aio
 from context_store import ContextStore, create_tables, load_or_create_key_file, local_wrapping_key
 from context_store.local_server import local_config, local_server
 from server.access import make_key
@@ -205,8 +205,8 @@ class Siege:
         """A client who speaks again and again, each time on a connection of its own."""
         await asyncio.sleep(number * len(self.clip.samples) / self.clip.rate / _PROBES)
         while not doing.done() and self.server.process.poll() is None:
-            async with open_channel(self.target.address, Credentials(key_file=self.key_file)) as channel:
-                caller = Caller(channel, tally, real_time=True, break_off=0.0, seed=number)
+            async with aio.Client(self.target.address, key=self.key_file.read_text()) as client:
+                caller = Caller(client, tally, real_time=True, break_off=0.0, seed=number)
                 await caller.say(self.clip, self.texts)
 
     async def _settled(self, before: float) -> float:

@@ -16,7 +16,6 @@ from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any
 
-import grpc
 import numpy as np
 import torch
 import typer
@@ -39,6 +38,7 @@ from benchmarks.server.processes import (
     store_environment,
 )
 from benchmarks.server.waits import Clip
+from carryover import CarryoverError, aio
 from context_store import ContextStore, StoreError, create_tables, load_or_create_key_file, local_wrapping_key
 from context_store.local_server import local_config, local_server
 from server.app import load_parts
@@ -99,9 +99,8 @@ def main(
             show(report, console)
         else:
             report = _soak(minutes * 60, fault_rate, streams, not fast, seed, console)
-    except (ProcessError, ConfigError, AsrError, StoreError, OSError, grpc.aio.AioRpcError) as error:
-        text = error.details() if isinstance(error, grpc.aio.AioRpcError) else error
-        console.print(f"soak: {text}", markup=False)
+    except (ProcessError, ConfigError, AsrError, StoreError, OSError, CarryoverError) as error:
+        console.print(f"soak: {error}", markup=False)
         raise typer.Exit(2) from None
     text = json.dumps(report, indent=1)
     if json_file:
@@ -194,14 +193,14 @@ async def _play(
     streams: int, real_time: bool, seed: int, console: Console,
 ) -> tuple[Tally, _Watch]:  # fmt: skip
     prefix, watch, tally = secrets.token_hex(4), _Watch(), Tally()
-    async with grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel:
+    async with aio.Client(f"127.0.0.1:{server.port}") as client:
         console.print("soak: recognising the baseline")
-        asking = Caller(channel, Tally(), real_time=False, break_off=0.0, seed=0)
+        asking = Caller(client, Tally(), real_time=False, break_off=0.0, seed=0)
         both = await _expected(asking, settings, store, prefix)
 
         def callers(into: Tally) -> list[Caller]:
             share = 0.05 if rate else 0.0
-            return [Caller(channel, into, real_time=real_time, break_off=share, seed=seed + i) for i in range(streams)]
+            return [Caller(client, into, real_time=real_time, break_off=share, seed=seed + i) for i in range(streams)]
 
         faults = random_faults(rate, seed)
         proxy.plan = faults

@@ -13,15 +13,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-import grpc
 import numpy as np
 
 from asr.audio import Samples
 from benchmarks.server.fault_proxy import Fault, fault_proxy
 from benchmarks.server.processes import store_environment
-from carryover.client import pieces, recognise
-from carryover.v1 import recognizer_pb2 as pb
-from carryover.v1.recognizer_pb2_grpc import RecognizerStub
+from carryover import Audio, CarryoverError, Final, aio
+from carryover.audio import linear16
 from context_store import create_tables
 from context_store.local_server import local_config, local_server
 
@@ -127,8 +125,7 @@ async def measure(
     """
     waits, ends_s = Waits(), time.monotonic() + seconds
     kinds = [waits] if in_dialogues is None else [waits, in_dialogues]
-    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
-        stub: Any = RecognizerStub(channel)
+    async with aio.Client(f"127.0.0.1:{port}") as client:
         longest = max(len(clip.samples) / clip.rate for clip in clips)
 
         async def caller(number: int) -> None:
@@ -136,48 +133,41 @@ async def measure(
             for turn in itertools.count(number):
                 for into in kinds:
                     dialogue = f"{number}-{turn}" if into is in_dialogues else ""
-                    await _say(stub, clips[turn % len(clips)], into, dialogue, phrases)
+                    await _say(client, clips[turn % len(clips)], into, dialogue, phrases)
                     on_utterance()
                 if time.monotonic() >= ends_s:
                     return
 
         try:
             await asyncio.gather(*map(caller, range(streams)))
-        except grpc.aio.AioRpcError as error:
-            raise BenchmarkError(f"a stream ended with {error.code().name}: {error.details()}") from None
+        except CarryoverError as error:
+            raise BenchmarkError(f"a stream ended with {error.code}: {error}") from None
     return waits
 
 
 async def warm_up(port: int, clips: Sequence[Clip], phrases: Sequence[str] = ()) -> None:
     """One utterance that is not counted; the server keeps the graph of its phrases."""
-    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
-        await _say(RecognizerStub(channel), clips[0], Waits(), "", phrases)
+    async with aio.Client(f"127.0.0.1:{port}") as client:
+        await _say(client, clips[0], Waits(), "", phrases)
 
 
-async def _say(stub: Any, clip: Clip, waits: Waits, dialogue: str, phrases: Sequence[str]) -> None:
-    config = pb.StreamingConfig(
-        encoding=pb.LINEAR16, sample_rate_hertz=clip.rate, interim_results=True, dialogue_id=dialogue,
-        speech_contexts=[pb.SpeechContext(phrases=phrases)] if phrases else (),
-    )  # fmt: skip
+async def _say(client: aio.Client, clip: Clip, waits: Waits, dialogue: str, phrases: Sequence[str]) -> None:
     began_s = closed_s = 0.0
     first_s: float | None = None
 
     async def audio() -> AsyncIterator[bytes]:
         nonlocal began_s, closed_s
         began_s = time.monotonic()  # the call is accepted: now the caller speaks
-        async for piece in pieces(clip.samples, clip.rate, real_time=True):
+        for piece in Audio(linear16(clip.samples), clip.rate):
             yield piece
         closed_s = time.monotonic()
 
-    def result(found: pb.StreamingRecognitionResult) -> None:
-        nonlocal first_s
-        if first_s is None and found.alternatives[0].transcript:
+    async for result in client.stream(audio(), rate=clip.rate, dialogue=dialogue, phrases=phrases, real_time=True):
+        if first_s is None and result.transcript:
             first_s = time.monotonic()
-        if found.is_final and found.alternatives[0].transcript:
+        if isinstance(result, Final) and result.transcript:
             waits.finals += 1
-            waits.second_passes += pb.StreamingRecognitionResult.ATTENTION in found.passes
-
-    await recognise(stub, config, audio(), result)
+            waits.second_passes += "ATTENTION" in result.passes
     waits.final.append((time.monotonic() - closed_s) * 1000)
     if first_s is not None:
         waits.first_partial.append((first_s - began_s - clip.starts_s) * 1000)

@@ -10,14 +10,13 @@ from io import StringIO
 from pathlib import Path
 from typing import Annotated
 
-import grpc
 import typer
 from rich.console import Console
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from carryover.v1.recognizer_pb2 import StreamingRecognitionResult
+from carryover import CarryoverError, Final, LikelyFinal, Result
 from server import logs
 from server.demo.dialogue import Played, Script, play
 from server.demo.synthesis import SynthesisError, speak
@@ -49,8 +48,8 @@ def main(
     except (ConfigError, HostError, SynthesisError) as error:
         typer.echo(f"demo: {error}", err=True)
         raise typer.Exit(2) from None
-    except grpc.aio.AioRpcError as error:
-        typer.echo(f"demo: the server answered {error.code().name}: {error.details()}", err=True)
+    except CarryoverError as error:
+        typer.echo(f"demo: the server answered {error.code}: {error}", err=True)
         raise typer.Exit(2) from None
     show(played, _err if as_json else Console(highlight=False))
     if svg_file:
@@ -71,9 +70,9 @@ async def _play(script: Script) -> Played:
         return await play(port, script, request, answer, _show_result)
 
 
-def _show_result(result: StreamingRecognitionResult) -> None:
-    kind = "final" if result.is_final else "likely final" if result.likely_final else "partial"
-    _err.print(Text(f"      {kind:<14}{result.alternatives[0].transcript}", style="dim"))
+def _show_result(result: Result) -> None:
+    kind = "final" if isinstance(result, Final) else "likely final" if isinstance(result, LikelyFinal) else "partial"
+    _err.print(Text(f"      {kind:<14}{result.transcript}", style="dim"))
 
 
 def _say(line: str) -> None:

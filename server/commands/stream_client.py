@@ -6,9 +6,8 @@ import asyncio
 import json
 import signal
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
-import grpc
 import typer
 from rich.console import Console
 from rich.live import Live
@@ -16,16 +15,12 @@ from rich.text import Text
 
 from asr.audio import read_container
 from asr.errors import AudioError
-from carryover import microphone
-from carryover.client import context_summary, pass_names, pieces, recognise
-from carryover.connect import ConnectError, Credentials, open_channel
-from carryover.v1 import recognizer_pb2 as pb
-from carryover.v1.recognizer_pb2_grpc import RecognizerStub
+from carryover import Audio, CarryoverError, ChangeRequestError, Final, LikelyFinal, RetryLaterError, aio
+from carryover.audio import linear16
+from carryover.microphone import Microphone
 
 app = typer.Typer(add_completion=False)
 _err = Console(stderr=True)
-_LOST_STATUS = "Internal error from Core"
-"""What grpc.aio makes of a server's status that arrives during a write."""
 
 
 @app.command()
@@ -58,94 +53,90 @@ def main(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a final result on standard output.")] = False,
 ) -> None:
     """Recognise FILE with live partial results on standard error and final ones on standard output."""
-    credentials = Credentials(ca, key_file, certificate, certificate_key)
-    contexts = [pb.SpeechContext(phrases=phrase)] if phrase else []
-    config = pb.StreamingConfig(
-        encoding=pb.LINEAR16, interim_results=True, max_alternatives=nbest, enable_word_time_offsets=True,
-        dialogue_id=dialogue, turn_id=turn, speech_contexts=contexts, automatic_punctuation=written,
-    )  # fmt: skip
     source = None if microphone or file == "-" else Path(file)
+    options: dict[str, Any] = {
+        "dialogue": dialogue, "turn": turn, "max_alternatives": nbest, "word_times": True, "phrases": phrase or (),
+        "automatic_punctuation": written, "real_time": source is not None and not fast,
+    }  # fmt: skip
+    key = _read_key(key_file) if key_file else None
     try:
-        asyncio.run(_run(server, credentials, config, source, real_time=not fast, as_json=as_json))
-    except (_ClientError, ConnectError) as problem:
-        typer.echo(f"stream_client: {problem}", err=True)
-        raise typer.Exit(2) from None
+        client = aio.Client(server, key=key, ca=ca, certificate=certificate, certificate_key=certificate_key)
+    except ChangeRequestError as error:
+        _end(f"{error} (the options are --ca, --key-file, --certificate and --certificate-key)")
+    try:
+        asyncio.run(_run(client, source, options, as_json=as_json))
+    except AudioError as error:
+        _end(f"{source}: {error}")
+    except RetryLaterError as error:
+        if error.request_id is not None:
+            _end(f"{error.code}: {error}")
+        advice = f"no server answers at {server}; start one with scripts/serve, or name another by --server"
+        _end(advice if ca else f"{advice} (one with TLS needs --ca)")
+    except CarryoverError as error:
+        _end(f"{error.code}: {error}" if error.code else str(error))
     except KeyboardInterrupt:
         raise typer.Exit(130) from None
 
 
-class _ClientError(Exception):
-    """What the user should know, in one line."""
+def _end(problem: str) -> NoReturn:
+    typer.echo(f"stream_client: {problem}", err=True)
+    raise typer.Exit(2)
 
 
-async def _run(
-    server: str, credentials: Credentials, config: pb.StreamingConfig, source: Path | None,
-    *, real_time: bool, as_json: bool,
-) -> None:  # fmt: skip
+def _read_key(file: Path) -> str:
     try:
-        if source is None:
-            stop = asyncio.Event()
-            asyncio.get_running_loop().add_signal_handler(signal.SIGINT, stop.set)  # the last words still get a result
-            audio, config.sample_rate_hertz = microphone.listen(stop), microphone.RATE
-        else:
-            samples, config.sample_rate_hertz = read_container(source)
-            audio = pieces(samples, config.sample_rate_hertz, real_time=real_time)
-        async with open_channel(server, credentials) as channel:
-            stub: Any = RecognizerStub(channel)  # type: ignore[no-untyped-call]
-            with Live(console=_err, refresh_per_second=10, transient=True) as live:
-
-                def show(result: pb.StreamingRecognitionResult) -> None:
-                    text = result.alternatives[0].transcript
-                    open_end = not result.is_final and not result.likely_final
-                    live.update(Text("" if result.is_final else "… " * open_end + text, style="dim" * open_end))
-                    if result.is_final:
-                        typer.echo(_as_json(result) if as_json else _as_text(result))
-
-                _, report = await recognise(stub, config, audio, show)
-            for rejected in report.rejected if report else ():
-                _err.print(f"phrase {rejected.phrase_index + 1} is not used: {rejected.reason}", soft_wrap=True)
-    except AudioError as error:
-        raise _ClientError(f"{source}: {error}") from None
-    except microphone.MicrophoneError as error:
-        raise _ClientError(str(error)) from None
-    except grpc.aio.AioRpcError as error:
-        if error.code() is grpc.StatusCode.UNAVAILABLE:
-            advice = f"no server answers at {server}; start one with scripts/serve, or name another by --server"
-            if credentials.ca is None:
-                advice += " (one with TLS needs --ca)"
-            raise _ClientError(advice) from None
-        if error.code() is grpc.StatusCode.INTERNAL and error.details() == _LOST_STATUS and not real_time:
-            advice = "the server ended the call while audio was on its way; without --fast it says why"
-            raise _ClientError(advice) from None
-        raise _ClientError(f"{error.code().name}: {error.details()}") from None
+        return file.read_text(errors="replace").strip()
+    except OSError as error:
+        _end(f"--key-file: {file} cannot be read ({error.strerror})")
 
 
-def _as_json(result: pb.StreamingRecognitionResult) -> str:
+async def _run(client: aio.Client, source: Path | None, options: dict[str, Any], *, as_json: bool) -> None:
+    audio: Audio | Microphone
+    if source is None:
+        audio = Microphone()
+        asyncio.get_running_loop().add_signal_handler(signal.SIGINT, audio.stop)  # the last words still get a result
+    else:
+        samples, rate = read_container(source)
+        audio = Audio(linear16(samples), rate)
+    async with client, client.stream(audio, **options) as results:
+        with Live(console=_err, refresh_per_second=10, transient=True) as live:
+            async for result in results:
+                open_end = not isinstance(result, LikelyFinal)
+                text = "" if isinstance(result, Final) else "… " * open_end + result.transcript
+                live.update(Text(text, style="dim" * open_end))
+                if isinstance(result, Final):
+                    typer.echo(_as_json(result) if as_json else _as_text(result))
+        for rejected in results.phrase_report.rejected if results.phrase_report else ():
+            _err.print(f"phrase {rejected.phrase!r} is not used: {rejected.reason}", soft_wrap=True)
+
+
+def _as_json(result: Final) -> str:
     best = result.alternatives[0]
     return json.dumps(
         {
             "transcript": best.transcript,
             "confidence": round(best.confidence, 4),
-            "start": round(result.start, 3),
-            "end": round(result.end, 3),
-            "words": [{"word": w.word, "start": w.start, "end": w.end, "confidence": w.confidence} for w in best.words],
+            "start": round(result.start_s, 3),
+            "end": round(result.end_s, 3),
+            "words": [
+                {"word": w.word, "start": w.start_s, "end": w.end_s, "confidence": w.confidence} for w in best.words
+            ],
             "alternatives": [{"transcript": a.transcript, "score": round(a.score, 4)} for a in result.alternatives],
-            "context": context_summary(result.context),
-            "passes": pass_names(result.passes),
-            "skipped_passes": pass_names(result.skipped_passes),
+            "context": result.context.summary(),
+            "passes": result.passes,
+            "skipped_passes": result.skipped_passes,
         }
     )
 
 
-def _as_text(result: pb.StreamingRecognitionResult) -> str:
+def _as_text(result: Final) -> str:
     info = result.context
-    status = pb.ContextInfo.Status.Name(info.status)
-    note = f"  (context: {status}{', ' + info.reason if info.reason else ''})"
+    note = f"  (context: {info.status}{', ' + info.reason if info.reason else ''})"
     if info.changed:
-        note = f"  (context: {status}, without it: {info.plain_transcript!r})"
+        note = f"  (context: {info.status}, without it: {info.plain_transcript!r})"
     if result.skipped_passes:
-        note += f"  (the server was busy and left out: {', '.join(pass_names(result.skipped_passes))})"
-    lines = [f"{result.start:7.2f} s  {result.alternatives[0].transcript or '(nothing said)'}{note}"]
+        note += f"  (the server was busy and left out: {', '.join(result.skipped_passes)})"
+    lines = [f"{result.start_s:7.2f} s  {result.transcript or '(nothing said)'}{note}"]
     lines += [f"           {a.score:9.2f}  {a.transcript}" for a in result.alternatives[1:]]
     return "\n".join(lines)
 

@@ -21,6 +21,7 @@ from itertools import cycle
 from pathlib import Path
 from typing import Any, get_args
 
+import grpc
 import numpy as np
 import typer
 from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor, ServiceDescriptor
@@ -37,8 +38,7 @@ from asr.evaluation.manifest import Utterance, parse_utterance, read_manifests
 from asr.evaluation.run import prepare, recognise_timed, rescore
 from asr.recognition.recognizer import Recognizer, Stream, StreamOptions
 from asr.recognition.results import Hypothesis, Result
-from carryover.client import linear16
-from carryover.connect import Credentials, open_channel
+from carryover.audio import linear16
 from carryover.v1 import context_pb2, context_pb2_grpc, recognizer_pb2, recognizer_pb2_grpc
 from server.commands import demo, stream_client
 from server.hosting import running
@@ -496,7 +496,7 @@ async def _served() -> dict[str, Any]:
     found: dict[str, Any] = {}
     async with (
         running(settings, lambda line: None) as (_, port),
-        open_channel(f"127.0.0.1:{port}", Credentials()) as channel,
+        grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel,
     ):
         hears: Any = recognizer_pb2_grpc.RecognizerStub(channel)
         knows: Any = context_pb2_grpc.ContextStub(channel)

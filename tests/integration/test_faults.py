@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import socket
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
@@ -16,7 +16,7 @@ import grpc
 import pytest
 
 from benchmarks.server.fault_proxy import Fault, FaultProxy, fault_proxy, no_faults, random_faults
-from carryover.client import recognise
+from carryover import Audio, aio
 from carryover.v1 import context_pb2
 from carryover.v1 import recognizer_pb2 as pb
 from carryover.v1.recognizer_pb2_grpc import RecognizerStub
@@ -339,21 +339,18 @@ def test_a_client_that_leaves_at_any_moment(workshop: Any, pcm: bytes, monkeypat
     monkeypatch.setattr(recognizer_service, "LEAVING_S", 30.0)  # however busy the machine is
     replica = workshop.start()
     before = replica.finals(pcm)
-    config = pb.StreamingConfig(
-        encoding=pb.LINEAR16, sample_rate_hertz=16_000, interim_results=True,
-        speech_contexts=[pb.SpeechContext(phrases=["meg bauer"])],
-    )  # fmt: skip
-
-    async def audio() -> AsyncIterator[bytes]:
-        for start in range(0, len(pcm), 6400):
-            yield pcm[start : start + 6400]
 
     async def leave() -> None:
-        async with grpc.aio.insecure_channel(f"127.0.0.1:{replica.port}") as channel:
-            stub = RecognizerStub(channel)
-            await channel.channel_ready()
+        async with aio.Client(f"127.0.0.1:{replica.port}") as client:
+
+            async def hear() -> None:
+                async with client.stream(Audio(pcm), phrases=["meg bauer"]) as results:
+                    async for _ in results:
+                        pass
+
+            await client.server_info()  # connected
             for number in range(40):
-                call = asyncio.create_task(recognise(stub, config, audio()))
+                call = asyncio.create_task(hear())
                 await asyncio.sleep(0.003 * number)
                 call.cancel()
                 await asyncio.gather(call, return_exceptions=True)

@@ -18,7 +18,8 @@ import grpc
 import pytest
 
 from asr.acoustic.checkpoint import save_model
-from carryover.connect import ROUND_ROBIN, Credentials, open_channel
+from carryover import aio
+from carryover.connect import OPTIONS
 from carryover.v1 import context_pb2 as ctx
 from carryover.v1 import recognizer_pb2 as pb
 from carryover.v1.context_pb2_grpc import ContextStub
@@ -65,14 +66,13 @@ def pair(tiny_model: Any, tiny_tokenizer: Any, tmp_path: Path) -> Iterator[Pair]
 
 def channel(address: str) -> grpc.Channel:
     """A connection of its own."""
-    return grpc.insecure_channel(address, options=[("grpc.use_local_subchannel_pool", 1), *ROUND_ROBIN])
+    return grpc.insecure_channel(address, options=[("grpc.use_local_subchannel_pool", 1), *OPTIONS])
 
 
 async def versions(address: str, calls: int) -> set[str]:
     """What the project's own client hears from a target, again and again."""
-    async with open_channel(address, Credentials()) as connection:
-        stub = RecognizerStub(connection)
-        return {(await stub.GetServerInfo(pb.GetServerInfoRequest(), timeout=30)).model_version for _ in range(calls)}
+    async with aio.Client(address) as client:
+        return {(await client.server_info()).model_version for _ in range(calls)}
 
 
 def refuses(address: str) -> bool:

@@ -11,7 +11,7 @@ from asr.audio import read_container
 from asr.context.types import Context
 from asr.evaluation.conditions import context_for
 from asr.evaluation.manifest import Utterance, read_manifests
-from carryover.client import linear16
+from carryover.audio import linear16
 from carryover.v1 import context_pb2 as ctx
 from carryover.v1 import recognizer_pb2 as pb
 

@@ -8,7 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
-import grpc
 import pytest
 import typer
 from typer.testing import CliRunner
@@ -30,6 +29,7 @@ from benchmarks.server.dialogues import (
 )
 from benchmarks.server.fault_proxy import FaultProxy, fault_proxy, random_faults
 from benchmarks.server.waits import Clip
+from carryover import aio
 from context_store import ContextStore, DialogueId
 from server import recognizer_service
 from server.app import Parts
@@ -55,8 +55,8 @@ def scene(speech: Any) -> Scene:
     return Scene(clip, clip, ("Meg Bauer", "Meg Jones"))
 
 
-async def baseline_texts(replica: Any, channel: grpc.aio.Channel, scene: Scene, dialogue: str) -> Expected:
-    await Caller(channel, Tally(), real_time=False, break_off=0.0, seed=0).ask(scene, dialogue)
+async def baseline_texts(replica: Any, client: aio.Client, scene: Scene, dialogue: str) -> Expected:
+    await Caller(client, Tally(), real_time=False, break_off=0.0, seed=0).ask(scene, dialogue)
     of = replica.server
     parts = Parts(of.scheduler.recognizer, replica.encoder, replica.rescorer, of.store.store, replica.clock)
     with BaselineRecognizer.open(parts, of.settings) as baseline:
@@ -69,10 +69,10 @@ def soak(replica: Any, scene: Scene, dialogue: str, before: Callable[[], None], 
     tally = Tally()
 
     async def run() -> None:
-        async with grpc.aio.insecure_channel(f"127.0.0.1:{replica.port}") as channel:
-            texts = await baseline_texts(replica, channel, scene, f"{dialogue}-baseline")
+        async with aio.Client(f"127.0.0.1:{replica.port}") as client:
+            texts = await baseline_texts(replica, client, scene, f"{dialogue}-baseline")
             before()
-            caller = Caller(channel, tally, real_time=False, break_off=0.2 if seconds else 0.0, seed=3)
+            caller = Caller(client, tally, real_time=False, break_off=0.2 if seconds else 0.0, seed=3)
             if seconds:
                 await play_for([caller], [(scene, texts)], seconds, dialogue)
             else:
@@ -188,8 +188,8 @@ def test_what_was_read_back_is_counted_and_cleared_away(
 
 def test_the_baseline_has_every_kind_of_result(replica: Any, scene: Scene, dialogue: str) -> None:
     async def run() -> Expected:
-        async with grpc.aio.insecure_channel(f"127.0.0.1:{replica.port}") as channel:
-            return await baseline_texts(replica, channel, scene, dialogue)
+        async with aio.Client(f"127.0.0.1:{replica.port}") as client:
+            return await baseline_texts(replica, client, scene, dialogue)
 
     found = asyncio.run(run())
     first, second = frozenset({"STREAMING"}), frozenset({"STREAMING", "WHOLE_UTTERANCE"})

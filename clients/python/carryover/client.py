@@ -1,125 +1,367 @@
-"""A small client of the interface: what `stream_client` and `demo` share, and a pattern for clients of one's own."""
+"""The client for programs with threads; `carryover.aio` has the same for asyncio."""
 
 from __future__ import annotations
 
-import asyncio
+import os
+import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterable
-from contextlib import suppress
-from typing import Any, TypeAlias
+from collections import deque
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from types import TracebackType
+from typing import Any, Self, TypeAlias
 
 import grpc
-import numpy as np
-from numpy.typing import NDArray
 
-from carryover.v1 import recognizer_pb2 as pb
+from carryover import messages
+from carryover.audio import Audio, Clock, PathLike, format_of, read_audio, recording
+from carryover.connect import OPTIONS, Credentials
+from carryover.errors import error_of
+from carryover.messages import Entities, Entry, InlineContext, Options, Phrases
+from carryover.readiness import Readiness
+from carryover.results import ContextStatus, Embedding, PhraseReport, Recognition, Rescored, Result, ServerInfo
+from carryover.v1 import context_pb2, recognizer_pb2
+from carryover.v1.context_pb2_grpc import ContextStub
 from carryover.v1.recognizer_pb2_grpc import RecognizerStub
 
-Samples: TypeAlias = NDArray[np.float32]
-PIECE_S = 0.1
-_ACCEPTED_S = 1.0
-"""Seconds that audio waits for the server to accept the configuration; some proxies keep the word back."""
+AudioSource: TypeAlias = PathLike | Audio | Iterable[bytes]
+"""A WAV file (others where soundfile is installed), samples, a microphone, or any iterable of pieces of raw samples."""
 
 
-def linear16(samples: Samples) -> bytes:
-    """Encode (n,) float32 samples, -1 to 1, as LINEAR16."""
-    return (np.clip(samples, -1.0, 1.0) * 32767).astype("<i2").tobytes()
+class Client:
+    """A connection to a server, or to several replicas of one.
 
-
-async def pieces(samples: Samples, rate: int, *, real_time: bool) -> AsyncIterator[bytes]:
-    """Cut (n,) float32 samples, -1 to 1, into LINEAR16 pieces of 0.1 s; in real time each comes when it was spoken."""
-    step, began = int(rate * PIECE_S), time.monotonic()
-    for start in range(0, len(samples), step):
-        piece = samples[start : start + step]
-        if real_time:
-            await asyncio.sleep(max(0.0, began + (start + len(piece)) / rate - time.monotonic()))
-        yield linear16(piece)
-
-
-async def recognise(
-    stub: RecognizerStub,
-    config: pb.StreamingConfig,
-    audio: AsyncIterator[bytes],
-    on_result: Callable[[pb.StreamingRecognitionResult], None] = lambda result: None,
-    timeout_s: float | None = None,
-) -> tuple[list[pb.StreamingRecognitionResult], pb.SpeechContextReport | None]:
-    """Stream audio, and return the final results, and the report on phrases where the configuration has any.
-
-    Audio waits until the server has accepted the configuration: grpc.aio loses the status of a call that is refused
-    while a message is on its way ("Internal error from Core").
+    Calls raise the errors of `carryover.errors`. A call that no server has begun to answer is repeated by itself, up to
+    five times within its deadline, when the server says, or after 0.2 s and more. All of its methods may be called from
+    several threads. Use it in a `with` statement, or `close` it.
 
     Args:
-        audio: pieces in the configuration's encoding.
-        on_result: is given each result, partial ones too, as it comes.
-        timeout_s: of the whole call; None: none.
+        target: HOST:PORT, or a gRPC target with several addresses, such as ipv4:10.0.0.1:50051,10.0.0.2:50051, which
+            the calls take in turn; one that does not answer is passed over, and connected again when it is back.
+        key: the bearer key. It is sent over TLS, or to this machine.
+        ca: PEM file of the authority that signed the server's certificate. None: no TLS, unless `tls`.
+        tls: TLS with the authorities that gRPC knows, where there is no `ca`.
+        certificate: PEM file of the client's own certificate, for a server that asks for one.
+        certificate_key: PEM file of its private key.
+        deadline_s: of each call that is not a stream, seconds, repetitions included.
 
     Raises:
-        grpc.aio.AioRpcError: the server ended the call with an error.
-        Exception: what `audio` raises.
+        ChangeRequestError: key, certificate and TLS do not fit together, or a file cannot be read.
     """
-    broken: Exception | None = None
 
-    async def messages() -> AsyncIterator[pb.StreamingRecognizeRequest]:
-        nonlocal broken
-        yield pb.StreamingRecognizeRequest(config=config)
-        with suppress(TimeoutError):
-            async with asyncio.timeout(_ACCEPTED_S):
-                if not tuple(await call.initial_metadata()):
-                    await call.code()
-        if call.done():
-            return
+    def __init__(
+        self,
+        target: str = "127.0.0.1:50051",
+        *,
+        key: str | None = None,
+        ca: PathLike | None = None,
+        tls: bool = False,
+        certificate: PathLike | None = None,
+        certificate_key: PathLike | None = None,
+        deadline_s: float = 30.0,
+    ) -> None:
+        self._credentials = Credentials.load(
+            target, key=key, ca=ca, tls=tls, certificate=certificate, certificate_key=certificate_key
+        )
+        self._deadline_s = deadline_s
+        if self._credentials.tls:
+            self._channel = grpc.secure_channel(target, self._credentials.tls, options=OPTIONS)
+        else:
+            self._channel = grpc.insecure_channel(target, options=OPTIONS)
+        self._recognizer: Any = RecognizerStub(self._channel)  # type: ignore[no-untyped-call]
+        self._context: Any = ContextStub(self._channel)  # type: ignore[no-untyped-call]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection; calls under way end."""
+        self._channel.close()
+
+    def stream(
+        self,
+        audio: AudioSource,
+        *,
+        dialogue: str = "",
+        turn: str = "",
+        rate: int = 16_000,
+        encoding: str = "LINEAR16",
+        interim_results: bool = True,
+        max_alternatives: int = 1,
+        word_times: bool = False,
+        phrases: Phrases = (),
+        single_utterance: bool = False,
+        automatic_punctuation: bool = False,
+        real_time: bool = False,
+        timeout_s: float | None = None,
+    ) -> Stream:
+        """Recognise audio while it comes in.
+
+        The stream is opened at once, and opened again where no server accepts it. From then on it is not repeated,
+        since only the caller knows which audio is still of use: where it breaks, it raises RetryLaterError, and a new
+        stream of the same dialogue and turn goes on with its context.
+
+        Args:
+            audio: is iterated over in another thread. What it raises ends the stream, and is raised by it.
+            dialogue: whose context the turn is recognised with; empty: none.
+            turn: this turn's own id, under which its events will be recorded; empty: the dialogue's latest context.
+            rate: of pieces of raw samples, samples a second; files, `Audio` and microphones know theirs.
+            encoding: of pieces of raw samples: LINEAR16, FLOAT32, MULAW or ALAW.
+            interim_results: yield partial and likely final results too.
+            max_alternatives: of final and likely final results, 1 to 32.
+            word_times: fill `words`.
+            phrases: expected phrases, or a mapping of phrases to their boosts, 0 to 20 nats.
+            single_utterance: end after the first final result.
+            automatic_punctuation: final and likely final results in written form.
+            real_time: send no piece before the time at which it would have been spoken.
+            timeout_s: of the whole stream; None: none.
+
+        Returns:
+            An iterator over the results.
+
+        Raises:
+            AudioError: the file cannot be read.
+            ChangeRequestError: an argument cannot be used.
+        """
+        if isinstance(audio, str | os.PathLike):
+            audio = read_audio(audio)
+        rate, encoding = format_of(audio, rate, encoding)
+        options = Options(
+            rate, encoding, dialogue, turn, max_alternatives, word_times, phrases, automatic_punctuation,
+            interim_results, single_utterance,
+        )  # fmt: skip
+        pieces = _spoken(audio, rate, encoding) if real_time else iter(audio)
+        sender = _Sender(messages.streaming_config(options), pieces)
+        metadata = self._credentials.metadata
+        return Stream(
+            self._recognizer.StreamingRecognize(sender.messages(), timeout=timeout_s, metadata=metadata), sender
+        )
+
+    def recognize(
+        self,
+        audio: PathLike | bytes | Audio,
+        *,
+        dialogue: str = "",
+        turn: str = "",
+        max_alternatives: int = 1,
+        word_times: bool = False,
+        phrases: Phrases = (),
+        automatic_punctuation: bool = False,
+        timeout_s: float | None = None,
+    ) -> Recognition:
+        """Recognise one recording as a whole; the arguments are those of `stream`.
+
+        Args:
+            audio: a file, or its content, as WAV, FLAC or Ogg, which the server reads; or samples.
+            timeout_s: instead of the client's deadline.
+
+        Raises:
+            AudioError: the file cannot be read.
+        """
+        content, rate, encoding = recording(audio)
+        options = Options(
+            rate, encoding, dialogue, turn, max_alternatives, word_times, phrases, automatic_punctuation
+        )  # fmt: skip
+        request = messages.recognize_request(content, options)
+        return messages.recognition_of(self._call(self._recognizer.Recognize, request, timeout_s))
+
+    def record(
+        self,
+        dialogue: str,
+        turn: str,
+        *,
+        user: str | None = None,
+        reply: str | None = None,
+        contacts: Sequence[str | Entry] = (),
+        entities: Entities | None = None,
+        transcribe: bool = False,
+        speak: bool = False,
+        expect_speech: bool = False,
+        timeout_s: float | None = None,
+    ) -> bool:
+        """Record what happened in a turn, at once or in several calls.
+
+        Recording the same again changes nothing: an event's id is its kind and a keyed hash of its content. The hash's
+        key is the bearer key, or the certificate's; without either one of this client object's own, so that another
+        object's events are other events. A reply or an utterance with another text is one more event; recorded after
+        `expect_speech`, it has the context made anew.
+
+        Args:
+            dialogue: its id, 1 to 256 bytes.
+            turn: its id, 1 to 256 bytes.
+            user: what the user said, as the assistant understood it.
+            reply: what the assistant answers or asks.
+            contacts: people whom the user may name; short for `entities` of that signal.
+            entities: what services know, by signal.
+            transcribe: the recogniser is at work on the turn's speech.
+            speak: the assistant starts to speak.
+            expect_speech: the microphone will re-open: have the next turn's context made now.
+            timeout_s: instead of the client's deadline.
+
+        Returns:
+            Whether the turn expects speech, so that its context is being made.
+        """
+        request = messages.record_request(
+            dialogue, turn, secret=self._credentials.secret, user=user, reply=reply, contacts=contacts,
+            entities=entities, transcribe=transcribe, speak=speak, expect_speech=expect_speech,
+        )  # fmt: skip
+        return bool(self._call(self._context.RecordEvents, request, timeout_s).triggered)
+
+    def status(self, dialogue: str, turn: str = "", *, timeout_s: float | None = None) -> ContextStatus:
+        """How far a turn's context is; of no turn: of the latest one that expects speech.
+
+        Raises NotFoundError when nothing of it is recorded.
+        """
+        request = context_pb2.GetContextStatusRequest(dialogue_id=dialogue, turn_id=turn)
+        return messages.status_of(self._call(self._context.GetContextStatus, request, timeout_s))
+
+    def wait_until_ready(self, dialogue: str, turn: str = "", timeout: float = 10.0) -> ContextStatus:
+        """Wait until a turn's context is ready. No stream needs that: recognition itself never waits.
+
+        Args:
+            timeout: seconds.
+
+        Raises:
+            NotReadyError: it has failed, is too old, was not asked for, or is not ready in time.
+            NotFoundError: nothing of it is recorded.
+        """
+        readiness = Readiness(timeout)
+        while not readiness.reached(status := self.status(dialogue, turn, timeout_s=readiness.left_s)):
+            time.sleep(readiness.pause_s())
+        return status
+
+    def embedding(self, dialogue: str, turn: str = "", *, timeout_s: float | None = None) -> Embedding:
+        """A turn's context as vectors, for other models. Raises NotFoundError where there is none, or not yet."""
+        request = context_pb2.GetContextEmbeddingRequest(dialogue_id=dialogue, turn_id=turn)
+        return messages.embedding_of(self._call(self._context.GetContextEmbedding, request, timeout_s))
+
+    def rescore(
+        self,
+        nbest: Sequence[str] | Sequence[tuple[str, float]],
+        *,
+        dialogue: str = "",
+        turn: str = "",
+        context: InlineContext | None = None,
+        timeout_s: float | None = None,
+    ) -> Rescored:
+        """Order another recogniser's n-best list with a context.
+
+        Args:
+            nbest: texts, best first, each alone or with its log score.
+            dialogue: whose context is taken.
+            turn: the turn that the list is of; empty: the latest context.
+            context: instead of a dialogue's.
+            timeout_s: instead of the client's deadline.
+        """
+        request = messages.rescore_request(nbest, dialogue, turn, context)
+        return messages.rescored_of(self._call(self._context.Rescore, request, timeout_s))
+
+    def erase(self, dialogue: str, *, timeout_s: float | None = None) -> int:
+        """Erase a dialogue; returns the number of items erased from the store, 0 when there was nothing."""
+        request = context_pb2.DeleteDialogueRequest(dialogue_id=dialogue)
+        return int(self._call(self._context.DeleteDialogue, request, timeout_s).items_deleted)
+
+    def server_info(self, *, timeout_s: float | None = None) -> ServerInfo:
+        """The version, the models and the limits of the server."""
+        request = recognizer_pb2.GetServerInfoRequest()
+        return messages.server_info_of(self._call(self._recognizer.GetServerInfo, request, timeout_s))
+
+    def _call(self, method: Any, request: Any, timeout_s: float | None) -> Any:
+        deadline_s = self._deadline_s if timeout_s is None else timeout_s
         try:
-            async for piece in audio:
-                yield pb.StreamingRecognizeRequest(audio=piece)
-        except Exception as error:  # gRPC only cancels the call, and tells nobody why
-            broken = error
-            raise
+            return method(request, timeout=deadline_s, metadata=self._credentials.metadata)
+        except grpc.RpcError as error:
+            raise error_of(error) from error
 
-    finals: list[pb.StreamingRecognitionResult] = []
-    report = None
-    call: Any = stub.StreamingRecognize(messages(), timeout=timeout_s)
-    try:
-        async for response in call:
+
+class Stream:
+    """The results of a stream, as they come. Leaving the `with` statement, or `close`, ends it."""
+
+    phrase_report: PhraseReport | None = None
+    """What became of the phrases, from the first result on; None: there were none."""
+
+    def __init__(self, call: Any, sender: _Sender) -> None:
+        self._call = call
+        self._sender = sender
+        self._results: deque[Result] = deque()
+        self._closed = False
+        sender.opened(call)
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Result:
+        while not self._results:
+            try:
+                response = next(self._call)
+            except grpc.RpcError as error:
+                if self._sender.broken is not None:
+                    raise self._sender.broken from None
+                if self._closed:
+                    raise StopIteration from None
+                raise error_of(error) from error
             if response.HasField("speech_context_report"):
-                report = response.speech_context_report
-            for result in response.results:
-                on_result(result)
-                if result.is_final:
-                    finals.append(result)
-    except (asyncio.CancelledError, grpc.aio.AioRpcError):
-        if broken is not None:
-            raise broken from None
-        raise
-    return finals, report
+                self.phrase_report = messages.phrase_report_of(response.speech_context_report)
+            self._results.extend(map(messages.result_of, response.results))
+        return self._results.popleft()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the stream without waiting for further results; not an error when it has ended."""
+        self._closed = True
+        self._call.cancel()
 
 
-def context_summary(info: pb.ContextInfo) -> dict[str, Any]:
-    """A ContextInfo as plain values, for JSON."""
-    timings = {field.name: round(value, 2) for field, value in info.timings.ListFields()}
-    return {
-        "status": pb.ContextInfo.Status.Name(info.status),
-        "changed": info.changed,
-        "plain_transcript": info.plain_transcript,
-        "biased_words": [_biased_word(b) for b in info.biased_words],
-        "meant": [{"entry": m.entry, "signal": m.signal, "id": m.entry_id} for m in info.meant],
-        "timings": timings,
-        "reason": info.reason,
-    }
+class _Sender:
+    """The client's messages of a stream, which gRPC takes in a thread of its own.
+
+    Attributes:
+        broken: what the audio raised. gRPC would only end the call, and tell nobody why.
+    """
+
+    def __init__(self, config: recognizer_pb2.StreamingConfig, pieces: Iterator[bytes]) -> None:
+        self.broken: Exception | None = None
+        self._config = config
+        self._pieces = pieces
+        self._call: Any = None
+        self._opened = threading.Event()
+
+    def opened(self, call: Any) -> None:
+        """The call that the messages belong to."""
+        self._call = call
+        self._opened.set()
+
+    def messages(self) -> Iterator[recognizer_pb2.StreamingRecognizeRequest]:
+        yield recognizer_pb2.StreamingRecognizeRequest(config=self._config)
+        try:
+            for piece in self._pieces:
+                yield recognizer_pb2.StreamingRecognizeRequest(audio=piece)
+        except Exception as error:
+            self.broken = error
+            self._opened.wait()
+            self._call.cancel()
+        finally:
+            if isinstance(self._pieces, Generator):
+                self._pieces.close()
 
 
-def pass_names(passes: Iterable[pb.StreamingRecognitionResult.Pass]) -> list[str]:
-    """Passes by their names in the interface."""
-    known = pb.StreamingRecognitionResult.Pass
-    return [known.Name(one) if one in known.values() else str(one) for one in passes]
-
-
-def _biased_word(word: pb.BiasedWord) -> dict[str, Any]:
-    """nats, rank: None where unset."""
-    return {
-        "word": word.word,
-        "phrase": word.phrase,
-        "signal": word.signal,
-        "nats": round(word.nats, 2) if word.HasField("nats") else None,
-        "rank": word.rank if word.HasField("rank") else None,
-        "id": word.entry_id,
-    }
+def _spoken(audio: Iterable[bytes], rate: int, encoding: str) -> Iterator[bytes]:
+    """Pieces, each when it has been spoken."""
+    clock = Clock(rate, encoding)
+    for piece in audio:
+        time.sleep(clock.wait_s(piece))
+        yield piece

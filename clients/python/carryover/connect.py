@@ -1,67 +1,97 @@
-"""How a client reaches a server: TLS, its own certificate, its key."""
+"""How a client reaches a server: TLS, its own certificate, its key, and what gRPC does by itself on its channels."""
 
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Callable
+import json
+import os
+import secrets
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import grpc
 
-ROUND_ROBIN = (("grpc.service_config", '{"loadBalancingConfig": [{"round_robin": {}}]}'),)
+from carryover.audio import PathLike
+from carryover.errors import ChangeRequestError
 
-
-class ConnectError(Exception):
-    """The server cannot be reached this way. The message says what to change."""
+_SERVICE_CONFIG = {
+    "loadBalancingConfig": [{"round_robin": {}}],
+    "methodConfig": [
+        {
+            "name": [{"service": "carryover.v1.Recognizer"}, {"service": "carryover.v1.Context"}],
+            "retryPolicy": {
+                "maxAttempts": 5,
+                "initialBackoff": "0.2s",
+                "maxBackoff": "3s",
+                "backoffMultiplier": 2,
+                "retryableStatusCodes": ["UNAVAILABLE", "RESOURCE_EXHAUSTED"],
+            },
+        }
+    ],
+}
+OPTIONS: tuple[tuple[str, Any], ...] = (
+    ("grpc.service_config", json.dumps(_SERVICE_CONFIG)),
+    ("grpc.per_rpc_retry_buffer_size", 64 << 20),  # a recording that is larger than this would not be sent again
+    ("grpc.keepalive_time_ms", 20_000),  # finds, while calls are running, a server that vanished without a word
+    ("grpc.keepalive_timeout_ms", 10_000),
+)
+"""Of every channel. gRPC itself spreads calls over a target's addresses, connects again what broke, and repeats a call
+that no server has begun to answer, when the server's trailing metadata `grpc-retry-pushback-ms` allow. All calls of
+the interface may be repeated so: events have ids, and a stream is begun to be answered when it is accepted."""
 
 
 @dataclass(frozen=True)
 class Credentials:
-    """What a client needs beyond an address."""
+    """What a client needs beyond an address. Make it with `load`."""
 
-    ca: Path | None = None
-    """PEM file of the authority that signed the server's certificate; None: no TLS."""
-    key_file: Path | None = None
-    """Holds the bearer key."""
-    certificate: Path | None = None
-    """PEM file of the client's certificate, for a server that asks for one."""
-    certificate_key: Path | None = None
-    """PEM file of its private key."""
+    key: str | None
+    """The bearer key."""
+    tls: grpc.ChannelCredentials | None
+    """None: no TLS."""
+    secret: bytes
+    """Known to the client alone: the key or the certificate's private key, else drawn anew."""
+
+    @classmethod
+    def load(
+        cls,
+        target: str,
+        *,
+        key: str | None,
+        ca: PathLike | None,
+        tls: bool,
+        certificate: PathLike | None,
+        certificate_key: PathLike | None,
+    ) -> Credentials:
+        """The credentials for a target, as `carryover.Client` documents them. Raises ChangeRequestError."""
+        if bool(certificate) != bool(certificate_key):
+            raise ChangeRequestError("give certificate and certificate_key together")
+        encrypted = tls or ca is not None
+        if certificate and not encrypted:
+            raise ChangeRequestError("a certificate is sent over TLS only: give ca too, or tls=True")
+        if key is not None and not (key and key.isascii() and key.isprintable() and " " not in key):
+            raise ChangeRequestError("key: it is empty, or has characters that no key has")
+        if key and not encrypted and not _is_local(target):
+            raise ChangeRequestError("a key is sent over TLS, or to this machine: give ca, or tls=True")
+        private = _read("certificate_key", certificate_key)
+        secret = key.encode() if key else private or secrets.token_bytes(32)
+        if not encrypted:
+            return cls(key, None, secret)
+        own = _read("certificate", certificate)
+        return cls(key, grpc.ssl_channel_credentials(_read("ca", ca), private, own), secret)
+
+    @property
+    def metadata(self) -> tuple[tuple[str, str], ...]:
+        """Of each call."""
+        return (("authorization", f"Bearer {self.key}"),) if self.key else ()
 
 
-def open_channel(address: str, credentials: Credentials) -> grpc.aio.Channel:
-    """A channel whose calls carry the key.
-
-    Args:
-        address: HOST:PORT, or a target with several of them, such as ipv4:10.0.0.1:50051,10.0.0.2:50051, which the
-            channel's calls take in turn; one that does not answer is passed over.
-
-    Raises:
-        ConnectError: the credentials do not fit together, or a file of theirs cannot be read.
-    """
-    if bool(credentials.certificate) != bool(credentials.certificate_key):
-        raise ConnectError("give --certificate and --certificate-key together")
-    if credentials.certificate and not credentials.ca:
-        raise ConnectError("a certificate is sent over TLS only: give --ca too")
-    key = _read("--key-file", credentials.key_file).decode(errors="replace").strip() if credentials.key_file else ""
-    interceptors: Any = [_UnaryWithKey(key), _StreamWithKey(key)] if key else None
-    if credentials.ca:
-        tls = grpc.ssl_channel_credentials(
-            _read("--ca", credentials.ca),
-            _read("--certificate-key", credentials.certificate_key) if credentials.certificate_key else None,
-            _read("--certificate", credentials.certificate) if credentials.certificate else None,
-        )
-        return grpc.aio.secure_channel(address, tls, options=ROUND_ROBIN, interceptors=interceptors)
-    if key and not all(_is_loopback(one.rpartition(":")[0]) for one in _addresses(address)):
-        raise ConnectError("a key is sent over TLS, or to this machine: give --ca")
-    return grpc.aio.insecure_channel(address, options=ROUND_ROBIN, interceptors=interceptors)
-
-
-def _addresses(target: str) -> list[str]:
-    """Each HOST:PORT of a target."""
-    return target.removeprefix("ipv4:").removeprefix("ipv6:").split(",")
+def _is_local(target: str) -> bool:
+    """Whether all addresses of a target, HOST:PORT or ipv4:HOST:PORT,HOST:PORT, are this machine's."""
+    if target.startswith(("unix:", "unix-abstract:")):
+        return True
+    addresses = target.removeprefix("dns:///").removeprefix("ipv4:").removeprefix("ipv6:").split(",")
+    return all(_is_loopback(address.rpartition(":")[0]) for address in addresses)
 
 
 def _is_loopback(host: str) -> bool:
@@ -71,35 +101,10 @@ def _is_loopback(host: str) -> bool:
         return False
 
 
-def _read(name: str, file: Path) -> bytes:
+def _read(name: str, file: PathLike | None) -> bytes | None:
+    if file is None:
+        return None
     try:
-        return file.read_bytes()
+        return Path(file).read_bytes()
     except OSError as error:
-        raise ConnectError(f"{name}: {file} cannot be read ({error.strerror})") from None
-
-
-def _with_key(details: grpc.aio.ClientCallDetails, key: str) -> grpc.aio.ClientCallDetails:
-    metadata = grpc.aio.Metadata(*(details.metadata or ()), ("authorization", f"Bearer {key}"))
-    return grpc.aio.ClientCallDetails(
-        details.method, details.timeout, metadata, details.credentials, details.wait_for_ready
-    )
-
-
-class _UnaryWithKey(grpc.aio.UnaryUnaryClientInterceptor):
-    def __init__(self, key: str) -> None:
-        self._key = key
-
-    async def intercept_unary_unary(
-        self, continuation: Callable[..., Any], client_call_details: grpc.aio.ClientCallDetails, request: Any
-    ) -> Any:
-        return await continuation(_with_key(client_call_details, self._key), request)
-
-
-class _StreamWithKey(grpc.aio.StreamStreamClientInterceptor):
-    def __init__(self, key: str) -> None:
-        self._key = key
-
-    async def intercept_stream_stream(
-        self, continuation: Callable[..., Any], client_call_details: grpc.aio.ClientCallDetails, request_iterator: Any
-    ) -> Any:
-        return await continuation(_with_key(client_call_details, self._key), request_iterator)
+        raise ChangeRequestError(f"{name}: {os.fspath(file)} cannot be read ({error.strerror})") from None

@@ -3,38 +3,62 @@
 from __future__ import annotations
 
 import asyncio
-import shlex
-import sys
-from collections.abc import AsyncIterator
+import queue
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
-RATE = 16_000
-_PIECE = RATE // 10
+from carryover.errors import AudioError
+
+_RATE = 16_000
+_PIECE = _RATE // 10
 
 
-class MicrophoneError(Exception):
-    """There is no microphone to listen to. The message says what to change."""
+class Microphone:
+    """LINEAR16 audio at 16 kHz, in pieces of 0.1 s, until `stop` is called.
+
+    It is listened to while it is iterated over, by `for` or `async for`; that raises AudioError where there is none.
+    """
+
+    rate = _RATE
+    """Samples a second."""
+    encoding = "LINEAR16"
+    """Of its pieces."""
+
+    def __init__(self) -> None:
+        self._stopped = threading.Event()
+
+    def stop(self) -> None:
+        """End the audio, from any thread or signal handler; the last words still get a result."""
+        self._stopped.set()
+
+    def __iter__(self) -> Iterator[bytes]:
+        pieces: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+        with _listening(pieces.put):
+            while not self._stopped.is_set():
+                yield pieces.get()
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        pieces: asyncio.Queue[bytes] = asyncio.Queue()
+        loop = asyncio.get_running_loop()
+        with _listening(lambda piece: loop.call_soon_threadsafe(pieces.put_nowait, piece)):
+            while not self._stopped.is_set():
+                yield await pieces.get()
 
 
-async def listen(stop: asyncio.Event) -> AsyncIterator[bytes]:
-    """LINEAR16 audio at 16 kHz until `stop` is set. Raises MicrophoneError."""
+def _listening(take: Callable[[bytes], object]) -> Any:
+    """The microphone, open while inside; `take` is given its pieces in another thread."""
     try:
         import sounddevice
     except ImportError:
-        hint = f"{shlex.quote(sys.executable)} -m pip install 'carryover-asr[microphone]'"
-        raise MicrophoneError(f"the microphone needs the package sounddevice: {hint}") from None
+        raise AudioError("the microphone needs the package sounddevice: pip install sounddevice") from None
     except OSError:
-        raise MicrophoneError("sounddevice does not find PortAudio; install libportaudio2") from None
-    pieces: asyncio.Queue[bytes] = asyncio.Queue()
-    loop = asyncio.get_running_loop()
+        raise AudioError("sounddevice does not find PortAudio; install libportaudio2") from None
 
-    def take(data: Any, frames: int, time: Any, status: Any) -> None:
-        loop.call_soon_threadsafe(pieces.put_nowait, bytes(data))
+    def callback(data: Any, frames: int, time: Any, status: Any) -> None:
+        take(bytes(data))
 
     try:
-        stream = sounddevice.RawInputStream(RATE, _PIECE, channels=1, dtype="int16", callback=take)
+        return sounddevice.RawInputStream(_RATE, _PIECE, channels=1, dtype="int16", callback=callback)
     except sounddevice.PortAudioError as error:
-        raise MicrophoneError(f"the microphone does not open: {error}") from None
-    with stream:
-        while not stop.is_set():
-            yield await pieces.get()
+        raise AudioError(f"the microphone does not open: {error}") from None

@@ -1,0 +1,376 @@
+"""The client for asyncio: the names and arguments of `carryover.Client`, to be awaited."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterable, Generator, Iterable, Iterator, Sequence
+from contextlib import aclosing, suppress
+from dataclasses import replace
+from types import TracebackType
+from typing import Any, Self, TypeAlias
+
+import grpc
+import grpc.aio
+
+from carryover import messages
+from carryover.audio import Audio, Clock, PathLike, format_of, read_audio, recording
+from carryover.connect import OPTIONS, Credentials
+from carryover.errors import error_of
+from carryover.messages import Entities, Entry, InlineContext, Options, Phrases
+from carryover.readiness import Readiness
+from carryover.results import ContextStatus, Embedding, PhraseReport, Recognition, Rescored, Result, ServerInfo
+from carryover.v1 import context_pb2, recognizer_pb2
+from carryover.v1.context_pb2_grpc import ContextStub
+from carryover.v1.recognizer_pb2 import StreamingRecognizeRequest as Request
+from carryover.v1.recognizer_pb2_grpc import RecognizerStub
+
+AudioSource: TypeAlias = PathLike | Audio | AsyncIterable[bytes] | Iterable[bytes]
+"""As of `carryover.Client`, or an asynchronous iterable. One that is not is iterated over in another thread."""
+
+_ACCEPTED_S = 1.0
+"""Seconds that audio waits for the server to accept the configuration; some proxies keep the word back."""
+
+
+class Client:
+    """As `carryover.Client`, for one event loop: the one that runs at its first call."""
+
+    def __init__(
+        self,
+        target: str = "127.0.0.1:50051",
+        *,
+        key: str | None = None,
+        ca: PathLike | None = None,
+        tls: bool = False,
+        certificate: PathLike | None = None,
+        certificate_key: PathLike | None = None,
+        deadline_s: float = 30.0,
+    ) -> None:
+        self._target = target
+        self._credentials = Credentials.load(
+            target, key=key, ca=ca, tls=tls, certificate=certificate, certificate_key=certificate_key
+        )
+        self._deadline_s = deadline_s
+        self._channel: grpc.aio.Channel | None = None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the connection; calls under way end."""
+        if self._channel is not None:
+            await self._channel.close()
+
+    def stream(
+        self,
+        audio: AudioSource,
+        *,
+        dialogue: str = "",
+        turn: str = "",
+        rate: int = 16_000,
+        encoding: str = "LINEAR16",
+        interim_results: bool = True,
+        max_alternatives: int = 1,
+        word_times: bool = False,
+        phrases: Phrases = (),
+        single_utterance: bool = False,
+        automatic_punctuation: bool = False,
+        real_time: bool = False,
+        timeout_s: float | None = None,
+    ) -> Stream:
+        """Recognise audio while it comes in, as `carryover.Client.stream`. To be called in the event loop.
+
+        Returns:
+            An asynchronous iterator over the results. It raises too what reading a file raises.
+        """
+        options = Options(
+            rate, encoding, dialogue, turn, max_alternatives, word_times, phrases, automatic_punctuation,
+            interim_results, single_utterance,
+        )  # fmt: skip
+        call = self._recognizer.StreamingRecognize(timeout=timeout_s, metadata=self._credentials.metadata)
+        return Stream(call, _Sender(audio, options, real_time=real_time))
+
+    async def recognize(
+        self,
+        audio: PathLike | bytes | Audio,
+        *,
+        dialogue: str = "",
+        turn: str = "",
+        max_alternatives: int = 1,
+        word_times: bool = False,
+        phrases: Phrases = (),
+        automatic_punctuation: bool = False,
+        timeout_s: float | None = None,
+    ) -> Recognition:
+        """Recognise one recording as a whole, as `carryover.Client.recognize`."""
+        content, rate, encoding = await asyncio.to_thread(recording, audio)
+        options = Options(
+            rate, encoding, dialogue, turn, max_alternatives, word_times, phrases, automatic_punctuation
+        )  # fmt: skip
+        request = messages.recognize_request(content, options)
+        return messages.recognition_of(await self._call(self._recognizer.Recognize, request, timeout_s))
+
+    async def record(
+        self,
+        dialogue: str,
+        turn: str,
+        *,
+        user: str | None = None,
+        reply: str | None = None,
+        contacts: Sequence[str | Entry] = (),
+        entities: Entities | None = None,
+        transcribe: bool = False,
+        speak: bool = False,
+        expect_speech: bool = False,
+        timeout_s: float | None = None,
+    ) -> bool:
+        """Record what happened in a turn, as `carryover.Client.record`."""
+        request = messages.record_request(
+            dialogue, turn, secret=self._credentials.secret, user=user, reply=reply, contacts=contacts,
+            entities=entities, transcribe=transcribe, speak=speak, expect_speech=expect_speech,
+        )  # fmt: skip
+        return bool((await self._call(self._context.RecordEvents, request, timeout_s)).triggered)
+
+    async def status(self, dialogue: str, turn: str = "", *, timeout_s: float | None = None) -> ContextStatus:
+        """How far a turn's context is, as `carryover.Client.status`."""
+        request = context_pb2.GetContextStatusRequest(dialogue_id=dialogue, turn_id=turn)
+        return messages.status_of(await self._call(self._context.GetContextStatus, request, timeout_s))
+
+    async def wait_until_ready(self, dialogue: str, turn: str = "", timeout: float = 10.0) -> ContextStatus:
+        """Wait until a turn's context is ready, as `carryover.Client.wait_until_ready`."""
+        readiness = Readiness(timeout)
+        while not readiness.reached(status := await self.status(dialogue, turn, timeout_s=readiness.left_s)):
+            await asyncio.sleep(readiness.pause_s())
+        return status
+
+    async def embedding(self, dialogue: str, turn: str = "", *, timeout_s: float | None = None) -> Embedding:
+        """A turn's context as vectors, as `carryover.Client.embedding`."""
+        request = context_pb2.GetContextEmbeddingRequest(dialogue_id=dialogue, turn_id=turn)
+        return messages.embedding_of(await self._call(self._context.GetContextEmbedding, request, timeout_s))
+
+    async def rescore(
+        self,
+        nbest: Sequence[str] | Sequence[tuple[str, float]],
+        *,
+        dialogue: str = "",
+        turn: str = "",
+        context: InlineContext | None = None,
+        timeout_s: float | None = None,
+    ) -> Rescored:
+        """Order another recogniser's n-best list, as `carryover.Client.rescore`."""
+        request = messages.rescore_request(nbest, dialogue, turn, context)
+        return messages.rescored_of(await self._call(self._context.Rescore, request, timeout_s))
+
+    async def erase(self, dialogue: str, *, timeout_s: float | None = None) -> int:
+        """Erase a dialogue, as `carryover.Client.erase`."""
+        request = context_pb2.DeleteDialogueRequest(dialogue_id=dialogue)
+        return int((await self._call(self._context.DeleteDialogue, request, timeout_s)).items_deleted)
+
+    async def server_info(self, *, timeout_s: float | None = None) -> ServerInfo:
+        """The version, the models and the limits of the server."""
+        request = recognizer_pb2.GetServerInfoRequest()
+        return messages.server_info_of(await self._call(self._recognizer.GetServerInfo, request, timeout_s))
+
+    async def _call(self, method: Any, request: Any, timeout_s: float | None) -> Any:
+        deadline_s = self._deadline_s if timeout_s is None else timeout_s
+        try:
+            return await method(request, timeout=deadline_s, metadata=self._credentials.metadata)
+        except grpc.aio.AioRpcError as error:
+            raise error_of(error) from error
+
+    @property
+    def _recognizer(self) -> Any:
+        return RecognizerStub(self._open())  # type: ignore[no-untyped-call]
+
+    @property
+    def _context(self) -> Any:
+        return ContextStub(self._open())  # type: ignore[no-untyped-call]
+
+    def _open(self) -> grpc.aio.Channel:
+        """The channel, made at the first call: it belongs to the event loop that runs when it is made."""
+        if self._channel is None:
+            tls = self._credentials.tls
+            self._channel = (
+                grpc.aio.secure_channel(self._target, tls, options=OPTIONS)
+                if tls
+                else grpc.aio.insecure_channel(self._target, options=OPTIONS)
+            )
+        return self._channel
+
+
+class Stream:
+    """The results of a stream, as they come. Leaving the `async with` statement, or `close`, ends it."""
+
+    phrase_report: PhraseReport | None = None
+    """What became of the phrases, from the first result on; None: there were none."""
+
+    def __init__(self, call: Any, sender: _Sender) -> None:
+        self._call = call
+        self._sender = sender
+        self._sending = asyncio.create_task(sender.send(call))
+        self._results: deque[Result] = deque()
+        self._closed = False
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Result:
+        while not self._results:
+            try:
+                response = await self._call.read()
+            except grpc.aio.AioRpcError as error:
+                self._sending.cancel()
+                raise error_of(error) from error
+            except asyncio.CancelledError:
+                if self._sender.broken is not None:
+                    raise self._sender.broken from None
+                if self._closed:
+                    raise StopAsyncIteration from None
+                raise
+            if response is grpc.aio.EOF:
+                self._sending.cancel()
+                raise StopAsyncIteration
+            if response.HasField("speech_context_report"):
+                self.phrase_report = messages.phrase_report_of(response.speech_context_report)
+            self._results.extend(map(messages.result_of, response.results))
+        return self._results.popleft()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    def __del__(self) -> None:
+        self._cancel()
+
+    async def close(self) -> None:
+        """End the stream without waiting for further results, and the iteration over its audio."""
+        self._cancel()
+        await asyncio.gather(self._sending, return_exceptions=True)
+
+    def _cancel(self) -> None:
+        self._closed = True
+        self._call.cancel()
+        self._sending.cancel()
+
+
+class _Sender:
+    """Sends the client's messages of a stream.
+
+    Attributes:
+        broken: what the audio raised. gRPC would only end the call, and tell nobody why.
+    """
+
+    def __init__(self, audio: AudioSource, options: Options, *, real_time: bool) -> None:
+        self.broken: Exception | None = None
+        self._audio = audio
+        self._options = options
+        self._real_time = real_time
+
+    async def send(self, call: Any) -> None:
+        """Send everything, or as much as the server takes."""
+        try:
+            audio = self._audio
+            if isinstance(audio, str | os.PathLike):
+                audio = await asyncio.to_thread(read_audio, audio)
+            rate, encoding = format_of(audio, self._options.rate, self._options.encoding)
+            config = messages.streaming_config(replace(self._options, rate=rate, encoding=encoding))
+            if (
+                not await _connected(call)
+                or not await _write(call, Request(config=config))
+                or not await _accepted(call)
+            ):
+                return
+            async with aclosing(_pieces(audio)) as pieces:
+                clock = Clock(rate, encoding)
+                async for piece in pieces:
+                    if self._real_time:
+                        await asyncio.sleep(clock.wait_s(piece))
+                    if not await _write(call, Request(audio=piece)):
+                        return
+            await call.done_writing()
+        except Exception as error:
+            self.broken = error
+            call.cancel()
+
+
+async def _pieces(audio: Audio | AsyncIterable[bytes] | Iterable[bytes]) -> AsyncGenerator[bytes]:
+    """The pieces of any audio; one that may block is iterated over in another thread."""
+    if isinstance(audio, AsyncIterable):
+        iterator = aiter(audio)
+        try:
+            async for piece in iterator:
+                yield piece
+        finally:
+            if isinstance(iterator, AsyncGenerator):
+                await iterator.aclose()
+    elif isinstance(audio, Audio | Sequence):
+        for piece in audio:
+            yield piece
+    else:
+        async with aclosing(_of_thread(iter(audio))) as pieces:
+            async for piece in pieces:
+                yield piece
+
+
+async def _of_thread(pieces: Iterator[bytes]) -> AsyncGenerator[bytes]:
+    """The pieces of an iterator that may block; a generator is closed once nothing runs in it any more."""
+    loop = asyncio.get_running_loop()
+    while True:
+        turn = loop.run_in_executor(None, next, pieces, None)
+        try:
+            piece = await asyncio.shield(turn)
+            if piece is None:
+                return
+            yield piece
+        except (asyncio.CancelledError, GeneratorExit):
+            if isinstance(pieces, Generator):
+                turn.add_done_callback(lambda _: pieces.close())
+            raise
+
+
+async def _connected(call: Any) -> bool:
+    """Wait until the call can be sent on; False: it has ended."""
+    try:
+        await call.wait_for_connection()
+    except grpc.RpcError:
+        return False
+    return True
+
+
+async def _accepted(call: Any) -> bool:
+    """Wait until the server has accepted the configuration, or for a second; False: the call has ended.
+
+    So no audio is taken for a stream that is refused.
+    """
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_ACCEPTED_S):
+            if not tuple(await call.initial_metadata()):
+                await call.code()
+    return not call.done()
+
+
+async def _write(call: Any, request: Request) -> bool:
+    """Send a message; False: the call has ended.
+
+    Where the server ends a call while a message is on its way, `call.write` puts INTERNAL, "Internal error from Core",
+    in the place of the server's status (grpcio 1.74 to 1.85: in every second stream that a server ends). The layer
+    below leaves the status alone. Should a release of grpcio not have it, a status may be lost, nothing else.
+    """
+    if call.done():
+        return False
+    send = getattr(getattr(call, "_cython_call", None), "send_serialized_message", None)
+    try:
+        await (send(request.SerializeToString()) if send else call.write(request))
+    except (grpc.aio.BaseError, grpc.RpcError, asyncio.InvalidStateError):
+        return False
+    return True
