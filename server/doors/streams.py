@@ -1,0 +1,67 @@
+"""A stream of another protocol, as the one of `carryover.v1` that it asks for."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+
+from carryover.v1 import recognizer_pb2 as pb
+from server.doors.audio import Samples
+from server.errors import InvalidRequestError
+
+
+@dataclass
+class Part:
+    """One message of a client, translated."""
+
+    config: pb.StreamingConfig | None = None
+    """Its encoding and rate may be unset: then the audio begins with a WAV header."""
+    audio: bytes | None = None
+    request_id: str = ""
+    """The client's own, where its protocol has one."""
+
+
+@dataclass
+class Heard:
+    """What a stream's client has sent so far."""
+
+    parts: AsyncIterator[Part]
+    config: pb.StreamingConfig = field(default_factory=pb.StreamingConfig)
+    request_id: str = ""
+    ended: bool = False
+    """The client has said that there is no more audio."""
+    _first: bool = True
+
+    async def messages(self) -> AsyncIterator[pb.StreamingRecognizeRequest]:
+        """The messages of `carryover.v1` that the client's are.
+
+        Raises:
+            InvalidRequestError: they are out of order, or the audio contradicts the configuration.
+        """
+        part = await anext(self.parts, None)
+        if part is None:
+            return  # the service says what is missing
+        if part.config is None:
+            raise InvalidRequestError("config", "send the configuration in the first message, before any audio")
+        self.config, self.request_id = part.config, part.request_id
+        samples = Samples(part.config.encoding, part.config.sample_rate_hertz)
+        opened = samples.known
+        if opened:
+            yield pb.StreamingRecognizeRequest(config=self.config)
+        async for part in self.parts:
+            self.request_id = part.request_id or self.request_id
+            if part.config is not None:
+                raise InvalidRequestError("config", "was sent twice; send it once, in the first message")
+            if part.audio is None:
+                raise InvalidRequestError("audio", "send audio in every message after the first")
+            audio = samples.take(part.audio)
+            if not audio:
+                continue
+            if not opened:
+                opened = True
+                self.config.encoding, self.config.sample_rate_hertz = samples.encoding, samples.rate
+                yield pb.StreamingRecognizeRequest(config=self.config)
+            yield pb.StreamingRecognizeRequest(audio=audio)
+        self.ended = True
+        if not opened:
+            raise InvalidRequestError("audio", "the stream ended without any; send audio after the configuration")
