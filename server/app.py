@@ -33,6 +33,7 @@ from server import logs
 from server.access import Access
 from server.context_service import ContextService
 from server.contexts.builder import ContextBuilder
+from server.contexts.inline import InlineContexts
 from server.contexts.manager import ContextManager
 from server.contexts.rescoring import ContextRescoring
 from server.contexts.store_threads import StoreThreads
@@ -173,7 +174,14 @@ class Server:
         )
         rescoring = ContextRescoring(parts.rescorer, self.scheduler)
         self._recognizer = RecognizerService(
-            self.scheduler, self.contexts, rescoring, limits, model.nbest, settings.endpoint.rule(), self.metrics
+            self.scheduler,
+            self.contexts,
+            InlineContexts(builder, context, late=lambda: self.scheduler.late, clock=parts.clock),
+            rescoring,
+            limits,
+            model.nbest,
+            settings.endpoint.rule(),
+            self.metrics,
         )
         self._context = ContextService(
             self.contexts, builder, rescoring, self.scheduler, limits, self.rescores, parts.clock

@@ -383,14 +383,40 @@ class ScheduledStream:
         """Whether the utterance under way has speech so far; with endpointing."""
         return self.stream.has_speech
 
-    def set_context(self, graph: PhraseGraph | None) -> None:
-        """Search utterances that end from now on with a context's phrases too. Not during `accept`."""
-        self.stream.set_context(graph)
+    def set_context(self, graph: PhraseGraph | None, following: PhraseGraph | None = None) -> None:
+        """Search utterances that end from now on with a context's phrases too. Not during `accept`.
+
+        Args:
+            following: the phrases for those that `change` speaks of.
+        """
+        self.stream.set_context(graph, following)
 
     async def accept(self, samples: Samples) -> list[Result]:
         """Recognise (n,) float32 samples, -1 to 1, at the stream's rate. Raises AudioError."""
         since_s = asyncio.get_running_loop().time()
         await self._scheduler.run(Work.TAKE_IN, self.stream.take, samples)
+        return await self._steps(since_s)
+
+    @property
+    def has_words(self) -> bool:
+        """Whether the utterance under way has words so far."""
+        return self.stream.has_words
+
+    @property
+    def revision(self) -> int:
+        """Of the options of the utterance under way."""
+        return self.stream.revision
+
+    def change(self, options: StreamOptions) -> None:
+        """Recognise utterances from the next one on with other options and without context. Not during `accept`."""
+        self.stream.change(options)
+
+    async def finalize(self) -> list[Result]:
+        """End the utterance, not the stream."""
+        if self.done:
+            return []
+        since_s = asyncio.get_running_loop().time()
+        await self._scheduler.run(Work.TAKE_IN, self.stream.end_utterance)
         return await self._steps(since_s)
 
     async def finish(self) -> list[Result]:

@@ -189,9 +189,16 @@ class Limits(_Section):
 
     streams: int = Field(default=32, ge=1, description="Streams at once, Recognize calls included.")
     tenant_streams: int | None = Field(default=None, ge=1, description="Of one tenant at once; unset: as `streams`.")
-    stream_seconds: float = Field(default=300, gt=0, description="Seconds of audio in one stream or call.")
+    stream_seconds: float = Field(default=4 * 3600, gt=0, description="Seconds of audio in one stream.")
+    recording_seconds: float = Field(default=300, gt=0, description="Seconds of audio in one Recognize call.")
     idle_seconds: float = Field(
-        default=30, gt=0, description="Seconds without a message, or without a result being read, that end a stream."
+        default=30,
+        gt=0,
+        description="Seconds without audio at a stream's begin, or without a result being read, that end it; behind "
+        "its audio, that end the utterance.",
+    )
+    muted_seconds: float = Field(
+        default=3600, gt=0, description="Seconds without a message that end a stream which has had audio."
     )
     audio_bytes: int = Field(default=1 << 20, ge=1024, description="Bytes of audio in one message of a stream.")
     message_bytes: int = Field(

@@ -51,11 +51,34 @@ class UtteranceLifecycle:
         beam = min(_FIRST_BEAM, self._search.beam) if self._second_passes else self._search.beam
         return Utterance(SearchState(self._search.start(1, beam), graph), start)
 
+    def without_passed(
+        self, states: Sequence[StreamState], windows: Sequence[Tensor], frames: Sequence[Tensor]
+    ) -> tuple[list[StreamState], list[Tensor], list[Tensor]]:
+        """The states before a chunk, ready for it: an utterance without words is the next one, if one is to follow.
+
+        Args:
+            windows: (lookback + chunk + lookahead, 80) features of each chunk.
+            frames: (T, J) encoded frames of each.
+
+        Returns:
+            The states, and the chunks without what belongs to utterances that were finalized.
+        """
+        states = [
+            state if state.following is None or state.utterance.has_words else self._next_utterance(state, 0)
+            for state in states
+        ]
+        passed = [min(state.passed, len(new)) for state, new in zip(states, frames, strict=True)]
+        return (
+            [replace(state, passed=state.passed - count) for state, count in zip(states, passed, strict=True)],
+            [window[count * self._ratio :] for window, count in zip(windows, passed, strict=True)],
+            [new[count:] for new, count in zip(frames, passed, strict=True)],
+        )
+
     def grow(self, state: StreamState, window: Tensor, frames: Tensor, search: SearchState) -> Utterance:
         """The utterance with a chunk more."""
         old, model = state.utterance, self._model
         new = window[model.lookback + model.lookahead :] if old.features else window
-        chunk = window[model.lookback :][: self._chunk_frames]
+        chunk = window[model.lookback :][: len(frames) * self._ratio]
         loudness = model.loudness(chunk).unflatten(0, (len(frames), -1)).amax(-1)
         return replace(
             old,
@@ -82,9 +105,14 @@ class UtteranceLifecycle:
         """What the endpointer decides behind a chunk, else the partial result that the chunk brings, if any."""
         options, utterance, frame_s = state.options, state.utterance, self._model.frame_s
         nbest = self._search.nbest(utterance.search.beam, 0)
+        if bool(nbest[0].tokens) != utterance.has_words:
+            utterance = replace(utterance, has_words=not utterance.has_words)
+            state = replace(state, utterance=utterance)
         if options.endpointing:
             last_token, before = nbest[0].frames[-1] if nbest[0].frames else None, utterance.endpoint.likely_frames
             endpoint, decision = decide(options.endpoint, utterance.endpoint, last_token, frame_s)
+            if state.resumption is not None:
+                decision = Decision.CONTINUE  # it ends in a moment
             chunk = len(utterance.encoded[-1])
             if decision is Decision.RESTART:
                 kept = math.ceil(options.endpoint.kept_s(endpoint.frames * frame_s) / frame_s)
@@ -99,7 +127,7 @@ class UtteranceLifecycle:
                 loudness = torch.cat(utterance.loudness)
                 cut = cut_place(endpoint, nbest[0], loudness, chunk, self._tokenizer, frame_s)
                 return replace(state, due=Pending.FINAL, cut=cut), []
-        return self._partial(state, nbest) if options.interim_results else (state, [])
+        return self._partial(state, nbest) if options.interim_results and not state.resumption else (state, [])
 
     def _partial(self, state: StreamState, nbest: Sequence[NBestEntry]) -> tuple[StreamState, list[Result]]:
         """The partial result that is new, if any; where the end is likely, a likely final is due in its place."""
@@ -116,7 +144,8 @@ class UtteranceLifecycle:
         hypothesis = Hypothesis(text, best.acoustic, best.language, best.bias, tokens=best.tokens, token_times=times)
         begin_so = [f"{decode(e.tokens)} ".startswith(f"{text} ") for e in nbest]
         stability = _share(nbest, begin_so) if text else 0.0
-        return state, [Result((hypothesis,), False, stability, start_s, self._end_s(state))]
+        revision = state.options.revision
+        return state, [Result((hypothesis,), False, stability, start_s, self._end_s(state), revision=revision)]
 
     def request(self, state: StreamState) -> FinalRequest:
         """What the pending result is made from."""
@@ -146,7 +175,7 @@ class UtteranceLifecycle:
         """The state behind the result that was pending, and the result as it goes out, if it does."""
         utterance, frame_s = state.utterance, self._model.frame_s
         skipped = result.skipped or tuple(one for one in self._second_passes if one in state.skipped)
-        result = replace(result, end_s=self._end_s(state), skipped=skipped)
+        result = replace(result, end_s=self._end_s(state), skipped=skipped, revision=state.options.revision)
         text, state_after = result.nbest[0].text, replace(state, skipped=frozenset())
         if state.pending is Pending.LIKELY_FINAL:
             provisional = (result, state.context) if state.needs_second_pass else None
@@ -163,13 +192,40 @@ class UtteranceLifecycle:
             after = self._next_utterance(counted, utterance.frames if finished else state.cut)
             end_s = min((utterance.start + state.cut) * frame_s, result.end_s)
             return after, [replace(result, end_s=end_s, endpoint_s=utterance.end * frame_s)]
+        if state.resumption is not None:
+            return self._resumed(state_after), [replace(result, finalized=True)]
         return replace(state_after, finished=True), [result] if text or not state.finals else []
+
+    def _resumed(self, state: StreamState) -> StreamState:
+        """The state behind the result of an utterance that was finalized: the next one, on the audio as it was."""
+        resumption = state.resumption
+        assert resumption is not None
+        state = self._followed(state)
+        return replace(
+            state,
+            front_end=resumption.front_end,
+            encoder=resumption.encoder,
+            utterance=self.begin(state.options, resumption.start),
+            passed=resumption.start - resumption.encoded,
+            resumption=None,
+            finals=state.finals + 1,
+            finished=state.options.single_utterance,
+        )
+
+    @staticmethod
+    def _followed(state: StreamState) -> StreamState:
+        """The state with the options and the context of the next utterance."""
+        following = state.following
+        if following is None:
+            return state
+        return replace(state, options=following.options, context=following.context, following=None)
 
     def _next_utterance(self, state: StreamState, cut: int) -> StreamState:
         """The state in the next utterance, which begins with what follows the first `cut` frames of this one.
 
         The frames that follow are searched anew, without the text before.
         """
+        state = self._followed(state)
         old, begun = state.utterance, self.begin(state.options, state.utterance.start + cut)
         state = replace(state, utterance=begun, due=Pending.NONE, cut=0)
         if cut == old.frames:

@@ -120,3 +120,7 @@ class Result:
     """Finals, also those that are only likely: the passes that the result is of."""
     skipped: tuple[Pass, ...] = ()
     """Passes that it would also be of, had there been time."""
+    finalized: bool = False
+    """Final because the stream was told to finalize (`StreamInput.finalize`)."""
+    revision: int = 0
+    """Of the options that it was recognised with (`StreamOptions.revision`)."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import partial
 
 from asr.audio import MAX_RATE
@@ -13,6 +13,7 @@ from server.errors import LimitError
 from server.settings import Limits
 
 _PHRASES = ("config.speech_contexts", "config.speech_contexts.phrases")
+_UPDATED_PHRASES = ("update.speech_contexts", "update.speech_contexts.phrases")
 _AROUND_AUDIO_BYTES = 1024
 _ROUGHLY = 2
 """Before a request is parsed, nobody counts further than to so many times a limit; afterwards the error can say how
@@ -24,7 +25,8 @@ def bounds(method: str, limits: Limits) -> Bounds:
     if method == "Recognize":
         return recording_bounds(limits, _PHRASES)
     if method == "StreamingRecognize":
-        return stream_bounds(limits, _PHRASES)
+        inline = _inline_bounds("config.context", limits) | _inline_bounds("update.context", limits)
+        return stream_bounds(limits, (*_PHRASES, *_UPDATED_PHRASES), inline)
     return Bounds("request_bytes", limits.request_bytes, _context_bounds(method, limits))
 
 
@@ -33,10 +35,15 @@ def recording_bounds(limits: Limits, phrases: Iterable[str]) -> Bounds:
     return Bounds("message_bytes", limits.message_bytes, _phrase_bounds(limits, phrases))
 
 
-def stream_bounds(limits: Limits, phrases: Iterable[str]) -> Bounds:
-    """The bounds of a stream's message. phrases: the fields that lists of phrases are in, and the phrases."""
+def stream_bounds(limits: Limits, phrases: Iterable[str], others: Mapping[str, Bound] | None = None) -> Bounds:
+    """The bounds of a stream's message.
+
+    Args:
+        phrases: the fields that lists of phrases are in, and the phrases.
+        others: the bounds of other lists.
+    """
     most = max(limits.request_bytes, limits.audio_bytes + _AROUND_AUDIO_BYTES)
-    return Bounds("request_bytes", most, _phrase_bounds(limits, phrases))
+    return Bounds("request_bytes", most, {**_phrase_bounds(limits, phrases), **(others or {})})
 
 
 def plain_bounds(limits: Limits) -> Bounds:
@@ -52,12 +59,22 @@ def recording_memory(limits: Limits, *, translated: bool = False) -> int:
     Args:
         translated: another request is made of the first, with two more copies of the audio.
     """
-    samples = int(limits.stream_seconds * MAX_RATE * 4)
+    samples = int(limits.recording_seconds * MAX_RATE * 4)
     return max(2 * limits.message_bytes + samples, 4 * limits.message_bytes if translated else 0)
 
 
 def _phrase_bounds(limits: Limits, phrases: Iterable[str]) -> dict[str, Bound]:
     return dict.fromkeys(phrases, _most("phrases", limits.phrases, "speech_contexts: {} phrases or lists"))
+
+
+def _inline_bounds(field: str, limits: Limits) -> dict[str, Bound]:
+    entities = _most("entries", limits.entries, f"{field}.entities: {{}} entries or lists")
+    return {
+        f"{field}.turns": _most("turns", limits.turns, f"{field}: {{}} turns"),
+        f"{field}.entities": entities,
+        f"{field}.entities.entries": entities,
+        f"{field}.entities.items": entities,
+    }
 
 
 def _context_bounds(method: str, limits: Limits) -> dict[str, Bound]:
@@ -69,14 +86,7 @@ def _context_bounds(method: str, limits: Limits) -> dict[str, Bound]:
             "events.entities.items": entries,
         }
     if method == "Rescore":
-        entities = _most("entries", limits.entries, "context.entities: {} entries or lists")
-        return {
-            "nbest": _most("nbest", limits.nbest, "nbest: {} entries"),
-            "context.turns": _most("turns", limits.turns, "context: {} turns"),
-            "context.entities": entities,
-            "context.entities.entries": entities,
-            "context.entities.items": entities,
-        }
+        return {"nbest": _most("nbest", limits.nbest, "nbest: {} entries"), **_inline_bounds("context", limits)}
     return {}
 
 

@@ -36,6 +36,7 @@ from carryover.v1 import recognizer_pb2 as pb
 from server import context_service
 from server.access import make_key
 from server.errors import LimitError
+from tests.integration.test_access import Authority, tls_settings
 from tests.support.waiting import until
 
 DEADLINE_S = 60.0
@@ -308,6 +309,22 @@ def test_keys(clients: Clients, workshop: Any, tmp_path: Path, pcm: bytes) -> No
             list(bad.stream(Audio(pcm)))
 
 
+def test_tls_with_a_key_and_with_a_certificate(clients: Clients, workshop: Any, tmp_path: Path, pcm: bytes) -> None:
+    key, line = make_key("acme")
+    (tmp_path / "keys").write_text(f"{line}\nkiosks cert:kiosk.example\n")
+    authority = Authority(tmp_path, "ca")
+    settings = tls_settings(authority.issue("server")) | {"access__keys_file": str(tmp_path / "keys")}
+    replica, own = workshop.start(**settings), authority.issue("kiosk", "kiosk.example")
+    strict = workshop.start(**settings, tls__client_ca=str(authority.ca))
+    by_key = clients(f"localhost:{replica.port}", key=key, ca=authority.ca)
+    certified = {"certificate": own["certificate"], "certificate_key": own["key"]}
+    by_certificate = clients(f"localhost:{strict.port}", ca=str(authority.ca), **certified)
+    for client in (by_key, by_certificate):
+        assert client.server_info().version and isinstance(list(client.stream(Audio(pcm)))[-1], Final)
+    with pytest.raises(RetryLaterError):  # gRPC's own authorities have not signed it
+        clients(f"localhost:{replica.port}", key=key, tls=True, deadline_s=5).server_info()
+
+
 def test_the_status_of_a_stream_that_ends_while_audio_is_sent(clients: Clients, workshop: Any, pcm: bytes) -> None:
     """GRPC's asyncio client would lose every second one."""
     replica = workshop.start(limits__stream_seconds=0.5)
@@ -390,6 +407,28 @@ def test_a_client_of_asyncio_may_be_made_before_its_event_loop(shared: Any, pcm:
             return [result async for result in results]
 
     assert texts(asyncio.run(run()))[-1] == texts(Client(f"127.0.0.1:{shared.port}").stream(pieces(pcm)))[-1]
+
+
+def test_a_loop_that_is_left_ends_its_stream(shared: Any, pcm: bytes) -> None:
+    """Also where nobody closes the stream."""
+
+    def endless() -> Iterator[bytes]:
+        while True:
+            yield pcm[:3200]
+
+    with Client(f"127.0.0.1:{shared.port}") as client:
+        for _ in client.stream(endless()):
+            break
+        until(lambda: not shared.server.streams.running)
+
+    async def run() -> None:
+        async with aio.Client(f"127.0.0.1:{shared.port}") as client:
+            async for _ in client.stream(endless()):
+                break
+            await asyncio.to_thread(until, lambda: not shared.server.streams.running)
+            assert not [task for task in asyncio.all_tasks() if "_Sender" in str(task)]
+
+    asyncio.run(run())
 
 
 def test_a_task_that_is_cancelled_leaves_nothing(shared: Any, pcm: bytes) -> None:

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
+import venv
 from datetime import date
 from functools import cache
 from pathlib import Path
@@ -84,6 +85,31 @@ def test_it_is_small_and_imports_fast(installed: Path) -> None:
     assert seconds < MOST_S, f"{seconds:.2f} s"
 
 
-def test_its_types_are_for_everybody(installed: Path) -> None:
-    assert (installed / "carryover/py.typed").is_file() and (installed / "carryover/v1/context_pb2.pyi").is_file()
-    assert not (installed / "generate_stubs.py").exists()
+TYPED = """
+from carryover import Client, Final
+for result in Client().stream("a.wav"):
+    print(result.transcript + (result.context.status if isinstance(result, Final) else ""))
+"""
+UNTYPED = """
+from carryover import Client
+for result in Client().stream("a.wav"):
+    print(result.context.status, Client().record("d", "1", users="call meg"))
+"""
+
+
+def test_its_types_are_for_everybody(installed: Path, tmp_path: Path) -> None:
+    """With what is installed, `mypy --strict` takes what is right and finds what is wrong in a program that uses it."""
+    assert (installed / "carryover/v1/context_pb2.pyi").is_file() and not (installed / "generate_stubs.py").exists()
+    (tmp_path / "right.py").write_text(TYPED)
+    (tmp_path / "wrong.py").write_text(UNTYPED)
+    venv.create(tmp_path / "venv", with_pip=False, symlinks=True)
+    (site,) = (tmp_path / "venv/lib").glob("python*/site-packages")
+    (site / "client.pth").write_text(f"{installed}\n")
+    command = [sys.executable, "-m", "mypy", "--strict", "--config-file=", "--cache-dir", str(tmp_path / "cache")]
+    command += ["--python-executable", str(tmp_path / "venv/bin/python")]
+    done = [
+        subprocess.run([*command, f"{name}.py"], cwd=tmp_path, capture_output=True, text=True)
+        for name in ("right", "wrong")
+    ]
+    assert done[0].returncode == 0, done[0].stdout
+    assert done[1].returncode == 1 and '"context"' in done[1].stdout and '"users"' in done[1].stdout

@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterable, Generator, Iterable, Iterator, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import replace
+from functools import cached_property
 from types import TracebackType
 from typing import Any, Self, TypeAlias
 
@@ -184,11 +185,11 @@ class Client:
         except grpc.aio.AioRpcError as error:
             raise error_of(error) from error
 
-    @property
+    @cached_property
     def _recognizer(self) -> Any:
         return RecognizerStub(self._open())  # type: ignore[no-untyped-call]
 
-    @property
+    @cached_property
     def _context(self) -> Any:
         return ContextStub(self._open())  # type: ignore[no-untyped-call]
 

@@ -6,7 +6,7 @@ import ipaddress
 import json
 import os
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,7 @@ OPTIONS: tuple[tuple[str, Any], ...] = (
     ("grpc.per_rpc_retry_buffer_size", 64 << 20),  # a recording that is larger than this would not be sent again
     ("grpc.keepalive_time_ms", 20_000),  # finds, while calls are running, a server that vanished without a word
     ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.http2.max_pings_without_data", 0),  # else not while a stream is muted
 )
 """Of every channel. gRPC itself spreads calls over a target's addresses, connects again what broke, and repeats a call
 that no server has begun to answer, when the server's trailing metadata `grpc-retry-pushback-ms` allow. All calls of
@@ -45,11 +46,11 @@ the interface may be repeated so: events have ids, and a stream is begun to be a
 class Credentials:
     """What a client needs beyond an address. Make it with `load`."""
 
-    key: str | None
+    key: str | None = field(repr=False)
     """The bearer key."""
     tls: grpc.ChannelCredentials | None
     """None: no TLS."""
-    secret: bytes
+    secret: bytes = field(repr=False)
     """Known to the client alone: the key or the certificate's private key, else drawn anew."""
 
     @classmethod
