@@ -37,8 +37,10 @@ from server.contexts.inline import InlineContexts
 from server.contexts.manager import ContextManager
 from server.contexts.rescoring import ContextRescoring
 from server.contexts.store_threads import StoreThreads
+from server.doors.google_v1 import GoogleV1Door
+from server.doors.google_v2 import GoogleV2Door
 from server.doors.riva import RivaDoor
-from server.doors.routes import Handlers
+from server.doors.routes import Handlers, Route
 from server.interceptor import CallGuard
 from server.memory import MemoryQuota, Trim
 from server.methods import own_methods, public_methods
@@ -46,7 +48,7 @@ from server.metrics import Metrics
 from server.quota import Quota
 from server.recognizer_service import RecognizerService
 from server.scheduler import Scheduler, Work
-from server.settings import Settings, StoreSettings
+from server.settings import Limits, Settings, StoreSettings
 from server.tls import server_credentials
 
 _SERVICES = (
@@ -135,6 +137,12 @@ def wrapping_key(settings: StoreSettings) -> WrappingKey:
     return local_wrapping_key(load_or_create_key_file(settings.key_file) if settings.key_file else None)
 
 
+def door_routes(recognizer: RecognizerService, limits: Limits) -> list[Route]:
+    """The methods of all doors."""
+    doors = (RivaDoor(recognizer, limits), GoogleV1Door(recognizer, limits), GoogleV2Door(recognizer, limits))
+    return [route for door in doors for route in door.routes()]
+
+
 class Server:
     """One replica. Make, `start`, `drain` and `close` it on one event loop. Raises ConfigError."""
 
@@ -187,7 +195,7 @@ class Server:
             self.contexts, builder, rescoring, self.scheduler, limits, self.rescores, parts.clock
         )
         self._health = health.aio.HealthServicer()
-        self._doors = RivaDoor(self._recognizer).routes(limits) if settings.doors else []
+        self._doors = door_routes(self._recognizer, limits) if settings.doors else []
         methods = (*own_methods(_SERVICES, limits), *public_methods(_PUBLIC), *(door.method for door in self._doors))
         self.guard = CallGuard(
             {method.path: method for method in methods},

@@ -26,6 +26,7 @@ from server.settings import Limits
 
 _LARGE_BYTES = 1 << 20
 _FIRST_S, _MOST_LEAVING = 1.0, 8
+_PAUSE_S = 0.1
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
@@ -133,7 +134,7 @@ class CallGuard(grpc.aio.ServerInterceptor):
         self, serve: Callable[[Any, Caller], AsyncIterator[Any]], method: Method, reader: Reader
     ) -> Callable[[Any, Any], Awaitable[None]]:
         async def call(_: AsyncIterator[bytes], context: Any) -> None:
-            accepted = False
+            accepted = begun = False
 
             async def accept() -> None:
                 """Says that the first message is accepted, once: clients may wait for it."""
@@ -143,21 +144,28 @@ class CallGuard(grpc.aio.ServerInterceptor):
                     await context.send_initial_metadata((("x-request-id", logs.REQUEST_ID.get()),))
 
             async def read(tenant: str) -> AsyncIterator[Any]:
+                nonlocal begun
                 pace = Pace()
                 while (data := await _message(context)) is not None:
+                    begun = True
                     self._caller(context)  # whose key may have been taken back since
                     await asyncio.sleep(pace.pause_s(len(data)))  # 0: others come in between
                     yield await self._read(reader, data, tenant)
                     await accept()  # who asks for the second message has accepted the first
 
-            async with (
-                self._guard(context, method, stream=True) as caller,
-                self._within_quota(method, caller),
-                aclosing(serve(read(caller.tenant), caller)) as responses,  # type: ignore[type-var]
-            ):
+            async def respond(responses: AsyncIterator[Any]) -> None:
                 async for response in responses:
                     await accept()
                     await self._write(context, response)
+
+            async with self._guard(context, method, stream=True) as caller, self._within_quota(method, caller):
+                try:
+                    async with aclosing(serve(read(caller.tenant), caller)) as responses:  # type: ignore[type-var]
+                        await respond(responses)
+                except Exception as error:
+                    if begun and not isinstance(error, grpc.aio.BaseError):
+                        await _take_rest(context)
+                    raise
 
         return call
 
@@ -311,6 +319,19 @@ async def _message(context: Any) -> bytes | None:
     """
     data = await context.read()
     return None if data is grpc.aio.EOF else data
+
+
+async def _take_rest(context: Any) -> None:
+    """Takes off the wire what the client of a stream that ends with an error still sends, until it pauses.
+
+    GRPC's asyncio client loses a status that comes while its message is on its way.
+    """
+    with suppress(TimeoutError, grpc.aio.BaseError):  # the latter where a message is waited for already
+        async with asyncio.timeout(_FIRST_S):
+            while True:
+                async with asyncio.timeout(_PAUSE_S):
+                    if await _message(context) is None:
+                        return
 
 
 def _request_id(context: Any) -> str:

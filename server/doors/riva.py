@@ -13,7 +13,7 @@ from server.codec.bounds import plain_bounds, recording_bounds, recording_memory
 from server.doors.audio import is_wav
 from server.doors.messages import riva_pb2 as riva
 from server.doors.routes import Route, descriptor
-from server.doors.streams import Heard, Part
+from server.doors.streams import ClientStream, Part
 from server.doors.terms import LANGUAGE, check_english, in_terms, nats, refuse
 from server.errors import InvalidRequestError
 from server.methods import Load, Method
@@ -29,17 +29,20 @@ _FILES = {riva.ENCODING_UNSPECIFIED: pb.ENCODING_UNSPECIFIED, riva.FLAC: pb.FLAC
 _STREAM, _CONFIG = "streaming_config.config", "config"
 _CERTAIN = 0.99
 """The most that a partial result's stability is: 1 says that the utterance has probably ended."""
+_TRUTHS = {"true": True, "1": True, "false": False, "0": False}
 _KEY = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 
 class RivaDoor:
     """The three methods over the service of `carryover.v1`."""
 
-    def __init__(self, recognizer: RecognizerService) -> None:
+    def __init__(self, recognizer: RecognizerService, limits: Limits) -> None:
         self._recognizer = recognizer
+        self._limits = limits
 
-    def routes(self, limits: Limits) -> list[Route]:
-        """All methods, within limits."""
+    def routes(self) -> list[Route]:
+        """All methods."""
+        limits = self._limits
         lists = ("speech_contexts", "speech_contexts.phrases")
         recognize = Method(
             path=f"/{SERVICE}/Recognize",
@@ -90,13 +93,13 @@ class RivaDoor:
         self, parts: AsyncIterator[Part], caller: Caller
     ) -> AsyncIterator[riva.StreamingRecognizeResponse]:
         """Audio as it is spoken, results as they come."""
-        heard = Heard(parts)
+        client = ClientStream(parts)
         with in_terms(_names(_STREAM, "audio_content")):
-            async with aclosing(self._recognizer.StreamingRecognize(heard.messages(), caller)) as responses:  # type: ignore[type-var]
+            async with aclosing(self._recognizer.StreamingRecognize(client.messages(), caller)) as responses:  # type: ignore[type-var]
                 async for response in responses:
                     results = [_streamed(result) for result in response.results if _is_shown(result)]
                     if results:
-                        yield riva.StreamingRecognizeResponse(results=results, id=_id(heard.request_id))
+                        yield riva.StreamingRecognizeResponse(results=results, id=_id(client.request_id))
 
     async def models(
         self, request: riva.RivaSpeechRecognitionConfigRequest, caller: Caller
@@ -131,18 +134,49 @@ def recognize_request(request: riva.RecognizeRequest) -> tuple[pb.RecognizeReque
 
 def stream_part(request: riva.StreamingRecognizeRequest) -> Part:
     """What a message of a stream says. Raises InvalidRequestError."""
-    refuse("runtime_config", bool(request.runtime_config), "cannot be changed in a stream; leave it out")
     if request.WhichOneof("streaming_request") != "streaming_config":
-        audio = request.audio_content if request.WhichOneof("streaming_request") else None
-        return Part(audio=audio, request_id=request.id.value)
+        part = Part(request_id=request.id.value, **_steering(request.runtime_config))
+        if request.WhichOneof("streaming_request"):
+            part.audio = request.audio_content
+        return part
+    refuse("runtime_config", bool(request.runtime_config), "set it in the configuration, or in a later message")
     config = request.streaming_config.config
     asked = pb.StreamingConfig(
         encoding=_encoding(config, {riva.ENCODING_UNSPECIFIED: pb.ENCODING_UNSPECIFIED, **_RAW}, _STREAM),
         sample_rate_hertz=config.sample_rate_hertz,
         interim_results=request.streaming_config.interim_results,
+        endpointing=_endpointing(config),
         **_common(config, _STREAM),
     )
     return Part(config=asked, request_id=request.id.value)
+
+
+def _steering(runtime: Mapping[str, str]) -> dict[str, Any]:
+    """What a message asks for in the middle of a stream."""
+    steering: dict[str, Any] = {}
+    for key, value in runtime.items():
+        if key == "force_eou":
+            if value.lower() not in _TRUTHS:
+                raise InvalidRequestError("runtime_config.force_eou", "send true or false")
+            steering["finalize"] = _TRUTHS[value.lower()]
+        elif key == "turn_id":
+            steering["update"] = pb.StreamUpdate(turn_id=value)
+        else:
+            raise InvalidRequestError("runtime_config", _unknown_key(key, ("force_eou", "turn_id")))
+    return steering
+
+
+def _endpointing(config: riva.RecognitionConfig) -> pb.Endpointing | None:
+    """The silences that end an utterance. Clients send -1 for what is unset."""
+    asked = config.endpointing_config
+    wanted = {
+        name: milliseconds / 1000
+        for name, milliseconds in (
+            ("trailing_silence_s", asked.stop_history), ("likely_silence_s", asked.stop_history_eou)
+        )
+        if milliseconds > 0
+    }  # fmt: skip
+    return pb.Endpointing(**wanted) if wanted else None
 
 
 def _encoding(
@@ -180,10 +214,13 @@ def _common(config: riva.RecognitionConfig, field: str) -> dict[str, Any]:
 def _ids(configuration: Mapping[str, str], field: str) -> dict[str, str]:
     for key in configuration:
         if key not in IDS:
-            what = f" {key}" if _KEY.fullmatch(key) else ""
-            advice = f"the key{what} is not known here; those known are {' and '.join(IDS)}"
-            raise InvalidRequestError(f"{field}.custom_configuration", advice)
+            raise InvalidRequestError(f"{field}.custom_configuration", _unknown_key(key, IDS))
     return dict(configuration)
+
+
+def _unknown_key(key: str, known: Iterable[str]) -> str:
+    named = f" {key}" if _KEY.fullmatch(key) else ""
+    return f"the key{named} is not known here; those known are {' and '.join(known)}"
 
 
 def _names(config: str, audio: str) -> dict[str, str]:
@@ -194,6 +231,9 @@ def _names(config: str, audio: str) -> dict[str, str]:
         "config": config.split(".")[0],
         **{f"config.{name}": f"{config}.{name}" for name in same},
         **{name: f"{config}.custom_configuration.{name}" for name in IDS},
+        "update.turn_id": "runtime_config.turn_id",
+        "config.endpointing.trailing_silence_s": f"{config}.endpointing_config.stop_history",
+        "config.endpointing.likely_silence_s": f"{config}.endpointing_config.stop_history_eou",
     }
 
 
@@ -201,8 +241,8 @@ def _names(config: str, audio: str) -> dict[str, str]:
 
 
 def _is_shown(result: pb.StreamingRecognitionResult) -> bool:
-    """Riva has no final result where nothing was said."""
-    return not result.is_final or bool(result.alternatives[0].transcript)
+    """Riva has no final result where nothing was said, but for who asked to end the utterance."""
+    return not result.is_final or result.finalized or bool(result.alternatives[0].transcript)
 
 
 def _streamed(result: pb.StreamingRecognitionResult) -> riva.StreamingRecognitionResult:
@@ -220,7 +260,7 @@ def _alternatives(result: pb.StreamingRecognitionResult) -> Iterable[riva.Speech
     """Final ones end in a blank, as clients join them."""
     for alternative in result.alternatives:
         yield riva.SpeechRecognitionAlternative(
-            transcript=f"{alternative.transcript} " if result.is_final else alternative.transcript,
+            transcript=alternative.transcript + " " * (result.is_final and bool(alternative.transcript)),
             confidence=alternative.confidence,
             words=[
                 riva.WordInfo(
