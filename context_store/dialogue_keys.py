@@ -22,7 +22,7 @@ from context_store.config import StoreConfig
 from context_store.errors import StoreUnavailableError
 from context_store.table_access import ConditionFailedError, Item, TableAccess
 from context_store.table_keys import KEY_SORT_KEY, partition_key
-from context_store.turn_order import order_in, place_name
+from context_store.turn_order import NEXT, order_in, place_name
 from context_store.types import DialogueId
 from context_store.wrapping import KEY_BYTES, WrappingKey
 
@@ -31,7 +31,6 @@ _SLACK_S = 300
 _NAMES = {"#x": "expires_at"}
 _OWN_NAMES = {**_NAMES, "#k": "key_id"}
 _OWN = "#x > :now AND #k = :k"
-_NEXT = "next"
 _ATTEMPTS = 3
 
 
@@ -99,7 +98,7 @@ class DialogueKeys:
         A turn that has a place keeps it. 0: an earlier version has recorded the turn, by its time.
         """
         name, own = place_name(turn, turn_expires_at), {":k": {"S": secret.key_id}}
-        names = {**_OWN_NAMES, "#n": _NEXT, "#p": name}
+        names = {**_OWN_NAMES, "#n": NEXT, "#p": name}
         values: Item = {**own, ":now": {"N": repr(now)}, ":x": {"N": str(self._expiry(now))}, ":one": {"N": "1"}}
         update = "SET #x = :x, #p = if_not_exists(#p, #n), #n = #n + :one"
         condition = f"{_OWN} AND attribute_exists(#n)"
@@ -110,7 +109,7 @@ class DialogueKeys:
                 )
                 return self._settled(dialogue, own, item, turn, name)
             except ConditionFailedError as failed:
-                if _NEXT in failed.item or not self._is_own(failed.item, secret, now):
+                if NEXT in failed.item or not self._is_own(failed.item, secret, now):
                     break
             self._begin_to_count(dialogue, own)
         self.forget(dialogue)
@@ -135,7 +134,7 @@ class DialogueKeys:
 
     def _begin_to_count(self, dialogue: DialogueId, own: Item) -> None:
         """Into an item that an earlier version has made."""
-        names, values = {"#k": "key_id", "#n": _NEXT}, {**own, ":one": {"N": "1"}}
+        names, values = {"#k": "key_id", "#n": NEXT}, {**own, ":one": {"N": "1"}}
         with suppress(ConditionFailedError):  # another replica was faster, or the dialogue was erased
             condition = "#k = :k AND attribute_not_exists(#n)"
             table = self._config.events_table
@@ -217,7 +216,7 @@ class DialogueKeys:
             "key_id": {"S": made.key_id},
             "wrapped": {"B": self._wrapping_key.wrap(made.secret, self._context(dialogue, made.key_id))},
             "expires_at": {"N": str(self._expiry(now))},
-            _NEXT: {"N": "1"},
+            NEXT: {"N": "1"},
         }
         condition = "attribute_not_exists(#x) OR #x <= :now"
         try:

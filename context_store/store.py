@@ -161,7 +161,7 @@ class ContextStore:
             also: turns that are returned too, if they are there.
             besides: only the newest turns are returned until one that expects speech, other than this one ("": any); at
                 most 16, and none without a place. However long the dialogue is, that is one round trip where `also`
-                names that turn, or there is none, else two.
+                names that turn, or there is none, two where it is among the newest four, else three.
         """
         now = self._clock()
         if besides is None:

@@ -21,6 +21,8 @@ KEPT = 64
 """Newest turns that the item names; as many as the server ever reads."""
 _MOST = 96
 """Turns past this many are reduced to KEPT."""
+NEXT = "next"
+"""Name of the attribute that counts."""
 _PREFIX = "t#"
 
 
@@ -39,6 +41,8 @@ class TurnOrder:
     """By turn, of those recorded by an earlier version."""
     entries: tuple[str, ...] = ()
     """Those of the earlier version, as they stand there."""
+    counts: bool = False
+    """Whether turns get places; not in an item that an earlier version has made, until it is written again."""
 
     def place(self, turn: str, expires_at: int) -> int:
         """A turn's place, from 1; 0 without one."""
@@ -73,4 +77,4 @@ def order_in(item: Mapping[str, Any] | None) -> TurnOrder:
             times.setdefault(turn, float(time))
     except (KeyError, TypeError, ValueError):
         raise TamperedError("a dialogue's item is malformed; this package did not write it") from None
-    return TurnOrder(places, times, entries)
+    return TurnOrder(places, times, entries, NEXT in item)

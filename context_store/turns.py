@@ -30,6 +30,8 @@ _ATTEMPTS = 3
 _FULL = "at_limit"
 _AT_ONCE = 16
 """Turns up to which a dialogue is read in one round trip."""
+_FEW = 4
+"""Turns that are read first, since one of them nearly always expects speech."""
 _PAGES_WITHOUT_ORDER = 4
 """Of 1 MB: some 10,000 turns."""
 
@@ -165,15 +167,18 @@ class Turns:
         """As `read`, of the newest turns until one that is live and expects speech, besides one turn.
 
         The cost does not depend on the dialogue's length: one round trip where that turn is among `also`, or there is
-        none, else two.
+        none; two where it is among the newest, else three.
         """
         items = self._get(dialogue, {KEY_SORT_KEY, *also})
         named = order_in(items.get(KEY_SORT_KEY)).newest()
         if not named and KEY_SORT_KEY in items:  # of an earlier version: nothing tells which turns are the newest
             return self.read(dialogue, most, also)
         newest = [turn for turn in named if turn != besides][:most]
-        unknown = list(takewhile(lambda turn: not (turn in items and _asks(items[turn], now)), newest))
-        items |= self._get(dialogue, set(unknown) - items.keys())
+        asked = {*also}
+        for count in (_FEW, most):
+            unknown = _until_trigger(newest[:count], items, now) - asked
+            items |= self._get(dialogue, unknown)
+            asked |= unknown
         return _parsed(items)
 
     def _newest(
@@ -238,17 +243,26 @@ def parse_turn(item: Item, order: TurnOrder | None = None, key_id: str = "") -> 
 
 
 def _parsed(items: Mapping[str, Item]) -> tuple[Item | None, list[TurnRecord]]:
-    """The dialogue's key item, and its turns, oldest first."""
+    """The dialogue's key item, and its turns, oldest first.
+
+    A turn with texts and without a place is left out: it is being recorded, or erased, or whoever recorded it was told
+    that it failed. Nothing says yet where it stands.
+    """
     key_item = items.get(KEY_SORT_KEY)
     order, key_id = order_in(key_item), text(key_item, "key_id") if key_item else ""
-    turns = (parse_turn(item, order, key_id) for name, item in items.items() if name != KEY_SORT_KEY)
+    turns = [parse_turn(item, order, key_id) for name, item in items.items() if name != KEY_SORT_KEY]
+    if order.counts:
+        turns = [t for t in turns if t.place or t.turn in order.times or not any(e.payload for e in t.events)]
     return key_item, sorted(turns, key=lambda turn: (turn.place, 0.0 if turn.place else turn.start_s, turn.turn))
 
 
-def _asks(item: Item, now: float) -> bool:
-    """Is a turn live, and does it expect speech?"""
-    turn = parse_turn(item)
-    return turn.trigger and turn.expires_at > now
+def _until_trigger(turns: Iterable[str], items: Mapping[str, Item], now: float) -> set[str]:
+    """The turns before the first that is known to be live and to expect speech."""
+
+    def asks(turn: TurnRecord) -> bool:
+        return turn.trigger and turn.expires_at > now
+
+    return set(takewhile(lambda turn: turn not in items or not asks(parse_turn(items[turn])), turns))
 
 
 def _time(written: str) -> float:

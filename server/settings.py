@@ -144,7 +144,7 @@ class ContextSettings(_Section):
         description="Seconds that what has expired, or was erased at another replica, may stay in memory.",
     )
     unconfirmed_s: float = Field(
-        default=60,
+        default=30,
         ge=0,
         description="Seconds that a context is used, after the store last confirmed it, while the store fails.",
     )

@@ -2,44 +2,29 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 import torch
 from hypothesis import HealthCheck, settings
 
-from asr.acoustic import PRESETS, Transducer
+from asr.acoustic import Transducer
 from asr.audio import Samples
 from asr.recognition.recognizer import Recognizer
 from asr.text.tokenizer import Tokenizer
+from tests.support import tiny_recognizer as tiny
 
 torch.set_num_threads(1)
 settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("busy")  # other work on the machine makes no test fail
 
-SENTENCES = [
-    "call meg bauer please", "do you mean meg jones or meg bauer", "play good times bad times",
-    "turn the lights on in the kitchen", "what is the weather in paris tomorrow", "set a timer for ten minutes",
-    "send a message to jack quick", "zoe vexed the lazy fox with a jumping dog", "yes", "no", "the second one",
-]  # fmt: skip
-
 
 @pytest.fixture(scope="session")
 def tiny_tokenizer() -> Tokenizer:
-    return Tokenizer.train(SENTENCES, 56)
+    return tiny.tokenizer()
 
 
 @pytest.fixture(scope="session")
 def tiny_model(tiny_tokenizer: Tokenizer) -> Transducer:
-    """Random weights, loud enough that different audio gives different text, and mostly blank."""
-    with torch.random.fork_rng():
-        torch.manual_seed(3)
-        model = Transducer(PRESETS["tiny"](tiny_tokenizer.vocab_size)).eval()
-    with torch.no_grad():
-        model.join_out.weight *= 6
-        model.join_in.weight *= 3
-        model.join_out.bias[0] += 5.0
-        model.join_out.bias[1] = -100.0  # the unknown piece is never learnt either
-    return model
+    return tiny.transducer(tiny_tokenizer)
 
 
 @pytest.fixture(scope="session")
@@ -50,6 +35,4 @@ def tiny_recognizer(tiny_model: Transducer, tiny_tokenizer: Tokenizer) -> Recogn
 @pytest.fixture(scope="session")
 def speech() -> Samples:
     """Three seconds at 16 kHz: chirps and noise with pauses, which the tiny model takes for words."""
-    rng, t = np.random.default_rng(5), np.arange(48_000) / 16_000
-    tone = np.sin(2 * np.pi * (200 + 500 * t) * t) * (np.sin(2 * np.pi * 1.5 * t) > -0.2)
-    return (0.3 * tone + 0.05 * rng.standard_normal(len(t))).astype(np.float32)
+    return tiny.speech()

@@ -262,7 +262,7 @@ def _wrong(finals: Sequence[Final], expected: Texts, names: Sequence[str]) -> It
             "passes": sorted(passes),
             "context": final.context.status,
         }
-        foreign = [word.phrase for word in final.context.biased_words if word.phrase.lower() not in own]
+        foreign = [w.phrase for w in final.context.biased_words if w.phrase and w.phrase.lower() not in own]
         if foreign:
             yield {**told, "what": "a phrase of another dialogue", "is": foreign}
         best = (texts or nothing).get((passes, True)) if applied else plain

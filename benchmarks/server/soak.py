@@ -294,7 +294,7 @@ def _scenes() -> list[Scene]:
 
 
 def _clip(name: str) -> Clip:
-    with resources.as_file(resources.files("server") / "demo_audio" / f"{name}.flac") as file:
+    with resources.as_file(resources.files("server") / "demo" / "audio" / f"{name}.flac") as file:
         return Clip.of(*read_container(file))
 
 

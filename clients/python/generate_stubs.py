@@ -48,7 +48,17 @@ def compiler() -> Path:
         cache.mkdir(parents=True, exist_ok=True)
         folder.parent.mkdir(exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder.parent) as place:  # a folder that is there is complete
-            command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "install", "--quiet", "--no-deps"]
+            command = [
+                sys.executable,
+                "-m",
+                "pip",
+                "--disable-pip-version-check",
+                "install",
+                "--quiet",
+                "--no-deps",
+                "--retries",
+                "1",
+            ]
             done = subprocess.run([*command, "--target", f"{place}/tools", TOOLS], capture_output=True, text=True)
             if done.returncode:
                 problem = (done.stderr.strip() or "pip failed").splitlines()[-1]

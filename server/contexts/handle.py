@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
@@ -32,37 +33,49 @@ class NoContext:
     """For the client; no user text."""
 
 
+_NOT_ANSWERED = NoContext(Status.NOT_READY, "the store has not answered yet")
+_PATIENCE_S = 1.0
+"""So long what the store said last counts while it has not answered anew. Nobody has spoken and been silent in less, so
+that it counts for nothing but audio that comes faster than it was spoken."""
+
+
 class ContextHandle:
     """The context of one turn, for as long as the turn's stream is open: which one it is, is pushed here.
 
     None counts before the store has said what it knows of the dialogue: what is in memory may be of an older turn than
-    another replica has recorded, or of a dialogue that was erased there. What the store said last counts until it
-    says something else; where it fails, for a while.
+    another replica has recorded, or of a dialogue that was erased there.
 
     Args:
         clock: seconds since 1970.
         expired: whether a context is too old to be used.
         ask: asks the store in the background, and has `say` called with the number that it is given.
+        unconfirmed_s: the longest that what the store said last counts while it has not answered anew.
     """
 
     def __init__(
-        self, clock: Callable[[], float], expired: Callable[[TurnContext], bool], ask: Callable[[int], None]
+        self,
+        clock: Callable[[], float],
+        expired: Callable[[TurnContext], bool],
+        ask: Callable[[int], None],
+        unconfirmed_s: float,
     ) -> None:
         self.answered = asyncio.Event()
         """The store has said what it knows of the dialogue, or failed to, or there is nothing to ask it."""
         self._clock = clock
         self._expired = expired
         self._ask = ask
+        self._patience_s = min(_PATIENCE_S, unconfirmed_s)
         self._asked = 0
+        self._asked_s = 0.0
         self._heard = 0
         self._known = False
-        self._absent = NoContext(Status.NOT_READY, "the store has not answered yet")
+        self._absent = _NOT_ANSWERED
         self._pushed: TurnContext | None = None
 
     @property
     def context(self) -> TurnContext | None:
         """The context that applies, in whichever state."""
-        return self._pushed if self._known else None
+        return self._pushed if self._known and self._is_answered() else None
 
     def push(self, context: TurnContext | None) -> None:
         """From now on this context applies."""
@@ -71,6 +84,7 @@ class ContextHandle:
     def ask(self) -> None:
         """Ask the store again: an utterance begins."""
         self._asked += 1
+        self._asked_s = time.monotonic()
         self._ask(self._asked)
 
     def say(self, number: int, absent: NoContext, *, known: bool = True) -> None:
@@ -85,11 +99,15 @@ class ContextHandle:
             self._heard, self._known, self._absent = number, known, absent
         self.answered.set()
 
+    def _is_answered(self) -> bool:
+        """Has the store answered the last question, or may it take its time yet?"""
+        return self._heard == self._asked or time.monotonic() - self._asked_s < self._patience_s
+
     def ready(self) -> ContextBundle | NoContext:
         """The bundle, if it is there now."""
         context = self.context
         if context is None:
-            return self._absent
+            return self._absent if self._is_answered() else _NOT_ANSWERED
         if self._expired(context):
             return NoContext(Status.EXPIRED, "the context is too old to be used")
         if context.bundle is not None:

@@ -138,7 +138,7 @@ class ContextManager:
         The store is asked in the background what it knows of the dialogue; a context that it misses is made.
         """
         if dialogue is None or not self.enabled:
-            handle = ContextHandle(self._clock, self.expired, lambda number: None)
+            handle = ContextHandle(self._clock, self.expired, lambda number: None, 0.0)
             handle.say(0, NoContext(Status.NOT_REQUESTED if dialogue is None else Status.DISABLED))
             yield handle
             return
@@ -149,7 +149,7 @@ class ContextManager:
             self._asking.add(running)
             running.add_done_callback(self._asking.discard)
 
-        handle = ContextHandle(self._clock, self.expired, ask)
+        handle = ContextHandle(self._clock, self.expired, ask, self._settings.unconfirmed_s)
         with self.cache.pushing(dialogue, turn, handle.push):
             handle.ask()
             yield handle

@@ -8,10 +8,12 @@ import threading
 import time
 import wave
 from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import grpc
 import numpy as np
 import pytest
 
@@ -393,6 +395,43 @@ def test_another_replica_takes_over(clients: Clients, workshop: Any, pcm: bytes,
     for number in range(4):
         client.record(dialogue, str(number), user="call meg")
         assert list(client.stream(Audio(pcm)))
+
+
+@pytest.mark.parametrize(("accepts", "calls"), [(False, 5), (True, 1)])
+def test_a_stream_is_opened_again_only_while_no_server_has_accepted_it(
+    clients: Clients, pcm: bytes, accepts: bool, calls: int
+) -> None:
+    heard: list[list[Any]] = []
+
+    def end(requests: Iterator[Any], context: grpc.ServicerContext) -> Iterator[Any]:
+        heard.append([next(requests)])
+        if accepts:
+            context.send_initial_metadata((("x-request-id", "abc"),))
+            heard[-1] += requests
+        context.set_trailing_metadata((("grpc-retry-pushback-ms", "20"), ("x-request-id", "abc")))
+        context.abort(grpc.StatusCode.UNAVAILABLE, "the server is shutting down")
+        yield pb.StreamingRecognizeResponse()
+
+    method = grpc.stream_stream_rpc_method_handler(
+        end, pb.StreamingRecognizeRequest.FromString, pb.StreamingRecognizeResponse.SerializeToString
+    )
+    server = grpc.server(ThreadPoolExecutor(4))
+    handler = grpc.method_handlers_generic_handler("carryover.v1.Recognizer", {"StreamingRecognize": method})
+    server.add_generic_rpc_handlers((handler,))
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    with pytest.raises(RetryLaterError, match="the server is shutting down") as caught:
+        list(clients(port).stream(pieces(pcm), dialogue="d"))
+    assert (caught.value.retry_after_s, caught.value.request_id) == (0.02, "abc")
+    assert len(heard) == calls and {messages[0].config.dialogue_id for messages in heard} == {"d"}
+    if accepts:
+        assert b"".join(message.audio for message in heard[0]) == pcm
+    server.stop(None)
+
+
+def test_a_stream_of_asyncio_needs_an_event_loop() -> None:
+    with pytest.raises(RuntimeError, match="no running event loop"):
+        aio.Client().stream([])
 
 
 def test_a_client_of_asyncio_may_be_made_before_its_event_loop(shared: Any, pcm: bytes, dialogue: str) -> None:

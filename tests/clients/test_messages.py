@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,6 +12,7 @@ import grpc
 import pytest
 
 from carryover import (
+    CarryoverError,
     ChangeRequestError,
     CheckKeyError,
     Client,
@@ -27,6 +29,7 @@ from carryover import (
     aio,
 )
 from carryover.connect import Credentials
+from carryover.errors import __doc__ as ERRORS
 from carryover.errors import error_of
 from carryover.messages import Options, record_request, result_of, streaming_config
 from carryover.readiness import Readiness
@@ -64,6 +67,21 @@ def test_both_clients_have_the_same_methods_with_the_same_arguments() -> None:
     }  # fmt: skip
     stream, its = inspect.signature(Client.stream), inspect.signature(aio.Client.stream)
     assert list(stream.parameters) == list(its.parameters)
+
+
+def test_the_clients_cover_the_interface_and_the_pages_name_what_they_have() -> None:
+    files = (pb.DESCRIPTOR, context_pb2.DESCRIPTOR)
+    calls = {method.name for file in files for service in file.services_by_name.values() for method in service.methods}
+    for kind in (Client, aio.Client):
+        code = Path(inspect.getfile(kind)).read_text()
+        assert set(re.findall(r"self\._(?:recognizer|context)\.(\w+)", code)) == calls
+    root = Path(__file__).parents[2]
+    for page in ("README.md", "clients/python/README.md", "docs/api.md"):
+        named = set(re.findall(r"\bclient\.(\w+)\(", (root / page).read_text()))
+        assert named and named <= set(dir(Client)), page
+    table = (root / "clients/python/README.md").read_text().split("## Errors")[1]
+    errors = {kind.__name__ for kind in CarryoverError.__subclasses__()}
+    assert set(re.findall(r"\| `(\w+Error)` \|", table)) == errors == set(re.findall(r"\| (\w+Error) \|", ERRORS or ""))
 
 
 def test_an_event_has_one_id_however_often_it_is_recorded() -> None:

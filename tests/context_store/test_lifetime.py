@@ -284,7 +284,12 @@ def test_the_newest_turns_cost_the_same_in_a_long_dialogue(bench: Bench, new_dia
             assert found.turns[-1].turn == all_of_it[-1]
             assert bench.requests == {"BatchGetItem": requests}
         assert bench.store.dialogue_status(dialogue, besides=all_of_it[-1]).turns[-1].turn == all_of_it[-2]
-    assert bench.store.delete_dialogue(long) == 1 + 524 + 24
+    for number in range(5):
+        bench.store.record(long, f"silent {number}", [Event("a", START_S, Utterance("yes"))])
+    bench.requests.clear()
+    assert many[-1] in [turn.turn for turn in bench.store.dialogue_status(long, besides="").turns if turn.trigger]
+    assert bench.requests == {"BatchGetItem": 3}
+    assert bench.store.delete_dialogue(long) == 1 + 524 + 24 + 10
 
 
 def test_places_are_bounded(bench: Bench, dialogue: DialogueId, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -333,6 +338,22 @@ def test_a_dialogue_of_an_earlier_version(bench: Bench, dialogue: DialogueId, po
     order = [turn.turn for turn in bench.store.read_turns(dialogue)]
     assert order == [*(f"t{n}" for n in range(14, 20)), "new", "newer"]
     assert bench.store.dialogue_status(dialogue, besides="newer").turns[-1].turn == "new"
+
+
+def test_a_turn_that_is_still_being_recorded_stands_nowhere_yet(
+    bench: Bench, dialogue: DialogueId, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its texts are no part of older turns' contexts; whoever recorded it in vain repeats the call."""
+    bench.store.record(dialogue, "t1", ONE)
+    with monkeypatch.context() as patch:
+        patch.setattr(bench.store._keys, "place", _fail)
+        with pytest.raises(StoreUnavailableError):
+            bench.store.record(dialogue, "t2", ONE)
+    for store in (bench.store, bench.replica().store):
+        assert [turn.turn for turn in store.read_turns(dialogue)] == ["t1"]
+        assert [turn.turn for turn in store.dialogue_status(dialogue, ["t2"], "").turns] == ["t1"]
+    assert bench.store.record(dialogue, "t2", ONE).place == 2
+    assert [turn.turn for turn in bench.store.read_turns(dialogue)] == ["t1", "t2"]
 
 
 def test_keys_are_swept(bench: Bench, new_dialogue: Callable[[], DialogueId]) -> None:

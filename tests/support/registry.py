@@ -46,7 +46,10 @@ def environment_with(requirements: Sequence[str], made_in: str = "") -> Path:
             venv.create(made, with_pip=False, symlinks=True)
             command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--python", str(made / "bin/python")]
             done = subprocess.run(
-                [*command, "install", "--quiet", *requirements], capture_output=True, text=True, timeout=300
+                [*command, "install", "--quiet", "--retries", "1", *requirements],
+                capture_output=True,
+                text=True,
+                timeout=300,
             )
             if done.returncode:
                 raise RegistryError((done.stderr.strip() or "pip failed").splitlines()[-1])

@@ -90,12 +90,14 @@ class Client:
         Returns:
             An asynchronous iterator over the results. It raises too what reading a file raises.
         """
+        loop = asyncio.get_running_loop()
         options = Options(
             rate, encoding, dialogue, turn, max_alternatives, word_times, phrases, automatic_punctuation,
             interim_results, single_utterance,
         )  # fmt: skip
         call = self._recognizer.StreamingRecognize(timeout=timeout_s, metadata=self._credentials.metadata)
-        return Stream(call, _Sender(audio, options, real_time=real_time))
+        sender = _Sender(audio, options, real_time=real_time)
+        return Stream(call, sender, loop.create_task(sender.send(call)))
 
     async def recognize(
         self,
@@ -211,10 +213,10 @@ class Stream:
     phrase_report: PhraseReport | None = None
     """What became of the phrases, from the first result on; None: there were none."""
 
-    def __init__(self, call: Any, sender: _Sender) -> None:
+    def __init__(self, call: Any, sender: _Sender, sending: asyncio.Task[None]) -> None:
         self._call = call
         self._sender = sender
-        self._sending = asyncio.create_task(sender.send(call))
+        self._sending = sending
         self._results: deque[Result] = deque()
         self._closed = False
 
@@ -227,8 +229,10 @@ class Stream:
                 response = await self._call.read()
             except grpc.aio.AioRpcError as error:
                 self._sending.cancel()
-                raise error_of(error) from error
+                raise self._sender.broken or error_of(error) from error
             except asyncio.CancelledError:
+                if (task := asyncio.current_task()) and task.cancelling():
+                    raise
                 if self._sender.broken is not None:
                     raise self._sender.broken from None
                 if self._closed:

@@ -469,8 +469,10 @@ def test_no_context_counts_before_the_store_has_answered() -> None:
             await bench.settle()
             assert isinstance(handle.ready(), Made)
             assert handle.context is bench.held("2")
-            handle.ask()  # an utterance begins: what is known counts until the store answers
+            handle.ask()  # an utterance begins: what is known counts for a moment
             assert isinstance(handle.ready(), Made)
+            handle._asked_s -= 1.0  # it takes its time
+            assert isinstance(found := handle.ready(), NoContext) and "not answered yet" in found.reason
             bench.store.generation = "another"  # erased, and begun anew, at another replica
             bench.store.turns.clear()
             await bench.settle()
@@ -504,7 +506,9 @@ def test_a_store_that_fails_takes_the_context_away_after_a_while() -> None:
 
 
 def test_an_older_answer_than_the_last_counts_for_nothing() -> None:
-    handle = ContextHandle(lambda: NOW_S, lambda context: False, lambda number: None)
+    handle = ContextHandle(lambda: NOW_S, lambda context: False, lambda number: None, 0.0)
+    handle.ask()
+    handle.ask()
     later, earlier = NoContext(Status.NOT_FOUND, "later"), NoContext(Status.EXPIRED, "earlier")
     handle.say(2, later)
     handle.say(1, earlier, known=False)
