@@ -20,7 +20,7 @@ from asr.context.spelling import phrase_spelling
 from asr.decoding import PhraseGraph
 from asr.errors import AudioLengthError
 from asr.recognition.endpointing import EndpointRule
-from asr.recognition.results import Pass, Result
+from asr.recognition.results import Pass, Result, SpeechEvent
 from asr.recognition.written_form import written_hypothesis, written_nbest
 from carryover.v1 import recognizer_pb2 as pb
 from server import logs, memory, tracing
@@ -34,6 +34,7 @@ from server.codec.recognition import (
     check_utterance,
     final_message,
     partial_message,
+    speech_event_message,
 )
 from server.codec.wire import SMALL_BYTES
 from server.contexts.handle import ContextHandle, Status
@@ -97,8 +98,8 @@ class RecognizerService:
             turn.arrived()
             step = int(rate * PIECE_S)
             for start in range(0, len(samples), step):
-                results += await turn.messages(await turn.accept(samples[start : start + step]))
-            results += await turn.messages(await turn.finish())
+                results += _results_of(await turn.responses(await turn.accept(samples[start : start + step])))
+            results += _results_of(await turn.responses(await turn.finish()))
         self._count_audio(len(samples) / rate, caller)
         return pb.RecognizeResponse(results=results, speech_context_report=phrases.report)
 
@@ -174,16 +175,16 @@ class RecognizerService:
                 results = await turn.mute()
             else:
                 results = await turn.accept(part)
-            for result in await turn.messages(results):
-                yield pb.StreamingRecognizeResponse(results=[result])
+            for response in await turn.responses(results):
+                yield response
             if turn.done:
                 return
         if not messages.seconds:
             advice = "the stream ended without any; send audio after the configuration"
             raise messages.problem or InvalidRequestError("audio", advice)
         turn.arrived()
-        for result in await turn.messages(await turn.finish()):
-            yield pb.StreamingRecognizeResponse(results=[result])
+        for response in await turn.responses(await turn.finish()):
+            yield response
 
     async def _update(self, update: pb.StreamUpdate, turn: _Turn, caller: Caller) -> pb.SpeechContextReport | None:
         """Have a stream go on otherwise from the next utterance on; returns what there is to say of its phrases."""
@@ -314,22 +315,23 @@ class _Turn:
         self._last_s = time.monotonic()
         self._first_s = self._first_s or self._last_s
 
-    async def accept(self, samples: Samples) -> list[Result]:
+    async def accept(self, samples: Samples) -> list[Result | SpeechEvent]:
         """The results that samples bring.
 
         An utterance that ends with them is searched with the context's phrases too, unless audio is late already.
         """
         return await self._results(self._stream.accept, samples)
 
-    async def finalize(self) -> list[Result]:
+    async def finalize(self) -> list[Result | SpeechEvent]:
         """The results of ending the utterance now."""
         return await self._results(self._stream.finalize)
 
-    async def mute(self) -> list[Result]:
+    async def mute(self) -> list[Result | SpeechEvent]:
         """The results of audio that has stopped coming: what was said is not kept back."""
         if not self._stream.has_words:
             return []
-        return [replace(result, finalized=False) for result in await self.finalize()]
+        results = await self.finalize()
+        return [replace(one, finalized=False) if isinstance(one, Result) else one for one in results]
 
     def change(self, request: TurnRequest, phrases: Phrases) -> None:
         """Recognise utterances otherwise from the next one on."""
@@ -348,13 +350,15 @@ class _Turn:
         for source in {configuration.source for configuration in before.values()} - sources:
             source.detach.close()
 
-    async def _results(self, recognise: Callable[..., Awaitable[list[Result]]], *arguments: Any) -> list[Result]:
+    async def _results(
+        self, recognise: Callable[..., Awaitable[list[Result | SpeechEvent]]], *arguments: Any
+    ) -> list[Result | SpeechEvent]:
         skipped = self._set_contexts()
         results = await recognise(*arguments)
-        self._ask_again(ended=any(result.is_final for result in results))
-        return [_with_skipped(result, skipped) for result in results]
+        self._ask_again(ended=any(isinstance(one, Result) and one.is_final for one in results))
+        return [_with_skipped(one, skipped) if isinstance(one, Result) else one for one in results]
 
-    async def finish(self) -> list[Result]:
+    async def finish(self) -> list[Result | SpeechEvent]:
         """The results that are left when the audio has ended."""
         return await self._results(self._stream.finish)
 
@@ -377,11 +381,16 @@ class _Turn:
         self._stream.set_context(used[self._stream.revision], used[max(used)])
         return skipped
 
-    async def messages(self, results: list[Result]) -> list[pb.StreamingRecognitionResult]:
-        """The recogniser's results, in their context, as messages."""
-        messages = [await self._message(result) for result in results]
+    async def responses(self, results: list[Result | SpeechEvent]) -> list[pb.StreamingRecognizeResponse]:
+        """What the recogniser has found, its results in their context, as messages."""
+        made = []
+        for one in results:
+            if isinstance(one, SpeechEvent):
+                made.append(pb.StreamingRecognizeResponse(speech_event=speech_event_message(one)))
+            else:
+                made.append(pb.StreamingRecognizeResponse(results=[await self._message(one)]))
         self._forget(number for number in self._configurations if number >= self._stream.revision)
-        return messages
+        return made
 
     async def _message(self, result: Result) -> pb.StreamingRecognitionResult:
         if result.nbest[0].text and not result.is_final and not self._had_words and self._first_s is not None:
@@ -446,6 +455,10 @@ def in_written_form(
     nbest = written_nbest(outcome.nbest, attended, spelling, alternatives)
     plain = written_hypothesis(result.nbest[0], attended, phrase_spelling(spoken))
     return replace(outcome, nbest=nbest), plain.text
+
+
+def _results_of(responses: Iterable[pb.StreamingRecognizeResponse]) -> list[pb.StreamingRecognitionResult]:
+    return [result for response in responses for result in response.results]
 
 
 def _phrase_graph(handle: ContextHandle) -> PhraseGraph | None:

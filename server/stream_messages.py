@@ -90,7 +90,7 @@ class StreamMessages:
         """Stop waiting for a message."""
         if self._coming is not None:
             self._coming.cancel()
-            await asyncio.wait({self._coming})
+            await asyncio.gather(self._coming, return_exceptions=True)
 
     def _samples(self, audio: bytes, encoding: str) -> Samples:
         if len(audio) > self._limits.audio_bytes:

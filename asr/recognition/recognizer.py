@@ -110,9 +110,7 @@ class Recognizer:
             model, tokenizer, self.search, self.weights, language, calibration, self.attention, attention_calibration
         )
         self.finalizer = Finalizer(model, self.search, self.scorer, self.attention)
-        self.lifecycle = UtteranceLifecycle(
-            model, tokenizer, self.search, self.front_end.chunk_frames, self.second_passes
-        )
+        self.lifecycle = UtteranceLifecycle(model, tokenizer, self.search, self.second_passes)
         self._compiler = PhraseCompiler(tokenizer)
         self._warm_up()
 
@@ -360,7 +358,7 @@ class Recognizer:
         windows = [window for _, window in taken]
         encoded = encode_batch(self.model, windows, [state.encoder for state in states])
         after = [
-            replace(state, front_end=front_end, encoder=encoder, skipped=frozenset())
+            replace(state, front_end=front_end, encoder=encoder, skipped=frozenset(), speech_events=())
             for state, (front_end, _), (_, encoder) in zip(states, taken, encoded, strict=True)
         ]
         frames = [frames for frames, _ in encoded]

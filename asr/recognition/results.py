@@ -96,6 +96,16 @@ class Encoded:
 
 
 @dataclass(frozen=True)
+class SpeechEvent:
+    """Speech begins or ends, by the words of the leading hypothesis. The two alternate in a stream."""
+
+    begins: bool
+    """False: it ends: the end of the utterance is likely, or there, or the words were taken back."""
+    time_s: float
+    """Of its sound, seconds from the start of the stream."""
+
+
+@dataclass(frozen=True)
 class Result:
     """A partial or final result of one utterance."""
 

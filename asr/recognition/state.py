@@ -14,7 +14,7 @@ from asr.audio import SAMPLE_RATE, Samples
 from asr.audio.frontend import FrontEndState
 from asr.decoding import BeamState, PhraseGraph
 from asr.recognition.endpointing import EndpointRule, EndpointState
-from asr.recognition.results import Pass, Result
+from asr.recognition.results import Pass, Result, SpeechEvent
 
 
 class Pending(Enum):
@@ -55,6 +55,8 @@ class StreamOptions:
     """When an utterance ends."""
     graph: PhraseGraph | None = None
     """Boosted phrases, of `Recognizer.compile`; their bonus is part of the score (`Hypothesis.bias`)."""
+    speech_events: bool = False
+    """Note when speech begins and ends (`StreamState.speech_events`)."""
     revision: int = 0
     """Names these options among those that a stream has one after the other (`StreamInput.following`); results have
     it."""
@@ -120,8 +122,12 @@ class Utterance:
     """(T, J) each, piece by piece."""
     loudness: tuple[Tensor, ...] = ()
     """(T,) dB of the frames, piece by piece."""
+    waiting_from: int = 0
+    """The stream's frames before the wait for its first word began (`EndpointRule.start_timeout_s`)."""
     has_words: bool = False
     """Whether its leading hypothesis has words."""
+    silent_from: int = 0
+    """Frames read when speech last ended in it: later tokens are new speech."""
     endpoint: EndpointState = field(default_factory=EndpointState)
     """The evidence of its end; with endpointing."""
     likely_search: SearchState | None = None
@@ -191,6 +197,12 @@ class StreamState:
     """What the next utterance is recognised with; None: what this one is."""
     resumption: Resumption | None = None
     """Where the stream goes on when the pending result has been made; None: it has not been told to finalize."""
+    speaking: bool = False
+    """Whether speech has begun and not ended; with `StreamOptions.speech_events`."""
+    last_event_s: float = 0.0
+    """Time of the last speech event; none is before it."""
+    speech_events: tuple[SpeechEvent, ...] = ()
+    """What the last step brought; before its results."""
     passed: int = 0
     """Frames of the next chunk that belong to an utterance that was finalized."""
 

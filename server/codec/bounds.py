@@ -74,6 +74,7 @@ def _inline_bounds(field: str, limits: Limits) -> dict[str, Bound]:
         f"{field}.entities": entities,
         f"{field}.entities.entries": entities,
         f"{field}.entities.items": entities,
+        f"{field}.entities.items.aliases": entities,
     }
 
 
@@ -84,6 +85,7 @@ def _context_bounds(method: str, limits: Limits) -> dict[str, Bound]:
             "events": (_ROUGHLY * MAX_EVENTS_PER_CALL, _too_many_events),
             "events.entities.entries": entries,
             "events.entities.items": entries,
+            "events.entities.items.aliases": entries,
         }
     if method == "Rescore":
         return {"nbest": _most("nbest", limits.nbest, "nbest: {} entries"), **_inline_bounds("context", limits)}

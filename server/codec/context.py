@@ -7,7 +7,7 @@ from carryover.v1 import context_pb2 as pb
 from context_store import Body, Entities, Event, ExpectSpeech, Reply, Speak, Transcribe, Utterance
 from context_store.validation import check_events, check_name
 from server.codec.fields import check_text
-from server.codec.inline_context import entries_of
+from server.codec.inline_context import count_entries, entries_of
 from server.codec.recognition import context_info
 from server.contexts.cache import State, TurnContext
 from server.contexts.rescoring import ContextOutcome
@@ -91,13 +91,21 @@ def _said(text: str, field: str, limits: Limits) -> str:
 
 
 def _entities(entities: pb.Entities, field: str, limits: Limits) -> Entities:
-    count = len(entities.entries) + len(entities.items)
-    if not count:
+    if not entities.entries and not entities.items:
         raise InvalidRequestError(f"{field}.entries", "is empty; send at least one entry or leave the event out")
+    count = count_entries(entities)
     if count > limits.entries:
         raise LimitError("entries", f"{field}: {count} entries; send at most {limits.entries}")
-    texts, ids = zip(*entries_of(entities, field, limits), strict=True)
-    return Entities(entities.signal, texts, ids if any(ids) else ())
+    entries = entries_of(entities, field, limits)
+    ids, aliases = tuple(entry.id for entry in entries), tuple(entry.aliases for entry in entries)
+    weights = tuple(entry.weight for entry in entries)
+    return Entities(
+        entities.signal,
+        tuple(entry.text for entry in entries),
+        ids if any(ids) else (),
+        aliases if any(aliases) else (),
+        weights if any(weight != 1 for weight in weights) else (),
+    )
 
 
 # Responses

@@ -12,7 +12,7 @@ from asr.context.types import BiasedWord, Context
 from asr.decoding import BoostedPhrase, PhraseGraph
 from asr.recognition.endpointing import EndpointRule
 from asr.recognition.recognizer import Recognizer, StreamOptions
-from asr.recognition.results import Hypothesis, Result
+from asr.recognition.results import Hypothesis, Result, SpeechEvent
 from asr.text import normalize, plain_letters
 from carryover.v1 import recognizer_pb2 as pb
 from context_store import DialogueId
@@ -26,6 +26,8 @@ MAX_ALTERNATIVES = 32
 MAX_BOOST = 20.0
 SILENCE_S = 0.1, 10.0
 """What a client may set a silence to, seconds."""
+TIMEOUT_S = 1.0, 600.0
+"""What it may set the wait for a first word to."""
 DEFAULT_BOOST = BoostedPhrase.weight
 RAW = ("LINEAR16", "FLOAT32", "MULAW", "ALAW")
 FILES = ("WAV", "FLAC")
@@ -94,6 +96,7 @@ def check_streaming(
         interim_results=config.interim_results,
         nbest=max(nbest, _alternatives(config.max_alternatives)),
         single_utterance=config.single_utterance,
+        speech_events=config.voice_activity_events,
         endpoint=_endpoint(config.endpointing, "config.endpointing", endpoint),
     )
     request = _turn_request(config, encoding, options, tenant)
@@ -139,12 +142,15 @@ def _endpoint(message: pb.Endpointing, field: str, rule: EndpointRule) -> Endpoi
     for name in ("likely_silence_s", "trailing_silence_s"):
         if message.HasField(name):
             given[name] = _seconds(f"{field}.{name}", getattr(message, name), *SILENCE_S)
+    timeout_s = rule.start_timeout_s
+    if message.HasField("start_timeout_s"):
+        timeout_s = _seconds(f"{field}.start_timeout_s", message.start_timeout_s, *TIMEOUT_S)
     trailing_s = given.get("trailing_silence_s", rule.trailing_silence_s)
     if given.get("likely_silence_s", 0.0) > trailing_s:
         advice = f"is more than trailing_silence_s ({trailing_s:g} s); send less, or set that too"
         raise InvalidRequestError(f"{field}.likely_silence_s", advice)
     likely_s = given.get("likely_silence_s", min(rule.likely_silence_s, trailing_s))
-    return replace(rule, trailing_silence_s=trailing_s, likely_silence_s=likely_s)
+    return replace(rule, trailing_silence_s=trailing_s, likely_silence_s=likely_s, start_timeout_s=timeout_s)
 
 
 def _seconds(field: str, value: float, least: float, most: float) -> float:
@@ -257,6 +263,11 @@ def _encoding_name(value: int) -> str:
 
 
 # Results
+
+
+def speech_event_message(event: SpeechEvent) -> pb.SpeechEvent:
+    """Speech that begins or ends."""
+    return pb.SpeechEvent(type="BEGIN" if event.begins else "END", time=event.time_s)
 
 
 def partial_message(result: Result) -> pb.StreamingRecognitionResult:

@@ -58,19 +58,19 @@ class InlineContexts:
         )
         making: asyncio.Task[None] | None = None
 
-        def ask(_: int) -> None:
-            nonlocal making
-            if made.bundle is None and (making is None or making.done()):
-                making = asyncio.get_running_loop().create_task(self._make(made, context, tenant))
+        wanted = bool(context) and self._settings.enabled
+        absent = NoContext(Status.NOT_REQUESTED if self._settings.enabled else Status.DISABLED)
 
-        handle = ContextHandle(
-            self._clock, lambda context: False, ask if context and self._settings.enabled else _nothing
-        )
-        status = Status.NOT_REQUESTED if self._settings.enabled else Status.DISABLED
-        handle.say(0, NoContext(status))
-        if context and self._settings.enabled:
+        def ask(number: int) -> None:
+            nonlocal making
+            if wanted and made.bundle is None and (making is None or making.done()):
+                making = asyncio.get_running_loop().create_task(self._make(made, context, tenant))
+            handle.say(number, absent)  # there is no store to be waited for
+
+        handle = ContextHandle(self._clock, lambda context: False, ask, 0.0)
+        if wanted:
             handle.push(made)
-            handle.ask()
+        handle.ask()
         try:
             yield handle
         finally:
@@ -97,7 +97,3 @@ class InlineContexts:
     def _fail(self, made: TurnContext, reason: str) -> None:
         made.enter(State.FAILED, self._clock())
         made.outcome, made.reason, made.failure = Outcome.FAILED, reason, reason
-
-
-def _nothing(_: int) -> None:
-    """There is nothing to ask for."""

@@ -12,10 +12,12 @@ import numpy as np
 import pytest
 
 from asr.audio import decode_pcm
+from asr.context.types import Rescored
 from asr.recognition.endpointing import EndpointRule
 from asr.recognition.recognizer import Recognizer, StreamOptions
 from carryover.v1 import context_pb2 as ctx
 from carryover.v1 import recognizer_pb2 as pb
+from tests.support.replicas import Workshop
 from tests.support.waiting import until
 
 INVALID = grpc.StatusCode.INVALID_ARGUMENT
@@ -85,8 +87,6 @@ def talking(replica: Any, **config: Any) -> Iterator[Talk]:
 @pytest.fixture(scope="module")
 def patient(tiny_recognizer: Recognizer, tables: Any, key: Any) -> Iterator[Any]:
     """A replica whose utterances end only when they are finalized."""
-    from tests.integration.conftest import Workshop
-
     shop = Workshop(tiny_recognizer, tables, key)
     yield shop.start(**UNENDING)
     shop.close()
@@ -224,6 +224,7 @@ def test_endpointing_of_a_stream(workshop: Any, pcm: bytes) -> None:
         ("config.context.entities[0].signal", {"context": ctx.InlineContext(entities=[ctx.Entities(entries=["a"])])}),
         ("config.endpointing.likely_silence_s", {"endpointing": pb.Endpointing(likely_silence_s=float("nan"))}),
         ("config.endpointing.likely_silence_s: is more", {"endpointing": pb.Endpointing(likely_silence_s=5)}),
+        ("config.endpointing.start_timeout_s", {"endpointing": pb.Endpointing(start_timeout_s=0.5)}),
         ("config.endpointing.trailing_silence_s", {"endpointing": pb.Endpointing(trailing_silence_s=0.05)}),
     ],
 )
@@ -247,6 +248,30 @@ def test_updates_that_cannot_be_used(shared: Any, field: str, update: Any) -> No
     with talking(shared) as talk, pytest.raises(grpc.RpcError) as caught:
         talk.audio(bytes(640)).update(**update).rest()
     assert (caught.value.code(), field in (caught.value.details() or "")) == (INVALID, True), caught.value.details()
+
+
+@pytest.mark.parametrize(
+    ("limit", "update"),
+    [
+        ("phrases", {"speech_contexts": [pb.SpeechContext(phrases=["a"] * 5001)]}),
+        ("phrases", {"speech_contexts": [pb.SpeechContext(phrases=["a"] * 11_000)]}),  # counted before it is parsed
+        ("turns", {"context": ctx.InlineContext(turns=[ctx.ContextTurn(speaker="USER", text="a")] * 65)}),
+        ("entries", {"context": ctx.InlineContext(entities=[ctx.Entities(signal="x", entries=["a"] * 1001)])}),
+        (
+            "entries",
+            {
+                "context": ctx.InlineContext(
+                    entities=[ctx.Entities(signal="x", items=[ctx.Entry(text="a", aliases=["b"] * 16)] * 200)]
+                )
+            },
+        ),
+    ],
+)
+def test_updates_that_are_too_big(shared: Any, limit: str, update: Any) -> None:
+    with talking(shared) as talk, pytest.raises(grpc.RpcError) as caught:
+        talk.audio(bytes(640)).update(**update).rest()
+    assert caught.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert (caught.value.details() or "").endswith(f"(the server's setting is limits.{limit})")
 
 
 def test_an_update_names_a_turn_as_the_store_takes_it(shared: Any, dialogue: str) -> None:
@@ -281,3 +306,78 @@ def test_an_empty_message_keeps_a_stream_open(workshop: Any, pcm: bytes) -> None
                 queue.Queue[None]().get(timeout=0.1)
             talk.send(audio=b"")
         assert talk.finalize().is_final
+
+
+def test_voice_activity_events(workshop: Any, pcm: bytes) -> None:
+    replica = workshop.start()
+    silence = bytes(64_000)
+    responses = replica.stream(pcm + silence + pcm, voice_activity_events=True)
+    events = [response.speech_event for response in responses if response.HasField("speech_event")]
+    assert [event.type for event in events] == [pb.SpeechEvent.BEGIN, pb.SpeechEvent.END] * (
+        len(events) // 2
+    ) and events
+    times = [event.time for event in events]
+    assert times == sorted(times)
+    plain = replica.stream(pcm + silence + pcm)
+    assert [r for r in responses if r.results] == plain  # nothing else differs
+    first = next(i for i, response in enumerate(responses) if response.results)
+    assert any(response.speech_event.type == pb.SpeechEvent.END for response in responses[:first])
+
+
+# Aliases and weights
+
+
+class Unmoved:
+    """A rescorer that changes nothing."""
+
+    def rescore(self, nbest: Any, *_: Any) -> Rescored:
+        return Rescored(tuple(nbest))
+
+
+def test_an_alias_heard_names_its_entry_from_the_store_and_from_a_context_of_the_request(
+    workshop: Any, dialogue: str
+) -> None:
+    replica = workshop.start(rescorer=Unmoved())
+    item = ctx.Entry(text="Margaret Smith", id="17", aliases=["Mum", "Maggie"], weight=2.0)
+    contacts = ctx.Entities(signal="contacts", items=[item], entries=["Meg Jones"])
+    replica.record(dialogue, "1", ctx.Event(entities=contacts), ctx.Event(expect_speech=ctx.ExpectSpeech()))
+    replica.wait_for("READY", dialogue)
+    (seen,) = replica.encoder.seen
+    assert {(e.text, e.aliases, e.weight) for e in seen.entries} == {
+        ("Margaret Smith", ("Mum", "Maggie"), 2.0), ("Meg Jones", (), 1.0)
+    }  # fmt: skip
+    other = workshop.start(rescorer=Unmoved())  # another replica reads what the first one has stored
+    nbest = [ctx.NBestEntry(text="call mum")]
+    for server in (replica, other):
+        for source in ({"dialogue_id": dialogue}, {"context": ctx.InlineContext(entities=[contacts])}):
+            rescored = server.context.Rescore(ctx.RescoreRequest(nbest=nbest, **source), timeout=30)
+            assert [(m.entry, m.entry_id) for m in rescored.context.meant] == [("margaret smith", "17")]
+
+
+@pytest.mark.parametrize(
+    ("field", "entry"),
+    [
+        ("items[0].weight: send a factor from 0.01 to 100", {"weight": 0.0}),
+        ("items[0].weight", {"weight": float("nan")}),
+        ("items[0].weight", {"weight": 101.0}),
+        ("items[0].aliases: 17 of them", {"aliases": ["a"] * 17}),
+        ("items[0].id", {"id": "a" * 257}),
+    ],
+)
+def test_entries_that_cannot_be_used(shared: Any, dialogue: str, field: str, entry: Any) -> None:
+    entities = ctx.Entities(signal="contacts", items=[ctx.Entry(text="Meg", **entry)])
+    inline, nbest = ctx.InlineContext(entities=[entities]), [ctx.NBestEntry(text="meg")]
+    for call, prefix in (
+        (lambda: shared.record(dialogue, "1", ctx.Event(entities=entities)), "events[0].entities."),
+        (lambda: shared.context.Rescore(ctx.RescoreRequest(nbest=nbest, context=inline)), "context.entities[0]."),
+        (lambda: shared.stream(bytes(640), context=inline), "config.context.entities[0]."),
+    ):
+        with pytest.raises(grpc.RpcError) as caught:
+            call()
+        details = caught.value.details() or ""
+        assert (caught.value.code(), details.startswith(prefix + field)) == (INVALID, True), details
+
+
+def test_the_least_and_the_largest_weight_are_taken(shared: Any, dialogue: str) -> None:
+    items = [ctx.Entry(text="Meg", weight=weight) for weight in (0.01, 100.0)]
+    assert not shared.record(dialogue, "1", ctx.Event(entities=ctx.Entities(signal="contacts", items=items))).triggered

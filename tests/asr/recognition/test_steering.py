@@ -15,7 +15,7 @@ from asr.audio import SAMPLE_RATE, Samples
 from asr.decoding import BoostedPhrase
 from asr.recognition.endpointing import EndpointRule
 from asr.recognition.recognizer import Recognizer, Stream, StreamInput, StreamOptions
-from asr.recognition.results import Result
+from asr.recognition.results import Result, SpeechEvent
 
 RATE = SAMPLE_RATE
 FRAME = 640
@@ -208,3 +208,85 @@ def test_the_next_utterance_has_the_next_context(tiny_recognizer: Recognizer, sp
     assert one.biased == tiny_recognizer.with_context(replace(one, biased=()), first).biased
     assert two.biased == tiny_recognizer.with_context(replace(two, biased=()), second).biased
     assert one.nbest[0].text == alone.nbest[0].text and (one.revision, two.revision) == (0, 1)
+
+
+# Speech events
+
+
+def events_of(recognizer: Recognizer, stream: Stream, samples: Samples, size: int) -> list[SpeechEvent]:
+    """The speech events of audio that comes in pieces of so many samples, step by step."""
+    found: list[SpeechEvent] = []
+    for start in range(0, len(samples) + size, size):
+        stream.take(samples[start : start + size])
+        if start >= len(samples):
+            stream.end()
+        while stream.ready:
+            recognizer.advance([stream])
+            found += stream.state.speech_events
+    return found
+
+
+@pytest.mark.parametrize("likely_s", [0.2, 60.0])
+def test_speech_events_alternate_and_do_not_depend_on_the_pieces(
+    tiny_recognizer: Recognizer, speech: Samples, likely_s: float
+) -> None:
+    rule = replace(UNENDING, likely_silence_s=likely_s, trailing_silence_s=0.6, speech_threshold=1.0)
+    audio = np.concatenate([speech, np.zeros(RATE, np.float32), speech])
+    options = StreamOptions(endpoint=rule, speech_events=True)
+    events = events_of(tiny_recognizer, tiny_recognizer.open(options), audio, 1600)
+    assert events and [event.begins for event in events] == [True, False] * (len(events) // 2)
+    assert events == events_of(tiny_recognizer, tiny_recognizer.open(options), audio, 7777)
+    times = [event.time_s for event in events]
+    assert times == sorted(times) and times[0] >= 0 and times[-1] <= len(audio) / RATE
+    silent = tiny_recognizer.open(replace(options, speech_events=False))
+    assert events_of(tiny_recognizer, silent, audio, 1600) == []
+
+
+def test_an_utterance_that_is_finalized_has_ended(tiny_recognizer: Recognizer, speech: Samples) -> None:
+    stream = tiny_recognizer.open(StreamOptions(endpoint=UNENDING, speech_events=True))
+    stream.accept(speech)
+    assert stream.state.speaking
+    (result,) = stream.finalize()
+    (event,) = stream.state.speech_events
+    assert not event.begins and not stream.state.speaking
+    assert event.time_s == (result.nbest[0].words[-1].end_s if result.nbest[0].words else result.end_s)
+
+
+# Batches
+
+
+@settings(max_examples=5)
+@given(seeds=st.lists(st.integers(0, 99), min_size=2, max_size=4, unique=True))
+def test_steered_streams_of_one_batch_are_each_what_they_are_alone(
+    tiny_recognizer: Recognizer, speech: Samples, seeds: list[int]
+) -> None:
+    """Whoever finalizes or changes what, and when: the others' texts are theirs."""
+    phrases = boosted(tiny_recognizer, "lights", "zoe vexed")
+
+    def script(seed: int) -> list[Samples | StreamOptions | None]:
+        rng = np.random.default_rng(seed)
+        parts: list[Samples | StreamOptions | None] = list(np.split(speech, sorted(rng.integers(0, 32_000, 3))))
+        parts.insert(int(rng.integers(1, 4)), None)
+        parts.insert(int(rng.integers(1, 4)), phrases)
+        return parts
+
+    def act(stream: Stream, part: Samples | StreamOptions | None) -> None:
+        if part is None:
+            stream.end_utterance()
+        elif isinstance(part, StreamOptions):
+            stream.change(part)
+        else:
+            stream.take(part)
+
+    def run(chosen: list[int]) -> list[list[str]]:
+        streams = [tiny_recognizer.open(StreamOptions(endpoint=UNENDING)) for _ in chosen]
+        scripts, found = [script(seed) for seed in chosen], [list[str]() for _ in chosen]
+        for turn in range(6):
+            for stream, parts in zip(streams, scripts, strict=True):
+                act(stream, parts[turn]) if turn < len(parts) else stream.end()
+            while ready := [i for i, stream in enumerate(streams) if stream.ready]:
+                for i, results in zip(ready, tiny_recognizer.advance([streams[i] for i in ready]), strict=True):
+                    found[i] += [result.nbest[0].text for result in results if result.is_final]
+        return found
+
+    assert run(seeds) == [run([seed])[0] for seed in seeds]
