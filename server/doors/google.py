@@ -15,10 +15,11 @@ from carryover.v1 import recognizer_pb2 as pb
 from server import logs
 from server.access import Caller
 from server.codec.bounds import plain_bounds, recording_bounds, recording_memory, stream_bounds
+from server.codec.recognition import TIMEOUT_S
 from server.doors.routes import Route, descriptor
 from server.doors.streams import ClientStream, Part
 from server.doors.terms import LANGUAGE, in_terms
-from server.errors import AbandonedError, IdleError, LimitError, TooLongError, UnsupportedError
+from server.errors import AbandonedError, IdleError, InvalidRequestError, LimitError, TooLongError, UnsupportedError
 from server.methods import Load, Method
 from server.recognizer_service import RecognizerService
 from server.settings import Limits
@@ -241,9 +242,13 @@ def duration(seconds: float) -> Duration:
     return made
 
 
-def seconds_of(message: Duration) -> float:
-    """A duration that a client sent."""
-    return float(message.seconds) + message.nanos / 1e9
+def timeout_s(field: str, message: Duration) -> float:
+    """Seconds to wait for speech. Raises InvalidRequestError."""
+    seconds = float(message.seconds) + message.nanos / 1e9
+    least, most = TIMEOUT_S
+    if not least <= seconds <= most:
+        raise InvalidRequestError(field, f"send {least:g} to {most:g} seconds, or leave it unset")
+    return seconds
 
 
 _ACTIVITY = {pb.SpeechEvent.BEGIN: "SPEECH_ACTIVITY_BEGIN", pb.SpeechEvent.END: "SPEECH_ACTIVITY_END"}

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 from carryover.v1 import recognizer_pb2 as pb
 from server.doors.audio import is_wav
-from server.doors.google import GoogleDoor, Options, Recording, duration, request_number, seconds_of
+from server.doors.google import GoogleDoor, Options, Recording, duration, request_number, timeout_s
 from server.doors.google_phrases import Phrases, boost, classes_of, dialogue_and_turn
 from server.doors.messages import google_v1_pb2 as google
 from server.doors.streams import Part
@@ -23,17 +23,16 @@ _RATE_UNKNOWN = (_Encoding.OGG_OPUS, _Encoding.MP3)
 """Decoded to another rate than they were made at."""
 _REFERENCES = "adaptation.phrase_set_references"
 
+_TIMEOUT = "streaming_config.voice_activity_timeout"
+
 
 def _terms(config: str, audio: str) -> dict[str, str]:
     same = ("encoding", "sample_rate_hertz", "max_alternatives", "speech_contexts")
-    timeout = "streaming_config.voice_activity_timeout"
     return {
         "audio": audio,
         "config": config.split(".")[0],
         **{f"config.{name}": f"{config}.{name}" for name in same},
         **dict.fromkeys(("dialogue_id", "turn_id"), f"{config}.{_REFERENCES}"),
-        "config.endpointing.start_timeout_s": f"{timeout}.speech_start_timeout",
-        "update.endpointing.start_timeout_s": f"{timeout}.speech_end_timeout",
     }
 
 
@@ -90,9 +89,11 @@ class GoogleV1Door(GoogleDoor):
         endpointing = None
         if timeout.HasField("speech_start_timeout"):
             options["start_timeout"] = True
-            endpointing = pb.Endpointing(start_timeout_s=seconds_of(timeout.speech_start_timeout))
+            endpointing = pb.Endpointing(
+                start_timeout_s=timeout_s(f"{_TIMEOUT}.speech_start_timeout", timeout.speech_start_timeout)
+            )
         if timeout.HasField("speech_end_timeout"):
-            options["end_timeout_s"] = seconds_of(timeout.speech_end_timeout)
+            options["end_timeout_s"] = timeout_s(f"{_TIMEOUT}.speech_end_timeout", timeout.speech_end_timeout)
         common, noted = self._common(config, "streaming_config.config", **options)
         asked = pb.StreamingConfig(
             encoding=_encoding(config, _HEADER | _RAW, "streaming_config.config"),

@@ -9,7 +9,7 @@ from google.protobuf.field_mask_pb2 import FieldMask
 from carryover.v1 import recognizer_pb2 as pb
 from server import logs
 from server.doors.audio import is_wav
-from server.doors.google import GoogleDoor, Options, Recording, duration, seconds_of
+from server.doors.google import GoogleDoor, Options, Recording, duration, timeout_s
 from server.doors.google_phrases import Phrases, boost, classes_of, dialogue_and_turn
 from server.doors.messages import google_v2_pb2 as google
 from server.doors.streams import Part
@@ -32,9 +32,10 @@ SILENCES = {
 }
 """What ends an utterance, by `endpointing_sensitivity`; others: as the server is set."""
 
+_TIMEOUT = "streaming_config.streaming_features.voice_activity_timeout"
+
 
 def _terms(config: str, audio: str) -> dict[str, str]:
-    timeout = "streaming_config.streaming_features.voice_activity_timeout"
     return {
         "audio": audio,
         "config": config.split(".")[0],
@@ -42,8 +43,6 @@ def _terms(config: str, audio: str) -> dict[str, str]:
         "config.sample_rate_hertz": f"{config}.explicit_decoding_config.sample_rate_hertz",
         "config.max_alternatives": f"{config}.features.max_alternatives",
         **dict.fromkeys(("dialogue_id", "turn_id"), f"{config}.{_SETS}.phrase_set"),
-        "config.endpointing.start_timeout_s": f"{timeout}.speech_start_timeout",
-        "update.endpointing.start_timeout_s": f"{timeout}.speech_end_timeout",
     }
 
 
@@ -99,9 +98,9 @@ class GoogleV2Door(GoogleDoor):
             endpointing.CopyFrom(SILENCES[features.endpointing_sensitivity])
         if timeout.HasField("speech_start_timeout"):
             options["start_timeout"] = True
-            endpointing.start_timeout_s = seconds_of(timeout.speech_start_timeout)
+            endpointing.start_timeout_s = timeout_s(f"{_TIMEOUT}.speech_start_timeout", timeout.speech_start_timeout)
         if timeout.HasField("speech_end_timeout"):
-            options["end_timeout_s"] = seconds_of(timeout.speech_end_timeout)
+            options["end_timeout_s"] = timeout_s(f"{_TIMEOUT}.speech_end_timeout", timeout.speech_end_timeout)
         common, noted = self._common(config, "streaming_config.config", **options)
         asked = pb.StreamingConfig(
             encoding=_encoding(decoding, _HEADER | _RAW, "streaming_config.config"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,9 +13,30 @@ import numpy as np
 import pytest
 import soundfile
 
-from tests.integration.conftest import DEADLINE_S, RATE, dialogue, key, pcm, shared, tables, workshop
+from tests.integration.conftest import dialogue, key, pcm, shared, shipped, tables, workshop
+from tests.support.remote_client import RemoteClient, remote_client
+from tests.support.replicas import DEADLINE_S, RATE
 
-__all__ = ["dialogue", "key", "pcm", "shared", "tables", "workshop"]
+__all__ = ["dialogue", "key", "pcm", "shared", "shipped", "tables", "workshop"]
+
+RIVA_CLIENT = ("nvidia-riva-client==2.28.0",)
+RIVA_PROGRAM = Path(__file__).parent / "riva_client.py"
+GOOGLE_CLIENT = ("google-cloud-speech==2.41.0",)
+GOOGLE_PROGRAM = Path(__file__).parent / "google_client.py"
+
+
+@pytest.fixture(scope="session")
+def riva() -> Iterator[RemoteClient]:
+    """NVIDIA's client."""
+    with remote_client(RIVA_PROGRAM, RIVA_CLIENT, PATH=os.environ["PATH"]) as client:
+        yield client
+
+
+@pytest.fixture(scope="session")
+def google() -> Iterator[RemoteClient]:
+    """Google's clients, without TLS."""
+    with remote_client(GOOGLE_PROGRAM, GOOGLE_CLIENT, PATH=os.environ["PATH"]) as client:
+        yield client
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,21 +10,13 @@ import pytest
 
 from carryover.v1 import recognizer_pb2
 from server.access import make_key
-from tests.doors.conftest import attached
+from tests.doors.conftest import GOOGLE_CLIENT, GOOGLE_PROGRAM, attached
 from tests.support.certificates import Authority
 from tests.support.pages import blocks
 from tests.support.remote_client import CallError, RemoteClient, remote_client
 
-CLIENT = ("google-cloud-speech==2.41.0",)
 RECOGNIZER = "projects/p/locations/global/recognizers/_"
 BOTH = pytest.mark.parametrize("version", ["v1", "v2"])
-PROGRAM = Path(__file__).parent / "google_client.py"
-
-
-@pytest.fixture(scope="module")
-def google() -> Iterator[RemoteClient]:
-    with remote_client(PROGRAM, CLIENT, PATH=os.environ["PATH"]) as client:
-        yield client
 
 
 def target(replica: Any) -> str:
@@ -164,12 +155,37 @@ def test_bad_input_and_what_does_not_exist(google: RemoteClient, shared: Any, ra
     assert refused.value.code == "UNIMPLEMENTED" and "use Recognize" in refused.value.details
 
 
-def test_one_utterance(google: RemoteClient, shared: Any, pcm: bytes, tmp_path: Path) -> None:
-    (tmp_path / "pcm").write_bytes(pcm + bytes(64_000) + pcm)
-    asked = call(shared, "v1", config=streaming("v1", single_utterance=True), audio=str(tmp_path / "pcm"))
-    answers = google("stream", **asked)
-    kinds = ["final" if finals([one]) else one.get("speech_event_type", "") for one in answers]
-    assert [kind for kind in kinds if kind] == ["END_OF_SINGLE_UTTERANCE", "final"]
+BAD: list[tuple[str, dict[str, Any], str]] = [
+    ("v1", {"sample_rate_hertz": 96_000}, "config.sample_rate_hertz: "),
+    ("v1", {"encoding": "AMR"}, "config.encoding: "),
+    ("v1", {"max_alternatives": 99}, "config.max_alternatives: "),
+    ("v1", {"adaptation": {"phrase_set_references": ["others"]}}, "config.adaptation.phrase_set_references: "),
+    (
+        "v1", {"adaptation": {"phrase_set_references": ["phraseSets/dialogue-a#b"]}},
+        "config.adaptation.phrase_set_references: remove '#'",
+    ),
+    ("v1", {"speech_contexts": [{"phrases": ["the $MONTH"]}]}, "config.adaptation: holds a class of Google's"),
+    ("v1", {"speech_contexts": [{"phrases": ["the ${it}"]}]}, "config.adaptation: names a class that is not"),
+    (
+        "v2", {"explicit_decoding_config": {"encoding": "LINEAR16", "sample_rate_hertz": 1}},
+        "config.explicit_decoding_config.sample_rate_hertz: ",
+    ),
+    ("v2", {"features": {"max_alternatives": 99}}, "config.features.max_alternatives: "),
+    ("v2", {"adaptation": {"phrase_sets": [{"phrase_set": "others"}]}}, "config.adaptation.phrase_sets.phrase_set: "),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("version", "config", "says"), BAD)
+@pytest.mark.parametrize("do", ["stream", "recognize"])
+def test_bad_input_is_told_in_googles_words(
+    google: RemoteClient, shared: Any, raw: str, version: str, config: dict[str, Any], says: str, do: str
+) -> None:
+    config = configuration(version) | config
+    config = streaming(version, config) if do == "stream" else config
+    with pytest.raises(CallError) as refused:
+        google(do, **call(shared, version, config=config, audio=raw))
+    prefix = "streaming_config." if do == "stream" else ""
+    assert refused.value.code == "INVALID_ARGUMENT" and refused.value.details.startswith(prefix + says)
 
 
 @BOTH
@@ -211,7 +227,7 @@ def test_a_key_over_tls(workshop: Any, raw: str, tmp_path: Path, version: str) -
     )
     asked = call(replica, version, config=streaming(version), audio=raw) | {"target": f"localhost:{replica.port}"}
     roots = {"GRPC_DEFAULT_SSL_ROOTS_FILE_PATH": str(authority.ca), "PATH": os.environ["PATH"]}
-    with remote_client(PROGRAM, CLIENT, **roots) as client:
+    with remote_client(GOOGLE_PROGRAM, GOOGLE_CLIENT, **roots) as client:
         assert finals(client("stream", key=secret, **asked))
         for do in ("stream", "recognize", "elsewhere"):
             config = asked["config"] if do == "stream" else configuration(version)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import base64
-import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +13,7 @@ from server.access import make_key
 from tests.doors.conftest import attached
 from tests.support.certificates import Authority
 from tests.support.pages import blocks
-from tests.support.remote_client import CallError, RemoteClient, remote_client
-
-CLIENT = ("nvidia-riva-client==2.28.0",)
-
-
-@pytest.fixture(scope="module")
-def riva() -> Iterator[RemoteClient]:
-    with remote_client(Path(__file__).parent / "riva_client.py", CLIENT, PATH=os.environ["PATH"]) as client:
-        yield client
+from tests.support.remote_client import CallError, RemoteClient
 
 
 def target(replica: Any) -> str:
@@ -105,14 +95,77 @@ def test_the_models(riva: RemoteClient, shared: Any) -> None:
 
 
 def test_a_requests_id_comes_back(riva: RemoteClient, shared: Any, pcm: bytes) -> None:
-    sent = [
+    messages = [
         {"streaming_config": streaming(), "id": {"value": "first"}},
-        {"audio_content": base64.b64encode(pcm[:64_000]).decode()},
-        {"audio_content": base64.b64encode(pcm[64_000:]).decode(), "id": {"value": "second"}},
+        sent(pcm[:64_000]),
+        sent(pcm[64_000:], id={"value": "second"}),
     ]
-    responses = riva("requests", target=target(shared), messages=sent)
+    responses = riva("requests", target=target(shared), messages=messages)
     ids = [one["id"]["value"] for one in responses]
     assert ids == sorted(ids) and set(ids) == {"first", "second"}
+
+
+def sent(pcm: bytes, **more: Any) -> dict[str, Any]:
+    return {"audio_content": base64.b64encode(pcm).decode(), **more}
+
+
+def test_a_turn_that_follows_in_the_same_stream(
+    riva: RemoteClient, shared: Any, dialogue: str, pcm: bytes
+) -> None:  # fmt: skip
+    shared.ask(dialogue, "1", "meg bauer")
+    shared.wait_for("READY", dialogue)
+    config = streaming(interim=False, custom_configuration={"dialogue_id": dialogue, "turn_id": "1"})
+    messages = [
+        {"streaming_config": config}, sent(pcm[:48_000], runtime_config={"force_eou": "true"}),
+        {"runtime_config": {"turn_id": "2"}}, sent(pcm), sent(bytes(64_000)),
+    ]  # fmt: skip
+    texts = finals(riva("requests", target=target(shared), messages=messages))
+    assert texts[0] != "meg bauer " == texts[1]
+
+
+BAD = [
+    ({"encoding": "FLAC"}, "streaming_config.config.encoding"),
+    ({"sample_rate_hertz": 96_000}, "streaming_config.config.sample_rate_hertz"),
+    ({"max_alternatives": 99}, "streaming_config.config.max_alternatives"),
+    ({"speech_contexts": [{"phrases": ["a"], "boost": -1}]}, "streaming_config.config.speech_contexts.boost"),
+    ({"custom_configuration": {"dialog": "d"}}, "streaming_config.config.custom_configuration: the key dialog is"),
+    (
+        {"custom_configuration": {"dialogue_id": "a#b"}},
+        "streaming_config.config.custom_configuration.dialogue_id: remove '#'",
+    ),
+    (
+        {"custom_configuration": {"turn_id": "1"}},
+        "streaming_config.config.custom_configuration.dialogue_id: is required",
+    ),
+    ({"endpointing_config": {"stop_history": 20}}, "streaming_config.config.endpointing_config.stop_history"),
+    ({"endpointing_config": {"stop_history_eou": 5000}}, "streaming_config.config.endpointing_config.stop_history_eou"),
+]
+
+
+@pytest.mark.parametrize(("config", "says"), BAD, ids=lambda one: one if isinstance(one, str) else "")
+def test_bad_input_is_told_in_rivas_words(
+    riva: RemoteClient, shared: Any, raw: str, config: dict[str, Any], says: str
+) -> None:
+    with pytest.raises(CallError) as refused:
+        riva("stream", target=target(shared), config=streaming(**config), audio=raw)
+    assert refused.value.code == "INVALID_ARGUMENT" and refused.value.details.startswith(says)
+
+
+def test_messages_out_of_order(riva: RemoteClient, shared: Any, pcm: bytes) -> None:
+    first = {"streaming_config": streaming()}
+    for messages, says in (
+        ([], "streaming_config: the stream is empty"),
+        ([sent(pcm)], "streaming_config: send the configuration in the first message"),
+        ([first, first], "streaming_config: was sent twice"),
+        ([first], "audio_content: the stream ended without any"),
+        ([first, {}], "audio_content: send audio in every message"),
+        ([first, sent(pcm, runtime_config={"pause": "1"})], "runtime_config: the key pause is not known"),
+        ([first, sent(pcm, runtime_config={"turn_id": "2"})], "runtime_config.turn_id: needs a dialogue"),
+        ([first, sent(pcm, runtime_config={"force_eou": "soon"})], "runtime_config.force_eou: send true or false"),
+    ):
+        with pytest.raises(CallError) as refused:
+            riva("requests", target=target(shared), messages=messages)
+        assert (refused.value.code, refused.value.details[: len(says)]) == ("INVALID_ARGUMENT", says)
 
 
 def test_keys_and_tls(riva: RemoteClient, workshop: Any, raw: str, tmp_path: Path) -> None:

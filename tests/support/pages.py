@@ -8,6 +8,11 @@ from pathlib import Path
 _ROOT = Path(__file__).parents[2]
 
 
-def blocks(page: str, language: str) -> list[str]:
+def page(name: str) -> str:
+    """The text of a page."""
+    return (_ROOT / name).read_text()
+
+
+def blocks(name: str, language: str) -> list[str]:
     """The fenced blocks of a page in a language."""
-    return re.findall(rf"```{language}\n(.*?)```", (_ROOT / page).read_text(), re.DOTALL)
+    return re.findall(rf"```{language}\n(.*?)```", page(name), re.DOTALL)
