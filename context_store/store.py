@@ -304,6 +304,10 @@ def _content(body: Body) -> bytes | None:
         value = {"signal": body.signal, "entries": list(body.entries)}
         if any(body.ids):
             value["ids"] = list(body.ids)
+        if any(body.aliases):
+            value["aliases"] = [list(aliases) for aliases in body.aliases]
+        if any(weight != 1 for weight in body.weights):
+            value["weights"] = list(body.weights)
     else:
         return None
     return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
@@ -322,5 +326,11 @@ def _body(event: EventRecord, content: bytes | None) -> Body | None:
     if event.kind == Reply.kind:
         return Reply(value["text"])
     if event.kind == Entities.kind:
-        return Entities(value["signal"], tuple(value["entries"]), tuple(value.get("ids", ())))
+        return Entities(
+            value["signal"],
+            tuple(value["entries"]),
+            tuple(value.get("ids", ())),
+            tuple(map(tuple, value.get("aliases", ()))),
+            tuple(value.get("weights", ())),
+        )
     raise TamperedError("an event of an unknown kind is in the events table; run the version that wrote it")

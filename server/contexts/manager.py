@@ -140,8 +140,9 @@ class ContextManager:
         The store is asked in the background what it knows of the dialogue; a context that it misses is made.
         """
         if dialogue is None or not self.enabled:
-            handle = ContextHandle(self._clock, self.expired, lambda number: None, 0.0)
-            handle.say(0, NoContext(Status.NOT_REQUESTED if dialogue is None else Status.DISABLED))
+            absent = NoContext(Status.NOT_REQUESTED if dialogue is None else Status.DISABLED)
+            handle = ContextHandle(self._clock, self.expired, lambda number: handle.say(number, absent), 0.0)
+            handle.ask()
             yield handle
             return
 
