@@ -104,20 +104,16 @@ class Payloads:
             raise StaleKeyError from None
         return True
 
-    def read(self, secret: DialogueSecret, places: Iterable[Place], now: float) -> dict[str, bytes]:
-        """Plaintexts by sort key, of those payloads that are there, live and of this key. Raises TamperedError.
+    def read(self, secret: DialogueSecret, places: Iterable[Place], now: float) -> dict[str, bytes | None]:
+        """Plaintexts by sort key, of those payloads that are there and live. Raises TamperedError.
 
-        Of more than MOST_BYTES the first are read.
+        None: it is sealed under another key, so that it is being written, or was before a deletion. Of more than
+        MOST_BYTES the first are read.
         """
         wanted = {place.sort_key: place for place in places}
         items = self._access.batch_get(self._table, [place.key for place in wanted.values()], MOST_BYTES)
-        texts: dict[str, bytes] = {}
-        for item in items:
-            place = wanted[text(item, "item")]
-            plaintext = _open_item(secret, place, item, now)
-            if plaintext is not None:
-                texts[place.sort_key] = plaintext
-        return texts
+        live = [item for item in items if number(item, "expires_at") > now]
+        return {text(item, "item"): _open_item(secret, wanted[text(item, "item")], item, now) for item in live}
 
     def latest(self, dialogue: DialogueId, prefix: str, now: float) -> Item | None:
         """The live item with the highest sort key that begins with `prefix`, sealed as it is."""

@@ -125,6 +125,8 @@ class ContextStore:
 
         Two round trips, or three in a long dialogue. Of more than 32 MB of texts the newest turns' are read. Raises
         TamperedError when anything of them does not decrypt in its place.
+
+        A text that is still being written under another key is left out, and not counted in its turn's version.
         """
         if limit < 1:
             raise InvalidEventError("limit", "give at least 1")
@@ -142,12 +144,11 @@ class ContextStore:
         generation = generation_of(key_item, now)
         stored = []
         for turn in last:
-            bodies = [
-                (event, _body(event, texts.get(payload_sort_key(turn.turn, event.kind, event.event_id))))
-                for event in turn.events
-            ]
+            keys = [payload_sort_key(turn.turn, event.kind, event.event_id) for event in turn.events]
+            bodies = [(event, _body(event, texts.get(key))) for event, key in zip(turn.events, keys, strict=True)]
             kept = tuple(Event(event.event_id, event.time_s, body) for event, body in bodies if body is not None)
-            stored.append(StoredTurn(turn.turn, turn.version, kept, turn.start_s, turn.expires_at, generation))
+            version = turn.version - sum(key in texts and texts[key] is None for key in keys)
+            stored.append(StoredTurn(turn.turn, version, kept, turn.start_s, turn.expires_at, generation))
         return stored
 
     def dialogue_status(

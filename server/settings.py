@@ -120,7 +120,9 @@ class ContextSettings(_Section):
     weights: Path | None = Field(default=None, description="Folder of the context model; unset: the shipped one.")
     turns: int = Field(default=8, ge=1, le=64, description="Last turns of a dialogue that are read.")
     entries: int = Field(default=200, ge=0, le=10_000, description="Entities that are used, the newest turn's first.")
-    ttl_s: float = Field(default=900, gt=0, description="Seconds from expect-speech until a context is no longer used.")
+    ttl_s: float = Field(
+        default=900, gt=0, description="Seconds from a turn's first event until its context is no longer used."
+    )
     deadline_s: float = Field(default=5, gt=0, description="Seconds from expect-speech after which a job is given up.")
     queue: int = Field(default=64, ge=1, description="Jobs that may wait; when full, a new one is dropped.")
     tenant_queue: int | None = Field(default=None, ge=1, description="Of one tenant's; unset: half of `queue`.")

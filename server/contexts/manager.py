@@ -122,7 +122,9 @@ class ContextManager:
         held = self.cache.get(dialogue, turn)
         if held is not None and self.jobs.serves(held, recorded.version, recorded.expires_at):
             return True
-        context = self._new(dialogue, turn, recorded, recorded.generation, self._clock())
+        context = self._new(dialogue, turn, recorded, recorded.generation, self._recorded_s(recorded))
+        if self._clock() >= context.expires_s:  # an old turn's events once more: it is too late for a context
+            return False
         self.jobs.enter(context, State.TRIGGERED)
         if any(self.jobs.is_newer(other, context) for other in self.cache.of(dialogue) if other.turn != turn):
             return self.jobs.leave(context, Outcome.SUPERSEDED, SUPERSEDED)
@@ -356,9 +358,9 @@ class ContextManager:
             context.outcome = Outcome.EXPIRED
         return context
 
-    def _recorded_s(self, summary: TurnSummary) -> float:
+    def _recorded_s(self, stored: Recorded | TurnSummary) -> float:
         """When the turn was first recorded; the store keeps that in whole seconds, rounded up."""
-        return min(self._clock(), summary.expires_at - self._store_ttl_s)
+        return min(self._clock(), stored.expires_at - self._store_ttl_s)
 
     def _new(
         self, dialogue: DialogueId, turn: str, stored: Recorded | TurnSummary, generation: str, recorded_s: float

@@ -526,3 +526,24 @@ def test_the_command_with_nobody_there() -> None:
     assert failed.stdout == ""
     assert "did not answer" in failed.stderr
     assert "Traceback" not in failed.stderr
+
+
+def test_a_text_that_is_still_being_written_is_not_counted(
+    bench: Bench, dialogue: DialogueId, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a context without it would count as one of all the turn's events, for ever."""
+    writer = bench.replica()
+    writer.store.record(dialogue, "t1", ONE)  # its key is in memory
+    bench.store.delete_dialogue(dialogue)
+    bench.store.record(dialogue, "t1", ONE)
+    place, seen = writer.store._keys.place, []
+
+    def between(*arguments: Any) -> int | None:
+        seen.extend(bench.store.read_turns(dialogue))
+        return place(*arguments)
+
+    monkeypatch.setattr(writer.store._keys, "place", between)
+    assert writer.store.record(dialogue, "t1", [Event("b", START_S + 2, Reply("two"))]).version == 3
+    assert (seen[0].version, len(seen[0].events)) == (2, 2)
+    (turn,) = bench.store.read_turns(dialogue)
+    assert (turn.version, len(turn.events)) == (3, 3)

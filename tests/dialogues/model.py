@@ -1,7 +1,7 @@
 """What may, must and must not happen to the contexts of dialogues: pure, without a clock and without input or output.
 
-Everything is told in two times. `Model.tick` gives moments: whole numbers that grow with every call that begins or ends.
-`Model.now_s` is the test's own time in seconds, by which things expire; replicas' clocks are up to `SKEW_S` off it.
+Everything is told in two times. `Model.tick` gives moments: whole numbers that grow with every call that begins or
+ends. `Model.now_s` is the test's own time in seconds, by which things expire; replicas' clocks are up to `SKEW_S` off.
 
 A call that has not been acknowledged may have been done or not, at any moment between its begin and its end; when it
 ended is known only once nothing is under way any more (`Model.settle`). So everything that the store does has an
@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -34,7 +34,7 @@ _NEVER = math.inf
 APPLIED, NOT_FOUND, NOT_READY, EXPIRED, FAILED = "APPLIED", "NOT_FOUND", "NOT_READY", "EXPIRED", "FAILED"
 
 
-class Fault(AssertionError):
+class FaultError(AssertionError):
     """Something that must not happen, or something missing that must."""
 
     def __init__(self, kind: str, what: str) -> None:
@@ -150,6 +150,7 @@ class Asked:
         moment: what was acknowledged before it counts.
         replica: which is asked.
         heard: what this replica acknowledged before this moment counts too (part of an utterance may be spoken later).
+        trusting: the store did not answer, and this replica goes on with what it knew a while ago.
     """
 
     key: Key
@@ -157,6 +158,7 @@ class Asked:
     moment: float
     replica: int
     heard: float = -_NEVER
+    trusting: bool = False
 
 
 @dataclass
@@ -257,7 +259,8 @@ class Model:
 
     def gone(self, life: Life, asked: Asked) -> bool:
         """Was a life over when it was asked?"""
-        return life.erased < asked.moment or life.erased_at.get(asked.replica, _NEVER) < asked.heard
+        elsewhere = life.erased < asked.moment and not asked.trusting
+        return elsewhere or life.erased_at.get(asked.replica, _NEVER) < max(asked.moment, asked.heard)
 
     def may(self, asked: Asked) -> list[Turn]:
         """The turns whose context may apply."""
@@ -271,6 +274,8 @@ class Model:
         ]
 
     def _stale(self, turn: Turn, asked: Asked) -> bool:
+        if asked.trusting:
+            return False
         others = (other for other in turn.life.turns if other.id != asked.own and other is not turn)
         return turn.life.certain and any(
             other.expects(asked.moment) and other.surely_stored(self.now_s) and turn.before(other) for other in others
@@ -306,8 +311,8 @@ class Model:
             for other in turn.life.turns
             if other.before(turn) and other.surely_stored(self.now_s) and self._in_reach(other)
         ]
-        known = {word for other in earlier for event in other.events if event.ended < made for word in event.words}
-        return known | {word for event in turn.events for word in event.words}
+        events = [event for other in earlier for event in other.events if event.ended < made] + turn.events
+        return {word for event in events if event.sure for word in event.words}
 
     # What did come of it
 
@@ -318,36 +323,36 @@ class Model:
             made_for: the id of the turn whose context it is said to be; None: it is not said.
 
         Raises:
-            Fault: they are not those of a context that may apply.
+            FaultError: they are not those of a context that may apply.
         """
         words = list(words)
         for word in words:
             self._check_word(word, asked)
         if made_for and made_for == asked.own:
-            raise Fault("own", f"the context is that of the turn {made_for} itself")
+            raise FaultError("own", f"the context is that of the turn {made_for} itself")
         if not self.life(asked.key).certain:
             return
         candidates = self.may(asked)
         if made_for is not None:
             named = [turn for turn in candidates if turn.id == made_for]
             if not named:
-                raise Fault("stale", f"the context is that of {made_for}; it may be {_names(candidates)}")
+                raise FaultError("stale", f"the context is that of {made_for}; it may be {_names(candidates)}")
             candidates = [turn for turn in named if not turn.outlived(self.now_s)]
             if not candidates:
-                raise Fault("expired", f"the context of {made_for} is past its time")
+                raise FaultError("expired", f"the context of {made_for} is past its time")
         reasons = [self._misfit(turn, words) for turn in candidates]
         if not candidates or all(reasons):
-            raise Fault("order", f"no context that may apply has these words: {'; '.join(filter(None, reasons))}")
+            raise FaultError("order", f"no context that may apply has these words: {'; '.join(filter(None, reasons))}")
 
     def _check_word(self, word: str, asked: Asked) -> None:
         event = self.events.get(word)
         if event is None:
-            raise Fault("foreign", f"nobody recorded {word!r}")
+            raise FaultError("foreign", f"nobody recorded {word!r}")
         life = event.turn.life
         if life.key != asked.key:
-            raise Fault("foreign", f"{word!r} is of {life.key}, not of {asked.key}")
+            raise FaultError("foreign", f"{word!r} is of {life.key}, not of {asked.key}")
         if self.gone(life, asked) and event.ended < life.erase_began:
-            raise Fault("erased", f"{word!r} of the turn {event.turn.id} was erased")
+            raise FaultError("erased", f"{word!r} of the turn {event.turn.id} was erased")
 
     def _misfit(self, turn: Turn, words: Iterable[str]) -> str:
         """Why a context of a turn cannot have these words, or ""."""
@@ -367,20 +372,20 @@ class Model:
             well: all has been well since it was asked, and there was time to make the context.
 
         Raises:
-            Fault: it cannot be so.
+            FaultError: it cannot be so.
         """
         life, candidates = self.life(asked.key), self.may(asked)
         there = self.newest(asked)
         if there is not None and status == NOT_FOUND:
-            raise Fault("missing", f"{there.id} expects speech, and it is said that nothing does")
+            raise FaultError("missing", f"{there.id} expects speech, and it is said that nothing does")
         if there is not None and there.usable(self.now_s) and status == EXPIRED:
-            raise Fault("missing", f"the context of {there.id} is said to be too old")
+            raise FaultError("missing", f"the context of {there.id} is said to be too old")
         if not (well and life.certain):
             return
         if not candidates and status not in (NOT_FOUND, EXPIRED):
-            raise Fault("status", f"nothing expects speech, and the status is {status}")
+            raise FaultError("status", f"nothing expects speech, and the status is {status}")
         if there is not None and there.outlived(self.now_s) and status not in (EXPIRED, NOT_FOUND):
-            raise Fault("status", f"the context of {there.id} is past its time, and the status is {status}")
+            raise FaultError("status", f"the context of {there.id} is past its time, and the status is {status}")
 
     def check_held(self, words: Collection[str], key: Key, replica: int, swept: float) -> None:
         """Words of a context that a replica holds in memory.
@@ -389,22 +394,17 @@ class Model:
             swept: the moment of its last sweep.
 
         Raises:
-            Fault: they were erased before.
+            FaultError: they were erased before.
         """
         for word in words:
             event = self.events.get(word)
             if event is None or event.turn.life.key != key:
-                raise Fault("foreign", f"{word!r} is held under {key}")
+                raise FaultError("foreign", f"{word!r} is held under {key}")
             life = event.turn.life
             at_once = life.erased_at.get(replica, _NEVER) < _NEVER
             if event.ended < life.erase_began and (at_once or life.erased < swept):
-                raise Fault("memory", f"{word!r} of {key} was erased, and replica {replica} holds it")
+                raise FaultError("memory", f"{word!r} of {key} was erased, and replica {replica} holds it")
 
 
 def _names(turns: Iterable[Turn]) -> str:
     return " or ".join(turn.id for turn in turns) or "none"
-
-
-def outcomes(counts: Mapping[str, int]) -> str:
-    """Counts as one line."""
-    return ", ".join(f"{name} {count}" for name, count in sorted(counts.items(), key=lambda item: -item[1]))

@@ -1,34 +1,37 @@
-"""What can happen to dialogues, step by step: each step is done to the rig, told to the model, and checked against it."""
+"""What can happen to dialogues, step by step: each step is done to the rig, told to the model, and checked by it."""
 
 from __future__ import annotations
 
 import itertools
+import math
 import random
 import string
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, NamedTuple
 
 import grpc
 
-from benchmarks.server.fault_proxy import Fault as StoreFault
+from benchmarks.server.fault_proxy import Fault
 from carryover.v1 import context_pb2 as ctx
 from carryover.v1 import recognizer_pb2 as pb
 from context_store import DialogueId
 from server.contexts.cache import State
-from tests.dialogues.model import APPLIED, SKEW_S, Asked, Fault, Key, Model, Recorded, Turn
-from tests.dialogues.rig import TENANTS, UTTERANCES, Rig, Stream, code
+from tests.dialogues.model import APPLIED, SKEW_S, Asked, FaultError, Key, Model, Recorded, Turn
+from tests.dialogues.rig import TENANTS, TRUSTING, UTTERANCES, Rig, Stream, code
 
 KEYS = tuple(Key(tenant, dialogue) for dialogue in ("one", "two") for tenant in TENANTS)
 """Both tenants use the same ids."""
 STREAMS = 3
 """Streams that may be open at once."""
 _CALL_S = 60.0
-_STUCK_CALL_S = 0.2
+_STUCK_CALL_S = 0.1
 """How long a client waits for a server whose store or encoder does not answer."""
 _IN_TROUBLE = ("UNAVAILABLE", "DEADLINE_EXCEEDED")
 """How calls may end while something is wrong; none may while all is well."""
+_STEP_S = 0.01
 _DAY_S = 86_400.0
 _SHIFT_S = {"ahead": 3 * _DAY_S, "behind": -3 * _DAY_S, "late": -3.0}
 
@@ -61,24 +64,25 @@ class Rule:
     choices: dict[str, Sequence[Any]]
 
 
-_DIALOGUE, _REPLICA, _STREAM = range(len(KEYS)), (0, 1), range(STREAMS)
+_DIALOGUE, _REPLICA, _STREAM = (0, 0, 0, 0, 1, 1, 2, 3), (0, 1), range(STREAMS)
 _OWN = (-1, -1, -1, 0, 1)
+_STORE_FAULTS = ("held", "slow", "error", "throttled", "unreachable", "lost")
 _NEWEST = (-1, -1, -1, -2, 0, 0, 1, 2)
 
 RULES: dict[str, Rule] = {
-    "record": Rule(20, {
+    "record": Rule(24, {
         "dialogue": _DIALOGUE, "replica": _REPLICA, "turn": _NEWEST,
-        "what": ("question", "question", "list", "list", "expect", "entities", "said", "speak"),
-        "calls": ("one", "one", "each", "reversed"),
+        "what": ("list", "list", "question", "question", "expect", "entities", "said", "speak"),
+        "calls": ("one", "one", "one", "each", "reversed"),
         "times": ("none", "none", "now", "ahead", "behind", "late", "equal"),
     }),
     "repeat": Rule(5, {
         "dialogue": _DIALOGUE, "replica": _REPLICA, "turn": (0, 1, 2), "calls": ("one", "each", "reversed"),
     }),
     "race": Rule(4, {"dialogue": _DIALOGUE, "turn": (-1, 0), "other": (-1, 0, 1)}),
-    "erase": Rule(4, {"dialogue": _DIALOGUE, "replica": _REPLICA}),
-    "utter": Rule(12, {"dialogue": _DIALOGUE, "replica": _REPLICA, "turn": _OWN}),
-    "open": Rule(6, {"stream": _STREAM, "dialogue": _DIALOGUE, "replica": _REPLICA, "turn": _OWN}),
+    "erase": Rule(3, {"dialogue": _DIALOGUE, "replica": _REPLICA}),
+    "utter": Rule(14, {"dialogue": _DIALOGUE, "replica": _REPLICA, "turn": _OWN}),
+    "open": Rule(8, {"stream": _STREAM, "dialogue": _DIALOGUE, "replica": _REPLICA, "turn": _OWN}),
     "begin": Rule(16, {"stream": _STREAM}),
     "end": Rule(16, {"stream": _STREAM}),
     "close": Rule(2, {"stream": _STREAM}),
@@ -86,16 +90,17 @@ RULES: dict[str, Rule] = {
     "embedding": Rule(3, {"dialogue": _DIALOGUE, "replica": _REPLICA, "turn": (-1, 0, 1)}),
     "rescore": Rule(3, {"dialogue": _DIALOGUE, "replica": _REPLICA, "turn": _OWN}),
     "advance": Rule(5, {"seconds": (1, 1, 10, 60, 400, 950, 1900)}),
-    "skew": Rule(3, {"replica": _REPLICA, "seconds": (-5, -3, 0, 3, 5)}),
+    "skew": Rule(3, {"replica": _REPLICA, "seconds": (0, -5, -3, 3, 5)}),
     "store_fault": Rule(2, {
-        "replica": (0, 1, 2), "fault": ("held", "slow", "error", "throttled", "unreachable", "lost"), "seed": (0, 0, 1, 2),
+        "replica": (0, 1, 2), "fault": _STORE_FAULTS,
+        "seed": (0, 0, 1, 2),
     }),
     "encoder_fault": Rule(2, {"replica": _REPLICA, "fault": ("hangs", "fails")}),
     "load": Rule(1, {"replica": _REPLICA}),
-    "recover": Rule(5, {"retry": (True, True, False)}),
+    "recover": Rule(6, {"retry": (True, True, False)}),
     "kill": Rule(1, {"replica": _REPLICA}),
     "restart": Rule(1, {"replica": _REPLICA}),
-    "settle": Rule(6, {}),
+    "settle": Rule(2, {}),
     "memory": Rule(3, {"replica": _REPLICA}),
 }  # fmt: skip
 
@@ -120,6 +125,8 @@ class _Open:
     well: bool = False
     """All was well when it began."""
     disturbances: int = 0
+    trusting: bool = False
+    """The store did not answer the replica when it began, and the replica may go on with what it knew."""
 
 
 @dataclass
@@ -160,9 +167,10 @@ class Player:
             self.skew(number, 0)
 
     def do(self, step: Step) -> None:
-        """Does a step. Raises Fault."""
+        """Does a step. Raises FaultError."""
         self.steps.append(step)
         self.tally.rules[step.rule] += 1
+        self.advance(_STEP_S)
         getattr(self, step.rule)(**dict(step.arguments))
 
     # Events
@@ -207,17 +215,19 @@ class Player:
             if answer:
                 self.model.acknowledge(events)
                 if answer.triggered and not any(event.kind == "expect_speech" for event in events[0].turn.events):
-                    raise Fault("status", f"{events[0].turn.id} expects no speech, and its context is made")
+                    raise FaultError("status", f"{events[0].turn.id} expects no speech, and its context is made")
 
     def _in_calls(self, events: Sequence[Recorded], calls: str) -> list[Sequence[Recorded]]:
         """calls: "one" for all of them, "each" its own, or those "reversed"."""
-        each = [[event] for event in events]
+        each: list[Sequence[Recorded]] = [[event] for event in events]
         return [events] if calls == "one" else each if calls == "each" else each[::-1]
 
     def _record_request(self, events: Sequence[Recorded], times: str) -> ctx.RecordEventsRequest:
         turn = events[0].turn
         return ctx.RecordEventsRequest(
-            dialogue_id=turn.life.key.dialogue, turn_id=turn.id, events=[self._message(event, times) for event in events]
+            dialogue_id=turn.life.key.dialogue,
+            turn_id=turn.id,
+            events=[self._message(event, times) for event in events],
         )
 
     def _message(self, event: Recorded, times: str) -> ctx.Event:
@@ -237,7 +247,7 @@ class Player:
         return message
 
     def erase(self, dialogue: int, replica: int) -> None:
-        """Erases a dialogue. Where the encoder hangs it comes back meanwhile: an erasure waits for what is under way."""
+        """Erases a dialogue. An encoder that hangs comes back meanwhile: an erasure waits for what is under way."""
         key = self._keys[dialogue]
         self.model.begin_erasure(key)
         request = ctx.DeleteDialogueRequest(dialogue_id=key.dialogue)
@@ -248,9 +258,9 @@ class Player:
         self.model.erased(key, replica)
         for context in self._rig.held(replica):
             if context.dialogue == DialogueId(*key):
-                raise Fault("memory", f"{key} was erased at replica {replica}, and its context is held there")
+                raise FaultError("memory", f"{key} was erased at replica {replica}, and its context is held there")
         if DialogueId(*key) in self._rig.held_keys(replica):
-            raise Fault("memory", f"{key} was erased at replica {replica}, and its key is held there")
+            raise FaultError("memory", f"{key} was erased at replica {replica}, and its key is held there")
 
     # Streams
 
@@ -272,45 +282,62 @@ class Player:
         own = self._own_id(key, turn)
         config = {"dialogue_id": key.dialogue, "turn_id": own}
         opened = Stream(self._rig.replicas[replica], self._rig.metadata[key.tenant], **config)
-        opened.send(self._rig.lead)
+        opened.send(self._rig.pause)
         self._streams[stream] = _Open(opened, key, own, replica)
 
     def begin(self, stream: int) -> None:
-        """Speaks the first words of an utterance, and waits until the store has been asked for its context."""
-        opened = self._streams.get(stream)
-        if opened is None or opened.asked is not None:
+        """Speaks the first words of an utterance, and waits until the store has been asked for its context.
+
+        stream: or another one, where that is not waiting for words.
+        """
+        opened = self._chosen(stream, lambda one: one.asked is None)
+        if opened is None:
             return
         opened.well = self._well
         if opened.well:
             self.settle()
         opened.disturbances = self._disturbances
+        opened.trusting = opened.replica == TRUSTING and self._store_troubled(TRUSTING)
         opened.asked = Asked(opened.key, opened.own, self.model.tick(), opened.replica)
         opened.stream.send(self._rig.words)
-        partial = opened.stream.read()
-        if partial.is_final or partial.alternatives[0].transcript in self.model.events:
-            raise Fault("text", f"a partial result is {partial}")
+        first = opened.stream.read()
+        if first.is_final or first.alternatives[0].transcript in self.model.events:
+            raise FaultError("text", f"a partial result is {first}")
         if not self._stuck(opened.replica):
             self._rig.wait_answered(opened.replica)
 
     def end(self, stream: int) -> None:
-        """Speaks the rest of the utterance, and checks the final result."""
-        opened = self._streams.get(stream)
+        """Speaks the rest of an utterance, and checks the final result. stream: or another one, as in `begin`."""
+        opened = self._chosen(stream, lambda one: one.asked is not None)
         if opened is None or opened.asked is None:
             return
         well = opened.well and opened.disturbances == self._disturbances and self._well
         if well:
             self.settle()
-        asked = replace(opened.asked, heard=self.model.tick())
+        asked = replace(opened.asked, heard=self.model.tick(), trusting=self._trusting(opened))
         untouched = self.model.touched.get(opened.key, 0.0) < asked.moment
-        opened.stream.send(self._rig.lead)
+        opened.stream.send(self._rig.pause)
         final = opened.stream.read()
         if not final.is_final:
-            raise Fault("text", f"a final result was due, and this came: {final}")
+            raise FaultError("text", f"a final result was due, and this came: {final}")
         self._check_result(final, self._rig.plain[opened.utterance], asked, well=well and untouched)
         opened.asked = None
         opened.utterance += 1
         if opened.utterance == UTTERANCES:
-            self.close(stream)
+            opened.stream.leave()
+            self._streams = {number: other for number, other in self._streams.items() if other is not opened}
+
+    def _chosen(self, stream: int, fits: Callable[[_Open], bool]) -> _Open | None:
+        """An open stream that fits, if there is one: the given one, or the one that was opened first."""
+        open_streams = [self._streams[stream]] if stream in self._streams else []
+        return next(filter(fits, [*open_streams, *self._streams.values()]), None)
+
+    def _trusting(self, opened: _Open) -> bool:
+        disturbed = opened.asked is not None and opened.disturbances != self._disturbances
+        return opened.replica == TRUSTING and (opened.trusting or disturbed or self._store_troubled(TRUSTING))
+
+    def _store_troubled(self, replica: int) -> bool:
+        return any(number == replica and what in _STORE_FAULTS for what, number in self._troubles)
 
     def close(self, stream: int) -> None:
         """Ends a stream."""
@@ -324,12 +351,12 @@ class Player:
         info, best = final.context, final.alternatives[0].transcript
         expected = plain.alternatives[0].transcript
         if info.plain_transcript != expected:
-            raise Fault("text", f"the plain transcript is {info.plain_transcript!r} in place of {expected!r}")
+            raise FaultError("text", f"the plain transcript is {info.plain_transcript!r} in place of {expected!r}")
         words = self._check_info(info, asked, well=well)
         if words is None and list(final.alternatives) != list(plain.alternatives):
-            raise Fault("text", f"without a context, the result is {final} in place of {plain}")
+            raise FaultError("text", f"without a context, the result is {final} in place of {plain}")
         if words and best not in words:
-            raise Fault("text", f"with a context of {words}, the result is {best!r}")
+            raise FaultError("text", f"with a context of {words}, the result is {best!r}")
 
     def _check_info(self, info: pb.ContextInfo, asked: Asked, *, well: bool) -> list[str] | None:
         """What is said of a context against what may be; returns its words, None where it was not applied."""
@@ -338,9 +365,9 @@ class Player:
         must = self.model.must(asked) if well else None
         if status != APPLIED:
             if info.biased_words or info.changed:
-                raise Fault("text", f"the context is {status}, and has words: {info}")
+                raise FaultError("text", f"the context is {status}, and has words: {info}")
             if must is not None:
-                raise Fault("missing", f"the context of {must.id} must be there, and is {status}: {info.reason}")
+                raise FaultError("missing", f"the context of {must.id} must be there, and is {status}: {info.reason}")
             self.model.check_status(status, asked, well=well)
             return None
         words = [word.phrase for word in info.biased_words]
@@ -352,7 +379,7 @@ class Player:
 
     def _check_complete(self, words: Iterable[str], turn: Turn) -> None:
         if missing := sorted(self.model.required(turn) - {*words}):
-            raise Fault("missing", f"the context of {turn.id} lacks {', '.join(missing)}")
+            raise FaultError("missing", f"the context of {turn.id} lacks {', '.join(missing)}")
 
     # What else can be asked
 
@@ -360,18 +387,19 @@ class Player:
         """Asks how far a context is. turn: -1: of the one that would apply now."""
         asked, name, well = self._asked(dialogue, replica, turn)
         request = ctx.GetContextStatusRequest(dialogue_id=asked.key.dialogue, turn_id=name)
-        answer = self._found(lambda: self._stub(replica).GetContextStatus(request, **self._options(asked.key)), asked, name)
+        call = partial(self._stub(replica).GetContextStatus, request, **self._options(asked.key))
+        answer = self._found(call, asked, name)
         if answer is None:
             return
         if name and answer.turn_id != name:
-            raise Fault("status", f"{name} was asked for, and the status is of {answer.turn_id}")
+            raise FaultError("status", f"{name} was asked for, and the status is of {answer.turn_id}")
         self._check_described(answer, asked)
         must = self.model.must(asked) if well and not name else None
         if must is not None and self._all_well_since(must):
             self.settle()
-            again = self._stub(replica).GetContextStatus(request, **self._options(asked.key))
+            again = call()
             if (again.turn_id, again.state) != (must.id, ctx.READY):
-                raise Fault("missing", f"the context of {must.id} must be ready, and this is said: {again}")
+                raise FaultError("missing", f"the context of {must.id} must be ready, and this is said: {again}")
 
     def _check_described(self, answer: ctx.GetContextStatusResponse, asked: Asked) -> None:
         lives = [life for life in self.model.lives.get(asked.key, []) if not self.model.gone(life, asked)]
@@ -379,15 +407,17 @@ class Player:
         if not self.model.life(asked.key).certain:
             return
         if not turns:
-            raise Fault("erased", f"the status is of {answer.turn_id}, which does not exist (any more)")
+            raise FaultError("erased", f"the status is of {answer.turn_id}, which does not exist (any more)")
         live = [turn for turn in turns if not turn.surely_expired(self.model.now_s)]
         if not live:
-            raise Fault("expired", f"the status is of {answer.turn_id}, which has expired")
+            raise FaultError("expired", f"the status is of {answer.turn_id}, which has expired")
         expecting = [turn for turn in live if turn.may_expect(self.model.tick())]
         if not expecting and answer.state != ctx.RECORDED:
-            raise Fault("status", f"{answer.turn_id} expects no speech, and is {ctx.ContextState.Name(answer.state)}")
+            raise FaultError(
+                "status", f"{answer.turn_id} expects no speech, and is {ctx.ContextState.Name(answer.state)}"
+            )
         if expecting and answer.state == ctx.READY and all(turn.outlived(self.model.now_s) for turn in expecting):
-            raise Fault("expired", f"the context of {answer.turn_id} is past its time, and is READY")
+            raise FaultError("expired", f"the context of {answer.turn_id} is past its time, and is READY")
 
     def embedding(self, dialogue: int, replica: int, turn: int) -> None:
         """Asks for a context's vectors. turn: -1: of the one that would apply now."""
@@ -417,23 +447,24 @@ class Player:
             self._check_complete(words, must)
 
     def rescore(self, dialogue: int, replica: int, turn: int) -> None:
-        """Has a list rescored with a dialogue's context, and where that was still to be made, once more."""
+        """Has a list rescored with a dialogue's context, and where it was not there yet, once more."""
         asked, _, well = self._asked(dialogue, replica, -1)
         own = self._own_id(asked.key, turn)
-        asked = Asked(asked.key, own, asked.moment, replica, asked.heard)
+        trusting = replica == TRUSTING and self._store_troubled(replica)
+        asked = replace(asked, own=own, trusting=trusting)
         nbest = [ctx.NBestEntry(text="power"), ctx.NBestEntry(text="flower")]
         request = ctx.RescoreRequest(dialogue_id=asked.key.dialogue, turn_id=own, nbest=nbest)
         for last in (False, True):
             answer = self._done(lambda: self._stub(replica).Rescore(request, **self._options(asked.key)))
             if answer is None:
                 return
-            if answer.context.status == pb.ContextInfo.NOT_READY and well and not last:
+            if answer.context.status != pb.ContextInfo.APPLIED and well and not last:
                 self.settle()
                 continue
             words = self._check_info(answer.context, asked, well=well)
             texts = [entry.text for entry in answer.nbest]
             if words is None and texts != ["power", "flower"]:
-                raise Fault("text", f"without a context, the list is {texts}")
+                raise FaultError("text", f"without a context, the list is {texts}")
             return
 
     def _asked(self, dialogue: int, replica: int, turn: int) -> tuple[Asked, str, bool]:
@@ -449,10 +480,10 @@ class Player:
         """The answer to a call; None where nothing is found, if that may be."""
         answer = self._done(call, "NOT_FOUND")
         if answer is None and self._well and self.model.life(asked.key).certain:
-            turns = [t for t in self.model.life(asked.key).turns if not name or t.id == name]
+            turns = [t for t in self.model.life(asked.key).turns if t.id == name or (not name and t.placed < math.inf)]
             there = [turn.id for turn in turns if turn.surely_stored(self.model.now_s)]
             if there:
-                raise Fault("missing", f"nothing is found, and {' and '.join(there)} must be there")
+                raise FaultError("missing", f"nothing is found, and {' and '.join(there)} must be there")
         return answer
 
     # Time, trouble, and its end
@@ -474,7 +505,7 @@ class Player:
             if fault == "held":
                 self._rig.hold_store(number)
             else:
-                self._rig.store_fault(number, StoreFault(fault), seed)
+                self._rig.store_fault(number, Fault(fault), seed)
             self._trouble(fault, number)
 
     def encoder_fault(self, replica: int, fault: str) -> None:
@@ -556,10 +587,10 @@ class Player:
                 words = [phrase.text for phrase in context.bundle.embedding.phrases]
                 self.model.check_held(words, key, replica, swept)
             if context.state is State.READY and now_s >= context.expires_s:
-                raise Fault("memory", f"the context of {context.turn} is past its time, and is held")
+                raise FaultError("memory", f"the context of {context.turn} is past its time, and is held")
         for dialogue, until_s in self._rig.held_keys(replica).items():
             if dialogue in mine and until_s <= now_s:
-                raise Fault("memory", f"the key of {dialogue.id} is past its time, and is held")
+                raise FaultError("memory", f"the key of {dialogue.id} is past its time, and is held")
 
     def finish(self) -> None:
         """The example is over: everything is put right, its streams are closed, its dialogues deleted."""
@@ -585,7 +616,7 @@ class Player:
         self._disturbances += 1
 
     def _done(self, call: Callable[[], Any], *expected: str) -> Any:
-        """A call's answer; None where it fails with an expected status, or while something is wrong. Raises Fault."""
+        """A call's answer; None where it fails as expected, or while something is wrong. Raises FaultError."""
         try:
             return call()
         except grpc.RpcError as error:
@@ -593,7 +624,7 @@ class Player:
             if status in expected:
                 return None
             if self._well or status not in _IN_TROUBLE:
-                raise Fault("refused", f"{status}: {error.details()}") from None  # type: ignore[attr-defined]
+                raise FaultError("refused", f"{status}: {error.details()}") from None
             self.tally.refused[status] += 1
             return None
 

@@ -7,14 +7,16 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
-from functools import wraps
+from functools import cache, wraps
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import grpc
 import numpy as np
+from botocore.loaders import JSONFileLoader
 
 from asr.context.phrase_index import PhraseIndex
 from asr.context.types import BiasedWord, Context, ContextEmbedding, Phrase, Rescored
@@ -32,16 +34,18 @@ from tests.support.replicas import DEADLINE_S, RATE, Clock, Replica, Workshop
 TENANTS = ("acme", "umbra")
 UTTERANCES = 8
 """So many of a stream."""
-_UTTERANCE_S = 0.64
+_SPEECH = slice(20_000, 25_120)
+"""What of the tiny model's speech is said: one chunk."""
+TRUSTING = 1
+"""The replica that uses a context for a while when its store fails; the other one never does."""
 _POLL_S = 0.001
 
 _SETTINGS: dict[str, Any] = {
-    "endpoint__trailing_silence_s": 5, "endpoint__likely_silence_s": 4, "endpoint__no_token_s": 5,
-    "endpoint__max_utterance_s": _UTTERANCE_S, "model__batch_wait_ms": 0, "model__workers": 2,
+    "endpoint__trailing_silence_s": 0.28, "endpoint__likely_silence_s": 0.28, "model__batch_wait_ms": 0,
     "context__ttl_s": CONTEXT_TTL_S, "context__queue": 3, "context__tenant_queue": 2, "context__deadline_s": 20,
-    "limits__idle_seconds": 600, "limits__stream_seconds": 600, "store__deadline_s": 20,
+    "context__sweep_s": 3600, "limits__idle_seconds": 600, "store__deadline_s": 20,
 }  # fmt: skip
-"""Every utterance is so long and no longer: the tiny model does not know silence when it hears it."""
+"""Memory is swept when a step says so."""
 
 
 class MarkedEncoder:
@@ -106,7 +110,9 @@ def _counted(name: str) -> Callable[..., Any]:
     return call
 
 
-for _name in ("record", "read_turns", "dialogue_status", "put_embedding", "get_embedding", "delete_dialogue"):
+for _name in (
+    "record", "place", "read_turns", "dialogue_status", "put_embedding", "get_embedding", "delete_dialogue", "sweep",
+):  # fmt: skip
     setattr(CountedStore, _name, _counted(_name))
 
 
@@ -147,7 +153,8 @@ class Rig:
 
     def __init__(self, url: str, config: StoreConfig, keys: dict[str, str], keys_file: Path) -> None:
         tokenizer = tiny.tokenizer()
-        recognizer = Recognizer(tiny.transducer(tokenizer), tokenizer, beam=4, version="tiny", second_pass=False)
+        model = tiny.transducer(tokenizer, tiny.SilenceAware)
+        recognizer = Recognizer(model, tokenizer, beam=4, version="tiny", second_pass=False)
         self.metadata = {tenant: (("authorization", f"Bearer {key}"),) for tenant, key in keys.items()}
         self._url = url
         self._config = replace(config, max_attempts=1)
@@ -161,21 +168,22 @@ class Rig:
         self._go_on.set()
         for number in (0, 1):
             self._start(number)
-        # The encoder looks ahead: what is sent first brings nothing, then `words` bring a partial result and the next
-        # `lead` the final one.
-        pcm = (np.clip(tiny.speech()[: int(_UTTERANCE_S * RATE)], -1, 1) * 32767).astype("<i2").tobytes()
-        self.lead, self.words = pcm[: len(pcm) // 2], pcm[len(pcm) // 2 :]
+        pcm = (tiny.speech()[_SPEECH] * 32767).astype("<i2").tobytes()
+        self.pause = bytes(len(pcm))
+        """Silence; behind `words` it brings the final result."""
+        self.words = pcm + self.pause
+        """An utterance's audio, which brings one other result. The encoder looks ahead, so a part of it is silent."""
         self.plain = list(self._plain())
 
     def _plain(self) -> Iterator[recognizer_pb2.StreamingRecognitionResult]:
         """The plain final results of a stream's utterances, each of which brings one other result before."""
         stream = Stream(self.replicas[0], self.metadata[TENANTS[0]])
-        stream.send(self.lead)
+        stream.send(self.pause)
         for _ in range(UTTERANCES):
             stream.send(self.words)
             partial = stream.read()
             assert partial.alternatives[0].transcript and not partial.is_final
-            stream.send(self.lead)
+            stream.send(self.pause)
             final = stream.read()
             assert final.alternatives[0].transcript and final.is_final
             yield final
@@ -190,6 +198,7 @@ class Rig:
             config=replace(self._config, endpoint_url=proxy.url),
             access__keys_file=str(self._keys_file),
             context__cached_dialogues=(64, 3)[number],
+            context__unconfirmed_s=60 if number == TRUSTING else 0,
             **_SETTINGS,
         )
         self.proxies[number : number + 1] = [proxy]
@@ -262,9 +271,7 @@ class Rig:
 
     def sweep(self, number: int) -> None:
         """Has a replica forget what it need not hold any more."""
-        contexts = self.replicas[number].server.contexts
-        if hasattr(contexts, "sweep"):
-            self.replicas[number].run(contexts.sweep())
+        self.replicas[number].run(self.replicas[number].server.contexts.sweep())
 
     def held(self, number: int) -> list[Any]:
         """The contexts in a replica's memory."""
@@ -300,7 +307,7 @@ class Rig:
 def rig() -> Iterator[Rig]:
     """Two replicas over fresh tables."""
     made = {tenant: make_key(tenant) for tenant in TENANTS}
-    with tempfile.TemporaryDirectory() as folder, dynamodb_endpoint() as url:
+    with tempfile.TemporaryDirectory() as folder, _models_of_aws_read_once(), dynamodb_endpoint() as url:
         file = Path(folder) / "keys"
         file.write_text("".join(f"{line}\n" for _, line in made.values()))
         with fresh_tables(url, ttl_s=STORE_TTL_S) as config:
@@ -309,6 +316,12 @@ def rig() -> Iterator[Rig]:
                 yield running
             finally:
                 running.close()
+
+
+def _models_of_aws_read_once() -> AbstractContextManager[Any]:
+    """For each client boto3 reads them anew, which takes longer than all else that a replica does when it starts."""
+    load = cache(JSONFileLoader().load_file)
+    return patch.object(JSONFileLoader, "load_file", lambda _, path: load(path))
 
 
 def always(fault: Fault | None) -> Plan:

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from asr.acoustic import PRESETS, Transducer
+from asr.acoustic.streaming import EncoderState
 from asr.audio import Samples
+from asr.audio.features import FRAME_S, loudness
 from asr.text.tokenizer import Tokenizer
+
+_SILENT_DB = -10.0
+"""A digital silence is at -20."""
 
 SENTENCES = [
     "call meg bauer please", "do you mean meg jones or meg bauer", "play good times bad times",
@@ -21,11 +27,24 @@ def tokenizer() -> Tokenizer:
     return Tokenizer.train(SENTENCES, 56)
 
 
-def transducer(tokenizer: Tokenizer) -> Transducer:
+class SilenceAware(Transducer):
+    """Hears nothing in frames without a sound, as a model that was trained does."""
+
+    def encode(self, features: Tensor, state: EncoderState) -> tuple[Tensor, EncoderState]:
+        """See `AcousticModel`."""
+        encoded, after = super().encode(features, state)
+        ratio = round(self.frame_s / FRAME_S)
+        own = features[:, self.lookback :][:, : encoded.shape[1] * ratio]
+        silent = loudness(own).unflatten(1, (-1, ratio)).amax(-1) < _SILENT_DB
+        encoded[..., self.config.joined + self.blank] += 1000.0 * silent
+        return encoded, after
+
+
+def transducer(tokenizer: Tokenizer, kind: type[Transducer] = Transducer) -> Transducer:
     """Random weights, loud enough that different audio gives different text, and mostly blank."""
     with torch.random.fork_rng():
         torch.manual_seed(3)
-        model = Transducer(PRESETS["tiny"](tokenizer.vocab_size)).eval()
+        model = kind(PRESETS["tiny"](tokenizer.vocab_size)).eval()
     with torch.no_grad():
         model.join_out.weight *= 6
         model.join_in.weight *= 3

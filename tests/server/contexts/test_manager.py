@@ -515,6 +515,18 @@ def test_an_older_answer_than_the_last_counts_for_nothing() -> None:
     assert handle.ready() is later
 
 
+def test_an_old_turns_events_once_more_bring_no_context() -> None:
+    async def body(bench: Bench) -> None:
+        bench.store.add("1", "ask", 100.0)  # at another replica
+        bench.now_s += bench.settings.ttl_s
+        assert not bench.record("1", "ask")
+        assert not bench.manager.busy
+        found = await bench.manager.status(DIALOGUE, "")
+        assert (found.state, found.outcome) == (State.EXPIRED, Outcome.EXPIRED)
+
+    check(body)
+
+
 def test_memory_is_swept() -> None:
     async def body(bench: Bench) -> None:
         bench.record("1", "ask")
@@ -529,6 +541,7 @@ def test_memory_is_swept() -> None:
             assert isinstance(found := handle.ready(), NoContext) and found.status.name == "EXPIRED"
         await bench.manager.sweep()
         assert not bench.manager.cache.of(DIALOGUE)
+        bench.store.ttl_s += int(bench.settings.ttl_s)
         bench.record("3", "ask")
         await bench.settle()
         bench.store.generation = ""  # erased at another replica
