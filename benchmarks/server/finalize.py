@@ -31,13 +31,14 @@ _PAUSE_S = 0.5
 
 @app.command()
 def main(
-    utterances: Annotated[int, typer.Option(min=1, help="How many are said, one after the other.")] = 60,
+    utterances: Annotated[int, typer.Option(min=1, help="How many are said, one after the other.")] = 48,
     json_file: Annotated[Path | None, typer.Option("--json", help="Also write the result here.")] = None,
 ) -> None:
     """Say utterances on one stream in real time, and finalize each where its speech ends.
 
     final_ms is from sending `Finalize`, right behind the last sample, to the final result; without and with the second
-    pass. Settings of the server come from CARRYOVER_* variables.
+    pass. cpu_ms is what the server computed in that time, on all its threads (Linux): on a machine that others use, the
+    wait is longer by what they took. Settings of the server come from CARRYOVER_* variables.
     """
     load = os.getloadavg()[0]
     clips = shipped_clips()
@@ -63,23 +64,39 @@ def shipped_clips() -> list[Clip]:
 async def _measure(clips: list[Clip], utterances: int, second_pass: bool) -> dict[str, Any]:
     settings = {"CARRYOVER_LOG_LEVEL": "ERROR", "CARRYOVER_MODEL__SECOND_PASS": str(second_pass).lower()}
     waits: list[float] = []
+    computed: list[float] = []
     words = skipped = 0
     with server_process(settings) as server:
         async with grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel:
             for number in range(-1, utterances):  # the first one warms the server
                 clip = clips[number % len(clips)]
-                wait_ms, result = await _say(channel, clip)
+                wait_ms, cpu_ms, result = await _say(channel, clip, server.process.pid)
                 if number >= 0:
                     waits.append(wait_ms)
+                    computed.append(cpu_ms)
                     words += bool(result.alternatives[0].transcript)
                     skipped += bool(result.skipped_passes)
                 _err.print(f"{wait_ms:6.0f} ms  {result.alternatives[0].transcript}")
-    percentiles = {f"p{p}": round(float(np.percentile(waits, p)), 1) for p in PERCENTILES}
-    return {"final_ms": percentiles, "utterances": utterances, "with_words": words, "skipped_second_passes": skipped}
+    return {
+        "final_ms": _percentiles(waits),
+        "cpu_ms": _percentiles(computed),
+        "utterances": utterances,
+        "with_words": words,
+        "skipped_second_passes": skipped,
+    }
 
 
-async def _say(channel: grpc.aio.Channel, clip: Clip) -> tuple[float, pb.StreamingRecognitionResult]:
-    """The wait for a clip's finalized result, which half a second of silence follows, and the result."""
+def _percentiles(values: list[float]) -> dict[str, float]:
+    return {f"p{p}": round(float(np.percentile(values, p)), 1) for p in PERCENTILES}
+
+
+def _cpu_ms(pid: int) -> float:
+    """Processor time of all threads of a process so far."""
+    return sum(int(task.read_text().split()[0]) for task in Path(f"/proc/{pid}/task").glob("*/schedstat")) / 1e6
+
+
+async def _say(channel: grpc.aio.Channel, clip: Clip, pid: int) -> tuple[float, float, pb.StreamingRecognitionResult]:
+    """The wait for a clip's finalized result, which half a second of silence follows, the server's work, the result."""
     config = pb.StreamingConfig(encoding=pb.LINEAR16, sample_rate_hertz=clip.rate, interim_results=True)
     call = recognizer_pb2_grpc.RecognizerStub(channel).StreamingRecognize(timeout=120)
     try:
@@ -91,15 +108,15 @@ async def _say(channel: grpc.aio.Channel, clip: Clip) -> tuple[float, pb.Streami
             piece = pcm[start : start + size]
             await asyncio.sleep(began_s + (start + len(piece)) / 2 / clip.rate - time.monotonic())  # as it is spoken
             await call.write(pb.StreamingRecognizeRequest(audio=piece))
-        sent_s = time.monotonic()
+        sent_s, computed_ms = time.monotonic(), _cpu_ms(pid)
         await call.write(pb.StreamingRecognizeRequest(finalize=pb.Finalize()))
         while (response := await call.read()) is not grpc.aio.EOF:
             for result in response.results:
                 if result.finalized:
-                    wait_ms = 1000 * (time.monotonic() - sent_s)
+                    wait_ms, cpu_ms = 1000 * (time.monotonic() - sent_s), _cpu_ms(pid) - computed_ms
                     call.cancel()
                     await asyncio.sleep(_PAUSE_S)
-                    return wait_ms, result
+                    return wait_ms, cpu_ms, result
     except grpc.aio.AioRpcError as error:
         raise BenchmarkError(f"the stream ended with {error.code().name}: {error.details()}") from None
     raise BenchmarkError("the stream ended without the finalized result")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import os
 import random
@@ -20,11 +21,13 @@ from rich.console import Console
 from asr.audio import SAMPLE_RATE, Samples
 from asr.audio.samples import Resampler
 from benchmarks.server.finalize import shipped_clips
-from benchmarks.server.processes import ProcessError, server_process
 from benchmarks.server.waits import BenchmarkError
 from carryover.audio import linear16
 from carryover.v1 import recognizer_pb2 as pb
 from carryover.v1 import recognizer_pb2_grpc
+from server.hosting import HostError, running
+from server.memory import trim
+from server.settings import ConfigError, Settings, load_settings
 
 app = typer.Typer(add_completion=False)
 _err = Console(stderr=True, highlight=False)
@@ -85,14 +88,15 @@ def main(
 ) -> None:
     """Play recordings with pauses of 1.5 to 30 s, some of them digital silence, on one stream of a server's own.
 
-    lost are utterances in whose place no final result has words. memory_mb_per_hour is the slope of the server's
-    resident memory behind the first quarter. Settings of the server come from CARRYOVER_* variables.
+    lost are utterances in whose place no final result has words. The server runs in this process: memory_mb is its
+    resident memory each minute of audio when garbage is collected and free memory given back to the system, of which
+    glibc otherwise keeps up to 150 MB for a while; memory_mb_per_hour is its slope behind the first quarter. Settings
+    of the server come from CARRYOVER_* variables.
     """
-    settings = {"CARRYOVER_LOG_LEVEL": "ERROR", "CARRYOVER_MODEL__SECOND_PASS": str(second_pass).lower()}
+    flags = {"port": 0, "log_level": "ERROR", "model.second_pass": second_pass}
     try:
-        with server_process(settings) as server:
-            played = asyncio.run(_play(server.port, server.process.pid, 3600 * hours, random.Random(seed)))
-    except (BenchmarkError, ProcessError) as error:
+        played = asyncio.run(_run(load_settings(None, flags), 3600 * hours, random.Random(seed)))
+    except (BenchmarkError, ConfigError, HostError) as error:
         typer.echo(f"long_stream: {error}", err=True)
         raise typer.Exit(2) from None
     found = played.summary() | {"second_pass": second_pass, "seed": seed}
@@ -127,7 +131,12 @@ def audio_of(recordings: list[Samples], seconds: float, rng: random.Random, play
     yield np.zeros(2 * SAMPLE_RATE, np.float32)
 
 
-async def _play(port: int, pid: int, seconds: float, rng: random.Random) -> Played:
+async def _run(settings: Settings, seconds: float, rng: random.Random) -> Played:
+    async with running(settings, _err.print) as (_, port):
+        return await _play(port, seconds, rng)
+
+
+async def _play(port: int, seconds: float, rng: random.Random) -> Played:
     played, sent, recordings = Played(), 0, _recordings()
     began_s = time.monotonic()
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
@@ -147,7 +156,7 @@ async def _play(port: int, pid: int, seconds: float, rng: random.Random) -> Play
                     sent += len(pcm[start : start + _PIECE])
                     played.audio_s = sent / 2 / SAMPLE_RATE
                     if played.audio_s >= len(played.memory) * _SAMPLED_S:
-                        played.memory.append((played.audio_s / 3600, resident_mb(pid)))
+                        played.memory.append((played.audio_s / 3600, resident_mb()))
                         _err.print(f"{played.audio_s / 60:6.1f} min, {played.memory[-1][1]:.1f} MB")
             await call.done_writing()
 
@@ -165,9 +174,11 @@ async def _play(port: int, pid: int, seconds: float, rng: random.Random) -> Play
     return played
 
 
-def resident_mb(pid: int) -> float:
-    """Resident memory of a process (Linux)."""
-    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+def resident_mb() -> float:
+    """Resident memory of this process without what is free (Linux)."""
+    gc.collect()
+    trim()
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE") / (1 << 20)
 
 
