@@ -168,6 +168,7 @@ class GoogleDoor(ABC):
                         for answer in self._answers(result, client, options):
                             yield answer
                         if _is_timeout(result, client, options):
+                            yield self.closing(seconds)
                             return
         yield self.closing(seconds)
 

@@ -9,11 +9,12 @@ from itertools import product
 from typing import Any
 
 from carryover.v1 import recognizer_pb2 as pb
+from server.codec.fields import check_phrase
 from server.doors.terms import nats
 from server.errors import InvalidRequestError, LimitError
 from server.settings import Limits
 
-_DIALOGUE = re.compile(r"(?:.*/)?phraseSets/dialogue-(?P<dialogue>.+?)(?:-turn-(?P<turn>(?:(?!-turn-).)+))?", re.DOTALL)
+_DIALOGUE, _TURN = "phraseSets/dialogue-", "-turn-"
 _OWN_CLASS = re.compile(r"\$\{([^{}]*)\}")
 _GOOGLES_CLASS = re.compile(r"\$[A-Z][A-Z_]+")
 
@@ -26,13 +27,16 @@ def dialogue_and_turn(field_name: str, references: Iterable[str]) -> dict[str, s
     """
     ids: dict[str, str] = {}
     for reference in references:
-        found = _DIALOGUE.fullmatch(reference)
-        if found is None:
+        parent, _, named = reference.partition(_DIALOGUE)
+        dialogue, has_turn, turn = named.rpartition(_TURN)
+        if not has_turn:
+            dialogue, turn = named, ""
+        if not dialogue or (parent and not parent.endswith("/")) or bool(has_turn) != bool(turn):
             advice = "phrase sets are not stored here; send them inline, or name a dialogue: phraseSets/dialogue-ID"
             raise InvalidRequestError(field_name, advice)
         if ids:
             raise InvalidRequestError(field_name, "names several dialogues; name one")
-        ids = {"dialogue_id": found["dialogue"], "turn_id": found["turn"] or ""}
+        ids = {"dialogue_id": dialogue, "turn_id": turn}
     return ids
 
 
@@ -63,7 +67,7 @@ class Phrases:
             if self._count > self.limits.phrases:
                 most = self.limits.phrases
                 raise LimitError("phrases", f"{self.field_name}: more than {most} phrases; send at most {most}")
-            self._by_boost.setdefault(nats_, []).append(one)
+            self._by_boost.setdefault(nats_, []).append(check_phrase(self.field_name, one, self.limits))
 
     def contexts(self) -> list[pb.SpeechContext]:
         """All of them."""
@@ -78,6 +82,8 @@ class Phrases:
             yield phrase
             return
         names = texts[1::2]
+        check_phrase(self.field_name, "".join(texts[::2]), self.limits)  # before it is written many times
+        check_phrase(self.field_name, "x" * len(names), self.limits)
         if not all(name in self.classes for name in names):
             raise InvalidRequestError(self.field_name, "names a class that is not in custom_classes; send it there")
         for items in product(*(self.classes[name] for name in names)):
