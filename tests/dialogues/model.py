@@ -375,7 +375,7 @@ class Model:
             FaultError: it cannot be so.
         """
         life, candidates = self.life(asked.key), self.may(asked)
-        there = self.newest(asked)
+        there = None if asked.trusting else self.newest(asked)
         if there is not None and status == NOT_FOUND:
             raise FaultError("missing", f"{there.id} expects speech, and it is said that nothing does")
         if there is not None and there.usable(self.now_s) and status == EXPIRED:
