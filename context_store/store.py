@@ -229,7 +229,10 @@ class ContextStore:
         """
         partition_key(dialogue)
         destroyed = int(self._keys.destroy(dialogue))
-        return destroyed + self._turns.delete_all(dialogue) + self._payloads.delete_all(dialogue)
+        try:
+            return destroyed + self._turns.delete_all(dialogue) + self._payloads.delete_all(dialogue)
+        finally:
+            self._keys.forget(dialogue)  # of whoever had read the key before it was destroyed
 
     def delete_tenant(self, tenant: str, report: Callable[[str, int], None] = lambda table, items: None) -> int:
         """Destroy all of a tenant's dialogue keys, then delete all its items; returns how many items went.

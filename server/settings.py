@@ -273,6 +273,9 @@ class Settings(_Section):
         default=None, ge=0, le=65535, description="Port for gRPC health alone, without TLS, for probes; unset: off."
     )
     metrics_port: int | None = Field(default=None, ge=0, le=65535, description="Port for Prometheus; unset: off.")
+    doors: bool = Field(
+        default=True, description="Answer clients of NVIDIA Riva and Google Cloud Speech, see docs/doors.md."
+    )
     metrics_tenants: int = Field(default=50, ge=0, description="Tenants with a label of their own in the metrics.")
     model: ModelSettings = ModelSettings()
     endpoint: EndpointSettings = EndpointSettings()

@@ -27,6 +27,7 @@ from benchmarks.server.processes import server_process
 from server.metrics import Metrics
 from server.scheduler import Work
 from server.settings import Settings
+from tests.support.pages import blocks
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted(
@@ -44,11 +45,6 @@ PAGES = sorted(
 )
 OUTSIDE = ("http://", "https://", "#")
 FOLDERS = "asr|benchmarks|clients|context_store|deploy|docs|proto|recipes|samples|scripts|server|tests"
-
-
-def blocks(page: str, language: str) -> list[str]:
-    """The fenced blocks of a page in a language."""
-    return re.findall(rf"```{language}\n(.*?)```", (ROOT / page).read_text(), re.DOTALL)
 
 
 class Command(NamedTuple):
@@ -105,6 +101,7 @@ def test_every_block_of_python_is_run_below() -> None:
     assert {name: count for name, count in pages.items() if count} == {
         "README.md": 1, "clients/python/README.md": 1, "docs/api.md": 2, "docs/context.md": 1,
         "docs/context_store.md": 1, "docs/phrases.md": 1,
+        "docs/doors.md": 2,  # by tests/doors, in the environments of the clients that it is for
     }  # fmt: skip
 
 
@@ -333,7 +330,7 @@ def test_the_tables_of_modules_are_complete() -> None:
     page = (ROOT / "docs/architecture.md").read_text()
     tables = re.findall(r"^### `([\w/]+)/`\n(.*?)(?=^#|\Z)", page, re.MULTILINE | re.DOTALL)
     assert [folder for folder, _ in tables] == [
-        "server", "server/codec", "server/contexts", "asr/recognition", "asr/context", "context_store"
+        "server", "server/codec", "server/doors", "server/contexts", "asr/recognition", "asr/context", "context_store"
     ]  # fmt: skip
     for folder, table in tables:
         there = {path.name for path in (ROOT / folder).glob("*.py")} - {"__init__.py"}

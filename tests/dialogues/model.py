@@ -311,8 +311,8 @@ class Model:
             for other in turn.life.turns
             if other.before(turn) and other.surely_stored(self.now_s) and self._in_reach(other)
         ]
-        events = [event for other in earlier for event in other.events if event.ended < made] + turn.events
-        return {word for event in events if event.sure for word in event.words}
+        known = [event for other in earlier for event in other.events if event.sure and event.ended < made]
+        return {word for event in (*known, *turn.events) for word in event.words}
 
     # What did come of it
 
@@ -375,7 +375,7 @@ class Model:
             FaultError: it cannot be so.
         """
         life, candidates = self.life(asked.key), self.may(asked)
-        there = self.newest(asked)
+        there = None if asked.trusting else self.newest(asked)
         if there is not None and status == NOT_FOUND:
             raise FaultError("missing", f"{there.id} expects speech, and it is said that nothing does")
         if there is not None and there.usable(self.now_s) and status == EXPIRED:
