@@ -229,7 +229,10 @@ class ContextStore:
         """
         partition_key(dialogue)
         destroyed = int(self._keys.destroy(dialogue))
-        return destroyed + self._turns.delete_all(dialogue) + self._payloads.delete_all(dialogue)
+        try:
+            return destroyed + self._turns.delete_all(dialogue) + self._payloads.delete_all(dialogue)
+        finally:
+            self._keys.forget(dialogue)  # of whoever had read the key before it was destroyed
 
     def delete_tenant(self, tenant: str, report: Callable[[str, int], None] = lambda table, items: None) -> int:
         """Destroy all of a tenant's dialogue keys, then delete all its items; returns how many items went.
@@ -304,6 +307,10 @@ def _content(body: Body) -> bytes | None:
         value = {"signal": body.signal, "entries": list(body.entries)}
         if any(body.ids):
             value["ids"] = list(body.ids)
+        if any(body.aliases):
+            value["aliases"] = [list(aliases) for aliases in body.aliases]
+        if any(weight != 1 for weight in body.weights):
+            value["weights"] = list(body.weights)
     else:
         return None
     return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
@@ -322,5 +329,11 @@ def _body(event: EventRecord, content: bytes | None) -> Body | None:
     if event.kind == Reply.kind:
         return Reply(value["text"])
     if event.kind == Entities.kind:
-        return Entities(value["signal"], tuple(value["entries"]), tuple(value.get("ids", ())))
+        return Entities(
+            value["signal"],
+            tuple(value["entries"]),
+            tuple(value.get("ids", ())),
+            tuple(map(tuple, value.get("aliases", ()))),
+            tuple(value.get("weights", ())),
+        )
     raise TamperedError("an event of an unknown kind is in the events table; run the version that wrote it")

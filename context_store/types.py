@@ -44,6 +44,10 @@ class Entities:
     entries: tuple[str, ...] = field(repr=False)
     ids: tuple[str, ...] = field(default=(), repr=False)
     """The service's own, one for each entry, "" where it has none; or none at all."""
+    aliases: tuple[tuple[str, ...], ...] = field(default=(), repr=False)
+    """Other names of each entry; or none at all."""
+    weights: tuple[float, ...] = field(default=(), repr=False)
+    """How much likelier each entry is to be named, factors; or none at all."""
 
 
 @dataclass(frozen=True)

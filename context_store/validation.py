@@ -72,6 +72,14 @@ def _check_texts(event: Event) -> None:
             raise InvalidEventError("ids", "give one for each entry, or none at all")
         for entry_id in body.ids:
             _check_text("ids", entry_id)
+        if body.aliases and len(body.aliases) != len(body.entries):
+            raise InvalidEventError("aliases", "give those of each entry, or none at all")
+        for alias in (alias for aliases in body.aliases for alias in aliases):
+            _check_text("aliases", alias)
+        if body.weights and len(body.weights) != len(body.entries):
+            raise InvalidEventError("weights", "give one for each entry, or none at all")
+        if not all(isinstance(weight, float) and 0 < weight < math.inf for weight in body.weights):
+            raise InvalidEventError("weights", "give positive finite numbers")
 
 
 def _check_text(field: str, text: str) -> None:

@@ -28,6 +28,10 @@ DEFAULT_TENANT = "default"
 """The one tenant of a server without keys."""
 
 CHECK_EVERY_S = 1.0
+_GOOGLE_KEY = "x-goog-api-key"
+_KEYS = ("authorization", _GOOGLE_KEY)
+"""Metadata with a key: as `Bearer KEY`, and as Google's clients send it, alone. The first counts where both come."""
+
 EMPTY_S = 30.0
 """An empty file is believed after this: until then somebody may be writing it."""
 _TENANT = re.compile(r"[a-z0-9]([a-z0-9_-]{0,61}[a-z0-9])?")
@@ -84,12 +88,14 @@ class Access:
             return Caller(DEFAULT_TENANT)
         if self._clock() - self._checked_s >= CHECK_EVERY_S:
             self._look(self._file)
-        sent = next((value for name, value in metadata if name == "authorization"), None)
-        if sent is None and names:
+        sent = dict(reversed([(name, value) for name, value in metadata if name in _KEYS]))  # the first of each
+        if not sent and names:
             return self._certified(names)
-        if not isinstance(sent, str):
+        scheme, key = "bearer", sent.get(_GOOGLE_KEY)
+        if "authorization" in sent:
+            scheme, _, key = str(sent["authorization"]).partition(" ")
+        if not isinstance(key, str):
             raise UnauthenticatedError("send the metadata 'authorization: Bearer KEY' with each call")
-        scheme, _, key = sent.partition(" ")
         tenant = self._tenants.get(f"sha256:{hash_key(key.strip())}") if scheme.lower() == "bearer" else None
         if tenant is None:
             raise UnauthenticatedError("the key is not known here; send 'authorization: Bearer KEY' with a valid one")

@@ -13,7 +13,7 @@ from typing import Any
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
+from grpc_reflection.v1alpha import reflection, reflection_pb2
 
 from asr.context.checkpoint import ContextModels
 from asr.context.encoder import ContextEncoder
@@ -33,21 +33,32 @@ from server import logs
 from server.access import Access
 from server.context_service import ContextService
 from server.contexts.builder import ContextBuilder
+from server.contexts.inline import InlineContexts
 from server.contexts.manager import ContextManager
 from server.contexts.rescoring import ContextRescoring
 from server.contexts.store_threads import StoreThreads
+from server.doors.google_v1 import GoogleV1Door
+from server.doors.google_v2 import GoogleV2Door
+from server.doors.riva import RivaDoor
+from server.doors.routes import Handlers, Route
 from server.interceptor import CallGuard
 from server.memory import MemoryQuota, Trim
+from server.methods import own_methods, public_methods
 from server.metrics import Metrics
 from server.quota import Quota
 from server.recognizer_service import RecognizerService
 from server.scheduler import Scheduler, Work
-from server.settings import Settings, StoreSettings
+from server.settings import Limits, Settings, StoreSettings
 from server.tls import server_credentials
 
-SERVICES = (
-    recognizer_pb2.DESCRIPTOR.services_by_name["Recognizer"].full_name,
-    context_pb2.DESCRIPTOR.services_by_name["Context"].full_name,
+_SERVICES = (
+    recognizer_pb2.DESCRIPTOR.services_by_name["Recognizer"],
+    context_pb2.DESCRIPTOR.services_by_name["Context"],
+)
+SERVICES = tuple(service.full_name for service in _SERVICES)
+_PUBLIC: tuple[Any, ...] = (
+    health_pb2.DESCRIPTOR.services_by_name["Health"],
+    reflection_pb2.DESCRIPTOR.services_by_name["ServerReflection"],
 )
 LIVENESS = "liveness"
 """Health of a server whose event loop runs, draining or not, for probes that restart what hangs."""
@@ -126,6 +137,12 @@ def wrapping_key(settings: StoreSettings) -> WrappingKey:
     return local_wrapping_key(load_or_create_key_file(settings.key_file) if settings.key_file else None)
 
 
+def door_routes(recognizer: RecognizerService, limits: Limits) -> list[Route]:
+    """The methods of all doors."""
+    doors = (RivaDoor(recognizer, limits), GoogleV1Door(recognizer, limits), GoogleV2Door(recognizer, limits))
+    return [route for door in doors for route in door.routes()]
+
+
 class Server:
     """One replica. Make, `start`, `drain` and `close` it on one event loop. Raises ConfigError."""
 
@@ -165,13 +182,23 @@ class Server:
         )
         rescoring = ContextRescoring(parts.rescorer, self.scheduler)
         self._recognizer = RecognizerService(
-            self.scheduler, self.contexts, rescoring, limits, model.nbest, settings.endpoint.rule(), self.metrics
+            self.scheduler,
+            self.contexts,
+            InlineContexts(builder, context, late=lambda: self.scheduler.late, clock=parts.clock),
+            rescoring,
+            limits,
+            model.nbest,
+            settings.endpoint.rule(),
+            self.metrics,
         )
         self._context = ContextService(
             self.contexts, builder, rescoring, self.scheduler, limits, self.rescores, parts.clock
         )
         self._health = health.aio.HealthServicer()
+        self._doors = door_routes(self._recognizer, limits) if settings.doors else []
+        methods = (*own_methods(_SERVICES, limits), *public_methods(_PUBLIC), *(door.method for door in self._doors))
         self.guard = CallGuard(
+            {method.path: method for method in methods},
             lambda: self.draining,
             self.access,
             self.metrics,
@@ -196,6 +223,7 @@ class Server:
         add(self._context, server)
         add = health_pb2_grpc.add_HealthServicer_to_server
         add(self._health, server)
+        server.add_generic_rpc_handlers((Handlers(self._doors),))
         if self.settings.access.reflection:
             names = (*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME)
             reflection.enable_server_reflection(names, server)

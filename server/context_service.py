@@ -16,12 +16,12 @@ from server.access import Caller
 from server.codec.context import (
     embedding_message,
     events_of,
-    inline_context_of,
     nbest_of,
     rescored_message,
     status_message,
 )
 from server.codec.fields import optional_turn, required_dialogue
+from server.codec.inline_context import inline_context_of
 from server.codec.wire import SMALL_BYTES
 from server.contexts.builder import ContextBuilder
 from server.contexts.handle import Status

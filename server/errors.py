@@ -6,7 +6,10 @@
     ├── NotFoundError          NOT_FOUND
     ├── LimitError             RESOURCE_EXHAUSTED   names the limit and what to change
     ├── IdleError              DEADLINE_EXCEEDED    the client sent nothing for too long
-    └── DrainingError          UNAVAILABLE          the server is going away
+    ├── DrainingError          UNAVAILABLE          the server is going away
+    ├── UnsupportedError       UNIMPLEMENTED        a method of another protocol that does not exist here
+    ├── AbandonedError         ABORTED              as IdleError, in protocols that say it so
+    └── TooLongError           OUT_OF_RANGE         as LimitError of a stream's length, in protocols that say it so
 
 Messages are sent to the client as they are, so none of them holds a user's words.
 """
@@ -41,7 +44,7 @@ class InvalidRequestError(RequestError):
 
     def __init__(self, field: str, advice: str) -> None:
         super().__init__(f"{field}: {advice}")
-        self.field = field
+        self.field, self.advice = field, advice
 
 
 class UnauthenticatedError(RequestError):
@@ -75,6 +78,18 @@ class DrainingError(RequestError):
     """The server takes no new calls."""
 
 
+class UnsupportedError(RequestError):
+    """The protocol has the method, this server has not."""
+
+
+class AbandonedError(RequestError):
+    """A stream ends because its client sent nothing for too long, where the protocol says ABORTED."""
+
+
+class TooLongError(RequestError):
+    """A stream ends because it is too long, where the protocol says OUT_OF_RANGE."""
+
+
 _STATUS: dict[type[Exception], grpc.StatusCode] = {
     InvalidRequestError: grpc.StatusCode.INVALID_ARGUMENT,
     UnauthenticatedError: grpc.StatusCode.UNAUTHENTICATED,
@@ -82,6 +97,9 @@ _STATUS: dict[type[Exception], grpc.StatusCode] = {
     LimitError: grpc.StatusCode.RESOURCE_EXHAUSTED,
     IdleError: grpc.StatusCode.DEADLINE_EXCEEDED,
     DrainingError: grpc.StatusCode.UNAVAILABLE,
+    AbandonedError: grpc.StatusCode.ABORTED,
+    TooLongError: grpc.StatusCode.OUT_OF_RANGE,
+    UnsupportedError: grpc.StatusCode.UNIMPLEMENTED,
     AudioError: grpc.StatusCode.INVALID_ARGUMENT,
     UnspellableError: grpc.StatusCode.INVALID_ARGUMENT,
     ContextError: grpc.StatusCode.INVALID_ARGUMENT,

@@ -7,43 +7,40 @@ import re
 import secrets
 import time
 import traceback
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager, suppress
 from typing import Any
 
 import grpc
-from google.protobuf import descriptor_pool
 
 from server import logs, tracing
 from server.access import Access, Caller, certificate_names
-from server.codec.bounds import bounds, largest_recording
-from server.codec.wire import SMALL_BYTES, Bounds, Reader, is_compressed
+from server.codec.wire import SMALL_BYTES, Reader, is_compressed
 from server.errors import DrainingError, IdleError, InvalidRequestError, RequestError, retry_hint, status_of
 from server.memory import MemoryQuota, Trim
+from server.methods import Load, Method
 from server.metrics import Metrics
 from server.quota import Quota
 from server.scheduler import Scheduler, Work
 from server.settings import Limits
 
-PACKAGE = "carryover.v1."
-_RECOGNIZE = f"/{PACKAGE}Recognizer/Recognize"
-_AUDIO = (_RECOGNIZE, f"/{PACKAGE}Recognizer/StreamingRecognize")
-_PUBLIC = Bounds(None, 4096)
 _LARGE_BYTES = 1 << 20
 _FIRST_S, _MOST_LEAVING = 1.0, 8
+_PAUSE_S = 0.1
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
 class CallGuard(grpc.aio.ServerInterceptor):
     """Wraps the handlers of all services.
 
-    Before a call's first message is taken off the wire, those of `carryover.v1` have authenticated the caller and are
-    within their quota; their messages are read within the method's bounds.
+    Before a call's first message is taken off the wire, its caller is authenticated and within the method's quota; its
+    messages are read within the method's bounds.
 
-    The handlers are given a `Caller` where gRPC would give its context. Health and reflection are for everybody: they
-    get gRPC's context, small messages, and a quota of their own.
+    The handlers are given a `Caller` where gRPC would give its context. Public methods (health and reflection) are for
+    everybody: they get gRPC's context, small messages, and a quota of their own.
 
     Args:
+        methods: all that are served, by path.
         draining: asked at the start of each call; True refuses it with UNAVAILABLE.
         access: authenticates the caller.
         limits: the bounds of messages, and how long a client may be idle.
@@ -56,6 +53,7 @@ class CallGuard(grpc.aio.ServerInterceptor):
 
     def __init__(
         self,
+        methods: Mapping[str, Method],
         draining: Callable[[], bool],
         access: Access,
         metrics: Metrics,
@@ -66,11 +64,11 @@ class CallGuard(grpc.aio.ServerInterceptor):
         scheduler: Scheduler,
         trim: Trim,
     ) -> None:
+        self._methods = methods
         self._draining = draining
         self._access = access
         self._metrics = metrics
         self._idle_s = limits.idle_seconds
-        self._limits = limits
         self._calls = calls
         self._streams = streams
         self._recordings = recordings
@@ -92,22 +90,21 @@ class CallGuard(grpc.aio.ServerInterceptor):
     ) -> Any:
         """The handler of a method, guarded; gRPC calls this for each call."""
         handler: Any = await continuation(handler_call_details)
-        if handler is None:  # gRPC says UNIMPLEMENTED
+        method = self._methods.get(handler_call_details.method)
+        if handler is None or method is None:  # gRPC says UNIMPLEMENTED
             return None
-        method = handler_call_details.method
-        _, service, name = method.split("/")
-        descriptor = descriptor_pool.Default().FindServiceByName(service).methods_by_name[name].input_type
-        if not service.startswith(PACKAGE):
-            call = self._for_everybody(handler, Reader(descriptor, _PUBLIC))
+        reader = Reader(method.request, method.bounds, method.translate)
+        if method.load is Load.PUBLIC:
+            call = self._for_everybody(handler, reader)
         elif handler.stream_stream is not None:
-            call = self._stream(handler.stream_stream, method, Reader(descriptor, bounds(name, self._limits)))
+            call = self._stream(handler.stream_stream, method, reader)
         else:
-            call = self._unary(handler.unary_unary, method, Reader(descriptor, bounds(name, self._limits)))
+            call = self._unary(handler.unary_unary, method, reader)
         # gRPC would take the message of a unary method off the wire, whoever sends it, before it asks the handler
         return grpc.stream_stream_rpc_method_handler(call, None, handler.response_serializer)
 
     def _unary(
-        self, serve: Callable[[Any, Caller], Awaitable[Any]], method: str, reader: Reader
+        self, serve: Callable[[Any, Caller], Awaitable[Any]], method: Method, reader: Reader
     ) -> Callable[[Any, Any], Awaitable[None]]:
         async def call(_: AsyncIterator[bytes], context: Any) -> None:
             async with self._guard(context, method, stream=False) as caller, self._within_quota(method, caller):
@@ -118,12 +115,12 @@ class CallGuard(grpc.aio.ServerInterceptor):
         return call
 
     @asynccontextmanager
-    async def _within_quota(self, method: str, caller: Caller) -> AsyncIterator[None]:
-        if method in _AUDIO:
+    async def _within_quota(self, method: Method, caller: Caller) -> AsyncIterator[None]:
+        if method.load in (Load.STREAM, Load.RECORDING):
             with self._streams.one(caller.tenant), self._metrics.stream(caller.tenant):
-                if method == _RECOGNIZE:
+                if method.load is Load.RECORDING:
                     try:
-                        async with self._recordings.reserved(caller.tenant, largest_recording(self._limits)):
+                        async with self._recordings.reserved(caller.tenant, method.memory_bytes):
                             yield
                     finally:
                         self._trim.soon()
@@ -134,10 +131,10 @@ class CallGuard(grpc.aio.ServerInterceptor):
                 yield
 
     def _stream(
-        self, serve: Callable[[Any, Caller], AsyncIterator[Any]], method: str, reader: Reader
+        self, serve: Callable[[Any, Caller], AsyncIterator[Any]], method: Method, reader: Reader
     ) -> Callable[[Any, Any], Awaitable[None]]:
         async def call(_: AsyncIterator[bytes], context: Any) -> None:
-            accepted = False
+            accepted = begun = False
 
             async def accept() -> None:
                 """Says that the first message is accepted, once: clients may wait for it."""
@@ -147,21 +144,28 @@ class CallGuard(grpc.aio.ServerInterceptor):
                     await context.send_initial_metadata((("x-request-id", logs.REQUEST_ID.get()),))
 
             async def read(tenant: str) -> AsyncIterator[Any]:
+                nonlocal begun
                 pace = Pace()
                 while (data := await _message(context)) is not None:
+                    begun = True
                     self._caller(context)  # whose key may have been taken back since
                     await asyncio.sleep(pace.pause_s(len(data)))  # 0: others come in between
                     yield await self._read(reader, data, tenant)
                     await accept()  # who asks for the second message has accepted the first
 
-            async with (
-                self._guard(context, method, stream=True) as caller,
-                self._within_quota(method, caller),
-                aclosing(serve(read(caller.tenant), caller)) as responses,  # type: ignore[type-var]
-            ):
+            async def respond(responses: AsyncIterator[Any]) -> None:
                 async for response in responses:
                     await accept()
                     await self._write(context, response)
+
+            async with self._guard(context, method, stream=True) as caller, self._within_quota(method, caller):
+                try:
+                    async with aclosing(serve(read(caller.tenant), caller)) as responses:  # type: ignore[type-var]
+                        await respond(responses)
+                except Exception as error:
+                    if begun and not isinstance(error, grpc.aio.BaseError):
+                        await _take_rest(context)
+                    raise
 
         return call
 
@@ -228,11 +232,11 @@ class CallGuard(grpc.aio.ServerInterceptor):
             raise IdleError(f"{advice} (the server's setting is limits.idle_seconds)") from None
 
     @asynccontextmanager
-    async def _guard(self, context: Any, method: str, *, stream: bool) -> AsyncIterator[Caller]:
+    async def _guard(self, context: Any, method: Method, *, stream: bool) -> AsyncIterator[Caller]:
         """Around a call. stream: of many messages."""
-        request_id, name = _request_id(context), method.rpartition("/")[2]
+        request_id, name = _request_id(context), method.name
         notes = logs.begin_call(request_id)
-        span = tracing.begin_call(method, context.invocation_metadata() or (), request_id)
+        span = tracing.begin_call(method.path, context.invocation_metadata() or (), request_id)
         context.set_trailing_metadata((("x-request-id", request_id),))
         started = time.monotonic()
         code, refusal = grpc.StatusCode.CANCELLED, ""  # unless something else is known in the end
@@ -315,6 +319,19 @@ async def _message(context: Any) -> bytes | None:
     """
     data = await context.read()
     return None if data is grpc.aio.EOF else data
+
+
+async def _take_rest(context: Any) -> None:
+    """Takes off the wire what the client of a stream that ends with an error still sends, until it pauses.
+
+    GRPC's asyncio client loses a status that comes while its message is on its way.
+    """
+    with suppress(TimeoutError, grpc.aio.BaseError):  # the latter where a message is waited for already
+        async with asyncio.timeout(_FIRST_S):
+            while True:
+                async with asyncio.timeout(_PAUSE_S):
+                    if await _message(context) is None:
+                        return
 
 
 def _request_id(context: Any) -> str:

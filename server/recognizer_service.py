@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import replace
+from collections.abc import AsyncIterator, Awaitable, Callable, Container, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib.metadata import version
+from typing import Any, Self, TypeVar
 
 import numpy as np
+from google.protobuf.message import Message
 
 from asr.audio import Samples, decode_pcm, read_container
 from asr.context.bundle import ContextBundle
 from asr.context.phrases import supported_words
 from asr.context.spelling import phrase_spelling
+from asr.decoding import PhraseGraph
 from asr.errors import AudioLengthError
 from asr.recognition.endpointing import EndpointRule
-from asr.recognition.recognizer import StreamOptions
-from asr.recognition.results import Pass, Result
+from asr.recognition.results import Pass, Result, SpeechEvent
 from asr.recognition.written_form import written_hypothesis, written_nbest
 from carryover.v1 import recognizer_pb2 as pb
 from server import logs, memory, tracing
@@ -29,27 +30,30 @@ from server.codec.recognition import (
     TurnRequest,
     check_phrases,
     check_streaming,
+    check_update,
     check_utterance,
     final_message,
     partial_message,
+    speech_event_message,
 )
+from server.codec.wire import SMALL_BYTES
 from server.contexts.handle import ContextHandle, Status
+from server.contexts.inline import InlineContexts
 from server.contexts.manager import ContextManager
 from server.contexts.rescoring import ContextOutcome, ContextRescoring
-from server.errors import IdleError, InvalidRequestError, LimitError
+from server.errors import InvalidRequestError
 from server.metrics import Metrics
 from server.scheduler import ScheduledStream, Scheduler, Work
 from server.settings import Limits
+from server.stream_messages import Muted, StreamMessages, too_long
+
+M = TypeVar("M", bound=Message)
 
 PIECE_S = 1.0
 """Seconds of a whole utterance that are recognised at a time, so that other streams come in between."""
 
 _FEW_PHRASES = 12
 """So many are compiled in some milliseconds, whatever their spoken forms, and wait behind nobody's thousands."""
-
-LEAVING_S = 0.5
-"""gRPC may tell that a client has left first as the end of its messages, and then, even on a busy machine not so long
-after that, by cancelling the call."""
 
 
 class RecognizerService:
@@ -58,13 +62,14 @@ class RecognizerService:
     Args:
         rescoring: of results with their contexts.
         nbest: hypotheses that rescoring sees, however few the client asks for.
-        endpoint: when a stream's utterances end.
+        endpoint: when a stream's utterances end, unless it says otherwise.
     """
 
     def __init__(
         self,
         scheduler: Scheduler,
         contexts: ContextManager,
+        inline: InlineContexts,
         rescoring: ContextRescoring,
         limits: Limits,
         nbest: int,
@@ -73,6 +78,7 @@ class RecognizerService:
     ) -> None:
         self._scheduler = scheduler
         self._contexts = contexts
+        self._inline = inline
         self._rescoring = rescoring
         self._limits = limits
         self._nbest = nbest
@@ -82,18 +88,18 @@ class RecognizerService:
     async def Recognize(self, request: pb.RecognizeRequest, caller: Caller) -> pb.RecognizeResponse:  # noqa: N802
         """One utterance."""
         turn_request = check_utterance(request.config, self._nbest, caller.tenant)
-        phrases = await self._phrases(request.config.speech_contexts, caller)
+        phrases = await self._phrases(turn_request.speech_contexts, caller)
         samples, rate = await self._samples(request, turn_request, caller)
         del request  # the recording goes
         memory.keep(samples.nbytes)
-        options = replace(turn_request.options, sample_rate_hertz=rate, graph=phrases.graph)
+        turn_request = replace(turn_request, options=replace(turn_request.options, sample_rate_hertz=rate))
         results: list[pb.StreamingRecognitionResult] = []
-        with self._turn(turn_request, phrases, options) as turn:
+        with self._turn(turn_request, phrases, caller) as turn:
             turn.arrived()
             step = int(rate * PIECE_S)
             for start in range(0, len(samples), step):
-                results += await turn.messages(await turn.accept(samples[start : start + step]))
-            results += await turn.messages(await turn.finish())
+                results += _results_of(await turn.responses(await turn.accept(samples[start : start + step])))
+            results += _results_of(await turn.responses(await turn.finish()))
         self._count_audio(len(samples) / rate, caller)
         return pb.RecognizeResponse(results=results, speech_context_report=phrases.report)
 
@@ -101,20 +107,23 @@ class RecognizerService:
         self, request_iterator: AsyncIterator[pb.StreamingRecognizeRequest], caller: Caller
     ) -> AsyncIterator[pb.StreamingRecognizeResponse]:
         """Audio as it is spoken, results as they come."""
-        messages = _Messages(request_iterator, self._limits)
-        config = await messages.config()
-        turn_request = check_streaming(config, self._nbest, caller.tenant)
-        phrases = await self._phrases(config.speech_contexts, caller)
-        options = replace(turn_request.options, graph=phrases.graph, endpoint=self._endpoint)
-        with self._turn(turn_request, phrases, options) as turn:
-            if phrases.report is not None:
-                yield pb.StreamingRecognizeResponse(speech_context_report=phrases.report)
-            try:
-                async for results in self._recognise(messages, turn, turn_request):
-                    for result in await turn.messages(results):
-                        yield pb.StreamingRecognizeResponse(results=[result])
-            finally:  # of streams that are left half-way too
-                self._count_audio(messages.seconds, caller)
+        messages = StreamMessages(request_iterator, self._limits)
+        try:
+            config = await messages.config()
+            turn_request = await self._checked(
+                config, check_streaming, self._nbest, caller.tenant, self._endpoint, self._limits
+            )
+            phrases = await self._phrases(turn_request.speech_contexts, caller)
+            with self._turn(turn_request, phrases, caller) as turn:
+                if phrases.report is not None:
+                    yield pb.StreamingRecognizeResponse(speech_context_report=phrases.report)
+                try:
+                    async for response in self._recognise(messages, turn, caller):
+                        yield response
+                finally:  # of streams that are left half-way too
+                    self._count_audio(messages.seconds, caller)
+        finally:
+            await messages.close()
         if messages.problem:  # only now: what was said until then is not lost
             raise messages.problem
 
@@ -134,31 +143,63 @@ class RecognizerService:
         self, recording: pb.RecognizeRequest, request: TurnRequest, caller: Caller
     ) -> tuple[Samples, int]:
         """An utterance's samples and their rate. Raises AudioError, InvalidRequestError, LimitError."""
-        longest_s = self._limits.stream_seconds
+        longest_s = self._limits.recording_seconds
         try:
             samples, rate = await self._scheduler.run(
                 Work.DECODE, _decode, recording, request, longest_s, tenant=caller.tenant
             )
         except AudioLengthError:
-            raise _too_long(self._limits) from None
+            raise too_long(longest_s, "recording_seconds", "calls") from None
         if request.options.sample_rate_hertz not in (0, rate):
             advice = f"the file's header says {rate}; set that, or leave it unset for files"
             raise InvalidRequestError("config.sample_rate_hertz", advice)
-        if len(samples) / rate > self._limits.stream_seconds:
-            raise _too_long(self._limits)
+        if len(samples) / rate > longest_s:
+            raise too_long(longest_s, "recording_seconds", "calls")
         return samples, rate
 
-    async def _recognise(self, messages: _Messages, turn: _Turn, request: TurnRequest) -> AsyncIterator[list[Result]]:
-        async for samples in messages.audio(request):
+    async def _recognise(
+        self, messages: StreamMessages, turn: _Turn, caller: Caller
+    ) -> AsyncIterator[pb.StreamingRecognizeResponse]:
+        """The answers to a stream's messages behind the first."""
+        options = turn.request.options
+        async for part in messages.parts(turn.request.encoding, options.sample_rate_hertz):
             turn.arrived()
-            yield await turn.accept(samples)
+            if isinstance(part, pb.StreamUpdate):
+                report = await self._update(part, turn, caller)
+                if report is not None:
+                    yield pb.StreamingRecognizeResponse(speech_context_report=report)
+                continue
+            if isinstance(part, pb.Finalize):
+                results = await turn.finalize()
+            elif isinstance(part, Muted):
+                results = await turn.mute()
+            else:
+                results = await turn.accept(part)
+            for response in await turn.responses(results):
+                yield response
             if turn.done:
                 return
         if not messages.seconds:
             advice = "the stream ended without any; send audio after the configuration"
             raise messages.problem or InvalidRequestError("audio", advice)
         turn.arrived()
-        yield await turn.finish()
+        for response in await turn.responses(await turn.finish()):
+            yield response
+
+    async def _update(self, update: pb.StreamUpdate, turn: _Turn, caller: Caller) -> pb.SpeechContextReport | None:
+        """Have a stream go on otherwise from the next utterance on; returns what there is to say of its phrases."""
+        request = await self._checked(update, check_update, turn.request, self._endpoint, self._limits)
+        changed = request.speech_contexts != turn.request.speech_contexts
+        phrases = await self._phrases(request.speech_contexts, caller) if changed else turn.phrases
+        turn.change(request, phrases)
+        asked = changed or update.replace_speech_contexts or bool(update.speech_contexts)
+        return (phrases.report or pb.SpeechContextReport()) if asked else None
+
+    async def _checked(self, message: M, check: Callable[..., TurnRequest], *arguments: Any) -> TurnRequest:
+        """A message's request, checked; that of a large one not on the event loop."""
+        if message.ByteSize() <= SMALL_BYTES:
+            return check(message, *arguments)
+        return await self._scheduler.run(Work.PARSE, check, message, *arguments)
 
     async def _phrases(self, contexts: Sequence[pb.SpeechContext], caller: Caller) -> Phrases:
         if not contexts:
@@ -169,10 +210,16 @@ class RecognizerService:
         return await self._scheduler.run(work, check_phrases, *arguments, tenant=caller.tenant)
 
     @contextmanager
-    def _turn(self, request: TurnRequest, phrases: Phrases, options: StreamOptions) -> Iterator[_Turn]:
-        stream = self._scheduler.open(options)
-        with self._contexts.attach(request.dialogue, request.turn) as handle:
-            yield _Turn(request, phrases, handle, stream, self._scheduler, self._rescoring, self._metrics)
+    def _turn(self, request: TurnRequest, phrases: Phrases, caller: Caller) -> Iterator[_Turn]:
+        stream = self._scheduler.open(replace(request.options, graph=phrases.graph))
+        attach = partial(self._attach, tenant=caller.tenant)
+        with _Turn(request, phrases, attach, stream, self._scheduler, self._rescoring, self._metrics) as turn:
+            yield turn
+
+    def _attach(self, request: TurnRequest, tenant: str) -> AbstractContextManager[ContextHandle]:
+        if request.context is not None:
+            return self._inline.attach(request.context, tenant)
+        return self._contexts.attach(request.dialogue, request.turn)
 
     def _count_audio(self, seconds: float, caller: Caller) -> None:
         self._metrics.audio_seconds.inc(seconds)
@@ -180,97 +227,83 @@ class RecognizerService:
         logs.note(audio_s=round(seconds, 2))
 
 
-class _Messages:
-    """A client's messages, checked. seconds: audio so far. problem: why the audio ended before the client said so."""
+@dataclass(eq=False)
+class _Source:
+    """A context that utterances are recognised with, for as long as one of them may be."""
 
-    def __init__(self, messages: AsyncIterator[pb.StreamingRecognizeRequest], limits: Limits) -> None:
-        self._messages = messages
-        self._limits = limits
-        self._patience_s = limits.stream_seconds + limits.idle_seconds  # left of waiting for messages, of all together
-        self.seconds = 0.0
-        self.problem: LimitError | IdleError | None = None
+    handle: ContextHandle
+    detach: ExitStack
 
-    async def config(self) -> pb.StreamingConfig:
-        """The first message's configuration."""
-        message = await self._next()
-        if message is None:
-            raise InvalidRequestError("config", "the stream is empty; send the configuration first, then audio")
-        if message.WhichOneof("request") != "config":
-            raise InvalidRequestError("config", "send the configuration in the first message, before any audio")
-        return message.config
 
-    async def audio(self, request: TurnRequest) -> AsyncIterator[Samples]:
-        """Samples of the messages that follow, until the client is done, sends nothing more, or sent too much."""
-        while (message := await self._next_if_any()) is not None:
-            if message.WhichOneof("request") != "audio":
-                advice = "was sent twice; send it once" if message.HasField("config") else "send audio in every message"
-                raise InvalidRequestError("config" if message.HasField("config") else "audio", advice)
-            if len(message.audio) > self._limits.audio_bytes:
-                raise LimitError("audio_bytes", f"audio: {len(message.audio)} bytes in a message; send smaller pieces")
-            samples = decode_pcm(message.audio, request.encoding)
-            rate = request.options.sample_rate_hertz
-            room = max(0, int(self._limits.stream_seconds * rate - self.seconds * rate))
-            self.seconds += len(samples) / rate
-            if room:
-                yield samples[:room]
-            if len(samples) > room:
-                self.problem = _too_long(self._limits)
-                return
+@dataclass(frozen=True)
+class _Configuration:
+    """What a stream's utterances are recognised with, until an update."""
 
-    async def _next_if_any(self) -> pb.StreamingRecognizeRequest | None:
-        """The next message; None at the end, also where the client leaves it open and sends nothing."""
-        try:
-            return await self._next()
-        except IdleError as error:
-            self.problem = error
-            return None
-
-    async def _next(self) -> pb.StreamingRecognizeRequest | None:
-        began_s = time.monotonic()
-        try:
-            async with asyncio.timeout(min(self._limits.idle_seconds, self._patience_s)):
-                message = await anext(self._messages, None)
-        except TimeoutError:
-            raise self._idle() from None
-        finally:
-            self._patience_s -= time.monotonic() - began_s
-        if message is None and not self.seconds:  # a mistake of the client, unless it has left
-            await asyncio.sleep(LEAVING_S)
-        return message
-
-    def _idle(self) -> IdleError:
-        idle, longest = self._limits.idle_seconds, self._limits.stream_seconds
-        if self._patience_s < idle:
-            advice = f"the stream's audio came too slowly for {longest + idle:g} s; open one stream an utterance"
-            return IdleError(f"{advice} (the server's settings are limits.stream_seconds and limits.idle_seconds)")
-        advice = f"no message for {idle:g} s; send audio as it comes and half-close the stream at its end"
-        return IdleError(f"{advice} (the server's setting is limits.idle_seconds)")
+    request: TurnRequest
+    phrases: Phrases
+    source: _Source
 
 
 class _Turn:
-    """One turn's stream with its dialogue's context: for the search when an utterance ends, then for rescoring."""
+    """One stream with its dialogue's context: for the search when an utterance ends, then for rescoring.
+
+    An update makes another configuration, which counts from the next utterance on. The recogniser's results name
+    theirs by its number (`Result.revision`).
+
+    Args:
+        attach: a request's context, while inside.
+    """
 
     def __init__(
         self,
         request: TurnRequest,
         phrases: Phrases,
-        context: ContextHandle,
+        attach: Callable[[TurnRequest], AbstractContextManager[ContextHandle]],
         stream: ScheduledStream,
         scheduler: Scheduler,
         rescoring: ContextRescoring,
         metrics: Metrics,
     ) -> None:
-        self._request = request
-        self._phrases = phrases
-        self._context = context
+        self._attach = attach
         self._stream = stream
         self._scheduler = scheduler
         self._rescoring = rescoring
         self._metrics = metrics
+        self._configurations = {0: _Configuration(request, phrases, self._source(request))}
         self._first_s: float | None = None
         self._last_s = 0.0
         self._had_words = False
         self._asked = False  # for the utterance under way
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for source in {configuration.source for configuration in self._configurations.values()}:
+            source.detach.close()
+
+    def _source(self, request: TurnRequest) -> _Source:
+        detach = ExitStack()
+        return _Source(detach.enter_context(self._attach(request)), detach)
+
+    @property
+    def _newest(self) -> _Configuration:
+        return self._configurations[max(self._configurations)]
+
+    @property
+    def _current(self) -> _Configuration:
+        """Of the utterance under way."""
+        return self._configurations[self._stream.revision]
+
+    @property
+    def request(self) -> TurnRequest:
+        """What the next utterance is recognised with."""
+        return self._newest.request
+
+    @property
+    def phrases(self) -> Phrases:
+        """The phrases of that."""
+        return self._newest.phrases
 
     @property
     def done(self) -> bool:
@@ -282,20 +315,52 @@ class _Turn:
         self._last_s = time.monotonic()
         self._first_s = self._first_s or self._last_s
 
-    async def accept(self, samples: Samples) -> list[Result]:
+    async def accept(self, samples: Samples) -> list[Result | SpeechEvent]:
         """The results that samples bring.
 
         An utterance that ends with them is searched with the context's phrases too, unless audio is late already.
         """
-        skipped = self._set_context()
-        results = await self._stream.accept(samples)
-        self._ask_again(ended=any(result.is_final for result in results))
-        return _with_skipped(results, skipped)
+        return await self._results(self._stream.accept, samples)
 
-    async def finish(self) -> list[Result]:
+    async def finalize(self) -> list[Result | SpeechEvent]:
+        """The results of ending the utterance now."""
+        return await self._results(self._stream.finalize)
+
+    async def mute(self) -> list[Result | SpeechEvent]:
+        """The results of audio that has stopped coming: what was said is not kept back."""
+        if not self._stream.has_words:
+            return []
+        results = await self.finalize()
+        return [replace(one, finalized=False) if isinstance(one, Result) else one for one in results]
+
+    def change(self, request: TurnRequest, phrases: Phrases) -> None:
+        """Recognise utterances otherwise from the next one on."""
+        before, revision = self._newest, max(self._configurations) + 1
+        same = all(getattr(request, name) == getattr(before.request, name) for name in ("dialogue", "turn", "context"))
+        source = before.source if same else self._source(request)
+        options = replace(request.options, graph=phrases.graph, revision=revision)
+        self._stream.change(options)
+        self._configurations[revision] = _Configuration(request, phrases, source)
+        self._forget({self._stream.revision, revision})
+
+    def _forget(self, used: Iterable[int]) -> None:
+        """Let go of all configurations but these."""
+        before, self._configurations = self._configurations, {number: self._configurations[number] for number in used}
+        sources = {configuration.source for configuration in self._configurations.values()}
+        for source in {configuration.source for configuration in before.values()} - sources:
+            source.detach.close()
+
+    async def _results(
+        self, recognise: Callable[..., Awaitable[list[Result | SpeechEvent]]], *arguments: Any
+    ) -> list[Result | SpeechEvent]:
+        skipped = self._set_contexts()
+        results = await recognise(*arguments)
+        self._ask_again(ended=any(isinstance(one, Result) and one.is_final for one in results))
+        return [_with_skipped(one, skipped) if isinstance(one, Result) else one for one in results]
+
+    async def finish(self) -> list[Result | SpeechEvent]:
         """The results that are left when the audio has ended."""
-        skipped = self._set_context()
-        return _with_skipped(await self._stream.finish(), skipped)
+        return await self._results(self._stream.finish)
 
     def _ask_again(self, *, ended: bool) -> None:
         """Have the store asked once an utterance has speech, and behind one that came and went with one message.
@@ -305,20 +370,27 @@ class _Turn:
         """
         has_speech = self._stream.has_speech
         if (ended and not self._asked) or (has_speech and (ended or not self._asked)):
-            self._context.ask()
+            self._current.source.handle.ask()
         self._asked = has_speech
 
-    def _set_context(self) -> tuple[Pass, ...]:
-        """Has the context's phrases, where they are there, take part in the search; the pass that is to be skipped."""
-        bundle = self._context.ready()
-        graph = bundle.graph if isinstance(bundle, ContextBundle) else None
-        skip = graph is not None and self._scheduler.late
-        self._stream.set_context(None if skip else graph)
-        return (Pass.CONTEXT_PHRASES,) if skip else ()
+    def _set_contexts(self) -> set[int]:
+        """Have the contexts' phrases, where they are there, take part in the search; where that is to be skipped."""
+        graphs = {number: _phrase_graph(one.source.handle) for number, one in self._configurations.items()}
+        skipped = {number for number, graph in graphs.items() if graph is not None and self._scheduler.late}
+        used = {number: None if number in skipped else graph for number, graph in graphs.items()}
+        self._stream.set_context(used[self._stream.revision], used[max(used)])
+        return skipped
 
-    async def messages(self, results: list[Result]) -> list[pb.StreamingRecognitionResult]:
-        """The recogniser's results, in their context, as messages."""
-        return [await self._message(result) for result in results]
+    async def responses(self, results: list[Result | SpeechEvent]) -> list[pb.StreamingRecognizeResponse]:
+        """What the recogniser has found, its results in their context, as messages."""
+        made = []
+        for one in results:
+            if isinstance(one, SpeechEvent):
+                made.append(pb.StreamingRecognizeResponse(speech_event=speech_event_message(one)))
+            else:
+                made.append(pb.StreamingRecognizeResponse(results=[await self._message(one)]))
+        self._forget(number for number in self._configurations if number >= self._stream.revision)
+        return made
 
     async def _message(self, result: Result) -> pb.StreamingRecognitionResult:
         if result.nbest[0].text and not result.is_final and not self._had_words and self._first_s is not None:
@@ -326,15 +398,17 @@ class _Turn:
             self._metrics.first_partial_seconds.observe(time.monotonic() - self._first_s)
         if not result.is_final and (not result.likely_final or self._scheduler.late):
             return partial_message(result)
-        outcome = await self._in_context(result)
+        configuration = self._configurations[result.revision]
+        phrases, request = configuration.phrases, configuration.request
+        outcome = await self._in_context(result, configuration)
         if result.is_final:
             self._count(outcome)
-        spoken = self._phrases.graph.spoken if self._phrases.graph else {}
+        spoken = phrases.graph.spoken if phrases.graph else {}
         words = supported_words(outcome.nbest[0].text, spoken)
         plain = result.nbest[0].text
-        if self._request.written:
-            outcome, plain = await self._written(result, outcome)
-        return final_message(result, outcome, plain, words, self._request)
+        if request.written:
+            outcome, plain = await self._written(result, outcome, configuration)
+        return final_message(result, outcome, plain, words, request)
 
     def _count(self, outcome: ContextOutcome) -> None:
         if outcome.status is Status.NOT_READY and outcome.context is not None:
@@ -344,17 +418,20 @@ class _Turn:
         self._metrics.final_seconds.observe(time.monotonic() - self._last_s)
         logs.note(context=outcome.status.name, changed=outcome.changed)
 
-    async def _in_context(self, result: Result) -> ContextOutcome:
-        recognizer, graph = self._scheduler.recognizer, self._phrases.graph
+    async def _in_context(self, result: Result, configuration: _Configuration) -> ContextOutcome:
+        recognizer, graph = self._scheduler.recognizer, configuration.phrases.graph
         force_score = partial(recognizer.force_score, result.encoded, graph=graph) if result.encoded else None
+        handle = configuration.source.handle
         with tracing.span("final" if result.is_final else "likely_final"):
-            outcome = await self._rescoring.apply(self._context, result.nbest, result.biased, force_score)
+            outcome = await self._rescoring.apply(handle, result.nbest, result.biased, force_score)
             tracing.note(context=outcome.status.name, changed=outcome.changed)
         return outcome
 
-    async def _written(self, result: Result, outcome: ContextOutcome) -> tuple[ContextOutcome, str]:
+    async def _written(
+        self, result: Result, outcome: ContextOutcome, configuration: _Configuration
+    ) -> tuple[ContextOutcome, str]:
         """The outcome, and the plain transcript, in written form; as they are where that does not work."""
-        arguments = (result, outcome, self._phrases, self._request.max_alternatives)
+        arguments = (result, outcome, configuration.phrases, configuration.request.max_alternatives)
         try:
             return await self._scheduler.run(Work.RESCORE, in_written_form, *arguments)
         except Exception as error:
@@ -380,14 +457,20 @@ def in_written_form(
     return replace(outcome, nbest=nbest), plain.text
 
 
-def _with_skipped(results: list[Result], skipped: tuple[Pass, ...]) -> list[Result]:
-    """Results with more passes that were skipped; partial ones have none."""
-    return [replace(r, skipped=(*r.skipped, *skipped)) if r.passes else r for r in results]
+def _results_of(responses: Iterable[pb.StreamingRecognizeResponse]) -> list[pb.StreamingRecognitionResult]:
+    return [result for response in responses for result in response.results]
 
 
-def _too_long(limits: Limits) -> LimitError:
-    advice = f"the audio is longer than {limits.stream_seconds:g} s; send it in several streams"
-    return LimitError("stream_seconds", advice)
+def _phrase_graph(handle: ContextHandle) -> PhraseGraph | None:
+    bundle = handle.ready()
+    return bundle.graph if isinstance(bundle, ContextBundle) else None
+
+
+def _with_skipped(result: Result, skipped: Container[int]) -> Result:
+    """A result whose search with the context's phrases was skipped says so; a partial one has no passes."""
+    if not result.passes or result.revision not in skipped:
+        return result
+    return replace(result, skipped=(*result.skipped, Pass.CONTEXT_PHRASES))
 
 
 def _decode(recording: pb.RecognizeRequest, request: TurnRequest, max_s: float) -> tuple[Samples, int]:

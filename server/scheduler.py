@@ -27,7 +27,7 @@ from asr.audio import Samples
 from asr.decoding import PhraseGraph
 from asr.recognition.batching import worthwhile
 from asr.recognition.recognizer import Recognizer, StreamOptions
-from asr.recognition.results import Pass, Result
+from asr.recognition.results import Pass, Result, SpeechEvent
 from server import logs, tracing
 from server.fair_threads import FairThreads, lower_priority
 from server.metrics import Metrics
@@ -383,17 +383,43 @@ class ScheduledStream:
         """Whether the utterance under way has speech so far; with endpointing."""
         return self.stream.has_speech
 
-    def set_context(self, graph: PhraseGraph | None) -> None:
-        """Search utterances that end from now on with a context's phrases too. Not during `accept`."""
-        self.stream.set_context(graph)
+    def set_context(self, graph: PhraseGraph | None, following: PhraseGraph | None = None) -> None:
+        """Search utterances that end from now on with a context's phrases too. Not during `accept`.
 
-    async def accept(self, samples: Samples) -> list[Result]:
+        Args:
+            following: the phrases for those that `change` speaks of.
+        """
+        self.stream.set_context(graph, following)
+
+    async def accept(self, samples: Samples) -> list[Result | SpeechEvent]:
         """Recognise (n,) float32 samples, -1 to 1, at the stream's rate. Raises AudioError."""
         since_s = asyncio.get_running_loop().time()
         await self._scheduler.run(Work.TAKE_IN, self.stream.take, samples)
         return await self._steps(since_s)
 
-    async def finish(self) -> list[Result]:
+    @property
+    def has_words(self) -> bool:
+        """Whether the utterance under way has words so far."""
+        return self.stream.has_words
+
+    @property
+    def revision(self) -> int:
+        """Of the options of the utterance under way."""
+        return self.stream.revision
+
+    def change(self, options: StreamOptions) -> None:
+        """Recognise utterances from the next one on with other options and without context. Not during `accept`."""
+        self.stream.change(options)
+
+    async def finalize(self) -> list[Result | SpeechEvent]:
+        """End the utterance, not the stream."""
+        if self.done:
+            return []
+        since_s = asyncio.get_running_loop().time()
+        await self._scheduler.run(Work.TAKE_IN, self.stream.end_utterance)
+        return await self._steps(since_s)
+
+    async def finish(self) -> list[Result | SpeechEvent]:
         """End the stream."""
         if self.done:
             return []
@@ -410,16 +436,17 @@ class ScheduledStream:
         self.stream.skip_second_pass(Pass if entirely else (Pass.WHOLE_UTTERANCE,))
         return not self.stream.needs_second_pass
 
-    async def _steps(self, since_s: float) -> list[Result]:
-        results: list[Result] = []
+    async def _steps(self, since_s: float) -> list[Result | SpeechEvent]:
+        results: list[Result | SpeechEvent] = []
         while self.stream.ready:
             try:
-                results += await self._step(since_s)
+                found = await self._step(since_s)
             except Exception as error:
                 if not self.stream.clear_context():
                     raise
                 logs.failure("context_not_searched", error)
-                results += await self._step(since_s)
+                found = await self._step(since_s)
+            results += (*self.stream.state.speech_events, *found)
         return results
 
     async def _step(self, since_s: float) -> list[Result]:

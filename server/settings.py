@@ -191,9 +191,16 @@ class Limits(_Section):
 
     streams: int = Field(default=32, ge=1, description="Streams at once, Recognize calls included.")
     tenant_streams: int | None = Field(default=None, ge=1, description="Of one tenant at once; unset: as `streams`.")
-    stream_seconds: float = Field(default=300, gt=0, description="Seconds of audio in one stream or call.")
+    stream_seconds: float = Field(default=4 * 3600, gt=0, description="Seconds of audio in one stream.")
+    recording_seconds: float = Field(default=300, gt=0, description="Seconds of audio in one Recognize call.")
     idle_seconds: float = Field(
-        default=30, gt=0, description="Seconds without a message, or without a result being read, that end a stream."
+        default=30,
+        gt=0,
+        description="Seconds without audio at a stream's begin, or without a result being read, that end it; behind "
+        "its audio, that end the utterance.",
+    )
+    muted_seconds: float = Field(
+        default=3600, gt=0, description="Seconds without a message that end a stream which has had audio."
     )
     audio_bytes: int = Field(default=1 << 20, ge=1024, description="Bytes of audio in one message of a stream.")
     message_bytes: int = Field(
@@ -266,6 +273,9 @@ class Settings(_Section):
         default=None, ge=0, le=65535, description="Port for gRPC health alone, without TLS, for probes; unset: off."
     )
     metrics_port: int | None = Field(default=None, ge=0, le=65535, description="Port for Prometheus; unset: off.")
+    doors: bool = Field(
+        default=True, description="Answer clients of NVIDIA Riva and Google Cloud Speech, see docs/doors.md."
+    )
     metrics_tenants: int = Field(default=50, ge=0, description="Tenants with a label of their own in the metrics.")
     model: ModelSettings = ModelSettings()
     endpoint: EndpointSettings = EndpointSettings()

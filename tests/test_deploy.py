@@ -6,7 +6,7 @@ import importlib
 import re
 import tomllib
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import kubernetes_validate as checker
 import pytest
@@ -14,9 +14,9 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
-from server.app import LIVENESS, SERVICES
+from server.app import LIVENESS, SERVICES, door_routes
 from server.metrics import Metrics
-from server.settings import load_settings
+from server.settings import Limits, load_settings
 from tests.support.envoy_schema import EnvoyApi
 
 ROOT = Path(__file__).parents[1]
@@ -97,9 +97,11 @@ def test_names_that_are_referred_to_exist() -> None:
     assert check["grpc_health_check"]["service_name"] == SERVICES[0]  # not serving while it drains
     (chain,) = envoy["static_resources"]["listeners"][0]["filter_chains"]
     (host,) = chain["filters"][0]["typed_config"]["route_config"]["virtual_hosts"]
-    (route,) = host["routes"]
-    assert all(f"/{name}/".startswith(route["match"]["prefix"]) for name in SERVICES)
-    (policy,) = route["route"]["hash_policy"]
+    routed = tuple(route["match"]["prefix"] for route in host["routes"])
+    doors = [route.method.path for route in door_routes(cast(Any, None), Limits())]
+    assert all(path.startswith(routed) for path in (*(f"/{name}/" for name in SERVICES), *doors))
+    assert all(route["route"] == host["routes"][0]["route"] for route in host["routes"])
+    (policy,) = host["routes"][0]["route"]["hash_policy"]
     assert f"`{policy['header']['header_name']}`" in (ROOT / "docs" / "operation.md").read_text()
 
 

@@ -73,6 +73,14 @@ class FrontEnd:
         resampler, resampled = state.resampler.accept(check_samples(samples))
         return self._read(replace(state, resampler=resampler), resampled)
 
+    def complete(self, state: FrontEndState) -> FrontEndState:
+        """Read all samples that have come in, those too that the resampler holds; the audio goes on behind them.
+
+        Raises ValueError as `accept`.
+        """
+        resampler, resampled = state.resampler.restart()
+        return self._read(replace(state, resampler=resampler), resampled)
+
     def end(self, state: FrontEndState) -> FrontEndState:
         """End the audio: fill the last chunk up with silence. Raises ValueError as `accept`."""
         resampler, resampled = state.resampler.flush()

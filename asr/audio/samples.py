@@ -71,9 +71,15 @@ class _Conversion:
     """A libsoxr conversion under way. It cannot be copied, so it counts its calls and knows what the last one gave."""
 
     def __init__(self, rate: int) -> None:
+        self.rate = rate
         self._stream = soxr.ResampleStream(rate, SAMPLE_RATE, 1, "float32", "HQ")
         self._calls = 0
         self._last = np.zeros(0, np.float32), False, np.zeros(0, np.float32)
+
+    @property
+    def begun(self) -> bool:
+        """Whether anything has been converted."""
+        return self._calls > 0
 
     def convert(self, call: int, samples: Samples, block: int, *, last: bool) -> Samples:
         """Convert what is read in a call, block by block; the newest call may be made again."""
@@ -130,7 +136,13 @@ class Resampler:
 
     def flush(self) -> tuple[Resampler, Samples]:
         """End the input: the resampler behind it, and the rest of the samples at 16 kHz. Raises as `accept`."""
-        if self.conversion is None:
+        if self.conversion is None or not (self.conversion.begun or len(self.rest)):
             return self, np.zeros(0, np.float32)
         converted = self.conversion.convert(self.calls, self.rest, self.block, last=True)
         return replace(self, rest=np.zeros(0, np.float32), calls=self.calls + 1), converted
+
+    def restart(self) -> tuple[Resampler, Samples]:
+        """As `flush`, but the resampler goes on with input that follows. Raises as `accept`."""
+        if self.conversion is None:
+            return self, np.zeros(0, np.float32)
+        return Resampler.start(self.conversion.rate), self.flush()[1]

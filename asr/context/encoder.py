@@ -80,7 +80,14 @@ def merge_items(encoded: torch.Tensor, items: Items) -> torch.Tensor:
 
 
 def _phrases(entries: list[Phrase], logp: torch.Tensor) -> tuple[Phrase, ...]:
-    """The entries past those that the network read are taken to be as likely as most of these."""
+    """The entries past those that the network read are taken to be as likely as most of these.
+
+    An entry's own weight, where one has any, multiplies what it is worth among the others; all together stay as likely.
+    """
     weights = [max(_WEAKEST, w) for w in logp[:-1].tolist()]
     weights += [sorted(weights)[len(weights) // 2] if weights else _WEAKEST] * (len(entries) - len(weights))
+    if any(entry.weight for entry in entries):
+        weighed = np.array(weights) + np.array([entry.weight for entry in entries])
+        weighed += np.logaddexp.reduce(weights) - np.logaddexp.reduce(weighed)
+        weights = np.maximum(_WEAKEST, weighed).tolist()
     return tuple(replace(e, weight=w) for e, w in zip(entries, weights, strict=True))

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from asr.context.model import ITEM_KINDS, OVERLAPS
 from asr.context.question import phrases_in_turns
-from asr.context.types import MAX_IDS, MAX_PHRASES, MAX_TEXT, MAX_TURNS, MAX_WRITTEN, Context, Phrase
+from asr.context.types import MAX_ALIASES, MAX_IDS, MAX_PHRASES, MAX_TEXT, MAX_TURNS, MAX_WRITTEN, Context, Phrase
 from asr.text import normalize
 from asr.text.tokenizer import Tokenizer
 
@@ -36,25 +36,30 @@ class Items:
 
 
 def entries_of(context: Context) -> list[Phrase]:
-    """The entries, normalised and without repetition, then what the turns name; at most MAX_PHRASES, not weighed yet.
+    """The entries, normalised and without repetition, then what the turns name; at most MAX_PHRASES.
 
+    Their weights are the logarithms of the entries' own factors. Entries of one spelling with other aliases are others.
     What is named in the turns is left out where an entry holds it. Empty or unspellable ones are left out.
     """
-    found: dict[str, Phrase] = {}
+    found: dict[tuple[str, tuple[str, ...]], Phrase] = {}
     for entry in context.entries:
         if len(found) == MAX_PHRASES:
             break
         text = _normal(entry.text[:MAX_TEXT])
         if text:
             written = " ".join(entry.text.split())
-            phrase = Phrase(text, entry.signal, 0.0, written if len(written) <= MAX_WRITTEN else "")
-            known_as = found.setdefault(text, phrase)
+            others = (" ".join(alias.split())[:MAX_WRITTEN] for alias in entry.aliases[:MAX_ALIASES])
+            aliases = tuple(alias for alias in others if normalize(alias))
+            prior = math.log(entry.weight) if entry.weight != 1 else 0.0
+            phrase = Phrase(text, entry.signal, prior, written if len(written) <= MAX_WRITTEN else "", (), aliases)
+            known_as = found.setdefault((text, aliases), phrase)
             if entry.id and entry.id not in known_as.ids and len(known_as.ids) < MAX_IDS:
-                found[text] = replace(known_as, ids=(*known_as.ids, entry.id))
-    known = [f" {text} " for text in found]
+                found[text, aliases] = replace(known_as, ids=(*known_as.ids, entry.id))
+    known = [f" {text} " for text, _ in found]
+    known += [f" {_normal(alias)} " for _, aliases in found for alias in aliases]
     for phrase in phrases_in_turns(context.turns[-MAX_TURNS:]):
         if len(found) < MAX_PHRASES and not any(f" {phrase.text} " in text for text in known):
-            found.setdefault(phrase.text, phrase)
+            found.setdefault((phrase.text, ()), phrase)
     return list(found.values())
 
 

@@ -156,6 +156,12 @@ class PhraseIndex:
     def _rank(self, part: Part) -> tuple[float, float]:
         return (self.phrases[part.phrase].weight, 1.0 if part.kind == "full" else 0.0)
 
+    def ids(self, part: Part) -> tuple[str, ...]:
+        """The ids of all phrases of one name that a part names alike."""
+        name = self.phrases[part.phrase].text
+        alike = {other.phrase for other in self.named[part.text] if self.phrases[other.phrase].text == name}
+        return tuple(dict.fromkeys(one for place in sorted(alike) for one in self.phrases[place].ids))
+
     def weight(self, part: Part) -> float:
         """Weight of the phrase that a part names."""
         return self.phrases[part.phrase].weight

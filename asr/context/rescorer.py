@@ -193,7 +193,8 @@ def biased_words(answer: Hypothesis, plain: str, index: PhraseIndex, rank: int) 
     def word(place: int) -> BiasedWord:
         phrase = index.phrases[found.part.phrase] if found and place in named else None
         name, signal = (phrase.name, phrase.signal) if phrase else ("", "")
-        entry_id = phrase.ids[0] if phrase and len(phrase.ids) == 1 else ""
+        ids = index.ids(found.part) if found and phrase else ()
+        entry_id = ids[0] if len(ids) == 1 else ""
         return BiasedWord(words[place], name, signal, answer.context, rank, entry_id)
 
     return tuple(map(word, _new_words(words, _words(plain))))

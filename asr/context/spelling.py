@@ -23,7 +23,7 @@ def phrase_spelling(
         index: of a context: its entries count whole, without a leading article, or by two words and more of them.
         biased: words that only the context brought: these count alone too, as "Bauer" of "Meg Bauer".
     """
-    alone = {word.word: word.phrase for word in biased if word.phrase}
+    alone = {word.word: word.phrase for word in biased if word.phrase and not _is_alias(word.word, index)}
 
     def spelling(form: str) -> str:
         if spoken and form in spoken:
@@ -33,9 +33,17 @@ def phrase_spelling(
         part = index.part(form) if index is not None else None
         if index is None or part is None or (part.kind != "full" and " " not in form):
             return ""
-        return _part(index.phrases[part.phrase].written, form, index.forms[part.phrase])
+        return _part(index.phrases[part.phrase].name_of(form), form, index.forms[part.phrase])
 
     return spelling
+
+
+def _is_alias(form: str, index: PhraseIndex | None) -> bool:
+    part = index.part(form) if index is not None else None
+    if index is None or part is None:
+        return False
+    phrase = index.phrases[part.phrase]
+    return bool(phrase.aliases) and part.kind == "full" and phrase.name_of(form) != phrase.written
 
 
 def _part(written: str, form: str, forms: Sequence[str]) -> str:

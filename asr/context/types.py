@@ -31,6 +31,8 @@ MAX_FORMS = 6
 """Spoken forms of an entry."""
 MAX_IDS = 8
 """Entries of one spelling whose ids are kept."""
+MAX_ALIASES = 16
+"""Aliases of an entry."""
 MAX_WRITTEN = 100
 """Characters of an entry's own spelling; a longer one is reported in its normal form."""
 
@@ -55,6 +57,10 @@ class Entry:
     text: str
     id: str = ""
     """The service's own, "": none."""
+    aliases: tuple[str, ...] = ()
+    """Other names of it."""
+    weight: float = 1.0
+    """How much likelier than another entry it is to be named, a factor."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +88,8 @@ class Phrase:
     """As its source writes it, for reports and for its other spoken forms; "" where that is not known."""
     ids: tuple[str, ...] = ()
     """Of the entries that are so written, at most MAX_IDS; empty: they have none."""
+    aliases: tuple[str, ...] = ()
+    """Other names of the entries, as their source writes them."""
 
     @property
     def name(self) -> str:
@@ -90,10 +98,16 @@ class Phrase:
 
     @property
     def forms(self) -> tuple[str, ...]:
-        """The usual ways to say it, `text` first."""
-        if not self.written:
-            return (self.text,)
-        return tuple(dict.fromkeys((self.text, *spoken_forms(self.written, MAX_FORMS)[1:])))
+        """The usual ways to say it and its aliases, `text` first."""
+        own = spoken_forms(self.written, MAX_FORMS)[1:] if self.written else ()
+        others = (form for alias in self.aliases for form in spoken_forms(alias, MAX_FORMS))
+        return tuple(dict.fromkeys((self.text, *own, *others)))
+
+    def name_of(self, form: str) -> str:
+        """How the name is written that one of its forms says: its own or an alias; "" where it is not known."""
+        if self.aliases and form != self.text and form not in spoken_forms(self.name, MAX_FORMS):
+            return next((alias for alias in self.aliases if form in spoken_forms(alias, MAX_FORMS)), self.written)
+        return self.written
 
 
 @dataclass(frozen=True)
@@ -118,17 +132,17 @@ class ContextEmbedding:
 
     def to_bytes(self) -> bytes:
         """A little-endian record: magic, header length, JSON header, vectors, summary."""
-        header = json.dumps(
-            {
-                "version": self.model_version,
-                "question": self.question,
-                "shape": list(self.vectors.shape),
-                "phrases": [[p.text, p.signal, round(p.weight, 4), p.written] for p in self.phrases],
-                "ids": {str(i): p.ids for i, p in enumerate(self.phrases) if p.ids},
-                "asked": self.asked,
-            },
-            ensure_ascii=True,
-        ).encode()
+        fields = {
+            "version": self.model_version,
+            "question": self.question,
+            "shape": list(self.vectors.shape),
+            "phrases": [[p.text, p.signal, round(p.weight, 4), p.written] for p in self.phrases],
+            "ids": {str(i): p.ids for i, p in enumerate(self.phrases) if p.ids},
+            "asked": self.asked,
+        }
+        if aliases := {str(i): p.aliases for i, p in enumerate(self.phrases) if p.aliases}:
+            fields["aliases"] = aliases
+        header = json.dumps(fields, ensure_ascii=True).encode()
         values = np.concatenate([self.vectors.reshape(-1), self.summary]).astype("<f4")
         return _MAGIC + struct.pack("<I", len(header)) + header + values.tobytes()
 
@@ -159,8 +173,10 @@ class ContextEmbedding:
             raise ContextError("context embedding: its sizes do not fit, encode the context again")
         values = np.frombuffer(data, "<f4", offset=8 + size).astype(np.float32)
         ids = {int(i): tuple(map(str, own[:MAX_IDS])) for i, own in header.get("ids", {}).items()}
+        aliases = {int(i): tuple(map(str, own[:MAX_ALIASES])) for i, own in header.get("aliases", {}).items()}
         phrases = tuple(
-            Phrase(str(t), str(s), float(w), str(n), ids.get(i, ())) for i, (t, s, w, n) in enumerate(header["phrases"])
+            Phrase(str(t), str(s), float(w), str(n), ids.get(i, ()), aliases.get(i, ()))
+            for i, (t, s, w, n) in enumerate(header["phrases"])
         )
         if not np.isfinite(values).all() or not all(math.isfinite(p.weight) for p in phrases):
             raise ContextError("context embedding: holds values that are no numbers, encode the context again")

@@ -48,6 +48,8 @@ class EndpointRule:
     leading_silence_s: float = 4.0
     """Time without any speech, seconds, at least twice `KEPT_S`, after which the utterance begins anew; the last
     `KEPT_S` are kept, since a word may have begun in them."""
+    start_timeout_s: float = math.inf
+    """Time without a word, seconds since the last utterance ended, that gives an empty final result."""
     max_utterance_s: float = 30.0
     """An utterance is ended after so many seconds in any case."""
 

@@ -34,14 +34,14 @@ from asr.recognition.finalize import Finalizer
 from asr.recognition.lifecycle import UtteranceLifecycle
 from asr.recognition.results import Encoded, Hypothesis, Pass, Result
 from asr.recognition.scoring import Scorer
-from asr.recognition.state import Pending, StreamInput, StreamOptions, StreamState
+from asr.recognition.state import Following, Pending, Resumption, StreamInput, StreamOptions, StreamState
 from asr.recognition.stream import Stream
 from asr.second_pass.attention_decoder import SHIPPED as SHIPPED_SECOND_PASS
 from asr.second_pass.attention_decoder import AttentionDecoder
 from asr.text.tokenizer import Tokenizer
 from asr.threads import one_thread
 
-__all__ = ["Pending", "Recognizer", "Stream", "StreamInput", "StreamOptions", "StreamState"]
+__all__ = ["Following", "Pending", "Recognizer", "Stream", "StreamInput", "StreamOptions", "StreamState"]
 
 
 class Recognizer:
@@ -110,9 +110,7 @@ class Recognizer:
             model, tokenizer, self.search, self.weights, language, calibration, self.attention, attention_calibration
         )
         self.finalizer = Finalizer(model, self.search, self.scorer, self.attention)
-        self.lifecycle = UtteranceLifecycle(
-            model, tokenizer, self.search, self.front_end.chunk_frames, self.second_passes
-        )
+        self.lifecycle = UtteranceLifecycle(model, tokenizer, self.search, self.second_passes)
         self._compiler = PhraseCompiler(tokenizer)
         self._warm_up()
 
@@ -249,10 +247,17 @@ class Recognizer:
 
         Raises:
             AudioError: the samples are not mono float32, or NaN.
-            ValueError: an older state of a stream at another rate than 16 kHz, with other audio than before.
+            ValueError: an older state of a stream at another rate than 16 kHz, with other audio than before; something
+                is pending that has to come before or behind `finalize`; options of another sample rate.
         """
         if arrived.context is not ...:
             state = replace(state, context=arrived.context)
+        if arrived.following is not None:
+            if arrived.following.options.sample_rate_hertz != state.options.sample_rate_hertz:
+                raise ValueError("a stream's sample rate cannot change: open another one")
+            state = replace(state, following=arrived.following)
+        if state.resumption is not None and (arrived.samples is not None or arrived.finalize or arrived.end):
+            raise ValueError("the stream is being finalized: make its steps until nothing is pending")
         if state.done:
             return state
         front_end = state.front_end
@@ -260,7 +265,18 @@ class Recognizer:
             front_end = self.front_end.accept(front_end, arrived.samples)
         if arrived.end:
             front_end = self.front_end.end(front_end)
-        return state if front_end is state.front_end else replace(state, front_end=front_end)
+        state = state if front_end is state.front_end else replace(state, front_end=front_end)
+        return self._finalizing(state) if arrived.finalize else state
+
+    def _finalizing(self, state: StreamState) -> StreamState:
+        """The state whose steps end its utterance: on its audio with silence behind it, which is given up then."""
+        if state.pending is not Pending.NONE:
+            raise ValueError("finalize: make the steps of the audio before until nothing is pending")
+        front_end = self.front_end.complete(state.front_end)
+        start = front_end.samples // round(self.model.frame_s * SAMPLE_RATE)
+        encoded = state.utterance.end - state.passed
+        resumption = Resumption(front_end, state.encoder, encoded, max(encoded, start))
+        return replace(state, front_end=self.front_end.end(front_end), resumption=resumption)
 
     @one_thread()
     @torch.inference_mode()
@@ -341,15 +357,23 @@ class Recognizer:
         taken = [self.front_end.next_window(state.front_end) for state in states]
         windows = [window for _, window in taken]
         encoded = encode_batch(self.model, windows, [state.encoder for state in states])
-        frames = [frames for frames, _ in encoded]
-        searches = search_batch(self.search, frames, [state.utterance.search for state in states])
-        grown = [
-            replace(state, front_end=front_end, encoder=encoder, utterance=utterance, skipped=frozenset())
-            for state, (front_end, _), (_, encoder), utterance in zip(
-                states, taken, encoded, map(self.lifecycle.grow, states, windows, frames, searches), strict=True
-            )
+        after = [
+            replace(state, front_end=front_end, encoder=encoder, skipped=frozenset(), speech_events=())
+            for state, (front_end, _), (_, encoder) in zip(states, taken, encoded, strict=True)
         ]
-        return [self.lifecycle.end_or_partial(state) for state in self.lifecycle.with_evidence(grown)]
+        frames = [frames for frames, _ in encoded]
+        if any(state.passed or state.following for state in states):
+            after, windows, frames = self.lifecycle.without_passed(after, windows, frames)
+        out: list[tuple[StreamState, list[Result]]] = [(state, []) for state in after]
+        places = [i for i, new in enumerate(frames) if len(new)]
+        searches = search_batch(self.search, [frames[i] for i in places], [after[i].utterance.search for i in places])
+        grown = [
+            replace(after[i], utterance=self.lifecycle.grow(after[i], windows[i], frames[i], search))
+            for i, search in zip(places, searches, strict=True)
+        ]
+        for i, state in zip(places, self.lifecycle.with_evidence(grown), strict=True):
+            out[i] = self.lifecycle.end_or_partial(state)
+        return out
 
     def _make_results(self, states: Sequence[StreamState]) -> list[tuple[StreamState, list[Result]]]:
         """The states behind the result that is pending in each, with that result."""

@@ -96,6 +96,16 @@ class Encoded:
 
 
 @dataclass(frozen=True)
+class SpeechEvent:
+    """Speech begins or ends, by the words of the leading hypothesis. The two alternate in a stream."""
+
+    begins: bool
+    """False: it ends: the end of the utterance is likely, or there, or the words were taken back."""
+    time_s: float
+    """Of its sound, seconds from the start of the stream."""
+
+
+@dataclass(frozen=True)
 class Result:
     """A partial or final result of one utterance."""
 
@@ -120,3 +130,7 @@ class Result:
     """Finals, also those that are only likely: the passes that the result is of."""
     skipped: tuple[Pass, ...] = ()
     """Passes that it would also be of, had there been time."""
+    finalized: bool = False
+    """Final because the stream was told to finalize (`StreamInput.finalize`)."""
+    revision: int = 0
+    """Of the options that it was recognised with (`StreamOptions.revision`)."""

@@ -14,7 +14,7 @@ from asr.audio import SAMPLE_RATE, Samples
 from asr.audio.frontend import FrontEndState
 from asr.decoding import BeamState, PhraseGraph
 from asr.recognition.endpointing import EndpointRule, EndpointState
-from asr.recognition.results import Pass, Result
+from asr.recognition.results import Pass, Result, SpeechEvent
 
 
 class Pending(Enum):
@@ -55,6 +55,21 @@ class StreamOptions:
     """When an utterance ends."""
     graph: PhraseGraph | None = None
     """Boosted phrases, of `Recognizer.compile`; their bonus is part of the score (`Hypothesis.bias`)."""
+    speech_events: bool = False
+    """Note when speech begins and ends (`StreamState.speech_events`)."""
+    revision: int = 0
+    """Names these options among those that a stream has one after the other (`StreamInput.following`); results have
+    it."""
+
+
+@dataclass(frozen=True)
+class Following:
+    """What a stream's utterances are recognised with from the next one on. One without words is the next."""
+
+    options: StreamOptions
+    """Of the same sample rate."""
+    context: PhraseGraph | None = None
+    """Phrases of a context, as `StreamInput.context`."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +83,11 @@ class StreamInput:
     context: PhraseGraph | EllipsisType | None = ...
     """Phrases of a context, which utterances that end from now on are also searched with: the hypotheses that this
     finds are in `Result.biased`, and nothing else of a result depends on them. None: no context; ...: as before."""
+    finalize: bool = False
+    """Whether the utterance ends here, behind audio that has been recognised: nothing may be pending. Audio goes on
+    with the next one once nothing is pending again."""
+    following: Following | None = None
+    """How utterances are recognised from the next one on, in place of what was said of them before. None: no change."""
 
 
 @dataclass(frozen=True)
@@ -102,6 +122,12 @@ class Utterance:
     """(T, J) each, piece by piece."""
     loudness: tuple[Tensor, ...] = ()
     """(T,) dB of the frames, piece by piece."""
+    waiting_from: int = 0
+    """The stream's frames before the wait for its first word began (`EndpointRule.start_timeout_s`)."""
+    has_words: bool = False
+    """Whether its leading hypothesis has words."""
+    silent_from: int = 0
+    """Frames read when speech last ended in it: later tokens are new speech."""
     endpoint: EndpointState = field(default_factory=EndpointState)
     """The evidence of its end; with endpointing."""
     likely_search: SearchState | None = None
@@ -123,6 +149,20 @@ class Utterance:
     def end(self) -> int:
         """The stream's frames up to here."""
         return self.start + self.frames
+
+
+@dataclass(frozen=True)
+class Resumption:
+    """What a stream goes on with when it has been finalized."""
+
+    front_end: FrontEndState
+    """Its audio without the silence that finalizing adds."""
+    encoder: Any
+    """The acoustic model's state behind the last whole chunk."""
+    encoded: int
+    """The stream's frames up to there."""
+    start: int
+    """The stream's frames before the next utterance: at least `encoded`."""
 
 
 @dataclass(frozen=True)
@@ -153,6 +193,18 @@ class StreamState:
     """Phrases of a context (`StreamInput.context`)."""
     skipped: frozenset[Pass] = frozenset()
     """Second passes that the pending result is made without."""
+    following: Following | None = None
+    """What the next utterance is recognised with; None: what this one is."""
+    resumption: Resumption | None = None
+    """Where the stream goes on when the pending result has been made; None: it has not been told to finalize."""
+    speaking: bool = False
+    """Whether speech has begun and not ended; with `StreamOptions.speech_events`."""
+    last_event_s: float = 0.0
+    """Time of the last speech event; none is before it."""
+    speech_events: tuple[SpeechEvent, ...] = ()
+    """What the last step brought; before its results."""
+    passed: int = 0
+    """Frames of the next chunk that belong to an utterance that was finalized."""
 
     @property
     def pending(self) -> Pending:

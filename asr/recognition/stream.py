@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Protocol
 
 from asr.audio import Samples
 from asr.decoding import PhraseGraph
 from asr.recognition.results import Pass, Result
-from asr.recognition.state import Pending, StreamInput, StreamOptions, StreamState
+from asr.recognition.state import Following, Pending, StreamInput, StreamOptions, StreamState
 
 
 class PureRecognizer(Protocol):
@@ -64,6 +65,11 @@ class Stream:
         return self.state.utterance.endpoint.last_speech is not None
 
     @property
+    def has_words(self) -> bool:
+        """Whether the utterance under way has words so far."""
+        return self.state.utterance.has_words
+
+    @property
     def needs_second_pass(self) -> bool:
         """Whether the pending result takes a second pass, which is long."""
         return self.state.needs_second_pass
@@ -73,9 +79,23 @@ class Stream:
         before, self.state = self.state, self.state.skip_second_pass(passes)
         return self.state is not before
 
-    def set_context(self, graph: PhraseGraph | None) -> None:
-        """Also search utterances that end from now on with a context's phrases (`StreamInput.context`)."""
-        self.state = self._recognizer.take(self.state, StreamInput(context=graph))
+    @property
+    def revision(self) -> int:
+        """Of the options of the utterance under way (`StreamOptions.revision`)."""
+        return self.state.options.revision
+
+    def set_context(self, graph: PhraseGraph | None, following: PhraseGraph | None = None) -> None:
+        """Also search utterances that end from now on with a context's phrases (`StreamInput.context`).
+
+        Args:
+            following: the phrases for those from the next one on, where `change` has said that these are another's.
+        """
+        later = self.state.following and replace(self.state.following, context=following)
+        self.state = self._recognizer.take(self.state, StreamInput(context=graph, following=later))
+
+    def change(self, options: StreamOptions, context: PhraseGraph | None = None) -> None:
+        """Recognise utterances from the next one on with other options and another context (`Following`)."""
+        self.state = self._recognizer.take(self.state, StreamInput(following=Following(options, context)))
 
     def clear_context(self) -> bool:
         """Go on without the context's phrases; returns whether there were any."""
@@ -91,6 +111,10 @@ class Stream:
         """End the audio."""
         self.state = self._recognizer.take(self.state, StreamInput(end=True))
 
+    def end_utterance(self) -> None:
+        """End the utterance, not the audio (`StreamInput.finalize`). Raises ValueError where something is pending."""
+        self.state = self._recognizer.take(self.state, StreamInput(finalize=True))
+
     def accept(self, samples: Samples) -> list[Result]:
         """Read samples as `take`, and return the results that they bring. Raises AudioError."""
         self.take(samples)
@@ -101,6 +125,13 @@ class Stream:
         if self.done:
             return []
         self.end()
+        return self._run()
+
+    def finalize(self) -> list[Result]:
+        """End the utterance now; its final result, empty where nothing was said, has `finalized`."""
+        if self.done:
+            return []
+        self.end_utterance()
         return self._run()
 
     def _run(self) -> list[Result]:

@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from asr.context.types import Context, Entry, Turn
 from asr.recognition.results import Hypothesis
 from carryover.v1 import context_pb2 as pb
 from context_store import Body, Entities, Event, ExpectSpeech, Reply, Speak, Transcribe, Utterance
 from context_store.validation import check_events, check_name
-from server.codec.fields import check_phrase, check_text, has_control
+from server.codec.fields import check_text
+from server.codec.inline_context import count_entries, entries_of
 from server.codec.recognition import context_info
 from server.contexts.cache import State, TurnContext
 from server.contexts.rescoring import ContextOutcome
 from server.errors import InvalidRequestError, LimitError
 from server.settings import Limits
 
-MAX_SIGNAL_CHARACTERS = 64
-MAX_ENTRY_ID_CHARACTERS = 256
 _TIMES = range(100_000_000_000)  # seconds since 1970; what is later was meant as milliseconds
-_SPEAKERS = {pb.ContextTurn.USER: "user", pb.ContextTurn.SYSTEM: "system"}
 
 
 # Requests
@@ -62,30 +57,6 @@ def nbest_of(request: pb.RescoreRequest, limits: Limits) -> tuple[Hypothesis, ..
     )
 
 
-def inline_context_of(inline: pb.InlineContext, limits: Limits) -> Context:
-    """The context that comes with a request. Raises InvalidRequestError, LimitError."""
-    _check_count("turns", len(inline.turns), limits.turns)
-    entries_or_lists = max(len(inline.entities), sum(len(e.entries) + len(e.items) for e in inline.entities))
-    _check_count("entries", entries_or_lists, limits.entries)
-    turns = []
-    for i, turn in enumerate(inline.turns):
-        if turn.speaker not in _SPEAKERS:
-            raise InvalidRequestError(f"context.turns[{i}].speaker", "set USER or SYSTEM")
-        text = check_text(f"context.turns[{i}].text", turn.text, limits)
-        turns.append(Turn("user" if turn.speaker == pb.ContextTurn.USER else "system", text))
-    entries = [
-        Entry(entities.signal, text, entry_id)
-        for i, entities in enumerate(inline.entities)
-        for text, entry_id in _entries(entities, f"context.entities[{i}]", limits)
-    ]
-    return Context(tuple(turns), tuple(entries))
-
-
-def _check_count(limit: str, count: int, most: int) -> None:
-    if count > most:
-        raise LimitError(limit, f"context: {count} {limit}; send at most {most}")
-
-
 def _event(event: pb.Event, field: str, now_s: float, limits: Limits) -> Event:
     check_name(f"{field}.event_id", event.event_id)
     if event.time.seconds not in _TIMES or event.time.nanos not in range(1_000_000_000):
@@ -120,29 +91,21 @@ def _said(text: str, field: str, limits: Limits) -> str:
 
 
 def _entities(entities: pb.Entities, field: str, limits: Limits) -> Entities:
-    count = len(entities.entries) + len(entities.items)
-    if not count:
+    if not entities.entries and not entities.items:
         raise InvalidRequestError(f"{field}.entries", "is empty; send at least one entry or leave the event out")
+    count = count_entries(entities)
     if count > limits.entries:
         raise LimitError("entries", f"{field}: {count} entries; send at most {limits.entries}")
-    texts, ids = zip(*_entries(entities, field, limits), strict=True)
-    return Entities(entities.signal, texts, ids if any(ids) else ())
-
-
-def _entries(entities: pb.Entities, field: str, limits: Limits) -> Sequence[tuple[str, str]]:
-    """The texts and ids ("": none) of a signal's entries."""
-    signal = entities.signal
-    if not signal.strip() or len(signal) > MAX_SIGNAL_CHARACTERS or has_control(signal):
-        advice = f"name it in at most {MAX_SIGNAL_CHARACTERS} characters without control characters"
-        raise InvalidRequestError(f"{field}.signal", f"{advice}: contacts, devices, ...")
-    for i, item in enumerate(entities.items):
-        if len(item.id) > MAX_ENTRY_ID_CHARACTERS:
-            advice = f"is longer than {MAX_ENTRY_ID_CHARACTERS} characters; send a shorter one"
-            raise InvalidRequestError(f"{field}.items[{i}].id", advice)
-    return [
-        *((check_phrase(f"{field}.entries[{i}]", text, limits), "") for i, text in enumerate(entities.entries)),
-        *((check_phrase(f"{field}.items[{i}].text", e.text, limits), e.id) for i, e in enumerate(entities.items)),
-    ]
+    entries = entries_of(entities, field, limits)
+    ids, aliases = tuple(entry.id for entry in entries), tuple(entry.aliases for entry in entries)
+    weights = tuple(entry.weight for entry in entries)
+    return Entities(
+        entities.signal,
+        tuple(entry.text for entry in entries),
+        ids if any(ids) else (),
+        aliases if any(aliases) else (),
+        weights if any(weight != 1 for weight in weights) else (),
+    )
 
 
 # Responses

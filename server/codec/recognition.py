@@ -4,24 +4,30 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from asr.audio import MAX_RATE, MIN_RATE
 from asr.context.phrases import SIGNAL
-from asr.context.types import BiasedWord
+from asr.context.types import BiasedWord, Context
 from asr.decoding import BoostedPhrase, PhraseGraph
+from asr.recognition.endpointing import EndpointRule
 from asr.recognition.recognizer import Recognizer, StreamOptions
-from asr.recognition.results import Hypothesis, Result
+from asr.recognition.results import Hypothesis, Result, SpeechEvent
 from asr.text import normalize, plain_letters
 from carryover.v1 import recognizer_pb2 as pb
 from context_store import DialogueId
-from server.codec.fields import check_phrase, dialogue_and_turn
+from server.codec.fields import check_phrase, dialogue_and_turn, optional_turn
+from server.codec.inline_context import inline_context_of
 from server.contexts.rescoring import ContextOutcome
 from server.errors import InvalidRequestError, LimitError
 from server.settings import Limits
 
 MAX_ALTERNATIVES = 32
 MAX_BOOST = 20.0
+SILENCE_S = 0.1, 10.0
+"""What a client may set a silence to, seconds."""
+TIMEOUT_S = 1.0, 600.0
+"""What it may set the wait for a first word to."""
 DEFAULT_BOOST = BoostedPhrase.weight
 RAW = ("LINEAR16", "FLOAT32", "MULAW", "ALAW")
 FILES = ("WAV", "FLAC")
@@ -42,6 +48,10 @@ class TurnRequest:
     turn: str
     written: bool
     """Results are to be in written form."""
+    speech_contexts: tuple[pb.SpeechContext, ...] = ()
+    """Phrases, not checked."""
+    context: Context | None = None
+    """In place of the dialogue's, empty: there is none; None: the dialogue's."""
 
 
 @dataclass(frozen=True)
@@ -59,8 +69,23 @@ class Phrases:
 # Requests
 
 
-def check_streaming(config: pb.StreamingConfig, nbest: int, tenant: str) -> TurnRequest:
-    """A stream's configuration. nbest: hypotheses that rescoring sees at least. Raises InvalidRequestError."""
+def check_streaming(
+    config: pb.StreamingConfig,
+    nbest: int,
+    tenant: str,
+    endpoint: EndpointRule = EndpointRule(),
+    limits: Limits = Limits(),
+) -> TurnRequest:
+    """A stream's configuration.
+
+    Args:
+        nbest: hypotheses that rescoring sees at least.
+        endpoint: as the server is set.
+
+    Raises:
+        InvalidRequestError: a field cannot be used.
+        LimitError: the context is too large.
+    """
     encoding = _encoding_name(config.encoding)
     if encoding not in RAW:
         advice = "a stream carries raw samples; decode files first" if encoding in FILES else "is required"
@@ -71,8 +96,67 @@ def check_streaming(config: pb.StreamingConfig, nbest: int, tenant: str) -> Turn
         interim_results=config.interim_results,
         nbest=max(nbest, _alternatives(config.max_alternatives)),
         single_utterance=config.single_utterance,
+        speech_events=config.voice_activity_events,
+        endpoint=_endpoint(config.endpointing, "config.endpointing", endpoint),
     )
-    return _turn_request(config, encoding, options, tenant)
+    request = _turn_request(config, encoding, options, tenant)
+    if not config.HasField("context"):
+        return request
+    if request.dialogue is not None:
+        raise InvalidRequestError("config.context", "set it or dialogue_id, not both")
+    return replace(request, context=inline_context_of(config.context, limits, "config.context"))
+
+
+def check_update(update: pb.StreamUpdate, request: TurnRequest, endpoint: EndpointRule, limits: Limits) -> TurnRequest:
+    """What a stream's utterances are recognised with after an update.
+
+    Args:
+        request: what they were to be recognised with.
+        endpoint: as the server is set.
+
+    Raises:
+        InvalidRequestError: a field cannot be used.
+        InvalidEventError: the turn's id is malformed.
+        LimitError: the context is too large.
+    """
+    if update.HasField("turn_id"):
+        if update.HasField("context"):
+            raise InvalidRequestError("update.context", "set it or turn_id, not both")
+        if request.dialogue is None:
+            raise InvalidRequestError("update.turn_id", "needs a dialogue; name it in the configuration's dialogue_id")
+        request = replace(request, turn=optional_turn(update.turn_id), context=None)
+    if update.HasField("context"):
+        request = replace(request, context=inline_context_of(update.context, limits, "update.context"))
+    if update.HasField("endpointing"):
+        rule = _endpoint(update.endpointing, "update.endpointing", endpoint)
+        request = replace(request, options=replace(request.options, endpoint=rule))
+    if update.replace_speech_contexts or update.speech_contexts:
+        kept = () if update.replace_speech_contexts else request.speech_contexts
+        request = replace(request, speech_contexts=(*kept, *update.speech_contexts))
+    return request
+
+
+def _endpoint(message: pb.Endpointing, field: str, rule: EndpointRule) -> EndpointRule:
+    """The server's rule with what a request sets."""
+    given = {}
+    for name in ("likely_silence_s", "trailing_silence_s"):
+        if message.HasField(name):
+            given[name] = _seconds(f"{field}.{name}", getattr(message, name), *SILENCE_S)
+    timeout_s = rule.start_timeout_s
+    if message.HasField("start_timeout_s"):
+        timeout_s = _seconds(f"{field}.start_timeout_s", message.start_timeout_s, *TIMEOUT_S)
+    trailing_s = given.get("trailing_silence_s", rule.trailing_silence_s)
+    if given.get("likely_silence_s", 0.0) > trailing_s:
+        advice = f"is more than trailing_silence_s ({trailing_s:g} s); send less, or set that too"
+        raise InvalidRequestError(f"{field}.likely_silence_s", advice)
+    likely_s = given.get("likely_silence_s", min(rule.likely_silence_s, trailing_s))
+    return replace(rule, trailing_silence_s=trailing_s, likely_silence_s=likely_s, start_timeout_s=timeout_s)
+
+
+def _seconds(field: str, value: float, least: float, most: float) -> float:
+    if not least <= value <= most:
+        raise InvalidRequestError(field, f"send {least:g} to {most:g} seconds, or leave it unset")
+    return value
 
 
 def check_utterance(config: pb.RecognitionConfig, nbest: int, tenant: str) -> TurnRequest:
@@ -100,6 +184,7 @@ def _turn_request(
         dialogue=dialogue,
         turn=turn,
         written=config.automatic_punctuation,
+        speech_contexts=tuple(config.speech_contexts),
     )
 
 
@@ -180,6 +265,11 @@ def _encoding_name(value: int) -> str:
 # Results
 
 
+def speech_event_message(event: SpeechEvent) -> pb.SpeechEvent:
+    """Speech that begins or ends."""
+    return pb.SpeechEvent(type="BEGIN" if event.begins else "END", time=event.time_s)
+
+
 def partial_message(result: Result) -> pb.StreamingRecognitionResult:
     """A partial result."""
     return pb.StreamingRecognitionResult(
@@ -211,6 +301,7 @@ def final_message(
         likely_final=result.likely_final,
         passes=[one.name for one in result.passes],
         skipped_passes=[one.name for one in result.skipped],
+        finalized=result.finalized,
     )
 
 

@@ -48,12 +48,17 @@ class Bounds:
 
 
 class Reader:
-    """Parses requests of one type, within the bounds of their method."""
+    """Parses requests of one type, within the bounds of their method.
 
-    def __init__(self, descriptor: Descriptor, bounds: Bounds) -> None:
+    Args:
+        translate: makes something else of a parsed request; None: nothing.
+    """
+
+    def __init__(self, descriptor: Descriptor, bounds: Bounds, translate: Callable[[Any], Any] | None = None) -> None:
         self._descriptor = descriptor
         self._class = GetMessageClass(descriptor)
         self._bounds = bounds
+        self._translate = translate
 
     def read(self, data: bytes) -> Any:
         """Parse a message as it came over the wire. Takes time when it is not small.
@@ -61,6 +66,7 @@ class Reader:
         Raises:
             LimitError: it exceeds its bounds; or the error in `Bounds.elements`.
             InvalidRequestError: it does not parse.
+            RequestError: of `translate`.
         """
         if is_compressed(data):
             data = self._inflated(data)
@@ -69,9 +75,10 @@ class Reader:
         if len(data) > SMALL_BYTES:
             self._count(data)
         try:
-            return self._class.FromString(data)
+            message = self._class.FromString(data)
         except DecodeError:
             raise self._malformed(invalid_utf8_field(self._descriptor, data)) from None
+        return self._translate(message) if self._translate else message
 
     def _inflated(self, data: bytes) -> bytes:
         """Decompressed, no further than to one byte beyond the bound."""

@@ -61,13 +61,16 @@ def context_of(turns: Sequence[StoredTurn], last: str, max_entries: int) -> Cont
     Args:
         turns: oldest first; those without texts contribute nothing.
         last: the id of the last turn to use.
-        max_entries: entities at most, the newest turn's first; each (signal, text, id) counts once.
+        max_entries: entities at most, the newest turn's first; each (signal, text, id) counts once, the
+            newest.
     """
     ids = [turn.turn for turn in turns]
     used = turns[: ids.index(last) + 1] if last in ids else turns
     said = tuple(spoken for turn in used for spoken in _spoken(turn))
-    entries = dict.fromkeys(entry for turn in reversed(used) for entry in _entries(turn))
-    return Context(turns=said, entries=tuple(entries)[:max_entries])
+    entries: dict[tuple[str, str, str], Entry] = {}
+    for entry in (entry for turn in reversed(used) for entry in _entries(turn)):
+        entries.setdefault((entry.signal, entry.text, entry.id), entry)
+    return Context(turns=said, entries=tuple(entries.values())[:max_entries])
 
 
 def _spoken(turn: StoredTurn) -> Iterable[Turn]:
@@ -87,6 +90,12 @@ def _spoken(turn: StoredTurn) -> Iterable[Turn]:
 def _entries(turn: StoredTurn) -> Iterable[Entry]:
     for event in turn.events:
         if isinstance(event.body, Entities):
-            ids = event.body.ids or ("",) * len(event.body.entries)
-            for text, entry_id in zip(event.body.entries, ids, strict=True):
-                yield Entry(event.body.signal, text, entry_id)
+            body, count = event.body, len(event.body.entries)
+            rows = (
+                body.entries,
+                body.ids or ("",) * count,
+                body.aliases or ((),) * count,
+                body.weights or (1.0,) * count,
+            )
+            for text, entry_id, aliases, weight in zip(*rows, strict=True):
+                yield Entry(body.signal, text, entry_id, aliases, weight)

@@ -140,8 +140,9 @@ class ContextManager:
         The store is asked in the background what it knows of the dialogue; a context that it misses is made.
         """
         if dialogue is None or not self.enabled:
-            handle = ContextHandle(self._clock, self.expired, lambda number: None, 0.0)
-            handle.say(0, NoContext(Status.NOT_REQUESTED if dialogue is None else Status.DISABLED))
+            absent = NoContext(Status.NOT_REQUESTED if dialogue is None else Status.DISABLED)
+            handle = ContextHandle(self._clock, self.expired, lambda number: handle.say(number, absent), 0.0)
+            handle.ask()
             yield handle
             return
 
@@ -247,7 +248,7 @@ class ContextManager:
     async def _ask_for(self, handle: ContextHandle, number: int, asking: _Asking) -> None:
         with self.jobs.under_way(asking):
             try:
-                await self._ask_store(asking)
+                await self._use(asking, await self._known(asking.dialogue, besides=asking.turn))
                 handle.say(number, asking.absent)
             except Exception as error:
                 logs.failure("context_not_followed", error)
@@ -266,21 +267,21 @@ class ContextManager:
         held = self.cache.get(dialogue, turn) if turn and not certain else None
         if held is None or self.expired(held):  # the turn's id may have been used again since
             with self.jobs.under_way(_Asking(dialogue, turn="")) as asking:
-                asked = self._read_context(dialogue, turn) if turn else self._ask_store(asking, retry=False)
+                status = await self._known(dialogue, turn)
+                asked = self._read_context(dialogue, turn, status) if turn else self._use(asking, status, retry=False)
                 held = await asked
         if held is None or held.outcome is Outcome.ERASED:
             raise NotFoundError(f"nothing is recorded of the {'turn' if turn else 'dialogue'}; record its events first")
         self.expired(held)
         return held
 
-    async def _ask_store(self, asking: _Asking, *, retry: bool = True) -> TurnContext | None:
-        """Brings the cache up to what the store knows of a dialogue, and has the context made that is missing.
+    async def _use(self, asking: _Asking, status: DialogueStatus, *, retry: bool = True) -> TurnContext | None:
+        """Bring the cache up to what the store knows of a dialogue, and have the context made that is missing.
 
         retry: make one again that failed here. Returns the context that applies to the turn; when no other turn
         expects speech, the last turn's; or None.
         """
         dialogue = asking.dialogue
-        status = await self._known(dialogue, besides=asking.turn)
         if asking.cancelled:
             return None
         if not status.turns:  # erased, or past its time
@@ -311,10 +312,12 @@ class ContextManager:
             self.cache.bound_graphs()
         return self.cache.get(dialogue, newest.turn)
 
-    async def _known(self, dialogue: DialogueId, besides: str = "", turn: str = "") -> DialogueStatus:
-        """The newest turns of a dialogue until one that expects speech, and a named one, by the store.
+    async def _known(self, dialogue: DialogueId, turn: str = "", besides: str | None = None) -> DialogueStatus:
+        """What the store knows of a dialogue; what was made of it before it was erased is forgotten.
 
-        What was made of the dialogue before it was erased is forgotten.
+        Args:
+            turn: one that is to be among the turns.
+            besides: only the newest turns, until one that expects speech other than this one.
         """
         began = next(self._ticks)
         also = {turn, *(context.turn for context in self.cache.of(dialogue))} - {""}
@@ -322,9 +325,8 @@ class ContextManager:
         self._evict_stale(dialogue, status.generation, began)
         return status
 
-    async def _read_context(self, dialogue: DialogueId, turn: str) -> TurnContext | None:
+    async def _read_context(self, dialogue: DialogueId, turn: str, status: DialogueStatus) -> TurnContext | None:
         """A named turn's context as the store has it, or as it is made here."""
-        status = await self._known(dialogue, turn=turn)
         summary = next((summary for summary in status.turns if summary.turn == turn), None)
         if summary is None:
             return None

@@ -23,9 +23,18 @@ def test_committed_modules_are_what_the_pinned_compiler_writes(tmp_path: Path) -
     with skip_where_out_of_reach(gen_proto.CompilerError):
         gen_proto.compiler()
     texts = gen_proto.generate(gen_proto.PROTO_ROOT, tmp_path)
-    assert len(texts) == 6
+    assert len(texts) == 3 * len([*gen_proto.PROTO_ROOT.rglob("*.proto")])
     for path, text in texts.items():
         assert (gen_proto.PACKAGE_ROOT / path).read_text() == text, path
+
+
+def test_the_doors_modules_are_what_the_pinned_compiler_writes(tmp_path: Path) -> None:
+    with skip_where_out_of_reach(gen_proto.CompilerError):
+        gen_proto.compiler()
+    texts = gen_proto.generate(gen_proto.DOORS_ROOT, tmp_path, gen_proto.MESSAGES)
+    assert len(texts) == 6
+    for path, text in texts.items():
+        assert (gen_proto.DOORS_ROOT / path).read_text() == text, path
 
 
 def test_the_client_asks_for_no_older_runtime_than_its_modules_were_made_for() -> None:

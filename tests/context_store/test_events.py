@@ -90,6 +90,21 @@ def test_ids_of_entries_come_back_and_entries_without_are_stored_as_before(bench
         bench.store.record(dialogue, "t1", [Event("c", START_S, Entities("contacts", ("Meg", "Peg"), ("17",)))])
 
 
+def test_aliases_and_weights_come_back_and_are_sealed(bench: Bench, dialogue: DialogueId) -> None:
+    named = Entities("contacts", ("Margaret", "Peg"), ("17", ""), (("Mum", "Maggie"), ()), (2.5, 1.0))
+    bench.store.record(dialogue, "t1", [Event("a", START_S, named)])
+    (turn,) = bench.replica().store.read_turns(dialogue)
+    assert [event.body for event in turn.events] == [named]
+    assert "Maggie" not in "".join(bench.bodies) + str(bench.dialogue_items(dialogue)) and "Maggie" not in repr(named)
+    for wrong, field in (
+        (Entities("contacts", ("Meg", "Peg"), aliases=(("Mum",),)), "aliases"),
+        (Entities("contacts", ("Meg",), weights=(0.0,)), "weights"),
+        (Entities("contacts", ("Meg", "Peg"), weights=(1.0,)), "weights"),
+    ):
+        with pytest.raises(InvalidEventError, match=field):
+            bench.store.record(dialogue, "t1", [Event("c", START_S, wrong)])
+
+
 def test_events_table_and_requests_hold_no_text(bench: Bench, dialogue: DialogueId) -> None:
     bench.store.record(dialogue, "t1", QUESTION)
     everything = "".join(bench.bodies) + str(bench.dialogue_items(dialogue))

@@ -39,7 +39,7 @@ from asr.evaluation.run import prepare, recognise_timed, rescore
 from asr.recognition.recognizer import Recognizer, Stream, StreamOptions
 from asr.recognition.results import Hypothesis, Result
 from carryover.audio import linear16
-from carryover.v1 import context_pb2, context_pb2_grpc, recognizer_pb2, recognizer_pb2_grpc
+from carryover.v1 import context_pb2, context_pb2_grpc, inline_context_pb2, recognizer_pb2, recognizer_pb2_grpc
 from server.commands import demo, stream_client
 from server.hosting import running
 from server.settings import load_settings
@@ -102,7 +102,7 @@ def _parameters(app: typer.Typer) -> list[dict[str, Any]]:
 def proto() -> dict[str, Any]:
     """Every message, enum and service of the gRPC interface."""
     found: dict[str, Any] = {}
-    for module in (recognizer_pb2, context_pb2):
+    for module in (recognizer_pb2, context_pb2, inline_context_pb2):
         file = module.DESCRIPTOR
         for message in file.message_types_by_name.values():
             found |= _message(message)

@@ -57,7 +57,7 @@ def workshop(tiny_recognizer: Recognizer, tables: StoreConfig, key: WrappingKey)
 def shared(tiny_recognizer: Recognizer, tables: StoreConfig, key: WrappingKey) -> Iterator[Replica]:
     """One replica for tests that leave no trace in it."""
     shop = Workshop(tiny_recognizer, tables, key)
-    yield shop.start(limits__stream_seconds=20)
+    yield shop.start(limits__stream_seconds=20, limits__recording_seconds=20)
     shop.close()
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import datetime
-import ipaddress
 import json
 import threading
 from collections.abc import AsyncIterator, Callable
@@ -15,9 +13,6 @@ import grpc
 import numpy as np
 import pytest
 import soundfile
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from typer.testing import CliRunner
@@ -29,6 +24,7 @@ from server.access import make_key
 from server.app import LIVENESS, SERVICES, PortError
 from server.commands import stream_client
 from server.settings import ConfigError
+from tests.support.certificates import Authority
 
 UNAUTHENTICATED = grpc.StatusCode.UNAUTHENTICATED
 
@@ -213,44 +209,6 @@ def test_a_tenant_that_lost_its_keys_is_forgotten(workshop: Any, dialogue: str, 
 
 
 # TLS
-
-
-class Authority:
-    """Signs certificates."""
-
-    def __init__(self, folder: Path, name: str) -> None:
-        self.folder = folder
-        self._name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
-        self._key = ec.generate_private_key(ec.SECP256R1())
-        constraints = x509.BasicConstraints(ca=True, path_length=None)
-        self._write(name, self._signed(self._name, self._key.public_key()).add_extension(constraints, True))
-        self.ca = folder / f"{name}.pem"
-
-    def issue(self, name: str, *also: str) -> dict[str, str]:
-        """Paths of a certificate for this machine (also: of more names) and its key."""
-        key = ec.generate_private_key(ec.SECP256R1())
-        names = x509.SubjectAlternativeName(
-            [*map(x509.DNSName, ("localhost", *also)), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
-        )
-        subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
-        self._write(name, self._signed(subject, key.public_key()).add_extension(names, False))
-        pem = key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
-        (self.folder / f"{name}-key.pem").write_bytes(pem)
-        return {"certificate": str(self.folder / f"{name}.pem"), "key": str(self.folder / f"{name}-key.pem")}
-
-    def _signed(self, subject: x509.Name, key: Any) -> x509.CertificateBuilder:
-        now = datetime.datetime.now(datetime.UTC)
-        return (
-            x509.CertificateBuilder().subject_name(subject).issuer_name(self._name).public_key(key)
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(now - datetime.timedelta(days=1)).not_valid_after(now + datetime.timedelta(days=1))
-        )  # fmt: skip
-
-    def _write(self, name: str, builder: x509.CertificateBuilder) -> None:
-        pem = builder.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
-        (self.folder / f"{name}.pem").write_bytes(pem)
 
 
 @pytest.fixture

@@ -128,7 +128,8 @@ def test_a_stream_that_is_too_long_keeps_what_was_said(shared: Any, refused: Any
     assert finals[-1].end == pytest.approx(20, abs=0.5)
     config = pb.RecognitionConfig(encoding=pb.LINEAR16, sample_rate_hertz=16_000)
     request = pb.RecognizeRequest(config=config, audio=pcm * 7)
-    refused(TOO_MUCH, "longer than 20 s", lambda: shared.recognizer.Recognize(request, timeout=60))
+    message = refused(TOO_MUCH, "longer than 20 s", lambda: shared.recognizer.Recognize(request, timeout=60))
+    assert "limits.recording_seconds" in message
 
 
 def test_a_ten_minute_stream_where_it_is_allowed(
@@ -312,7 +313,7 @@ def ends_idle(replica: Any, messages: Iterator[pb.StreamingRecognizeRequest], na
 
 @pytest.mark.parametrize("said", [True, False])
 def test_a_client_that_says_nothing_more_keeps_what_it_said(workshop: Any, pcm: bytes, said: bool) -> None:
-    replica = workshop.start(limits__idle_seconds=2)
+    replica = workshop.start(limits__idle_seconds=2, limits__muted_seconds=2)
     expected = replica.finals(pcm) if said else []
     answered = threading.Event()
 

@@ -22,7 +22,7 @@ from carryover.v1 import recognizer_pb2 as pb
 from carryover.v1.recognizer_pb2_grpc import RecognizerStub
 from context_store import ContextStore, DialogueId, kms_wrapping_key, local_wrapping_key
 from context_store.aws import client_options
-from server import recognizer_service
+from server import stream_messages
 from server.errors import RETRY_KEY
 from tests.support.payload_table import delete_payloads
 from tests.support.waiting import until
@@ -336,7 +336,7 @@ def test_a_client_that_stops_reading(workshop: Any, pcm: bytes) -> None:
 
 def test_a_client_that_leaves_at_any_moment(workshop: Any, pcm: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     """Before it is accepted, in its audio, at the end: nothing stays, and nothing is the server's fault."""
-    monkeypatch.setattr(recognizer_service, "LEAVING_S", 30.0)  # however busy the machine is
+    monkeypatch.setattr(stream_messages, "LEAVING_S", 30.0)  # however busy the machine is
     replica = workshop.start()
     before = replica.finals(pcm)
 
@@ -365,7 +365,7 @@ def test_a_client_that_leaves_at_any_moment(workshop: Any, pcm: bytes, monkeypat
 
 def test_a_client_that_leaves_before_it_speaks_made_no_mistake(workshop: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """gRPC tells of some that leave first as of streams that end without audio."""
-    monkeypatch.setattr(recognizer_service, "LEAVING_S", 30.0)  # however busy the machine is
+    monkeypatch.setattr(stream_messages, "LEAVING_S", 30.0)  # however busy the machine is
     replica = workshop.start()
     config = pb.StreamingConfig(encoding=pb.LINEAR16, sample_rate_hertz=16_000)
 

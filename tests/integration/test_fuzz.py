@@ -73,7 +73,9 @@ def messages(draw: st.DrawFn, descriptor: Descriptor) -> Message:
     for field in descriptor.fields:
         if not draw(st.booleans()):
             continue
-        if field.is_repeated:
+        if field.message_type and field.message_type.GetOptions().map_entry:
+            getattr(message, field.name)[draw(INTERESTING)] = draw(INTERESTING)
+        elif field.is_repeated:
             for value in draw(st.lists(values(field), max_size=4)):
                 target = getattr(message, field.name)
                 target.add().CopyFrom(value) if field.message_type else target.append(value)

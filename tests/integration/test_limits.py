@@ -96,7 +96,7 @@ def too_much(replica: Any, dialogue: str) -> Iterator[tuple[str, Any]]:
         return lambda: replica.stream(bytes(640), speech_contexts=[pb.SpeechContext(phrases=texts)])
 
     hour = pb.RecognizeRequest(config=pb.RecognitionConfig(**raw), audio=bytes(34_000))
-    yield "stream_seconds", lambda: recognize(hour, timeout=60)
+    yield "recording_seconds", lambda: recognize(hour, timeout=60)
     yield "stream_seconds", lambda: replica.stream(bytes(34_000), chunk=1000)
     yield "audio_bytes", lambda: replica.stream(bytes(1026))
     yield "message_bytes", lambda: recognize(pb.RecognizeRequest(audio=bytes(70_000)), timeout=60)
@@ -123,7 +123,8 @@ def too_much(replica: Any, dialogue: str) -> Iterator[tuple[str, Any]]:
 
 def test_what_is_too_big_will_not_do_later_either(workshop: Any, dialogue: str) -> None:
     small = {"audio_bytes": 1024, "message_bytes": 65_536, "phrases": 2, "phrase_characters": 10, "entries": 2}
-    small |= {"text_characters": 20, "nbest": 2, "stream_seconds": 1, "request_bytes": 4096, "turns": 2}
+    small |= {"text_characters": 20, "nbest": 2, "stream_seconds": 1, "recording_seconds": 1}
+    small |= {"request_bytes": 4096, "turns": 2}
     replica = workshop.start(**{f"limits__{name}": value for name, value in small.items()})
     tried = set()
     for name, call in too_much(replica, dialogue):
@@ -135,7 +136,7 @@ def test_what_is_too_big_will_not_do_later_either(workshop: Any, dialogue: str) 
         tried.add(name)
     elsewhere = {"streams", "tenant_streams", "tenant_calls", "events", "rescores", "tenant_rescores"}  # in this file
     hostile = {"recording_megabytes", "public_calls", "calls", "connection_calls"}  # in test_hostile
-    assert tried | elsewhere | hostile | {"idle_seconds"} == set(Limits.model_fields)
+    assert tried | elsewhere | hostile | {"idle_seconds", "muted_seconds"} == set(Limits.model_fields)
 
 
 def event(number: int) -> context_pb2.Event:

@@ -223,3 +223,17 @@ def test_beyond_loopback_only_with_tls_and_a_way_to_know_callers(settings: dict[
 def test_half_of_tls_is_refused(settings: dict[str, str]) -> None:
     with pytest.raises(ConfigError, match="together"):
         load_settings(None, settings, {})
+
+
+def test_a_key_as_googles_clients_send_it(tmp_path: Path) -> None:
+    file = tmp_path / "keys"
+    (acme, acme_line), (umbra, umbra_line) = make_key("acme"), make_key("umbra")
+    write(file, acme_line, umbra_line)
+    access = Access(file)
+    assert access.caller([("x-goog-api-key", acme)]) == Caller("acme")
+    assert access.caller([("x-goog-api-key", acme), *bearer(umbra)]) == Caller("umbra")
+    for metadata in ([("x-goog-api-key", "co_unknown")], [("x-goog-api-key", acme), ("authorization", "Basic x")]):
+        with pytest.raises(UnauthenticatedError):
+            access.caller(metadata)
+    with pytest.raises(UnauthenticatedError):  # a key counts before the certificate, known or not
+        access.caller([("x-goog-api-key", "co_unknown")], ["phones"])

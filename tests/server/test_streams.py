@@ -18,10 +18,16 @@ from asr.errors import AudioError
 from asr.recognition import finalize
 from asr.recognition.batching import search_batch
 from asr.recognition.recognizer import Recognizer, StreamOptions
-from asr.recognition.results import Pass, Result
+from asr.recognition.results import Pass, Result, SpeechEvent
 from server.contexts.builder import ContextBuilder
 from server.metrics import Metrics
 from server.scheduler import Scheduler, Work
+
+
+def last(found: list[Result | SpeechEvent]) -> Result:
+    """The last of what a stream brought, which is a result."""
+    assert isinstance(found[-1], Result)
+    return found[-1]
 
 
 def test_many_streams_at_once_are_each_what_they_are_alone(tiny_recognizer: Recognizer, speech: Any) -> None:
@@ -35,7 +41,7 @@ def test_many_streams_at_once_are_each_what_they_are_alone(tiny_recognizer: Reco
             stream = scheduler.open(StreamOptions(endpointing=False))
             for start in range(0, len(samples), 1600):
                 await stream.accept(samples[start : start + 1600])
-            return (await stream.finish())[-1].nbest
+            return last(await stream.finish()).nbest
 
         async def broken() -> None:
             stream = scheduler.open(StreamOptions())
@@ -71,7 +77,7 @@ def test_a_result_that_waited_too_long_goes_without_its_second_pass_and_says_so(
         while metrics.registry.get_sample_value("carryover_chunks") != 3:  # all wait: late now, and others with them
             await asyncio.sleep(0)
         go_on.set()
-        found = [(await end)[-1] for end in ends]
+        found = [last(await end) for end in ends]
         scheduler.close()
         return found
 
@@ -118,7 +124,7 @@ def test_a_cancelled_stream_leaves_the_others_alone(tiny_recognizer: Recognizer,
         async def one() -> str:
             stream = scheduler.open(StreamOptions(endpointing=False))
             await stream.accept(speech[:24_000])
-            return str((await stream.finish())[-1].nbest[0].text)
+            return last(await stream.finish()).nbest[0].text
 
         doomed, *others = [asyncio.ensure_future(one()) for _ in range(3)]
         await asyncio.sleep(0)  # all have begun
@@ -194,7 +200,7 @@ def test_work_beside_audio_is_not_done_in_audios_threads(tiny_recognizer: Recogn
         flood = [asyncio.create_task(scheduler.run(Work.DECODE, go_on.wait, 60, tenant="acme")) for _ in range(8)]
         stream = scheduler.open(StreamOptions(endpointing=False))
         await stream.accept(speech)
-        text = (await stream.finish())[-1].nbest[0].text
+        text = last(await stream.finish()).nbest[0].text
         assert not any(task.done() for task in flood)
         go_on.set()
         await asyncio.gather(*flood)

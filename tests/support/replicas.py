@@ -43,7 +43,7 @@ class EchoEncoder:
             raise self.error
         vectors = np.arange(3 * 4, dtype=np.float32).reshape(3, 4)
         phrases = tuple(
-            Phrase(entry.text.lower(), entry.signal, -1.0, ids=(entry.id,) if entry.id else ())
+            Phrase(entry.text.lower(), entry.signal, -1.0, ids=(entry.id,) if entry.id else (), aliases=entry.aliases)
             for entry in context.entries
         )
         return ContextEmbedding(vectors, vectors.mean(0), phrases, "none", self.model_version)

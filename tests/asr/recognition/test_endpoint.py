@@ -1,5 +1,6 @@
 """The end of an utterance: when the rule ends it, and what the recogniser tells the rule."""
 
+import copy
 import itertools
 import math
 from dataclasses import replace
@@ -10,10 +11,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from asr.acoustic import Transducer
 from asr.audio import Samples
 from asr.recognition.endpointing import EndpointRule, speech_probabilities
 from asr.recognition.recognizer import Recognizer, StreamOptions
 from asr.recognition.results import Result
+from asr.text.tokenizer import Tokenizer
 
 times = st.floats(0, 20, allow_nan=False)
 
@@ -149,3 +152,32 @@ def test_speech_probabilities_follow_the_leading_hypothesis(tiny_recognizer: Rec
     torch.testing.assert_close(found, 1 - blank.exp())
     first, second = speech_probabilities(model, search, [encoded[:9], encoded], [state, state])  # of several streams
     torch.testing.assert_close(torch.cat([first, second]), torch.cat([found[:9], found]))
+
+
+def test_a_wait_for_words_that_is_too_long_ends_with_an_empty_final(
+    silent_recognizer: Recognizer,
+) -> None:
+    """However the audio is cut, and again after as long; nothing of what is said then is lost."""
+    rule = EndpointRule(start_timeout_s=3.0)
+    audio = np.zeros(10 * 16_000, np.float32)
+    found = []
+    for size in (1600, 7777, len(audio)):
+        stream = silent_recognizer.open(StreamOptions(endpoint=rule))
+        results = [r for start in range(0, len(audio), size) for r in stream.accept(audio[start : start + size])]
+        assert all(result.is_final and not result.nbest[0].text for result in results)
+        found.append([result.endpoint_s for result in results])
+    assert found[0] == found[1] == found[2]
+    assert found[0] == pytest.approx([3.0, 6.0, 9.0], abs=0.7)
+    stream = silent_recognizer.open(StreamOptions(endpoint=replace(rule, start_timeout_s=math.inf)))
+    assert stream.accept(audio) == []
+    once = silent_recognizer.open(StreamOptions(endpoint=rule, single_utterance=True))
+    assert len(once.accept(audio)) == 1 and once.done
+
+
+@pytest.fixture
+def silent_recognizer(tiny_model: Transducer, tiny_tokenizer: Tokenizer) -> Recognizer:
+    """A tiny recogniser that hears nothing."""
+    model = copy.deepcopy(tiny_model)
+    with torch.no_grad():
+        model.join_out.bias[0] += 100.0
+    return Recognizer(model, tiny_tokenizer, beam=2, version="silent")

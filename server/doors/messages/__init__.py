@@ -1,0 +1,1 @@
+"""The wire messages of other protocols, generated from the .proto files beside them."""
