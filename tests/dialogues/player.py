@@ -80,6 +80,10 @@ RULES: dict[str, Rule] = {
         "dialogue": _DIALOGUE, "replica": _REPLICA, "turn": (0, 1, 2), "calls": ("one", "each", "reversed"),
     }),
     "race": Rule(4, {"dialogue": _DIALOGUE, "turn": (-1, 0), "other": (-1, 0, 1)}),
+    "overtake": Rule(4, {
+        "dialogue": _DIALOGUE, "replica": _REPLICA, "turn": (1, 1, 2), "what": ("entities", "speak", "expect", "list"),
+    }),
+    "shed": Rule(3, {"dialogue": _DIALOGUE, "replica": _REPLICA, "turn": (-1, 0), "what": ("list", "expect")}),
     "erase": Rule(3, {"dialogue": _DIALOGUE, "replica": _REPLICA}),
     "utter": Rule(14, {"dialogue": _DIALOGUE, "replica": _REPLICA, "turn": _OWN}),
     "open": Rule(8, {"stream": _STREAM, "dialogue": _DIALOGUE, "replica": _REPLICA, "turn": _OWN}),
@@ -201,10 +205,25 @@ class Player:
         for events, call in sent:
             if self._done(call.result):
                 self.model.acknowledge(events)
-        self._disturbed_by_race(key)
-
-    def _disturbed_by_race(self, key: Key) -> None:
         self.model.touched[key] = self.model.tick()
+
+    def overtake(self, dialogue: int, replica: int, turn: int, what: str) -> None:
+        """While a new turn's context is being made, an event of an older turn comes in late."""
+        encoder = self._rig.replicas[replica].encoder
+        held = encoder.go_on.is_set()
+        if held:
+            encoder.go_on.clear()
+        self.record(dialogue, replica, -1, "list", "one", "none")
+        self.record(dialogue, replica, turn, what, "one", "none")
+        if held:
+            encoder.go_on.set()
+
+    def shed(self, dialogue: int, replica: int, turn: int, what: str) -> None:
+        """Records events while the replica is busy with audio for a moment, so that it makes no context."""
+        busy = ("load", replica) in self._troubles
+        self._rig.load(replica, late=True)
+        self.record(dialogue, replica, turn, what, "one", "none")
+        self._rig.load(replica, late=busy)
 
     def _send(self, replica: int, calls: Iterable[Sequence[Recorded]], times: str) -> None:
         for events in calls:

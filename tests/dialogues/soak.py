@@ -2,7 +2,8 @@
 
 The steps are those of `player.RULES`, in examples of `--example` steps with dialogues of their own. On a fault it
 prints the steps that led there, as few as still lead there, and exits with 1. An example is a function of the seed and
-of its number; what its steps come to depends, where they meet on the way, on the machine's threads too.
+of its number; what its steps come to depends, where they meet on the way, on the machine's threads too. The store is
+moto's, whose work is half of it all, or the DynamoDB that CARRYOVER_TEST_DYNAMODB_ENDPOINT names.
 """
 
 from __future__ import annotations
