@@ -24,7 +24,7 @@ from tests.dialogues.model import FaultError
 from tests.dialogues.player import RULES, Player, Step, Tally, chosen
 from tests.dialogues.rig import Rig, rig
 
-_SHRINK_S = 240.0
+_SHRINK_S = 120.0
 _AGAIN = 2
 """So often a shorter list of steps is tried before it counts as harmless."""
 
