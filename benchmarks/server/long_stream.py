@@ -35,8 +35,8 @@ _PIECE = 2 * SAMPLE_RATE // 5
 """Bytes of a message: 0.2 s."""
 _SAMPLED_S = 60.0
 """Seconds of audio from one look at the memory to the next."""
-_SETTLED = 0.5
-"""Share of the run before memory counts: until then caches fill."""
+_SETTLED = 0.25
+"""Share of the run before memory counts: allocators, caches."""
 _NOISE = 3e-4
 _LEAST_GAP_S, _MOST_GAP_S = 1.5, 30.0
 
@@ -90,7 +90,7 @@ def main(
 
     lost are utterances in whose place no final result has words. The server runs in this process: memory_mb is its
     resident memory each minute of audio when garbage is collected and free memory given back to the system, of which
-    glibc otherwise keeps up to 150 MB for a while; memory_mb_per_hour is its slope in the second half. Settings
+    glibc otherwise keeps up to 150 MB for a while; memory_mb_per_hour is its slope behind the first quarter. Settings
     of the server come from CARRYOVER_* variables.
     """
     flags = {"port": 0, "log_level": "ERROR", "model.second_pass": second_pass}
