@@ -23,11 +23,11 @@ class RegistryError(Exception):
 
 @contextmanager
 def skip_where_out_of_reach(error: type[Exception] = RegistryError) -> Iterator[None]:
-    """Skips the test where the registry cannot be reached; continuous integration, which sets CI, takes no skip."""
+    """Skips the test where the registry cannot be reached, unless CARRYOVER_TEST_REGISTRY is "required"."""
     try:
         yield
     except error as problem:
-        if os.environ.get("CI"):
+        if os.environ.get("CARRYOVER_TEST_REGISTRY") == "required":
             raise
         pytest.skip(f"the package registry cannot be reached: {problem}")
 
@@ -45,12 +45,11 @@ def environment_with(requirements: Sequence[str], made_in: str = "") -> Path:
             made = Path(place, "environment")
             venv.create(made, with_pip=False, symlinks=True)
             command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--python", str(made / "bin/python")]
-            done = subprocess.run(
-                [*command, "install", "--quiet", "--retries", "1", *requirements],
-                capture_output=True,
-                text=True,
-                timeout=300,
-            )
+            command += ["install", "--quiet", "--retries", "1", *requirements]
+            try:
+                done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+            except subprocess.TimeoutExpired:
+                raise RegistryError("pip took longer than 5 minutes") from None
             if done.returncode:
                 raise RegistryError((done.stderr.strip() or "pip failed").splitlines()[-1])
             if not folder.exists():
