@@ -103,7 +103,7 @@ class Turns:
         events: with distinct ids. payloads: sort key by event id. Raises EventClashError, TooLargeError; nothing is
         added then.
         """
-        key: Item = {"dialogue": {"S": partition_key(dialogue)}, "turn": {"S": turn}}
+        key = _key(dialogue, turn)
         names, values = _names_and_values(events, payloads, expires_at, now)
         settings = [f"{name}=if_not_exists({name},:{name[1:]})" for name in names]
         condition = " AND ".join(
@@ -140,10 +140,10 @@ class Turns:
 
     def note_place(self, dialogue: DialogueId, turn: TurnRecord, place: int, key_id: str, event: Event) -> bool:
         """Write a turn's place into its item; False when the item is not the one that the event was added to."""
-        key: Item = {"dialogue": {"S": partition_key(dialogue)}, "turn": {"S": turn.turn}}
         names = {"#p": "place", "#x": "expires_at", "#e": f"e#{event.event_id}"}
         values: Item = {":p": {"S": f"{place} {key_id}"}, ":x": {"N": str(turn.expires_at)}}
         try:
+            key = _key(dialogue, turn.turn)
             self._access.update(self._table, key, "SET #p=:p", "#x=:x AND attribute_exists(#e)", names, values)
         except ConditionFailedError:
             return False
@@ -193,7 +193,7 @@ class Turns:
         return key | self._get(dialogue, {*newest, *also} - known.keys())
 
     def _get(self, dialogue: DialogueId, turns: Iterable[str]) -> dict[str, Item]:
-        keys: list[Item] = [{"dialogue": {"S": partition_key(dialogue)}, "turn": {"S": turn}} for turn in turns]
+        keys = [_key(dialogue, turn) for turn in turns]
         return {item["turn"]["S"]: item for item in self._access.batch_get(self._table, keys)}
 
     def _all(self, dialogue: DialogueId) -> tuple[str, Item, dict[str, str]]:
@@ -212,6 +212,11 @@ class Turns:
         )
         self._access.batch_delete(self._table, keys)
         return len(keys)
+
+
+def _key(dialogue: DialogueId, turn: str) -> Item:
+    """Primary key of a turn's item."""
+    return {"dialogue": {"S": partition_key(dialogue)}, "turn": {"S": turn}}
 
 
 def parse_turn(item: Item, order: TurnOrder | None = None, key_id: str = "") -> TurnRecord:
