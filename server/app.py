@@ -250,7 +250,7 @@ class Server:
             ("grpc.so_reuseport", 0),  # else a second server would share the port without a word
             ("grpc.max_connection_age_ms", _CONNECTION_MS),
             ("grpc.keepalive_time_ms", 30_000),  # finds clients that vanished without a word
-            ("grpc.keepalive_timeout_ms", 10_000),
+            ("grpc.http2.ping_timeout_ms", 10_000),
             ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
             ("grpc.keepalive_permit_without_calls", 1),  # clients may ask whether an idle connection lives
         )
