@@ -49,7 +49,7 @@ from server.quota import Quota
 from server.recognizer_service import RecognizerService
 from server.scheduler import Scheduler, Work
 from server.settings import Limits, Settings, StoreSettings
-from server.tls import server_credentials
+from server.tls import certificate_expiry, server_credentials
 
 _SERVICES = (
     recognizer_pb2.DESCRIPTOR.services_by_name["Recognizer"],
@@ -150,6 +150,10 @@ class Server:
         self.settings = settings
         self.metrics = Metrics(settings.metrics_tenants)
         self.draining = False
+        self.metrics.streams_limit.set(settings.limits.streams)
+        self.metrics.draining.set_function(lambda: self.draining)
+        if settings.tls.certificate:
+            self.metrics.certificate_expires.set_function(partial(certificate_expiry, settings.tls.certificate))
         self.access = Access(settings.access.keys_file, lambda tenant: self.contexts.forget_tenant(tenant))
         self._credentials = server_credentials(settings.tls) if settings.tls.certificate else None
         limits, model, context = settings.limits, settings.model, settings.context
