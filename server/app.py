@@ -41,6 +41,7 @@ from server.doors.google_v1 import GoogleV1Door
 from server.doors.google_v2 import GoogleV2Door
 from server.doors.riva import RivaDoor
 from server.doors.routes import Handlers, Route
+from server.guard import Guard
 from server.interceptor import CallGuard
 from server.memory import MemoryQuota, Trim
 from server.methods import own_methods, public_methods
@@ -197,18 +198,16 @@ class Server:
         self._health = health.aio.HealthServicer()
         self._doors = door_routes(self._recognizer, limits) if settings.doors else []
         methods = (*own_methods(_SERVICES, limits), *public_methods(_PUBLIC), *(door.method for door in self._doors))
-        self.guard = CallGuard(
-            {method.path: method for method in methods},
+        guard = Guard(
             lambda: self.draining,
             self.access,
             self.metrics,
-            limits,
             calls=self.calls,
             streams=self.streams,
             recordings=self.recordings,
-            scheduler=self.scheduler,
             trim=self._trim,
         )
+        self.guard = CallGuard({method.path: method for method in methods}, guard, limits, self.scheduler, self._trim)
         self._started: list[grpc.aio.Server] = []
         self.health_port: int | None = None
 
