@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager, suppress
 from typing import Any
@@ -17,6 +16,7 @@ from server.errors import IdleError, InvalidRequestError, RequestError, retry_hi
 from server.guard import CallError, Guard, Sender
 from server.memory import Trim
 from server.methods import Load, Method
+from server.pace import Pace
 from server.quota import Quota
 from server.scheduler import Scheduler, Work
 from server.settings import Limits
@@ -227,31 +227,6 @@ class CallGuard(grpc.aio.ServerInterceptor):
                         await _message(context)
             finally:
                 self._leaving -= 1
-
-
-class Pace:
-    """Rate limit of one stream's tiny messages: a burst at once, then so many a second.
-
-    A message as large as a few milliseconds of audio is never delayed.
-
-    Args:
-        clock: seconds of a monotonic clock.
-    """
-
-    BURST, PER_S, TINY_BYTES = 200, 100, 80
-
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
-        self._left, self._seen_s = float(self.BURST), clock()
-
-    def pause_s(self, size: int) -> float:
-        """Seconds to wait before a message of so many bytes is processed."""
-        if size >= self.TINY_BYTES:
-            return 0.0
-        now = self._clock()
-        self._left = min(self.BURST, self._left + (now - self._seen_s) * self.PER_S) - 1
-        self._seen_s = now
-        return max(0.0, -self._left / self.PER_S)
 
 
 async def _message(context: Any) -> bytes | None:
