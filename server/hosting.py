@@ -29,7 +29,7 @@ class HostError(Exception):
     """The server cannot run here. The message says what to change."""
 
 
-_PRIMITIVES = "256"
+_PRIMITIVES = "32"
 """oneDNN keeps what it has compiled for each length of an utterance, 1,024 of them if it is not told otherwise: some MB
 an hour. It reads this when it first computes."""
 

@@ -300,8 +300,15 @@ class ContextManager:
             return held
         if held is not None and held.state is State.FAILED and held.version >= newest.version and not retry:
             return held
-        context = await self._fetch(dialogue, newest, status.generation)
-        if asking.cancelled or self.cache.get(dialogue, newest.turn) is not held:
+        context = self._described(dialogue, newest, status.generation)
+        if context.state is State.TRIGGERED and not (held and self.jobs.serves(held, 0, newest.expires_at)):
+            context.failure = held.failure if held is not None else ""
+            self.cache.put(context)  # it applies before it is here: fetching waits behind what is being made
+            held = context
+        await self._fetch(context)
+        if asking.cancelled:
+            return None
+        if self.cache.get(dialogue, newest.turn) is not held:
             return context
         if context.state is State.TRIGGERED:  # nobody has made it yet
             missing = self._new(dialogue, newest.turn, newest, status.generation, self._recorded_s(newest))
@@ -333,18 +340,19 @@ class ContextManager:
         held = self.cache.get(dialogue, turn)
         if held is not None and held.stored_until == summary.expires_at:
             return held
-        return await self._fetch(dialogue, summary, status.generation)
+        context = self._described(dialogue, summary, status.generation)
+        await self._fetch(context)
+        return context
 
-    async def _fetch(self, dialogue: DialogueId, summary: TurnSummary, generation: str) -> TurnContext:
-        context = self._described(dialogue, summary, generation)
+    async def _fetch(self, context: TurnContext) -> None:
+        """Take what another replica has made of a triggered turn from the store, if it is there."""
         if context.state is State.TRIGGERED:
             get = self._store.store.get_embedding
-            data = await self._store.run(get, dialogue, summary.turn, self.model_version, summary.version)
+            data = await self._store.run(get, context.dialogue, context.turn, self.model_version, context.version)
             if data is not None:
                 context.bundle = await self._builder.restore(data)
                 self.jobs.enter(context, State.READY)
                 self.jobs.end(context, Outcome.MADE_ELSEWHERE)
-        return context
 
     # Contexts of stored turns
 

@@ -122,6 +122,7 @@ class Bench:
 
     late: bool = False
     fails: bool = False
+    hangs: bool = False
     store: MemoryStore = field(default_factory=MemoryStore)
     now_s: float = NOW_S
     encoding: list[asyncio.Future[None]] = field(default_factory=list)
@@ -159,7 +160,9 @@ class Bench:
         return Made()
 
     async def restore(self, data: bytes) -> Made:
-        """As `ContextBuilder.restore`."""
+        """As `ContextBuilder.restore`, behind what is encoded."""
+        if self.hangs:
+            await self.build(None)
         return Made()
 
     async def dump(self, tenant: str, embedding: None) -> bytes:
@@ -288,6 +291,31 @@ def test_a_late_event_of_an_older_turn_that_was_recorded_elsewhere() -> None:
         assert "superseded" in bench.held("1").reason
         await bench.settle()
         assert bench.held("2").state is State.READY
+
+    check(body)
+
+
+@pytest.mark.parametrize("before", [(), ("1",)])
+def test_what_was_made_elsewhere_applies_before_it_is_fetched(before: tuple[str, ...]) -> None:
+    """While the encoder hangs, an utterance is told NOT_READY: not NOT_FOUND, and nothing of an older turn."""
+
+    async def body(bench: Bench) -> None:
+        for turn in before:
+            assert bench.record(turn, "ask")
+            await bench.settle()
+        with bench.manager.attach(DIALOGUE, "9") as handle:
+            await handle.answered.wait()
+            bench.store.add("2", "ask", 100.0)  # at another replica
+            bench.store.embeddings["2", 1] = b"made"
+            bench.hangs = True
+            handle.ask()
+            await bench.rest()
+            told = handle.ready()
+            assert isinstance(told, NoContext) and told.status is Status.NOT_READY
+            assert handle.context is bench.held("2")
+            await bench.settle()
+            assert isinstance(handle.ready(), Made)
+            assert bench.held("2").outcome is Outcome.MADE_ELSEWHERE
 
     check(body)
 
