@@ -205,7 +205,7 @@ def check_phrases(contexts: Sequence[pb.SpeechContext], limits: Limits, recogniz
     """Sorts the phrases into usable ones and ones to report. CPU bound. Raises LimitError, InvalidRequestError."""
     if not contexts:
         return Phrases()
-    _check_phrase_limits(contexts, limits)
+    check_phrase_limits(contexts, limits)
     sent = [
         (pb.RejectedPhrase(context_index=i, phrase_index=j, phrase=phrase), normalize(phrase), _boost(context))
         for i, context in enumerate(contexts)
@@ -235,7 +235,8 @@ def check_phrases(contexts: Sequence[pb.SpeechContext], limits: Limits, recogniz
     return Phrases(usable, graph, report)
 
 
-def _check_phrase_limits(contexts: Sequence[pb.SpeechContext], limits: Limits) -> None:
+def check_phrase_limits(contexts: Sequence[pb.SpeechContext], limits: Limits) -> None:
+    """Raise LimitError where there are too many phrases, or one is too long."""
     count = sum(len(context.phrases) for context in contexts)
     if count > limits.phrases:
         raise LimitError("phrases", f"speech_contexts: {count} phrases; send at most {limits.phrases}")

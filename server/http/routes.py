@@ -12,8 +12,9 @@ from server.http.calls import Calls
 from server.http.health import health_route, metrics_route
 from server.http.json_calls import JsonCalls
 from server.http.json_stream import JsonStream
+from server.http.realtime import Realtime
 from server.http.recordings import Recordings
-from server.methods import Load, Method
+from server.methods import Method
 from server.metrics import Metrics
 from server.recognizer_service import RecognizerService
 from server.scheduler import Scheduler
@@ -41,11 +42,13 @@ def http_routes(
         "carryover.v1.Recognizer": recognizer,
         "carryover.v1.Context": contexts,
     }
-    (stream,) = (method for method in methods if method.load is Load.STREAM)
+    named = {method.name: method for method in methods}
+    stream, record = named["StreamingRecognize"], named["RecordEvents"]
     return [
         health_route(draining),
         *([metrics_route(metrics.registry)] if metrics is not None else []),
         *JsonCalls(methods, services, calls, scheduler).routes(),
         JsonStream(stream, recognizer, calls, scheduler, limits).route(),
+        Realtime(stream, record, recognizer, contexts, calls, scheduler, limits).route(),
         *Recordings(recognizer, calls, limits).routes(),
     ]

@@ -17,6 +17,8 @@ from server.pace import Pace
 _PING_S = 30.0
 """Clients that vanished without a word are found by their missing answers."""
 _CLOSE_S = 5.0
+_LEFT = (1000, 1001, 1005)
+"""Close codes of clients that leave: normally, with their page, without a code (RFC 6455, 7.4.1)."""
 
 
 class Socket:
@@ -59,6 +61,11 @@ class Socket:
         await response.prepare(exchange.request)
         exchange.begun, exchange.tell = response, tell
         return socket
+
+    @property
+    def left_properly(self) -> bool:
+        """Has the client said that it leaves?"""
+        return self.response.close_code in _LEFT
 
     async def messages(self) -> AsyncIterator[WSMessage]:
         """Texts and bytes, as they come. Raises ConnectionResetError when the client leaves."""

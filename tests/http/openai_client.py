@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import openai
+import websockets
 
 
 def client(call: dict[str, Any]) -> openai.OpenAI:
@@ -87,5 +88,7 @@ for line in iter(sys.stdin.readline, ""):
         result = {"code": type(error).__name__, "details": json.dumps(error.body)}
     except openai.APIError as error:
         result = {"code": type(error).__name__, "details": error.message}
+    except websockets.exceptions.InvalidStatus as error:
+        result = {"code": str(error.response.status_code), "details": str(error)}
     sys.stdout.write(json.dumps(result) + "\n")
     sys.stdout.flush()

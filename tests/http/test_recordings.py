@@ -202,7 +202,7 @@ def test_keys(openai: RemoteClient, workshop: Any, wav: str, tmp_path: Path) -> 
 
 def test_the_program_of_the_page(openai: RemoteClient, workshop: Any, wav: str) -> None:
     replica = workshop.start(http_port=0)
-    (code,) = blocks("docs/http.md", "python")
+    code, _ = blocks("docs/http.md", "python")
     for written, here in (("http://127.0.0.1:8080/v1", target(replica)), ("answer.wav", wav)):
         assert written in code
         code = code.replace(written, here)
@@ -212,7 +212,8 @@ def test_the_program_of_the_page(openai: RemoteClient, workshop: Any, wav: str) 
 
 def test_the_page_has_every_field() -> None:
     page = Path("docs/http.md").read_text()
-    rows = re.findall(r"^\| (`.+?`) \| (?:used|no effect|refused) \|", page, re.MULTILINE)
+    table = page[page.index("| field |") : page.index("## OpenAI's realtime")]
+    rows = re.findall(r"^\| (`.+?`) \| (?:used|no effect|refused) \|", table, re.MULTILINE)
     documented = {name for row in rows for name in re.findall(r"`(\w+)`", row)}
     assert documented == {"file"} | {name for name in FIELDS if "[" not in name}
 
