@@ -7,9 +7,8 @@ import socket
 import threading
 import time
 import wave
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -38,87 +37,9 @@ from carryover.v1 import recognizer_pb2 as pb
 from server import context_service
 from server.access import make_key
 from server.errors import LimitError
+from tests.clients.both import DEADLINE_S, Clients, pieces
 from tests.integration.test_access import Authority, tls_settings
 from tests.support.waiting import until
-
-DEADLINE_S = 60.0
-
-
-class Waiting:
-    """The asyncio client, called from a thread as the other one is; the loop runs in another thread."""
-
-    def __init__(self, target: str, loop: asyncio.AbstractEventLoop, **arguments: Any) -> None:
-        self._client = aio.Client(target, **arguments)
-        self._loop = loop
-
-    def __getattr__(self, name: str) -> Callable[..., Any]:
-        return lambda *arguments, **named: self._run(getattr(self._client, name)(*arguments, **named))
-
-    def stream(self, *arguments: Any, **named: Any) -> WaitingStream:
-        async def opened() -> aio.Stream:
-            return self._client.stream(*arguments, **named)
-
-        return WaitingStream(self._run(opened()), self._run)
-
-    def _run(self, work: Any) -> Any:
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result(DEADLINE_S)
-
-
-class WaitingStream:
-    """A stream of the asyncio client."""
-
-    def __init__(self, stream: aio.Stream, run: Callable[[Any], Any]) -> None:
-        self._stream, self._run = stream, run
-
-    def __iter__(self) -> WaitingStream:
-        return self
-
-    def __next__(self) -> Any:
-        try:
-            return self._run(anext(self._stream))
-        except StopAsyncIteration:
-            raise StopIteration from None
-
-    @property
-    def phrase_report(self) -> Any:
-        return self._stream.phrase_report
-
-    def close(self) -> None:
-        self._run(self._stream.close())
-
-
-@dataclass
-class Clients:
-    """Makes clients of one kind, and closes them."""
-
-    kind: str
-    loop: asyncio.AbstractEventLoop
-    made: list[Any]
-
-    def __call__(self, target: int | str, **arguments: Any) -> Any:
-        address = f"127.0.0.1:{target}" if isinstance(target, int) else target
-        made = Client(address, **arguments) if self.kind == "sync" else Waiting(address, self.loop, **arguments)
-        self.made.append(made)
-        return made
-
-
-@pytest.fixture(params=["sync", "aio"])
-def clients(request: pytest.FixtureRequest) -> Iterator[Clients]:
-    loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever)
-    thread.start()
-    made = Clients(request.param, loop, [])
-    yield made
-    for client in made.made:
-        client.close()
-    loop.call_soon_threadsafe(loop.stop)
-    thread.join(DEADLINE_S)
-    loop.close()
-
-
-@pytest.fixture
-def client(clients: Clients, shared: Any) -> Any:
-    return clients(shared.port)
 
 
 @pytest.fixture
@@ -127,10 +48,6 @@ def wav(tmp_path: Path, pcm: bytes) -> Path:
         file.setparams((1, 2, 16_000, 0, "NONE", ""))
         file.writeframes(pcm)
     return tmp_path / "speech.wav"
-
-
-def pieces(pcm: bytes) -> list[bytes]:
-    return [pcm[start : start + 6400] for start in range(0, len(pcm), 6400)]
 
 
 def texts(results: Any) -> list[tuple[str, str]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,20 +19,34 @@ from carryover import (
     Client,
     ContextStatus,
     DeadlineError,
+    Endpointing,
     Entry,
     Final,
+    InlineContext,
     LikelyFinal,
     NotFoundError,
     NotReadyError,
     Partial,
     RetryLaterError,
     ServerError,
+    SpeechBegin,
+    SpeechEnd,
+    Stream,
+    Turn,
     aio,
 )
 from carryover.connect import Credentials
 from carryover.errors import __doc__ as ERRORS
 from carryover.errors import error_of
-from carryover.messages import Options, record_request, result_of, streaming_config
+from carryover.messages import (
+    Options,
+    StreamOptions,
+    record_request,
+    result_of,
+    stream_update,
+    streaming_config,
+    yielded,
+)
 from carryover.readiness import Readiness
 from carryover.v1 import context_pb2
 from carryover.v1 import recognizer_pb2 as pb
@@ -39,7 +54,7 @@ from context_store.validation import MAX_EVENTS_PER_CALL
 
 NOTHING: dict[str, Any] = {
     "user": None, "reply": None, "contacts": (), "entities": None,
-    "transcribe": False, "speak": False, "expect_speech": False,
+    "transcribe": False, "speak": False, "expect_speech": False, "time": None,
 }  # fmt: skip
 
 
@@ -67,6 +82,28 @@ def test_both_clients_have_the_same_methods_with_the_same_arguments() -> None:
     }  # fmt: skip
     stream, its = inspect.signature(Client.stream), inspect.signature(aio.Client.stream)
     assert list(stream.parameters) == list(its.parameters)
+    assert {*StreamOptions.__annotations__, "self", "audio", "voice_activity_events"} == stream.parameters.keys()
+    for name in ("send", "finalize", "update", "end", "close"):
+        assert inspect.signature(getattr(Stream, name)) == inspect.signature(getattr(aio.Stream, name)), name
+
+
+def test_every_field_of_a_stream_can_be_set() -> None:
+    context = InlineContext((Turn("user", "a"), Turn("system", "b")), {"devices": [Entry("Lamp", "7", ["light"], 2.0)]})
+    endpointing = Endpointing(0.1, 0.2, 3.0)
+    options = Options(
+        8000, "ALAW", "d", "t", 3, True, ["p"], True, True, True, context, endpointing, voice_activity_events=True
+    )
+    config = streaming_config(options)
+    update = stream_update(turn="t", phrases=["p"], replace_phrases=True, context=context, endpointing=endpointing)
+    for message in (config, update, config.endpointing, config.context.entities[0].items[0]):
+        assert {field.name for field, _ in message.ListFields()} == set(message.DESCRIPTOR.fields_by_name)
+    assert (update.context, update.endpointing) == (config.context, config.endpointing)
+    assert [pb.StreamUpdate.FromString(update.SerializeToString()).HasField(f) for f in ("turn_id", "context")]
+    reset = stream_update(turn="", phrases=None, replace_phrases=False, context=None, endpointing=Endpointing())
+    assert {field.name for field, _ in reset.ListFields()} == {"turn_id", "endpointing"}
+    assert stream_update(
+        turn=None, phrases=None, replace_phrases=False, context=InlineContext(), endpointing=None
+    ).HasField("context")
 
 
 def test_the_clients_cover_the_interface_and_the_pages_name_what_they_have() -> None:
@@ -118,7 +155,31 @@ def test_entries_with_and_without_ids_keep_their_order() -> None:
     assert (devices.signal, [item.text for item in devices.items]) == ("devices", ["lamp"])
 
 
+def test_events_have_the_time_that_is_given() -> None:
+    def times(**given: Any) -> list[float | None]:
+        request = record_request("d", "1", secret=b"s", **{**NOTHING, "user": "a", "reply": "b", **given})
+        return [e.time.ToNanoseconds() / 1e9 if e.HasField("time") else None for e in request.events]
+
+    moment = datetime(2026, 11, 30, 12, 0, 0, 500_000, tzinfo=timezone(timedelta(hours=1)))
+    assert times() == [None, None]
+    assert times(time=moment) == times(time=moment.timestamp()) == [moment.timestamp()] * 2
+    assert ids(user="a", time=moment) == ids(user="a")  # the same event
+    for time in (datetime(2026, 11, 30), float("nan"), float("inf"), 1e300):
+        with pytest.raises(ChangeRequestError, match="time: give a datetime with its tzinfo"):
+            times(time=time)
+
+
+def test_an_entry_is_as_it_was_before_it_had_aliases_and_weights() -> None:
+    """So that events which an older client recorded keep their ids."""
+    (plain,) = record_request("d", "1", secret=b"s", **{**NOTHING, "contacts": [Entry("Meg", "7")]}).events
+    assert {field.name for field, _ in plain.entities.items[0].ListFields()} == {"text", "id"}
+
+
 def test_arguments_that_cannot_be_meant_are_refused() -> None:
+    with pytest.raises(ChangeRequestError, match="aliases: give a list of names"):
+        ids(contacts=[Entry("Meg", aliases="Mum")])
+    with pytest.raises(ChangeRequestError, match="speaker: assistant is none of user, system"):
+        Client().stream([], context=InlineContext([Turn("assistant", "a")]))  # type: ignore[arg-type]
     with pytest.raises(ChangeRequestError, match="at least one of user, reply"):
         ids()
     with pytest.raises(ChangeRequestError, match="list of entries of contacts, not one string"):
@@ -150,12 +211,13 @@ def test_results_by_their_kind() -> None:
     made = [
         result_of(of(alternatives=[alternative], stability=0.5)),
         result_of(of(alternatives=[alternative], likely_final=True, passes=["STREAMING", "ATTENTION"])),
-        result_of(of(alternatives=[alternative], is_final=True, skipped_passes=["WHOLE_UTTERANCE"])),
+        result_of(of(alternatives=[alternative], is_final=True, skipped_passes=["WHOLE_UTTERANCE"], finalized=True)),
     ]
     assert [type(result) for result in made] == [Partial, LikelyFinal, Final]
     assert all(result.transcript == "bauer" and result.words[0].end_s == 0.5 for result in made)
     assert isinstance(made[1], LikelyFinal) and made[1].passes == ("STREAMING", "ATTENTION")
     assert isinstance(made[2], Final) and made[2].skipped_passes == ("WHOLE_UTTERANCE",)
+    assert made[2].finalized
     assert made[2].context.timings.age_ms is None and made[2].context.summary()["timings"] == {}
 
 
@@ -234,6 +296,16 @@ def test_a_key_goes_to_this_machine_in_the_clear(tmp_path: Path) -> None:
 
 def status(state: str, reason: str = "") -> ContextStatus:
     return ContextStatus(state, (), reason, "1", None)
+
+
+def test_the_events_of_a_stream_by_their_kind() -> None:
+    def of(**event: Any) -> list[Any]:
+        return list(yielded(pb.StreamingRecognizeResponse(speech_event=pb.SpeechEvent(**event))))
+
+    assert of(type="BEGIN", time=1.5) == [SpeechBegin(1.5)] and of(type="END", time=2.0) == [SpeechEnd(2.0)]
+    newer = pb.StreamingRecognizeResponse()
+    newer.speech_event.type = 77  # type: ignore[assignment]
+    assert not list(yielded(newer))
 
 
 def test_a_wait_ends_when_a_context_is_ready_or_never_will_be(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,7 +22,7 @@ from carryover.errors import (
     RetryLaterError,
     ServerError,
 )
-from carryover.messages import Entry, InlineContext, Turn
+from carryover.messages import Endpointing, Entry, InlineContext, Turn
 from carryover.results import (
     Alternative,
     BiasedWord,
@@ -38,6 +38,9 @@ from carryover.results import (
     Rescored,
     Result,
     ServerInfo,
+    SpeechBegin,
+    SpeechEnd,
+    SpeechEvent,
     Word,
 )
 
@@ -54,6 +57,7 @@ __all__ = [
     "ContextStatus",
     "DeadlineError",
     "Embedding",
+    "Endpointing",
     "Entry",
     "Final",
     "InlineContext",
@@ -69,6 +73,9 @@ __all__ = [
     "RetryLaterError",
     "ServerError",
     "ServerInfo",
+    "SpeechBegin",
+    "SpeechEnd",
+    "SpeechEvent",
     "Stream",
     "Turn",
     "Word",

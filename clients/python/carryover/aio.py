@@ -8,9 +8,10 @@ from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterable, Generator, Iterable, Iterator, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import replace
+from datetime import datetime
 from functools import cached_property
 from types import TracebackType
-from typing import Any, Self, TypeAlias
+from typing import Any, Generic, Literal, Self, TypeAlias, TypeVar, Unpack, overload
 
 import grpc
 import grpc.aio
@@ -18,14 +19,25 @@ import grpc.aio
 from carryover import messages
 from carryover.audio import Audio, Clock, PathLike, format_of, read_audio, recording
 from carryover.connect import OPTIONS, Credentials
-from carryover.errors import error_of
-from carryover.messages import Entities, Entry, InlineContext, Options, Phrases
+from carryover.errors import ChangeRequestError, error_of
+from carryover.messages import Endpointing, Entities, Entry, InlineContext, Options, Phrases, StreamOptions
 from carryover.readiness import Readiness
-from carryover.results import ContextStatus, Embedding, PhraseReport, Recognition, Rescored, Result, ServerInfo
+from carryover.results import (
+    ContextStatus,
+    Embedding,
+    PhraseReport,
+    Recognition,
+    Rescored,
+    Result,
+    ServerInfo,
+    SpeechEvent,
+)
 from carryover.v1 import context_pb2, recognizer_pb2
 from carryover.v1.context_pb2_grpc import ContextStub
 from carryover.v1.recognizer_pb2 import StreamingRecognizeRequest as Request
 from carryover.v1.recognizer_pb2_grpc import RecognizerStub
+
+Item = TypeVar("Item")
 
 AudioSource: TypeAlias = PathLike | Audio | AsyncIterable[bytes] | Iterable[bytes]
 """As of `carryover.Client`, or an asynchronous iterable. One that is not is iterated over in another thread."""
@@ -68,12 +80,31 @@ class Client:
         if self._channel is not None:
             await self._channel.close()
 
+    @overload
     def stream(
         self,
-        audio: AudioSource,
+        audio: AudioSource | None = None,
+        *,
+        voice_activity_events: Literal[False] = False,
+        **options: Unpack[StreamOptions],
+    ) -> Stream[Result]: ...
+    @overload
+    def stream(
+        self,
+        audio: AudioSource | None = None,
+        *,
+        voice_activity_events: bool,
+        **options: Unpack[StreamOptions],
+    ) -> Stream[Result | SpeechEvent]: ...
+    def stream(
+        self,
+        audio: AudioSource | None = None,
         *,
         dialogue: str = "",
         turn: str = "",
+        context: InlineContext | None = None,
+        endpointing: Endpointing | None = None,
+        voice_activity_events: bool = False,
         rate: int = 16_000,
         encoding: str = "LINEAR16",
         interim_results: bool = True,
@@ -84,20 +115,22 @@ class Client:
         automatic_punctuation: bool = False,
         real_time: bool = False,
         timeout_s: float | None = None,
-    ) -> Stream:
+    ) -> Stream[Any]:
         """Recognise audio while it comes in, as `carryover.Client.stream`. To be called in the event loop.
 
         Returns:
-            An asynchronous iterator over the results. It raises too what reading a file raises.
+            An asynchronous iterator over the results, which also steers the stream. It raises too what reading a file
+            raises.
         """
         loop = asyncio.get_running_loop()
         options = Options(
             rate, encoding, dialogue, turn, max_alternatives, word_times, phrases, automatic_punctuation,
-            interim_results, single_utterance,
+            interim_results, single_utterance, context, endpointing, voice_activity_events,
         )  # fmt: skip
         call = self._recognizer.StreamingRecognize(timeout=timeout_s, metadata=self._credentials.metadata)
-        sender = _Sender(audio, options, real_time=real_time)
-        return Stream(call, sender, loop.create_task(sender.send(call)))
+        sender = _Sender(call)
+        sending = loop.create_task(sender.run(audio, options, real_time=real_time))
+        return Stream(call, sender, sending, pushed=audio is None)
 
     async def recognize(
         self,
@@ -131,12 +164,13 @@ class Client:
         transcribe: bool = False,
         speak: bool = False,
         expect_speech: bool = False,
+        time: datetime | float | None = None,
         timeout_s: float | None = None,
     ) -> bool:
         """Record what happened in a turn, as `carryover.Client.record`."""
         request = messages.record_request(
             dialogue, turn, secret=self._credentials.secret, user=user, reply=reply, contacts=contacts,
-            entities=entities, transcribe=transcribe, speak=speak, expect_speech=expect_speech,
+            entities=entities, transcribe=transcribe, speak=speak, expect_speech=expect_speech, time=time,
         )  # fmt: skip
         return bool((await self._call(self._context.RecordEvents, request, timeout_s)).triggered)
 
@@ -207,44 +241,49 @@ class Client:
         return self._channel
 
 
-class Stream:
-    """The results of a stream, as they come. Leaving the `async with` statement, or `close`, ends it."""
+class Stream(Generic[Item]):
+    """The results of a stream, as they come, and what steers it; as `carryover.Stream`.
+
+    Leaving the `async with` statement, or `close`, ends it. A task that is cancelled while it waits for a result ends
+    nothing: the result is the next one's. So `asyncio.wait_for(anext(stream), ...)` may be used.
+    """
 
     phrase_report: PhraseReport | None = None
-    """What became of the phrases, from the first result on; None: there were none."""
+    """What became of the phrases, from the first result on, and anew after an update that changes them; None: there
+    were none."""
 
-    def __init__(self, call: Any, sender: _Sender, sending: asyncio.Task[None]) -> None:
+    def __init__(self, call: Any, sender: _Sender, sending: asyncio.Task[None], *, pushed: bool) -> None:
         self._call = call
         self._sender = sender
         self._sending = sending
-        self._results: deque[Result] = deque()
-        self._closed = False
+        self._pushed = pushed
+        self._reading: asyncio.Task[Any] | None = None
+        self._results: deque[Any] = deque()
 
     def __aiter__(self) -> Self:
         return self
 
-    async def __anext__(self) -> Result:
+    async def __anext__(self) -> Item:
         while not self._results:
-            try:
-                response = await self._call.read()
-            except grpc.aio.AioRpcError as error:
-                self._sending.cancel()
-                raise self._sender.broken or error_of(error) from error
-            except asyncio.CancelledError:
-                if (task := asyncio.current_task()) and task.cancelling():
-                    raise
-                if self._sender.broken is not None:
-                    raise self._sender.broken from None
-                if self._closed:
-                    raise StopAsyncIteration from None
-                raise
-            if response is grpc.aio.EOF:
+            if self._reading is None:
+                self._reading = asyncio.get_running_loop().create_task(_read(self._call))
+            response = await asyncio.shield(self._reading)
+            self._reading = None
+            if response is None:
                 self._sending.cancel()
                 raise StopAsyncIteration
+            if isinstance(response, grpc.aio.AioRpcError):
+                self._sending.cancel()
+                if self._sender.broken is not None:
+                    raise self._sender.broken
+                if self._sender.closed:
+                    raise StopAsyncIteration
+                raise error_of(response) from response
             if response.HasField("speech_context_report"):
                 self.phrase_report = messages.phrase_report_of(response.speech_context_report)
-            self._results.extend(map(messages.result_of, response.results))
-        return self._results.popleft()
+            self._results.extend(messages.yielded(response))
+        item: Item = self._results.popleft()
+        return item
 
     async def __aenter__(self) -> Self:
         return self
@@ -257,55 +296,130 @@ class Stream:
     def __del__(self) -> None:
         self._cancel()
 
+    async def send(self, piece: bytes) -> None:
+        """Send a piece of audio, as `carryover.Stream.send`. Where its task is cancelled, it may be sent all the same.
+
+        It waits until the stream is accepted, and while the server, or the connection, does not keep up.
+        """
+        if not self._pushed:
+            raise ChangeRequestError(messages.HAS_AUDIO)
+        await self._sender.put(Request(audio=piece))
+
+    async def finalize(self) -> None:
+        """End the utterance now, as `carryover.Stream.finalize`."""
+        await self._sender.put(Request(finalize=recognizer_pb2.Finalize()))
+
+    async def update(
+        self,
+        *,
+        turn: str | None = None,
+        phrases: Phrases | None = None,
+        replace_phrases: bool = False,
+        context: InlineContext | None = None,
+        endpointing: Endpointing | None = None,
+    ) -> None:
+        """Go on otherwise from the next utterance on, as `carryover.Stream.update`."""
+        update = messages.stream_update(
+            turn=turn, phrases=phrases, replace_phrases=replace_phrases, context=context, endpointing=endpointing
+        )
+        await self._sender.put(Request(update=update))
+
+    async def end(self) -> None:
+        """End the audio, as `carryover.Stream.end`."""
+        await self._sender.end()
+
     async def close(self) -> None:
         """End the stream without waiting for further results, and the iteration over its audio."""
         self._cancel()
-        await asyncio.gather(self._sending, return_exceptions=True)
+        await asyncio.gather(self._sending, *filter(None, [self._reading]), return_exceptions=True)
 
     def _cancel(self) -> None:
-        self._closed = True
+        self._sender.closed = True
         self._call.cancel()
         self._sending.cancel()
 
 
 class _Sender:
-    """Sends the client's messages of a stream.
+    """Sends the client's messages of a stream, one at a time, in the order in which they are given.
 
     Attributes:
         broken: what the audio raised. gRPC would only end the call, and tell nobody why.
+        ended: no message follows any more.
+        closed: the stream was left.
     """
 
-    def __init__(self, audio: AudioSource, options: Options, *, real_time: bool) -> None:
+    def __init__(self, call: Any) -> None:
         self.broken: Exception | None = None
-        self._audio = audio
-        self._options = options
-        self._real_time = real_time
+        self.ended = False
+        self.closed = False
+        self._call = call
+        self._turn = asyncio.Lock()  # first come, first served
 
-    async def send(self, call: Any) -> None:
-        """Send everything, or as much as the server takes."""
+    async def run(self, audio: AudioSource | None, options: Options, *, real_time: bool) -> None:
+        """Open the stream before anything else is sent, then send what a source of audio has."""
         try:
-            audio = self._audio
-            if isinstance(audio, str | os.PathLike):
-                audio = await asyncio.to_thread(read_audio, audio)
-            rate, encoding = format_of(audio, self._options.rate, self._options.encoding)
-            config = messages.streaming_config(replace(self._options, rate=rate, encoding=encoding))
-            if (
-                not await _connected(call)
-                or not await _write(call, Request(config=config))
-                or not await _accepted(call)
-            ):
+            async with self._turn:
+                if isinstance(audio, str | os.PathLike):
+                    audio = await asyncio.to_thread(read_audio, audio)
+                rate, encoding = format_of(audio, options.rate, options.encoding)
+                config = messages.streaming_config(replace(options, rate=rate, encoding=encoding))
+                opened = (
+                    await _connected(self._call)
+                    and await _write(self._call, Request(config=config))
+                    and await _accepted(self._call)
+                )
+            if not opened or audio is None:
                 return
             async with aclosing(_pieces(audio)) as pieces:
                 clock = Clock(rate, encoding)
                 async for piece in pieces:
-                    if self._real_time:
+                    if real_time:
                         await asyncio.sleep(clock.wait_s(piece))
-                    if not await _write(call, Request(audio=piece)):
+                    if self.ended or not await self._in_turn(Request(audio=piece)):
                         return
-            await call.done_writing()
+            await self.end()
         except Exception as error:
             self.broken = error
-            call.cancel()
+            self._call.cancel()
+
+    async def put(self, request: Request) -> None:
+        """Send a message. Raises what broke the stream."""
+        if not self.ended and not self.closed and await self._shielded(request):
+            return
+        if self.broken is not None:
+            raise self.broken
+        if self.ended or self.closed:
+            raise ChangeRequestError(messages.HAS_ENDED)
+        if self._call.done() and (status := await self._call.code()) is not grpc.StatusCode.OK:
+            leading, trailing = await self._call.initial_metadata(), await self._call.trailing_metadata()
+            raise error_of(grpc.aio.AioRpcError(status, leading, trailing, await self._call.details()))
+
+    async def end(self) -> None:
+        """Half-close behind what was given."""
+        if not self.ended:
+            self.ended = True
+            await self._shielded(None)
+
+    async def _shielded(self, request: Request | None) -> bool:
+        """In a task of its own: beside a message whose sending was cancelled gRPC takes no other."""
+        return await asyncio.shield(asyncio.get_running_loop().create_task(self._in_turn(request)))
+
+    async def _in_turn(self, request: Request | None) -> bool:
+        """Send a message, or half-close; False: the call has ended."""
+        async with self._turn:
+            return await _write(self._call, request)
+
+
+async def _read(call: Any) -> Any:
+    """The next message; None: there is none; or the error that the call ended with."""
+    try:
+        response = await call.read()
+    except grpc.aio.AioRpcError as error:
+        return error
+    except asyncio.CancelledError:  # this task is never cancelled alone
+        nothing = grpc.aio.Metadata()
+        return grpc.aio.AioRpcError(grpc.StatusCode.CANCELLED, nothing, nothing, "the call was cancelled")
+    return None if response is grpc.aio.EOF else response
 
 
 async def _pieces(audio: Audio | AsyncIterable[bytes] | Iterable[bytes]) -> AsyncGenerator[bytes]:
@@ -364,8 +478,8 @@ async def _accepted(call: Any) -> bool:
     return not call.done()
 
 
-async def _write(call: Any, request: Request) -> bool:
-    """Send a message; False: the call has ended.
+async def _write(call: Any, request: Request | None) -> bool:
+    """Send a message, or half-close; False: the call has ended.
 
     Where the server ends a call while a message is on its way, `call.write` puts INTERNAL, "Internal error from Core",
     in the place of the server's status (grpcio 1.74 to 1.85: in every second stream that a server ends). The layer
@@ -375,7 +489,10 @@ async def _write(call: Any, request: Request) -> bool:
         return False
     send = getattr(getattr(call, "_cython_call", None), "send_serialized_message", None)
     try:
-        await (send(request.SerializeToString()) if send else call.write(request))
+        if request is None:
+            await call.done_writing()
+        else:
+            await (send(request.SerializeToString()) if send else call.write(request))
     except (grpc.aio.BaseError, grpc.RpcError, asyncio.InvalidStateError):
         return False
     return True

@@ -7,22 +7,35 @@ import threading
 import time
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
+from datetime import datetime
 from types import TracebackType
-from typing import Any, Self, TypeAlias
+from typing import Any, Generic, Literal, Self, TypeAlias, TypeVar, Unpack, overload
 
 import grpc
 
 from carryover import messages
 from carryover.audio import Audio, Clock, PathLike, format_of, read_audio, recording
 from carryover.connect import OPTIONS, Credentials
-from carryover.errors import error_of
-from carryover.messages import Entities, Entry, InlineContext, Options, Phrases
+from carryover.errors import ChangeRequestError, error_of
+from carryover.messages import Endpointing, Entities, Entry, InlineContext, Options, Phrases, StreamOptions
+from carryover.outbox import Outbox
 from carryover.readiness import Readiness
-from carryover.results import ContextStatus, Embedding, PhraseReport, Recognition, Rescored, Result, ServerInfo
+from carryover.results import (
+    ContextStatus,
+    Embedding,
+    PhraseReport,
+    Recognition,
+    Rescored,
+    Result,
+    ServerInfo,
+    SpeechEvent,
+)
 from carryover.v1 import context_pb2, recognizer_pb2
 from carryover.v1.context_pb2_grpc import ContextStub
+from carryover.v1.recognizer_pb2 import StreamingRecognizeRequest as Request
 from carryover.v1.recognizer_pb2_grpc import RecognizerStub
 
+Item = TypeVar("Item")
 AudioSource: TypeAlias = PathLike | Audio | Iterable[bytes]
 """A WAV file (others where soundfile is installed), samples, a microphone, or any iterable of pieces of raw samples."""
 
@@ -82,12 +95,31 @@ class Client:
         """Close the connection; calls under way end."""
         self._channel.close()
 
+    @overload
     def stream(
         self,
-        audio: AudioSource,
+        audio: AudioSource | None = None,
+        *,
+        voice_activity_events: Literal[False] = False,
+        **options: Unpack[StreamOptions],
+    ) -> Stream[Result]: ...
+    @overload
+    def stream(
+        self,
+        audio: AudioSource | None = None,
+        *,
+        voice_activity_events: bool,
+        **options: Unpack[StreamOptions],
+    ) -> Stream[Result | SpeechEvent]: ...
+    def stream(
+        self,
+        audio: AudioSource | None = None,
         *,
         dialogue: str = "",
         turn: str = "",
+        context: InlineContext | None = None,
+        endpointing: Endpointing | None = None,
+        voice_activity_events: bool = False,
         rate: int = 16_000,
         encoding: str = "LINEAR16",
         interim_results: bool = True,
@@ -98,7 +130,7 @@ class Client:
         automatic_punctuation: bool = False,
         real_time: bool = False,
         timeout_s: float | None = None,
-    ) -> Stream:
+    ) -> Stream[Any]:
         """Recognise audio while it comes in.
 
         The stream is opened at once, and opened again where no server accepts it. From then on it is not repeated,
@@ -106,9 +138,13 @@ class Client:
         stream of the same dialogue and turn goes on with its context.
 
         Args:
-            audio: is iterated over in another thread. What it raises ends the stream, and is raised by it.
+            audio: is iterated over in another thread. What it raises ends the stream, and is raised by it. None: it is
+                given by `Stream.send`, until `Stream.end`.
             dialogue: whose context the turn is recognised with; empty: none.
             turn: this turn's own id, under which its events will be recorded; empty: the dialogue's latest context.
+            context: a context that is not stored, in place of a dialogue's.
+            endpointing: when utterances end; None: as the server is set.
+            voice_activity_events: yield `SpeechBegin` and `SpeechEnd` too.
             rate: of pieces of raw samples, samples a second; files, `Audio` and microphones know theirs.
             encoding: of pieces of raw samples: LINEAR16, FLOAT32, MULAW or ALAW.
             interim_results: yield partial and likely final results too.
@@ -121,7 +157,7 @@ class Client:
             timeout_s: of the whole stream; None: none.
 
         Returns:
-            An iterator over the results.
+            An iterator over the results, which also steers the stream.
 
         Raises:
             AudioError: the file cannot be read.
@@ -132,14 +168,16 @@ class Client:
         rate, encoding = format_of(audio, rate, encoding)
         options = Options(
             rate, encoding, dialogue, turn, max_alternatives, word_times, phrases, automatic_punctuation,
-            interim_results, single_utterance,
+            interim_results, single_utterance, context, endpointing, voice_activity_events,
         )  # fmt: skip
-        pieces = _spoken(audio, rate, encoding) if real_time else iter(audio)
-        sender = _Sender(messages.streaming_config(options), pieces)
+        outbox = Outbox(Request(config=messages.streaming_config(options)))
         metadata = self._credentials.metadata
-        return Stream(
-            self._recognizer.StreamingRecognize(sender.messages(), timeout=timeout_s, metadata=metadata), sender
-        )
+        call = self._recognizer.StreamingRecognize(iter(outbox), timeout=timeout_s, metadata=metadata)
+        call.add_done_callback(lambda _: outbox.close())
+        if audio is not None:
+            pieces = _spoken(audio, rate, encoding) if real_time else iter(audio)
+            threading.Thread(target=_feed, args=(pieces, outbox, call), name="carryover audio", daemon=True).start()
+        return Stream(call, outbox, pushed=audio is None)
 
     def recognize(
         self,
@@ -181,6 +219,7 @@ class Client:
         transcribe: bool = False,
         speak: bool = False,
         expect_speech: bool = False,
+        time: datetime | float | None = None,
         timeout_s: float | None = None,
     ) -> bool:
         """Record what happened in a turn, at once or in several calls.
@@ -200,6 +239,7 @@ class Client:
             transcribe: the recogniser is at work on the turn's speech.
             speak: the assistant starts to speak.
             expect_speech: the microphone will re-open: have the next turn's context made now.
+            time: when it happened, seconds since 1970 or a datetime with its tzinfo; None: when the server gets it.
             timeout_s: instead of the client's deadline.
 
         Returns:
@@ -207,7 +247,7 @@ class Client:
         """
         request = messages.record_request(
             dialogue, turn, secret=self._credentials.secret, user=user, reply=reply, contacts=contacts,
-            entities=entities, transcribe=transcribe, speak=speak, expect_speech=expect_speech,
+            entities=entities, transcribe=transcribe, speak=speak, expect_speech=expect_speech, time=time,
         )  # fmt: skip
         return bool(self._call(self._context.RecordEvents, request, timeout_s).triggered)
 
@@ -278,36 +318,41 @@ class Client:
             raise error_of(error) from error
 
 
-class Stream:
-    """The results of a stream, as they come. Leaving the `with` statement, or `close`, ends it."""
+class Stream(Generic[Item]):
+    """The results of a stream, as they come, and what steers it. Leaving the `with` statement, or `close`, ends it.
+
+    Its methods may be called from several threads, results be taken in one.
+    """
 
     phrase_report: PhraseReport | None = None
-    """What became of the phrases, from the first result on; None: there were none."""
+    """What became of the phrases, from the first result on, and anew after an update that changes them; None: there
+    were none."""
 
-    def __init__(self, call: Any, sender: _Sender) -> None:
+    def __init__(self, call: Any, outbox: Outbox, *, pushed: bool) -> None:
         self._call = call
-        self._sender = sender
-        self._results: deque[Result] = deque()
+        self._outbox = outbox
+        self._pushed = pushed
+        self._results: deque[Any] = deque()
         self._closed = False
-        sender.opened(call)
 
     def __iter__(self) -> Self:
         return self
 
-    def __next__(self) -> Result:
+    def __next__(self) -> Item:
         while not self._results:
             try:
                 response = next(self._call)
             except grpc.RpcError as error:
-                if self._sender.broken is not None:
-                    raise self._sender.broken from None
+                if self._outbox.broken is not None:
+                    raise self._outbox.broken from None
                 if self._closed:
                     raise StopIteration from None
                 raise error_of(error) from error
             if response.HasField("speech_context_report"):
                 self.phrase_report = messages.phrase_report_of(response.speech_context_report)
-            self._results.extend(map(messages.result_of, response.results))
-        return self._results.popleft()
+            self._results.extend(messages.yielded(response))
+        item: Item = self._results.popleft()
+        return item
 
     def __enter__(self) -> Self:
         return self
@@ -320,43 +365,89 @@ class Stream:
     def __del__(self) -> None:
         self.close()
 
+    def send(self, piece: bytes) -> None:
+        """Send a piece of audio, of a stream that was opened without any; of 0 bytes: nothing is said, but stay open.
+
+        It waits while the server, or the connection, does not keep up. Once the server has ended the stream by itself
+        (`single_utterance`), it has no effect.
+
+        Args:
+            piece: whole samples of the stream's encoding.
+
+        Raises:
+            CarryoverError: what broke the stream, when the results from before are read; ChangeRequestError after `end`
+                or `close`, and where the stream has audio of its own.
+        """
+        if not self._pushed:
+            raise ChangeRequestError(messages.HAS_AUDIO)
+        self._put(Request(audio=piece))
+
+    def finalize(self) -> None:
+        """End the utterance now: a final result with `finalized` answers, behind those of the audio before.
+
+        Audio that follows is the next utterance's. Raises as `send`.
+        """
+        self._put(Request(finalize=recognizer_pb2.Finalize()))
+
+    def update(
+        self,
+        *,
+        turn: str | None = None,
+        phrases: Phrases | None = None,
+        replace_phrases: bool = False,
+        context: InlineContext | None = None,
+        endpointing: Endpointing | None = None,
+    ) -> None:
+        """Go on otherwise from the next utterance on: one that has words already ends as it began.
+
+        What is not given stays as it is. Raises as `send`.
+
+        Args:
+            turn: the turn that is recognised from now on, of the stream's dialogue; empty: the latest context.
+            phrases: phrases beside those in use, or a mapping to their boosts.
+            replace_phrases: `phrases` take the place of those in use; none given: no phrases any more.
+            context: in place of the dialogue's or of an earlier one; an empty one: none any more.
+            endpointing: in place of all of the one before.
+        """
+        update = messages.stream_update(
+            turn=turn, phrases=phrases, replace_phrases=replace_phrases, context=context, endpointing=endpointing
+        )
+        self._put(Request(update=update))
+
+    def end(self) -> None:
+        """End the audio: the last final result follows. A source of audio is left where it is. May be repeated."""
+        self._outbox.end()
+
     def close(self) -> None:
         """End the stream without waiting for further results; not an error when it has ended."""
         self._closed = True
         self._call.cancel()
+        self._outbox.close()
+
+    def _put(self, request: Request) -> None:
+        if self._outbox.put(request):
+            return
+        if self._outbox.broken is not None:
+            raise self._outbox.broken
+        if self._closed or self._outbox.ended:
+            raise ChangeRequestError(messages.HAS_ENDED)
+        if self._call.code() is not grpc.StatusCode.OK:
+            raise error_of(self._call)
 
 
-class _Sender:
-    """The client's messages of a stream, which gRPC takes in a thread of its own.
-
-    Attributes:
-        broken: what the audio raised. gRPC would only end the call, and tell nobody why.
-    """
-
-    def __init__(self, config: recognizer_pb2.StreamingConfig, pieces: Iterator[bytes]) -> None:
-        self.broken: Exception | None = None
-        self._config = config
-        self._pieces = pieces
-        self._call: Any = None
-        self._opened = threading.Event()
-
-    def opened(self, call: Any) -> None:
-        """The call that the messages belong to."""
-        self._call = call
-        self._opened.set()
-
-    def messages(self) -> Iterator[recognizer_pb2.StreamingRecognizeRequest]:
-        yield recognizer_pb2.StreamingRecognizeRequest(config=self._config)
-        try:
-            for piece in self._pieces:
-                yield recognizer_pb2.StreamingRecognizeRequest(audio=piece)
-        except Exception as error:
-            self.broken = error
-            self._opened.wait()
-            self._call.cancel()
-        finally:
-            if isinstance(self._pieces, Generator):
-                self._pieces.close()
+def _feed(pieces: Iterator[bytes], outbox: Outbox, call: Any) -> None:
+    """Send the pieces of a source of audio, which may block."""
+    try:
+        for piece in pieces:
+            if not outbox.put(Request(audio=piece)):
+                return
+        outbox.end()
+    except Exception as error:
+        outbox.broken = error
+        call.cancel()
+    finally:
+        if isinstance(pieces, Generator):
+            pieces.close()
 
 
 def _spoken(audio: Iterable[bytes], rate: int, encoding: str) -> Iterator[bytes]:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, TypedDict
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
@@ -15,8 +15,16 @@ from carryover import results
 from carryover.errors import ChangeRequestError
 from carryover.v1 import context_pb2, recognizer_pb2
 
+HAS_ENDED = "the stream has ended, so nothing can follow; open another one"
+HAS_AUDIO = "send: the stream was opened with audio of its own; open one without, to send it piece by piece"
+
 Phrases: TypeAlias = Iterable[str] | Mapping[str, float]
 """Expected phrases; a mapping has each one's boost, nats."""
+
+_SPEECH_EVENTS: dict[int, type[results.SpeechBegin] | type[results.SpeechEnd]] = {
+    recognizer_pb2.SpeechEvent.BEGIN: results.SpeechBegin,
+    recognizer_pb2.SpeechEvent.END: results.SpeechEnd,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +35,10 @@ class Entry:
     """Its name."""
     id: str = ""
     """The service's own id, handed back where the entry is meant."""
+    aliases: Sequence[str] = ()
+    """Other names of it, at most 16: whoever says one means the entry."""
+    weight: float = 1.0
+    """How much likelier than another entry it is to be named, a factor, 0.01 to 100."""
 
 
 Entities: TypeAlias = Mapping[str, Sequence[str | Entry]]
@@ -54,6 +66,37 @@ class InlineContext:
 
 
 @dataclass(frozen=True, slots=True)
+class Endpointing:
+    """When utterances of a stream end, seconds; None: as the server is set."""
+
+    likely_silence_s: float | None = None
+    """Silence after speech that gives a likely final result, 0.1 to 10, at most `trailing_silence_s`."""
+    trailing_silence_s: float | None = None
+    """Silence after speech that ends the utterance, 0.1 to 10."""
+    start_timeout_s: float | None = None
+    """Time without speech after which an utterance ends with an empty final result, 1 to 600."""
+
+
+class StreamOptions(TypedDict, total=False):
+    """What `stream` of either client may be given by name, beside `voice_activity_events`."""
+
+    dialogue: str
+    turn: str
+    context: InlineContext | None
+    endpointing: Endpointing | None
+    rate: int
+    encoding: str
+    interim_results: bool
+    max_alternatives: int
+    word_times: bool
+    phrases: Phrases
+    single_utterance: bool
+    automatic_punctuation: bool
+    real_time: bool
+    timeout_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class Options:
     """How speech is to be recognised; what the methods of the clients name, gathered."""
 
@@ -67,6 +110,9 @@ class Options:
     automatic_punctuation: bool
     interim_results: bool = False
     single_utterance: bool = False
+    context: InlineContext | None = None
+    endpointing: Endpointing | None = None
+    voice_activity_events: bool = False
 
 
 def streaming_config(options: Options) -> recognizer_pb2.StreamingConfig:
@@ -82,6 +128,39 @@ def streaming_config(options: Options) -> recognizer_pb2.StreamingConfig:
         dialogue_id=options.dialogue,
         turn_id=options.turn,
         automatic_punctuation=options.automatic_punctuation,
+        context=_inline_context(options.context),
+        endpointing=_endpointing(options.endpointing),
+        voice_activity_events=options.voice_activity_events,
+    )
+
+
+def stream_update(
+    *,
+    turn: str | None,
+    phrases: Phrases | None,
+    replace_phrases: bool,
+    context: InlineContext | None,
+    endpointing: Endpointing | None,
+) -> recognizer_pb2.StreamUpdate:
+    """How a stream is to go on from the next utterance on."""
+    if turn is None and phrases is None and context is None and endpointing is None and not replace_phrases:
+        raise ChangeRequestError("update: give at least one of turn, phrases, replace_phrases, context, endpointing")
+    return recognizer_pb2.StreamUpdate(
+        turn_id=turn,
+        speech_contexts=_speech_contexts(phrases or ()),
+        replace_speech_contexts=replace_phrases,
+        context=_inline_context(context),
+        endpointing=_endpointing(endpointing),
+    )
+
+
+def _endpointing(endpointing: Endpointing | None) -> recognizer_pb2.Endpointing | None:
+    if endpointing is None:
+        return None
+    return recognizer_pb2.Endpointing(
+        likely_silence_s=endpointing.likely_silence_s,
+        trailing_silence_s=endpointing.trailing_silence_s,
+        start_timeout_s=endpointing.start_timeout_s,
     )
 
 
@@ -124,6 +203,7 @@ def record_request(
     transcribe: bool,
     speak: bool,
     expect_speech: bool,
+    time: datetime | float | None,
 ) -> context_pb2.RecordEventsRequest:
     """The events of a turn, in the order in which they happen.
 
@@ -151,7 +231,10 @@ def record_request(
         bodies.append({"expect_speech": context_pb2.ExpectSpeech()})
     if not bodies:
         raise ChangeRequestError("record: give at least one of user, reply, contacts, entities, expect_speech, ...")
-    events = [context_pb2.Event(event_id=_event_id(secret, dialogue, turn, body), **body) for body in bodies]
+    moment = None if time is None else _timestamp(time)
+    events = [
+        context_pb2.Event(event_id=_event_id(secret, dialogue, turn, body), time=moment, **body) for body in bodies
+    ]
     return context_pb2.RecordEventsRequest(dialogue_id=dialogue, turn_id=turn, events=events)
 
 
@@ -162,12 +245,30 @@ def _event_id(secret: bytes, dialogue: str, turn: str, body: Mapping[str, Any]) 
     return f"{kind}-{hmac.new(secret, kind.encode() + parts, hashlib.sha256).hexdigest()[:24]}"
 
 
+def _timestamp(time: datetime | float) -> Timestamp:
+    moment, aware = Timestamp(), not isinstance(time, datetime) or time.tzinfo is not None
+    try:
+        moment.FromNanoseconds(round((time.timestamp() if isinstance(time, datetime) else time) * 1e9))
+    except (ValueError, OverflowError):
+        aware = False
+    if not aware:
+        raise ChangeRequestError("time: give a datetime with its tzinfo, or seconds since 1970")
+    return moment
+
+
 def _entities(entities: Entities) -> list[context_pb2.Entities]:
     made = []
     for signal, entries in entities.items():
-        items = [context_pb2.Entry(text=entry.text, id=entry.id) for entry in _listed(signal, entries)]
+        items = [_entry(entry) for entry in _listed(signal, entries)]
         made.append(context_pb2.Entities(signal=signal, items=items))
     return made
+
+
+def _entry(entry: Entry) -> context_pb2.Entry:
+    if isinstance(entry.aliases, str):
+        raise ChangeRequestError("aliases: give a list of names, not one string")
+    weight = None if entry.weight == 1.0 else entry.weight
+    return context_pb2.Entry(text=entry.text, id=entry.id, aliases=entry.aliases, weight=weight)
 
 
 def _listed(signal: str, entries: Sequence[str | Entry]) -> list[Entry]:
@@ -190,10 +291,30 @@ def rescore_request(
         raise ChangeRequestError("rescore: give either dialogue or context")
     if context is None:
         return context_pb2.RescoreRequest(nbest=entries, dialogue_id=dialogue, turn_id=turn)
+    return context_pb2.RescoreRequest(nbest=entries, context=_inline_context(context))
+
+
+def _inline_context(context: InlineContext | None) -> context_pb2.InlineContext | None:
+    if context is None:
+        return None
+    turns = [context_pb2.ContextTurn(speaker=_speaker(said.speaker), text=said.text) for said in context.turns]
+    return context_pb2.InlineContext(turns=turns, entities=_entities(context.entities or {}))
+
+
+def _speaker(name: str) -> context_pb2.ContextTurn.Speaker:
     speakers = {"user": context_pb2.ContextTurn.USER, "system": context_pb2.ContextTurn.SYSTEM}
-    turns = [context_pb2.ContextTurn(speaker=speakers[said.speaker], text=said.text) for said in context.turns]
-    inline = context_pb2.InlineContext(turns=turns, entities=_entities(context.entities or {}))
-    return context_pb2.RescoreRequest(nbest=entries, context=inline)
+    if name not in speakers:
+        raise ChangeRequestError(f"speaker: {name} is none of {', '.join(speakers)}")
+    return speakers[name]
+
+
+def yielded(message: recognizer_pb2.StreamingRecognizeResponse) -> Iterator[results.Result | results.SpeechEvent]:
+    """What a stream yields of one message, in order."""
+    if message.HasField("speech_event"):
+        kind = _SPEECH_EVENTS.get(message.speech_event.type)
+        if kind is not None:
+            yield kind(message.speech_event.time)
+    yield from map(result_of, message.results)
 
 
 def result_of(message: recognizer_pb2.StreamingRecognitionResult) -> results.Result:
@@ -214,7 +335,7 @@ def result_of(message: recognizer_pb2.StreamingRecognitionResult) -> results.Res
     passes, skipped = _pass_names(message.passes), _pass_names(message.skipped_passes)
     if not message.is_final:
         return results.LikelyFinal(*base, passes, skipped)
-    return results.Final(*base, passes, skipped, _context_info(message.context))
+    return results.Final(*base, passes, skipped, _context_info(message.context), message.finalized)
 
 
 def recognition_of(message: recognizer_pb2.RecognizeResponse) -> results.Recognition:
@@ -239,6 +360,7 @@ def status_of(message: context_pb2.GetContextStatusResponse) -> results.ContextS
         message.reason,
         message.turn_id,
         _utc(message.expires_at) if message.HasField("expires_at") else None,
+        _name(context_pb2.GetContextStatusResponse.Outcome, message.outcome) if message.outcome else "",
     )
 
 

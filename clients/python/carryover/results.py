@@ -169,10 +169,32 @@ class Final(LikelyFinal):
 
     context: ContextInfo
     """What the dialogue's context did."""
+    finalized: bool = False
+    """It answers a `finalize`."""
 
 
 Result: TypeAlias = Partial | LikelyFinal | Final
 """What a stream yields: a `Final` is a `LikelyFinal` is a `Partial`, so look for the narrowest first."""
+
+
+@dataclass(frozen=True, slots=True)
+class SpeechBegin:
+    """Words are heard. It comes a little later than its time, since they have to be heard first."""
+
+    time_s: float
+    """When the sound of the first one begins."""
+
+
+@dataclass(frozen=True, slots=True)
+class SpeechEnd:
+    """Silence has lasted as long as a likely final result takes, or the utterance has ended."""
+
+    time_s: float
+    """When the sound of the last word ends."""
+
+
+SpeechEvent: TypeAlias = SpeechBegin | SpeechEnd
+"""What a stream yields beside its results where `voice_activity_events` are asked for. The two alternate."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,6 +246,8 @@ class ContextStatus:
     """The turn that this is about."""
     expires_at: datetime | None
     """When the context expires; None before it is ready."""
+    outcome: str = ""
+    """MADE, MADE_ELSEWHERE, LATE, DROPPED, SUPERSEDED, FAILED or EXPIRED; empty: nothing has become of it yet."""
 
 
 @dataclass(frozen=True, slots=True)
