@@ -21,7 +21,7 @@ from asr.decoding import BEAM
 from asr.recognition.endpointing import EndpointRule
 
 ENV_PREFIX = "CARRYOVER_"
-NOT_SETTINGS = ("CARRYOVER_TEST_", "CARRYOVER_CLIENT_", "CARRYOVER_VENV", "CARRYOVER_PYTHON")
+NOT_SETTINGS = ("CARRYOVER_TEST_", "CARRYOVER_CLIENT_", "CARRYOVER_VENV", "CARRYOVER_PYTHON", "CARRYOVER_TORCH")
 """Environment variables with these prefixes are for the tests, for clients and for the scripts, not for the server."""
 
 PRIVATE = dict.fromkeys(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
+import json
 import re
+import shlex
 import tomllib
 from pathlib import Path
 from typing import Any, cast
@@ -15,8 +16,11 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
 from server.app import LIVENESS, SERVICES, door_routes
+from server.commands import check_health
+from server.commands.main import COMMANDS
 from server.metrics import Metrics
 from server.settings import Limits, load_settings
+from tests.support.container_steps import copied, let_through, of
 from tests.support.envoy_schema import EnvoyApi
 
 ROOT = Path(__file__).parents[1]
@@ -62,7 +66,7 @@ def test_the_configuration_is_one_that_the_server_takes(tmp_path: Path) -> None:
         pod["terminationGracePeriodSeconds"] > settings.drain_s + container["lifecycle"]["preStop"]["sleep"]["seconds"]
     )
     mounted = [mount["mountPath"] for mount in container["volumeMounts"]]
-    for path in (settings.tls.certificate, settings.tls.key, settings.access.keys_file, container["args"][1]):
+    for path in (settings.tls.certificate, settings.tls.key, settings.access.keys_file, container["args"][2]):
         assert any(str(path).startswith(place) for place in mounted), path
     for probe, service in (("startupProbe", None), ("readinessProbe", SERVICES[0]), ("livenessProbe", LIVENESS)):
         assert container[probe]["grpc"]["port"] == settings.health_port
@@ -136,15 +140,20 @@ def test_envoy_would_refuse(path: tuple[str | int, ...], value: Any, problem: st
 
 
 def test_the_container_has_what_a_server_needs_as_everything_was_tested() -> None:
-    """Its lock is a part of the whole one: all that the project depends on, and nothing for developers alone."""
-    whole, part = (entries((ROOT / name).read_text()) for name in ("requirements.lock", "deploy/requirements.lock"))
+    """Its locks are parts of the whole one: all that the project depends on, and nothing for developers alone."""
+    locks = ("requirements.lock", "deploy/requirements.lock", "deploy/torch-cuda.lock")
+    whole, rest, cuda = (entries((ROOT / name).read_text()) for name in locks)
+    part = rest | cuda
+    assert not rest.keys() & cuda.keys() and "torch" in cuda and "torchaudio" not in part
+    assert not any(re.match("nvidia|cuda|triton|torch", name) for name in rest)
     assert part.items() <= whole.items() and all("--hash=sha256:" in entry for entry in part.values())
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     needed = {Requirement(text) for text in project["project"]["dependencies"]}
-    needed |= {Requirement(text) for text in project["project"]["optional-dependencies"]["otel"]}
+    for extra in ("otel", "web"):
+        needed |= {Requirement(text) for text in project["project"]["optional-dependencies"][extra]}
     needed |= {Requirement(text) for text in project["build-system"]["requires"]}  # it is built without isolation
     for requirement in needed:
-        assert requirement.name in part, requirement
+        assert requirement.name in part or requirement.name == "carryover-client", requirement  # from the checkout
     assert not part.keys() & {"pytest", "mypy", "ruff", "hypothesis"}
 
 
@@ -155,19 +164,40 @@ def entries(lock: str) -> dict[str, str]:
 
 
 def test_the_container_file_names_what_is_there() -> None:
-    text = (ROOT / "deploy" / "Containerfile").read_text()
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    (base,) = set(re.findall(r"^FROM python:([\d.]+)-slim", text, re.MULTILINE))
+    (base,) = {found[1] for line in of("FROM") if (found := re.match(r"python:([\d.]+)-slim", line))}
     assert base in SpecifierSet(project["project"]["requires-python"])
-    copied = [word for line in re.findall(r"^COPY (?!--from)(.+)$", text, re.MULTILINE) for word in line.split()[:-1]]
-    assert all((ROOT / name).exists() for name in copied)
-    named = {name.split(".")[0] for name in project["tool"]["setuptools"]["packages"]}
-    packages = named - {"carryover"} | {"clients/python"}
-    assert packages <= set(copied)
-    entry = re.search(r'ENTRYPOINT \["(.+)"\]', text)
-    assert entry
-    module, name = project["project"]["scripts"][entry[1]].split(":")
-    assert callable(getattr(importlib.import_module(module), name))
-    ports = {int(port) for line in re.findall(r"^EXPOSE (.+)$", text, re.MULTILINE) for port in line.split()}
+    packages = {name.split(".")[0] for name in project["tool"]["setuptools"]["packages"]}
+    assert packages | {"clients/python"} <= set(copied())
+    labels = dict(label.split("=", 1) for label in shlex.split(of("LABEL")[0]))
+    assert labels["org.opencontainers.image.version"] == project["project"]["version"]
+    assert labels["org.opencontainers.image.description"] in project["project"]["description"]
+    (command,) = json.loads(of("ENTRYPOINT")[0])
+    assert command in project["project"]["scripts"]
+    asked = json.loads(of("HEALTHCHECK")[0].partition("CMD ")[2])
+    assert asked[0] == command and {asked[1], *json.loads(of("CMD")[0])} <= set(COMMANDS)
+    ports = {int(port) for line in of("EXPOSE") for port in line.split()}
+    assert f"CARRYOVER_HEALTH_PORT={check_health.DEFAULT_PORT}" in of("ENV")[-1]
     (container,) = one("Deployment", "carryover")["spec"]["template"]["spec"]["containers"]
     assert ports == {port["containerPort"] for port in container["ports"]}
+
+
+def test_a_build_gets_what_it_copies_and_nothing_else(tmp_path: Path) -> None:
+    sent = let_through(ROOT)
+    wanted = {
+        str(file.relative_to(ROOT))
+        for name in copied()
+        for file in ([ROOT / name] if (ROOT / name).is_file() else (ROOT / name).rglob("*"))
+        if file.is_file()
+    }
+    assert sent == {name for name in wanted if not re.search(r"(^|/)(__pycache__|build|[^/]*\.egg-info)/", name)}
+    assert any(name.startswith("asr/weights/") and name.endswith(".safetensors") for name in sent)
+    private = (
+        ".venv/bin/python", ".git/config", ".env", "data/a.wav", "runs/model.ckpt", "tests/test_a.py", "keys.txt",
+        "asr/__pycache__/a.pyc", "server/doors/__pycache__/a.pyc", "clients/python/carryover_client.egg-info/PKG-INFO",
+        "clients/pipecat/a.py", "deploy/kubernetes/a.yaml",
+    )  # fmt: skip
+    for name in (*private, "asr/a.py", "deploy/requirements.lock"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    assert let_through(tmp_path) == {"asr/a.py", "deploy/requirements.lock"}

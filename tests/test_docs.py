@@ -99,7 +99,7 @@ def in_checkout(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_every_block_of_python_is_run_below() -> None:
     pages = {str(page.relative_to(ROOT)): len(blocks(str(page), "python")) for page in PAGES}
     assert {name: count for name, count in pages.items() if count} == {
-        "README.md": 1, "clients/python/README.md": 1, "docs/api.md": 2, "docs/context.md": 1,
+        "README.md": 1, "clients/python/README.md": 1, "docs/api.md": 3, "docs/context.md": 1,
         "docs/context_store.md": 1, "docs/phrases.md": 1,
         "docs/doors.md": 2,  # by tests/doors, in the environments of the clients that it is for
     }  # fmt: skip
@@ -109,6 +109,7 @@ EXAMPLES = {
     "stream_a_file": "README.md",
     "follow_up": "docs/api.md",
     "steer_a_stream": "docs/api.md",
+    "aliases": "docs/api.md",
     "rescore_offline": "docs/context.md",
     "boost_phrases": "docs/phrases.md",
     "record_events": "docs/context_store.md",
@@ -131,15 +132,21 @@ def test_the_readmes_client(address: str, in_checkout: None, page: str) -> None:
 
 
 def test_the_follow_up_of_the_interface(address: str, in_checkout: None) -> None:
-    code, _ = blocks("docs/api.md", "python")
+    code, _, _ = blocks("docs/api.md", "python")
     told = run_python(code.replace("127.0.0.1:50051", address)).splitlines()
     assert told[-1] == "APPLIED bauer", told
 
 
 def test_the_steered_stream_of_the_interface(address: str, in_checkout: None) -> None:
-    _, code = blocks("docs/api.md", "python")
+    _, code, _ = blocks("docs/api.md", "python")
     told = run_python(code.replace("127.0.0.1:50051", address)).splitlines()
-    assert told == ["call meg", "APPLIED bauer"]
+    assert told == ["NOT_FOUND call meg", "APPLIED bauer"]
+
+
+def test_the_alias_of_the_interface(address: str, in_checkout: None) -> None:
+    _, _, code = blocks("docs/api.md", "python")
+    told = run_python(code.replace("127.0.0.1:50051", address)).strip()
+    assert f"`{told}`" in (ROOT / "docs/api.md").read_text() and "Margaret" in told
 
 
 def test_context_in_python(in_checkout: None) -> None:

@@ -6,6 +6,7 @@ import importlib
 import os
 import re
 import subprocess
+import sys
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,10 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from server.commands.main import COMMANDS, app
+
 ROOT = Path(__file__).parents[1]
+CLIENT = "clients/python/pyproject.toml"
 SCRIPTS = sorted(path.name for path in (ROOT / "scripts").iterdir() if path.is_file())
 OF_BASH = ("test",)
 """Scripts that run no module."""
@@ -33,11 +37,20 @@ def module_of(script: str) -> str:
 
 
 def test_every_package_folder_is_packaged(project: dict[str, Any]) -> None:
-    folders = [path.parent for name in ("asr", "context_store", "server") for path in (ROOT / name).rglob("*.py")]
-    folders += [path.parent for path in (ROOT / "clients/python/carryover").rglob("*.py")]
-    names = {str(folder.relative_to(ROOT)).removeprefix("clients/python/").replace("/", ".") for folder in folders}
-    assert sorted(names) == project["tool"]["setuptools"]["packages"]
-    assert all((folder / "__init__.py").exists() for folder in folders)
+    client = tomllib.loads((ROOT / "clients/python/pyproject.toml").read_text())
+    for base, tops, wheel in ((ROOT, ("asr", "context_store", "server"), project),
+                              (ROOT / "clients/python", ("carryover",), client)):  # fmt: skip
+        folders = [path.parent for name in tops for path in (base / name).rglob("*.py")]
+        names = {str(folder.relative_to(base)).replace("/", ".") for folder in folders}
+        assert sorted(names) == wheel["tool"]["setuptools"]["packages"]
+        assert all((folder / "__init__.py").exists() for folder in folders)
+
+
+def test_the_project_asks_for_the_client_of_this_checkout(project: dict[str, Any]) -> None:
+    """They share the generated modules: an older client lacks fields that the server answers with."""
+    client = tomllib.loads((ROOT / "clients/python/pyproject.toml").read_text())["project"]
+    assert f"carryover-client>={client['version']}" in project["project"]["dependencies"]
+    assert client["version"] == project["project"]["version"]
 
 
 def test_the_commands_of_the_contract_are_there() -> None:
@@ -61,12 +74,46 @@ def test_the_test_command_explains_itself() -> None:
     assert "Usage: ./scripts/test" in result.stdout
 
 
-def test_entry_points_lead_to_the_same_commands(project: dict[str, Any]) -> None:
-    modules = {module_of(name) for name in SCRIPTS if name not in OF_BASH}
-    for name, target in project["project"]["scripts"].items():
-        module, attribute = target.split(":")
-        assert module in modules, name
-        assert callable(getattr(importlib.import_module(module), attribute))
+def test_one_command_has_every_installed_one_as_its_script_is_called(project: dict[str, Any]) -> None:
+    assert project["project"]["scripts"] == dict.fromkeys(("carryover", "carryover-asr"), "server.commands.main:app")
+    modules = {name.replace("_", "-"): module_of(name) for name in SCRIPTS if name not in OF_BASH}
+    packages = ("asr.", "context_store.", "server.")
+    installed = {name: module for name, module in modules.items() if module.startswith(packages)}
+    assert {name: module for name, (module, _, _) in COMMANDS.items()} == installed | {
+        "check-health": "server.commands.check_health"
+    }
+
+
+def test_its_help_lists_them_without_loading_them() -> None:
+    """No library of models, stores or servers: they take seconds."""
+    code = (
+        "import sys\nfrom typer.testing import CliRunner\nfrom server.commands.main import app\n"
+        "result = CliRunner().invoke(app, ['--help'])\nprint(result.stdout)\nassert result.exit_code == 0\n"
+        "print('loaded:', {name.partition('.')[0] for name in sys.modules}"
+        " & {'asr', 'boto3', 'carryover', 'context_store', 'grpc', 'numpy', 'torch'})"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert "loaded: set()" in done.stdout
+    for name, (_, group, line) in COMMANDS.items():
+        assert f"{name} " in done.stdout and group in done.stdout and line.split()[0] in done.stdout
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_each_of_them_is_loaded_when_it_is_called(name: str) -> None:
+    result = CliRunner().invoke(app, [name, "--help"], prog_name="carryover", catch_exceptions=False)
+    assert result.exit_code == 0 and f"carryover {name}" in result.stdout
+    command = typer.main.get_command(importlib.import_module(COMMANDS[name][0]).app)
+    assert (command.help or "").split()[0] in result.stdout
+
+
+def test_a_command_that_is_not_there() -> None:
+    result = CliRunner().invoke(app, ["serv"], prog_name="carryover")
+    assert result.exit_code == 2 and "No such command 'serv'" in result.stderr and "serve" in result.stderr
+
+
+def test_the_version_is_the_projects(project: dict[str, Any]) -> None:
+    result = CliRunner().invoke(app, ["--version"])
+    assert result.stdout == f"carryover {project['project']['version']}\n"
 
 
 def test_the_lock_names_everything_and_no_place() -> None:
@@ -76,8 +123,11 @@ def test_the_lock_names_everything_and_no_place() -> None:
     assert len(entries) > 50 and all("--hash=sha256:" in entry for entry in entries)
     locked = {re.split(r"[\[= ]", entry)[0] for entry in entries}
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    wanted = [*project["dependencies"], *project["optional-dependencies"]["dev"]]
-    assert {re.split(r"[\[<>=]", name)[0].lower() for name in wanted} <= locked
+    extras = project["optional-dependencies"]
+    wanted = [*project["dependencies"], *(r for name in ("dev", "emformer", "eval", "local", "otel", "web") for r in
+              extras[name])]  # fmt: skip
+    ours = {"carryover-asr", "carryover-client"}  # installed from the checkout
+    assert {re.split(r"[\[<>=]", name)[0].lower() for name in wanted} - ours <= locked and not ours & locked
 
 
 def test_a_ready_environment_is_left_alone(tmp_path: Path) -> None:
@@ -87,8 +137,9 @@ def test_a_ready_environment_is_left_alone(tmp_path: Path) -> None:
     python.parent.mkdir(parents=True)
     python.write_text("#!/bin/bash\nexit 9\n")
     python.chmod(0o755)
-    parts = [(ROOT / name).read_bytes() for name in ("requirements.lock", "pyproject.toml")]
-    stamp = subprocess.run(["cksum"], input=b"".join([*parts, f"{ROOT}\n".encode()]), capture_output=True, check=True)
+    parts = [(ROOT / name).read_bytes() for name in ("requirements.lock", "pyproject.toml", CLIENT)]
+    whole = b"".join([*parts, f"{ROOT} locked\n".encode()])
+    stamp = subprocess.run(["cksum"], input=whole, capture_output=True, check=True)
     (tmp_path / "venv" / "carryover.stamp").write_bytes(stamp.stdout)
     result = subprocess.run([ROOT / "scripts/lib/env"], capture_output=True, text=True, env=environment, cwd=tmp_path)
     assert (result.returncode, result.stdout, result.stderr) == (0, environment["CARRYOVER_VENV"] + "\n", "")

@@ -155,7 +155,10 @@ class EmformerTransducer(nn.Module):
 
 def is_emformer(source: Path | str) -> bool:
     """Whether `load_emformer` opens it: the name of a torchaudio bundle, or a folder that `save_emformer` wrote."""
-    return _bundle(str(source)) is not None or (Path(source) / "emformer.safetensors").exists()
+    name = str(source)
+    if name.isidentifier() and name.isupper() and not Path(source).exists():  # torchaudio is not asked about folders
+        return _bundle(name) is not None
+    return (Path(source) / "emformer.safetensors").exists()
 
 
 def load_emformer(source: Path | str, device: str = "cpu") -> tuple[EmformerTransducer, Tokenizer, str]:

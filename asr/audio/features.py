@@ -17,7 +17,7 @@ import torch
 
 from asr.audio import SAMPLE_RATE
 from asr.audio.level import Level
-from asr.pairing import load_torchaudio
+from asr.audio.mel import mel_filters
 
 WINDOW = 400
 HOP = 160
@@ -35,9 +35,7 @@ _HALF = WINDOW // 2
 @cache
 def window_and_bank(device: torch.device, mels: int = MELS) -> tuple[torch.Tensor, torch.Tensor]:
     """Whisper's window (400,) and mel filters (201, mels)."""
-    bank = load_torchaudio().functional.melscale_fbanks(
-        WINDOW // 2 + 1, 0.0, SAMPLE_RATE / 2, mels, SAMPLE_RATE, norm="slaney", mel_scale="slaney"
-    )
+    bank = mel_filters(WINDOW // 2 + 1, mels, SAMPLE_RATE)
     return torch.hann_window(WINDOW, device=device), bank.to(device)
 
 

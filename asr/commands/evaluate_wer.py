@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,11 +15,11 @@ from asr.context.checkpoint import ContextModels
 from asr.decoding import BEAM
 from asr.errors import AsrError
 from asr.evaluation.conditions import CONDITIONS, need_context, parse_conditions, signal_conditions
-from asr.evaluation.html_report import page
 from asr.evaluation.manifest import read_manifests
 from asr.evaluation.report import endpoint_line, signal_lines, table, to_json
 from asr.evaluation.run import Outcome, evaluate
-from asr.evaluation.summary import summarize
+from asr.evaluation.summary import Summary, summarize
+from asr.extras import install_hint
 from asr.recognition.recognizer import Recognizer
 
 app = typer.Typer(add_completion=False)
@@ -68,6 +68,7 @@ def main(
     sound, as you treat the recordings. The exit status is 1 when lines or recordings could not be used.
     """
     try:
+        page = _page() if html_file else None
         named = parse_conditions(conditions)
         wanted = [name.strip() for name in sets.split(",") if name.strip()]
         utterances, problems = read_manifests(manifests, wanted, limit)
@@ -95,19 +96,26 @@ def main(
         "chunk_ms": chunk_ms, "seed": seed, "any_spelling": any_spelling,
     }  # fmt: skip
     if outcomes:
-        _write(outcomes, named, settings, json_file, html_file)
+        summary = _write(outcomes, named, settings, json_file)
+        if html_file and page:
+            html_file.write_text(page(summary, outcomes, named, settings), encoding="utf-8")
     if failed:
         warn(f"{failed} lines or recordings could not be used")
         raise typer.Exit(1)
 
 
+def _page() -> Callable[[Summary, Sequence[Outcome], Sequence[str], dict[str, Any]], str]:
+    """What writes the page, which alone needs the extra `eval`. Raises AsrError."""
+    try:
+        from asr.evaluation.html_report import page
+    except ModuleNotFoundError as error:
+        raise AsrError(f"--html takes the extra `eval` ({error.name} is missing): {install_hint('eval')}") from error
+    return page
+
+
 def _write(
-    outcomes: Sequence[Outcome],
-    conditions: Sequence[str],
-    settings: dict[str, Any],
-    json_file: Path | None,
-    html_file: Path | None,
-) -> None:
+    outcomes: Sequence[Outcome], conditions: Sequence[str], settings: dict[str, Any], json_file: Path | None
+) -> Summary:
     summary = summarize(outcomes, conditions, seed=int(settings["seed"]), any_spelling=bool(settings["any_spelling"]))
     Console(width=None if Console().is_terminal else 200, highlight=False).print(table(summary))
     for line in signal_lines(summary.signals):
@@ -119,12 +127,11 @@ def _write(
         print(endpoint_line(summary.endpoint))
     if json_file:
         json_file.write_text(json.dumps(to_json(summary, outcomes, settings)) + "\n", encoding="utf-8")
-    if html_file:
-        html_file.write_text(page(summary, outcomes, conditions, settings), encoding="utf-8")
     problems = [r.problem for outcome in outcomes for r in outcome.results.values() if r.status == "FAILED"]
     if problems:
         times = f"context failed {len(problems)} times, the first time with {problems[0]}"
         warn(f"{times}; those results are the plain ones (status FAILED in the JSON)")
+    return summary
 
 
 if __name__ == "__main__":

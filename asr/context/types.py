@@ -33,6 +33,8 @@ MAX_IDS = 8
 """Entries of one spelling whose ids are kept."""
 MAX_ALIASES = 16
 """Aliases of an entry."""
+WEIGHTS = 0.01, 100.0
+"""Least and most of an entry's weight."""
 MAX_WRITTEN = 100
 """Characters of an entry's own spelling; a longer one is reported in its normal form."""
 

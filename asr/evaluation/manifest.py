@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from asr.context.types import Context, Entry, Turn
+from asr.context.types import MAX_ALIASES, WEIGHTS, Context, Entry, Turn
 from asr.errors import ManifestError
 from asr.evaluation.jsonl import Problem, read_lines
 from asr.evaluation.recordings import AudioPlace, parse_audio
@@ -168,9 +168,18 @@ def parse_turns(values: Any) -> tuple[Turn, ...]:
 
 
 def parse_entries(values: Any) -> tuple[Entry, ...]:
-    """`[{signal, text, id?}]`, where the signal (contacts, devices, …) may also stand under `type`."""
+    """`[{signal, text, id?, aliases?, weight?}]`; the signal (contacts, devices, …) may also stand under `type`."""
     if not isinstance(values, list) or not all(isinstance(v, dict) and isinstance(v.get("text"), str) for v in values):
         raise ManifestError(f"entities must be a list of {{signal, text}}, as in {CONTEXT_EXAMPLE}")
-    return tuple(
-        Entry(str(v.get("signal") or v.get("type") or "entity"), v["text"], str(v.get("id", ""))) for v in values
-    )
+    return tuple(map(_entry, values))
+
+
+def _entry(value: dict[str, Any]) -> Entry:
+    aliases, weight = value.get("aliases") or [], value.get("weight", 1.0)
+    if not isinstance(aliases, list) or not all(isinstance(a, str) for a in aliases) or len(aliases) > MAX_ALIASES:
+        raise ManifestError(f"aliases of an entity must be a list of at most {MAX_ALIASES} names")
+    least, most = WEIGHTS
+    if isinstance(weight, bool) or not isinstance(weight, int | float) or not least <= weight <= most:
+        raise ManifestError(f"weight of an entity must be a factor from {least:g} to {most:g}")
+    signal = str(value.get("signal") or value.get("type") or "entity")
+    return Entry(signal, value["text"], str(value.get("id", "")), tuple(aliases), float(weight))

@@ -27,7 +27,6 @@ from asr.decoding import BEAM, BeamSearch, BoostedPhrase, PhraseCompiler, Phrase
 from asr.decoding.ngram import NGram
 from asr.errors import ModelError
 from asr.fitted import FittedWeights, ModelVersions, weights_for
-from asr.pairing import load_torchaudio
 from asr.recognition.batching import encode_batch, search_batch
 from asr.recognition.calibration import Calibration, load_calibration
 from asr.recognition.finalize import Finalizer
@@ -158,12 +157,11 @@ class Recognizer:
 
         Raises:
             ModelError: a file is missing or the files do not belong together, `fitted` is of other models, there is no
-                such device, or torch and torchaudio are no pair.
+                such device, or one of torchaudio's bundles is named and torchaudio cannot be loaded.
 
         Warns:
             UnfittedWarning: no weights were fitted to these models together, and defaults stand in.
         """
-        load_torchaudio()
         try:
             torch.empty(0, device=device)
         except (RuntimeError, AssertionError) as error:

@@ -25,6 +25,7 @@ from asr.evaluation.recordings import AudioPlace, AudioReader
 from asr.evaluation.run import recognise
 from asr.evaluation.statistics import Interval
 from asr.evaluation.wer import Errors, align, count
+from asr.pairing import load_torchaudio
 from asr.recognition.recognizer import Recognizer
 from asr.text import normalize
 from benchmarks.search.torchaudio_peer import TorchaudioSearch
@@ -240,6 +241,7 @@ def main(
     """
     try:
         check_writable(json_file, plot_file)
+        load_torchaudio()
         torch.set_num_threads(1)
         recognizer = Recognizer.load(model, beam=beam)
         utterances = find_audio(audio)

@@ -12,8 +12,10 @@ import numpy as np
 import torch
 import typer
 
-from asr.commands.terminal import console
+from asr.commands.terminal import console, give_up
+from asr.errors import ModelError
 from asr.evaluation.jsonl import read_objects
+from asr.pairing import load_torchaudio
 from asr.text import normalize
 from asr.text.tokenizer import Tokenizer
 from recipes.acoustic.speech import SpeechCache, find_manifests
@@ -87,6 +89,10 @@ def main(
     every_s: Annotated[float, typer.Option(help="Seconds between checkpoints.")] = 300.0,
 ) -> None:
     """Trains and leaves OUT/model as it would be shipped; OUT/log.jsonl has losses and dev WER."""
+    try:
+        load_torchaudio()  # the losses' alignment is torchaudio's
+    except ModelError as error:
+        give_up(error)
     torch.set_num_threads(threads)
     out.mkdir(parents=True, exist_ok=True)
     given = tokens or (start / "tokens.model" if start else None)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from asr.context.types import MAX_ALIASES, Context, Entry, Turn
+from asr.context.types import MAX_ALIASES, WEIGHTS, Context, Entry, Turn
 from carryover.v1 import inline_context_pb2 as pb
 from server.codec.fields import check_phrase, check_text, has_control
 from server.errors import InvalidRequestError, LimitError
@@ -10,8 +10,6 @@ from server.settings import Limits
 
 MAX_SIGNAL_CHARACTERS = 64
 MAX_ENTRY_ID_CHARACTERS = 256
-WEIGHTS = 0.01, 100.0
-"""What an entry may be worth of another one."""
 _SPEAKERS = {pb.ContextTurn.USER: "user", pb.ContextTurn.SYSTEM: "system"}
 
 

@@ -19,7 +19,10 @@ from asr.recognition.recognizer import Recognizer
 from benchmarks.search import benchmark_search
 from benchmarks.search.benchmark_search import app, find_audio, names
 from benchmarks.search.torchaudio_peer import TorchaudioSearch
+from tests.support.torchaudio_pair import need_torchaudio
 from tests.support.toy_transducer import Toy, brute_force
+
+need_torchaudio(module=True)
 
 
 @pytest.mark.parametrize("blank", [0, 2, 3])

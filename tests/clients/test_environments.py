@@ -89,14 +89,24 @@ def test_it_is_small_and_imports_fast(installed: Path) -> None:
 
 
 TYPED = """
-from carryover import Client, Final
+from carryover import Client, Final, SpeechBegin, Stream, Result, aio
 for result in Client().stream("a.wav"):
     print(result.transcript + (result.context.status if isinstance(result, Final) else ""))
+stream: Stream[Result] = Client().stream(dialogue="d", phrases={"a": 1.0})
+stream.update(turn="2")
+for item in Client().stream(voice_activity_events=True, dialogue="d"):
+    print(item.time_s if isinstance(item, SpeechBegin) else item)
+async def hear(stream: aio.Stream[Result]) -> str:
+    await stream.finalize()
+    return [result.transcript async for result in stream][0]
 """
 UNTYPED = """
 from carryover import Client
 for result in Client().stream("a.wav"):
     print(result.context.status, Client().record("d", "1", users="call meg"))
+for item in Client().stream(voice_activity_events=True):
+    print(item.transcript)
+Client().stream("a.wav", dialog="d")
 """
 
 
@@ -115,4 +125,6 @@ def test_its_types_are_for_everybody(installed: Path, tmp_path: Path) -> None:
         for name in ("right", "wrong")
     ]
     assert done[0].returncode == 0, done[0].stdout
-    assert done[1].returncode == 1 and '"context"' in done[1].stdout and '"users"' in done[1].stdout
+    assert done[1].returncode == 1
+    assert all(f'"{wrong}"' in done[1].stdout for wrong in ("context", "users", "transcript", "SpeechBegin"))
+    assert "No overload variant" in done[1].stdout  # of `dialog`

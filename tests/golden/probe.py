@@ -13,7 +13,6 @@ import inspect
 import json
 import re
 import tempfile
-import tomllib
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -41,6 +40,7 @@ from asr.recognition.results import Hypothesis, Result
 from carryover.audio import linear16
 from carryover.v1 import context_pb2, context_pb2_grpc, inline_context_pb2, recognizer_pb2, recognizer_pb2_grpc
 from server.commands import demo, stream_client
+from server.commands.main import COMMANDS
 from server.hosting import running
 from server.settings import load_settings
 
@@ -60,9 +60,8 @@ PAUSE_S = 1.2
 
 
 def scripts() -> dict[str, Any]:
-    """The contract's scripts: their options, and the name under which each is installed."""
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    installed = {target.split(":")[0]: name for name, target in project["scripts"].items()}
+    """The contract's scripts: their options, and the command that each is where the project is installed."""
+    installed = {module: f"carryover {name}" for name, (module, _, _) in COMMANDS.items()}
     found: dict[str, Any] = {}
     for name in SCRIPTS:
         module = re.search(r'lib/run" (\S+) "\$@"', (ROOT / "scripts" / name).read_text())

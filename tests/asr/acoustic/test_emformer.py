@@ -11,10 +11,7 @@ import numpy as np
 import pytest
 import sentencepiece
 import torch
-import torchaudio
 from torch import Tensor
-from torchaudio.models import RNNTBeamSearch, emformer_rnnt_base, emformer_rnnt_model
-from torchaudio.pipelines import EMFORMER_RNNT_BASE_LIBRISPEECH as BUNDLE
 
 from asr.acoustic import EmformerTransducer, load_bundle, save_emformer
 from asr.acoustic.emformer import BlankLastTokenizer
@@ -23,6 +20,12 @@ from asr.audio.features import FeatureStream
 from asr.decoding import BeamSearch, force_score
 from asr.errors import ModelError, UnspellableError
 from asr.recognition.recognizer import Recognizer, StreamOptions
+from tests.support.torchaudio_pair import need_torchaudio
+
+torchaudio = need_torchaudio(module=True)
+RNNTBeamSearch = torchaudio.models.RNNTBeamSearch
+emformer_rnnt_base, emformer_rnnt_model = torchaudio.models.emformer_rnnt_base, torchaudio.models.emformer_rnnt_model
+BUNDLE = torchaudio.pipelines.EMFORMER_RNNT_BASE_LIBRISPEECH
 
 NAME = "EMFORMER_RNNT_BASE_LIBRISPEECH"
 FILES = ("models/emformer_rnnt_base_librispeech.pt", "pipeline-assets/global_stats_rnnt_librispeech.json",

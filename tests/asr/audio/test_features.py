@@ -1,11 +1,14 @@
 """Features: the same however the samples arrive, and the same as Whisper's."""
 
 import numpy as np
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asr.audio.features import FLOOR, FeatureStream, features, log_mel, loudness
+from asr.audio.mel import mel_filters
+from tests.support.torchaudio_pair import need_torchaudio
 
 
 @settings(max_examples=25, deadline=None)
@@ -58,10 +61,26 @@ def test_loudness_is_in_decibels() -> None:
 def test_same_as_whispers_up_to_the_floor() -> None:
     """Radford et al. 2022: hann window, 400/160, slaney bank, (log10 + 4) / 4."""
     samples = torch.from_numpy(np.random.default_rng(2).standard_normal(8000).astype(np.float32))
-    import torchaudio
-
     stft = torch.stft(samples, 400, 160, window=torch.hann_window(400), return_complex=True)[..., :-1].abs() ** 2
-    bank = torchaudio.functional.melscale_fbanks(201, 0, 8000, 80, 16_000, norm="slaney", mel_scale="slaney")
+    bank = mel_filters(201, 80, 16_000)
     expected = ((stft.T @ bank).clamp(min=1e-10).log10() + 4) / 4
     ours = features(samples.numpy())
     assert torch.allclose(ours[2:48], expected[2:48], atol=1e-4)  # the edges are padded differently
+
+
+@pytest.mark.parametrize(("bins", "mels", "rate"), [(201, 80, 16_000), (201, 128, 16_000), (129, 23, 8000)])
+def test_the_filters_are_torchaudios_bit_for_bit(bins: int, mels: int, rate: int) -> None:
+    theirs = need_torchaudio().functional.melscale_fbanks(
+        bins, 0.0, rate / 2, mels, rate, norm="slaney", mel_scale="slaney"
+    )
+    assert torch.equal(mel_filters(bins, mels, rate).view(torch.int32), theirs.view(torch.int32))
+
+
+def test_the_filters_are_those_that_the_models_were_trained_with() -> None:
+    """As torchaudio 2.11.0 computed them, where it is not installed too."""
+    bank = mel_filters(201, 80, 16_000)
+    assert bank.shape == (201, 80) and bank.dtype == torch.float32
+    values = [float(bank[at]) for at in ((1, 0), (2, 1), (31, 32), (199, 79))]
+    recorded = [0.02486259490251541, 0.022871768102049828, 0.009250405244529247, 0.0004487370024435222]
+    assert values == pytest.approx(recorded, rel=1e-6)
+    assert float(bank.double().sum()) == pytest.approx(1.999024099612143, rel=1e-7)

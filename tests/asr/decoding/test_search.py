@@ -6,10 +6,10 @@ from functools import partial
 
 import pytest
 import torch
-import torchaudio
 
 from asr.acoustic import Transducer
 from asr.decoding import BeamSearch, force_score
+from tests.support.torchaudio_pair import need_torchaudio
 from tests.support.toy_transducer import Toy, brute_force
 
 Unpruned = partial(BeamSearch, pruning_beam=math.inf, blank_threshold=1.0)
@@ -48,7 +48,7 @@ def test_forced_score_agrees_with_torchaudios_loss(tiny_model: Transducer) -> No
     encoded = torch.randn(20, tiny_model.join_width)
     tokens = torch.tensor([[7, 9, 7, 30]])
     logits = tiny_model.join(encoded[:, None], tiny_model.predictor(tokens)[0][None])
-    loss = torchaudio.functional.rnnt_loss(
+    loss = need_torchaudio().functional.rnnt_loss(
         logits[None], tokens.int(), torch.tensor([20]).int(), torch.tensor([4]).int(), blank=0, reduction="sum"
     )
     entry = force_score(tiny_model, encoded, [(9,), (7, 9, 7, 30), ()])[1]

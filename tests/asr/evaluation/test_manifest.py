@@ -151,6 +151,20 @@ def test_the_name_of_a_signal_stands_under_either_key(key: str) -> None:
     assert parse_entries([{key: "contacts", "text": "Meg"}]) == (Entry("contacts", "Meg"),)
 
 
+def test_an_entity_has_aliases_and_a_weight() -> None:
+    value = {"signal": "devices", "text": "Lamp", "id": "7", "aliases": ["reading light"], "weight": 2}
+    assert parse_entries([value]) == (Entry("devices", "Lamp", "7", ("reading light",), 2.0),)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"aliases": "light"}, {"aliases": [1]}, {"aliases": ["a"] * 17}, {"weight": 0}, {"weight": "2"}, {"weight": True}],
+)
+def test_aliases_and_weights_that_cannot_be_used(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ManifestError, match=next(iter(wrong))):
+        parse_entries([{"signal": "devices", "text": "Lamp"} | wrong])
+
+
 TURNS = [{"speaker": "user", "text": "call Meg"}, {"speaker": "system", "text": "Which one?"}]
 ENTITIES = [{"signal": "contacts", "text": "Meg Bauer"}]
 SPELLINGS: list[dict[str, Any]] = [

@@ -2,9 +2,11 @@
 
 import pytest
 import torch
-import torchaudio
 
 from recipes.acoustic.losses import band_starts, banded_rnnt_loss
+from tests.support.torchaudio_pair import need_torchaudio
+
+torchaudio = need_torchaudio(module=True)
 
 
 @pytest.mark.parametrize("seed", range(3))
