@@ -139,7 +139,8 @@ def test_a_ready_environment_is_left_alone(tmp_path: Path) -> None:
     python.write_text("#!/bin/bash\nexit 9\n")
     python.chmod(0o755)
     for torch, more in (("locked", []), ("cpu", ["deploy/torch-cpu.txt"])):
-        parts = [(ROOT / name).read_bytes() for name in ("requirements.lock", "pyproject.toml", CLIENT, *more)]
+        files = ("requirements.lock", "pyproject.toml", CLIENT, "clients/wyoming/pyproject.toml", *more)
+        parts = [(ROOT / name).read_bytes() for name in files]
         whole = b"".join([*parts, f"{ROOT} {torch}\n".encode()])
         stamp = subprocess.run(["cksum"], input=whole, capture_output=True, check=True)
         (tmp_path / "venv" / "carryover.stamp").write_bytes(stamp.stdout)
@@ -171,7 +172,8 @@ def test_what_is_installed_with_the_cpu_build_of_torch_and_without(tmp_path: Pat
         subprocess.run([ENV], capture_output=True, check=True, env=environment | more)
         return [line for line in log.read_text().splitlines() if line.startswith("-m pip")]
 
-    ours = f"--no-deps --no-build-isolation --editable {ROOT}/clients/python --editable {ROOT}"
+    ours = " ".join(f"--editable {place}" for place in (ROOT / "clients/python", ROOT / "clients/wyoming", ROOT))
+    ours = f"--no-deps --no-build-isolation {ours}"
     lock, build, last = installs(CARRYOVER_TORCH="cpu")
     assert lock.endswith(f"--require-hashes -r {venv}/requirements.lock") and last.endswith(ours)
     assert build.endswith(f"--retries 1 --timeout 15 -r {ROOT}/deploy/torch-cpu.txt")

@@ -264,7 +264,9 @@ class ContextManager:
 
     def _counts_yet(self, context: TurnContext | None) -> bool:
         """Does what the store has said of a context last count, though it does not answer now?"""
-        return context is not None and time.monotonic() - context.confirmed_s <= self._settings.unconfirmed_s
+        if context is None or (context.state is State.TRIGGERED and not self.jobs.makes(context)):
+            return False  # there is none before the store answers
+        return time.monotonic() - context.confirmed_s <= self._settings.unconfirmed_s
 
     async def _look_up(self, dialogue: DialogueId, turn: str, *, certain: bool) -> TurnContext:
         """certain: ask the store in any case."""
