@@ -51,7 +51,7 @@ from server.quota import Quota
 from server.recognizer_service import RecognizerService
 from server.scheduler import Scheduler, Work
 from server.settings import ConfigError, Limits, Settings, StoreSettings
-from server.tls import https_context, server_credentials
+from server.tls import certificate_expiry, https_context, server_credentials
 
 if TYPE_CHECKING:
     from server.http.listener import Listener
@@ -155,6 +155,10 @@ class Server:
         self.settings = settings
         self.metrics = Metrics(settings.metrics_tenants)
         self.draining = False
+        self.metrics.streams_limit.set(settings.limits.streams)
+        self.metrics.draining.set_function(lambda: self.draining)
+        if settings.tls.certificate:
+            self.metrics.certificate_expires.set_function(partial(certificate_expiry, settings.tls.certificate))
         self.access = Access(settings.access.keys_file, lambda tenant: self.contexts.forget_tenant(tenant))
         self._credentials = server_credentials(settings.tls) if settings.tls.certificate else None
         limits, model, context = settings.limits, settings.model, settings.context
@@ -284,7 +288,7 @@ class Server:
             ("grpc.so_reuseport", 0),  # else a second server would share the port without a word
             ("grpc.max_connection_age_ms", _CONNECTION_MS),
             ("grpc.keepalive_time_ms", 30_000),  # finds clients that vanished without a word
-            ("grpc.keepalive_timeout_ms", 10_000),
+            ("grpc.http2.ping_timeout_ms", 10_000),
             ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
             ("grpc.keepalive_permit_without_calls", 1),  # clients may ask whether an idle connection lives
         )

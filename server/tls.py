@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import ssl
 from pathlib import Path
 from typing import Any
 
 import grpc
+from cryptography import x509
 
 from server import logs
 from server.settings import ConfigError, TlsSettings
@@ -39,6 +41,14 @@ def server_credentials(settings: TlsSettings) -> grpc.ServerCredentials:
         require_client_authentication=settings.client_ca is not None,
     )
     return credentials
+
+
+def certificate_expiry(file: Path) -> float:
+    """When the first certificate of a PEM file expires, in seconds since 1970; not a number where it cannot be read."""
+    try:
+        return x509.load_pem_x509_certificate(file.read_bytes()).not_valid_after_utc.timestamp()
+    except (OSError, ValueError):
+        return math.nan
 
 
 def https_context(settings: TlsSettings) -> ssl.SSLContext:

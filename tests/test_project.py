@@ -137,7 +137,8 @@ def test_a_ready_environment_is_left_alone(tmp_path: Path) -> None:
     python.parent.mkdir(parents=True)
     python.write_text("#!/bin/bash\nexit 9\n")
     python.chmod(0o755)
-    parts = [(ROOT / name).read_bytes() for name in ("requirements.lock", "pyproject.toml", CLIENT)]
+    files = ("requirements.lock", "pyproject.toml", CLIENT, "clients/wyoming/pyproject.toml")
+    parts = [(ROOT / name).read_bytes() for name in files]
     whole = b"".join([*parts, f"{ROOT} locked\n".encode()])
     stamp = subprocess.run(["cksum"], input=whole, capture_output=True, check=True)
     (tmp_path / "venv" / "carryover.stamp").write_bytes(stamp.stdout)

@@ -1,0 +1,243 @@
+"""What tests/plugins/test_pipecat.py runs in an environment of its own: runs of Pipecat's own `run_test`.
+
+A line of JSON is a run, the line that it answers with what came of it.
+"""
+
+import asyncio
+import importlib.util
+import json
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from loguru import logger
+from pipecat.frames import frames as fr
+from pipecat.observers.base_observer import BaseObserver, FramePushed
+from pipecat.pipeline.pipeline import Pipeline
+from pipecat.pipeline.worker import PipelineParams
+from pipecat.processors.aggregators.llm_context import LLMContext
+from pipecat.processors.aggregators.llm_response_universal import LLMContextAggregatorPair, LLMUserAggregatorParams
+from pipecat.processors.frame_processor import FrameDirection
+from pipecat.tests.utils import SleepFrame, run_test
+from pipecat.transports.base_transport import TransportParams
+from pipecat.turns.user_start import VADUserTurnStartStrategy
+from pipecat.turns.user_stop import SpeechTimeoutUserTurnStopStrategy
+from pipecat.turns.user_turn_strategies import UserTurnStrategies
+
+from carryover import read_audio
+from pipecat_carryover import CarryoverContextObserver, CarryoverSTTService
+
+RATE, FRAME_BYTES = 16_000, 640
+PATIENCE = 3000
+"""So many naps are taken at most until something happens."""
+PARAMS = PipelineParams(
+    audio_in_sample_rate=RATE, audio_out_sample_rate=RATE, enable_metrics=True, enable_usage_metrics=True
+)
+
+
+def load(path: str) -> Any:
+    """A module of a file."""
+    spec = importlib.util.spec_from_file_location("example", path)
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+class Seen(BaseObserver):
+    """Counts what happens, and notes when it first does."""
+
+    def __init__(self) -> None:
+        super().__init__(observe_every_push=False)
+        self.counts: dict[str, int] = {}
+        self.first_s: dict[str, float] = {}
+
+    def take(self, name: str) -> None:
+        self.counts[name] = self.counts.get(name, 0) + 1
+        self.first_s.setdefault(f"{name}{self.counts[name]}", time.monotonic())
+
+    async def on_push_frame(self, data: FramePushed) -> None:
+        if data.direction is FrameDirection.DOWNSTREAM or isinstance(data.frame, fr.ErrorFrame):
+            self.take(type(data.frame).__name__)
+
+
+def audio_frames(samples: bytes) -> Iterator[fr.Frame]:
+    for start in range(0, len(samples), FRAME_BYTES):
+        yield fr.InputAudioRawFrame(audio=samples[start : start + FRAME_BYTES], sample_rate=RATE, num_channels=1)
+
+
+def until(holds: Any) -> Iterator[fr.Frame]:
+    for _ in range(PATIENCE):
+        if holds():
+            return
+        yield SleepFrame(sleep=0.02)
+    raise AssertionError("what was waited for did not happen")
+
+
+def scripted(steps: list[Any], stt: CarryoverSTTService, seen: Seen) -> Iterator[fr.Frame]:
+    """The frames of a run, one step after the other."""
+    for what, *given in steps:
+        if what == "audio":
+            yield from audio_frames(Path(given[0]).read_bytes())
+        elif what == "silence":
+            yield from audio_frames(bytes(int(given[0] * RATE) * 2))
+        elif what == "started":
+            yield fr.VADUserStartedSpeakingFrame()
+        elif what == "stopped":
+            yield fr.VADUserStoppedSpeakingFrame(stop_secs=0.2)
+        elif what == "write":
+            yield fr.LLMFullResponseStartFrame()
+            yield from (fr.LLMTextFrame(word) for word in given)
+            yield fr.LLMFullResponseEndFrame()
+        elif what == "wait":
+            yield from until(lambda name=given[0], count=given[1]: seen.counts.get(name, 0) >= count)
+        elif what == "recorded":
+            yield from until(lambda: stt.dialogue._recording is not None and stt.dialogue._recording.done())
+        elif what == "settings":
+            delta = stt.Settings(**given[0])
+            yield fr.STTUpdateSettingsFrame(delta=delta)
+            wanted = delta.given_fields()
+            yield from until(lambda wanted=wanted: wanted.items() <= stt._settings.given_fields().items())
+        elif what == "frame":
+            yield getattr(fr, given[0])(**given[1])
+        else:
+            raise AssertionError(what)
+
+
+async def run(call: dict[str, Any]) -> dict[str, Any]:
+    """The service alone, with steps."""
+    settings = CarryoverSTTService.Settings(**call.get("settings", {}))
+    stt = CarryoverSTTService(server=call["target"], settings=settings, **call.get("service", {}))
+    seen, errors = Seen(), []
+
+    @stt.event_handler("on_connected")
+    async def on_connected(stt: CarryoverSTTService) -> None:
+        seen.take("connected")
+
+    @stt.event_handler("on_error")
+    async def on_error(stt: CarryoverSTTService, error: fr.ErrorFrame) -> None:
+        errors.append([error.category.value if error.category else "", error.error])
+
+    observers: list[BaseObserver] = [seen]
+    if call.get("observed", True):
+        observers.append(CarryoverContextObserver(stt, tools=call.get("tools")))
+    frames, _ = await run_test(
+        stt,
+        frames_to_send=scripted(call["steps"], stt, seen),
+        observers=observers,
+        pipeline_params=PARAMS,
+        start_timeout=60.0,
+    )
+    return {
+        "frames": [shown(one) for one in frames if not isinstance(one, fr.InputAudioRawFrame)],
+        "errors": errors,
+        "connected": seen.counts.get("connected", 0),
+        "dialogue": stt.dialogue.id,
+        "turn": stt.dialogue.turn,
+    }
+
+
+def shown(frame: fr.Frame) -> dict[str, Any]:
+    made: dict[str, Any] = {"type": type(frame).__name__}
+    if isinstance(frame, fr.TranscriptionFrame | fr.InterimTranscriptionFrame | fr.EagerTranscriptionFrame):
+        made["text"] = frame.text
+        made["result"] = type(frame.result).__name__
+        made["words"] = len(frame.result.words) if frame.result else 0
+    if isinstance(frame, fr.TranscriptionFrame) and frame.result:
+        made["finalized"] = frame.finalized
+        made["status"] = frame.result.context.status
+        made["turn"] = frame.result.context.context_turn
+        made["signals"] = sorted({word.signal for word in frame.result.context.biased_words})
+    if isinstance(frame, fr.STTMetadataFrame):
+        made["strategies"] = type(frame.user_turn_strategies).__name__
+        made["ttfs"] = frame.ttfs_p99_latency
+    if isinstance(frame, fr.MetricsFrame):
+        made["metrics"] = [type(one).__name__ for one in frame.data]
+    return made
+
+
+async def dialogue(call: dict[str, Any]) -> dict[str, Any]:
+    """A whole pipeline, with a voice activity detection that is always right.
+
+    Seconds are from the end of the language model's text.
+    """
+    example = load(call["example"])
+    stt = CarryoverSTTService(server=call["target"])
+    stt.set_entities("contacts", ["Meg Jones", "Meg Bauer"])
+    strategies = UserTurnStrategies(
+        start=[VADUserTurnStartStrategy()], stop=[SpeechTimeoutUserTurnStopStrategy(user_speech_timeout=0.05)]
+    )
+    context = LLMContextAggregatorPair(
+        LLMContext(), user_params=LLMUserAggregatorParams(user_turn_strategies=strategies)
+    )
+    output = example.Loudspeaker(TransportParams(audio_out_enabled=True, audio_out_end_silence_secs=0))
+    llm = example.ScriptedLLM([call["question"], "Done."])
+    pipeline = Pipeline([stt, context.user(), llm, example.SilentTTS(), output, context.assistant()])
+    seen = Seen()
+    watching: list[asyncio.Task[None]] = []
+
+    async def watch() -> None:
+        await stt.dialogue.recorded()
+        seen.take("recorded")
+        await stt._client.wait_until_ready(stt.dialogue.id)
+        seen.take("ready")
+
+    class Watch(BaseObserver):
+        async def on_push_frame(self, data: FramePushed) -> None:
+            if isinstance(data.frame, fr.LLMFullResponseEndFrame) and not watching:
+                watching.append(asyncio.create_task(watch()))
+
+    def spoken() -> Iterator[fr.Frame]:
+        for number, path in enumerate(call["recordings"], 1):
+            yield fr.VADUserStartedSpeakingFrame(start_secs=0.0)
+            seen.take("answer")
+            yield from audio_frames(read_audio(path).samples)
+            yield fr.VADUserStoppedSpeakingFrame(stop_secs=0.2)
+            yield from until(lambda number=number: seen.counts.get("BotStoppedSpeakingFrame", 0) >= number)
+
+    room = example.Room()
+    await run_test(
+        pipeline,
+        frames_to_send=spoken(),
+        observers=[CarryoverContextObserver(stt), room, seen, Watch()],
+        pipeline_params=PARAMS,
+        start_timeout=60.0,
+    )
+    written_s = seen.first_s["LLMFullResponseEndFrame1"]
+    names = {
+        "recorded": "recorded1", "ready": "ready1", "playback_ended": "BotStoppedSpeakingFrame1",
+        "answer_began": "answer2",
+    }  # fmt: skip
+    finals = [shown(one) for one in room.transcripts]
+    return {"finals": finals, **{name: seen.first_s[key] - written_s for name, key in names.items()}}
+
+
+async def pasted(call: dict[str, Any]) -> dict[str, Any]:
+    """The README's snippet, with everything that it takes from elsewhere."""
+    example = load(call["example"])
+
+    class Transport:
+        def input(self) -> Any:
+            return example.Loudspeaker(TransportParams())
+
+        def output(self) -> Any:
+            return example.Loudspeaker(TransportParams())
+
+    context = LLMContextAggregatorPair(LLMContext())
+    names: dict[str, Any] = {
+        "transport": Transport(), "context": context, "llm": example.ScriptedLLM([]), "tts": example.SilentTTS(),
+    }  # fmt: skip
+    exec(compile(call["code"], "pasted", "exec"), names)
+    await names["stt"].cleanup()
+    return {"worker": type(names["worker"]).__name__, "entities": list(names["stt"].dialogue._entities)}
+
+
+logger.remove()
+CALLS = {call.__name__: call for call in (run, dialogue, pasted)}
+for line in iter(sys.stdin.readline, ""):
+    told = json.loads(line)
+    result = {"responses": [asyncio.run(CALLS[told["do"]](told))]}
+    sys.stdout.write(json.dumps(result) + "\n")
+    sys.stdout.flush()
