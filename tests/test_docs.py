@@ -102,7 +102,7 @@ def test_every_block_of_python_is_run_below() -> None:
         "README.md": 1, "clients/python/README.md": 1, "docs/api.md": 3, "docs/context.md": 1,
         "docs/context_store.md": 1, "docs/phrases.md": 1,
         "docs/doors.md": 2,  # by tests/doors, in the environments of the clients that it is for
-        "clients/pipecat/README.md": 1,  # by tests/plugins, likewise
+        "clients/livekit/README.md": 1, "clients/pipecat/README.md": 1,  # by tests/plugins, likewise
     }  # fmt: skip
 
 
