@@ -8,8 +8,8 @@ import importlib.util
 import json
 import logging
 import sys
-import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from livekit import rtc  # type: ignore[attr-defined]
 from livekit.agents import AgentSession, APIConnectOptions, function_tool, llm
 from livekit.plugins.carryover import STT
 
-from carryover import Endpointing, read_audio
+from carryover import Endpointing
 
 RATE, FRAME_BYTES = 16_000, 640
 PATIENCE_S = 60.0
@@ -75,6 +75,9 @@ async def stream(call: dict[str, Any]) -> dict[str, Any]:
         async for event in made:
             events.append(shown(event))
 
+    def happened(kind: str, count: int) -> bool:
+        return [event["type"] for event in events].count(kind) >= count
+
     collecting = asyncio.create_task(collect())
     for what, *given in call["steps"]:
         if what == "audio":
@@ -86,7 +89,7 @@ async def stream(call: dict[str, Any]) -> dict[str, Any]:
         elif what == "flush":
             made.flush()
         elif what == "wait":
-            await until(lambda given=given: [one["type"] for one in events].count(given[0]) >= given[1])
+            await until(partial(happened, *given))
         elif what == "error":
             await until(lambda: errors)
         elif what == "keyterms":
@@ -123,20 +126,20 @@ def pairs(frame: rtc.AudioFrame) -> list[bytes]:
 
 
 class Session:
-    """A session of the example's parts, and when what happened, seconds from the first reply's end."""
+    """A session of the example's parts."""
 
     def __init__(self, call: dict[str, Any], example: Any, replies: list[str]) -> None:
         self.stt = STT(server=call["target"])
         self.microphone, self.loudspeaker = example.Microphone(), example.Loudspeaker()
         self.assistant = example.Assistant()
-        self.llm, self.times = example.ScriptedLLM(replies), dict[str, float]()
         self.session: AgentSession = AgentSession(
-            stt=self.stt, llm=self.llm, tts=example.SilentTTS(), turn_handling={"turn_detection": "stt"}, vad=None
+            stt=self.stt,
+            llm=example.ScriptedLLM(replies),
+            tts=example.SilentTTS(),
+            turn_handling={"turn_detection": "stt"},
+            vad=None,
         )
         self.session.input.audio, self.session.output.audio = self.microphone, self.loudspeaker
-
-    def at(self, name: str) -> None:
-        self.times.setdefault(name, time.monotonic())
 
     async def close(self) -> None:
         await self.session.aclose()
@@ -144,39 +147,9 @@ class Session:
 
 
 async def dialogue(call: dict[str, Any]) -> dict[str, Any]:
-    """Two turns. Seconds are from the end of the language model's text."""
-    example = load(call["example"])
-    held = Session(call, example, [call["question"]])
-    held.stt.set_entities("contacts", ["Meg Jones", "Meg Bauer"])
-    watching: list[asyncio.Task[None]] = []
-    held.loudspeaker.on("playback_finished", lambda event: held.at("playback_ended"))
-
-    async def watch() -> None:
-        await held.stt.dialogue.recorded()
-        held.at("recorded")
-        await held.stt._client.wait_until_ready(held.stt.dialogue.id)
-        held.at("ready")
-
-    def written(metrics: Any) -> None:  # of the language model's stream, which has ended
-        held.at("written")
-        watching.append(asyncio.create_task(seen()))
-
-    async def seen() -> None:
-        await until(lambda: held.stt.dialogue._recording is not None)
-        await watch()
-
-    held.llm.on("metrics_collected", written)
-    await held.session.start(held.assistant)
-    first, second = (read_audio(path).samples for path in call["recordings"])
-    held.microphone.say(first)
-    await until(lambda: "playback_ended" in held.times)
-    held.at("answer_began")
-    held.microphone.say(second)
-    await until(lambda: len(held.assistant.transcripts) == 2)
-    await asyncio.gather(*watching)
-    await held.close()
-    finals = [[data.text, data.metadata["context"]["status"]] for data in held.assistant.transcripts]
-    return {"finals": finals, **{name: at - held.times["written"] for name, at in held.times.items()}}
+    """A dialogue of the benchmark."""
+    held: dict[str, Any] = await load(call["benchmark"]).dialogue(**call["dialogue"])
+    return held
 
 
 async def interruption(call: dict[str, Any]) -> dict[str, Any]:

@@ -7,7 +7,6 @@ import asyncio
 import importlib.util
 import json
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,18 +14,13 @@ from typing import Any
 from loguru import logger
 from pipecat.frames import frames as fr
 from pipecat.observers.base_observer import BaseObserver, FramePushed
-from pipecat.pipeline.pipeline import Pipeline
 from pipecat.pipeline.worker import PipelineParams
 from pipecat.processors.aggregators.llm_context import LLMContext
-from pipecat.processors.aggregators.llm_response_universal import LLMContextAggregatorPair, LLMUserAggregatorParams
+from pipecat.processors.aggregators.llm_response_universal import LLMContextAggregatorPair
 from pipecat.processors.frame_processor import FrameDirection
 from pipecat.tests.utils import SleepFrame, run_test
 from pipecat.transports.base_transport import TransportParams
-from pipecat.turns.user_start import VADUserTurnStartStrategy
-from pipecat.turns.user_stop import SpeechTimeoutUserTurnStopStrategy
-from pipecat.turns.user_turn_strategies import UserTurnStrategies
 
-from carryover import read_audio
 from pipecat_carryover import CarryoverContextObserver, CarryoverSTTService
 
 RATE, FRAME_BYTES = 16_000, 640
@@ -47,16 +41,14 @@ def load(path: str) -> Any:
 
 
 class Seen(BaseObserver):
-    """Counts what happens, and notes when it first does."""
+    """Counts what happens."""
 
     def __init__(self) -> None:
         super().__init__(observe_every_push=False)
         self.counts: dict[str, int] = {}
-        self.first_s: dict[str, float] = {}
 
     def take(self, name: str) -> None:
         self.counts[name] = self.counts.get(name, 0) + 1
-        self.first_s.setdefault(f"{name}{self.counts[name]}", time.monotonic())
 
     async def on_push_frame(self, data: FramePushed) -> None:
         if data.direction is FrameDirection.DOWNSTREAM or isinstance(data.frame, fr.ErrorFrame):
@@ -159,59 +151,9 @@ def shown(frame: fr.Frame) -> dict[str, Any]:
 
 
 async def dialogue(call: dict[str, Any]) -> dict[str, Any]:
-    """A whole pipeline, with a voice activity detection that is always right.
-
-    Seconds are from the end of the language model's text.
-    """
-    example = load(call["example"])
-    stt = CarryoverSTTService(server=call["target"])
-    stt.set_entities("contacts", ["Meg Jones", "Meg Bauer"])
-    strategies = UserTurnStrategies(
-        start=[VADUserTurnStartStrategy()], stop=[SpeechTimeoutUserTurnStopStrategy(user_speech_timeout=0.05)]
-    )
-    context = LLMContextAggregatorPair(
-        LLMContext(), user_params=LLMUserAggregatorParams(user_turn_strategies=strategies)
-    )
-    output = example.Loudspeaker(TransportParams(audio_out_enabled=True, audio_out_end_silence_secs=0))
-    llm = example.ScriptedLLM([call["question"], "Done."])
-    pipeline = Pipeline([stt, context.user(), llm, example.SilentTTS(), output, context.assistant()])
-    seen = Seen()
-    watching: list[asyncio.Task[None]] = []
-
-    async def watch() -> None:
-        await stt.dialogue.recorded()
-        seen.take("recorded")
-        await stt._client.wait_until_ready(stt.dialogue.id)
-        seen.take("ready")
-
-    class Watch(BaseObserver):
-        async def on_push_frame(self, data: FramePushed) -> None:
-            if isinstance(data.frame, fr.LLMFullResponseEndFrame) and not watching:
-                watching.append(asyncio.create_task(watch()))
-
-    def spoken() -> Iterator[fr.Frame]:
-        for number, path in enumerate(call["recordings"], 1):
-            yield fr.VADUserStartedSpeakingFrame(start_secs=0.0)
-            seen.take("answer")
-            yield from audio_frames(read_audio(path).samples)
-            yield fr.VADUserStoppedSpeakingFrame(stop_secs=0.2)
-            yield from until(lambda number=number: seen.counts.get("BotStoppedSpeakingFrame", 0) >= number)
-
-    room = example.Room()
-    await run_test(
-        pipeline,
-        frames_to_send=spoken(),
-        observers=[CarryoverContextObserver(stt), room, seen, Watch()],
-        pipeline_params=PARAMS,
-        start_timeout=60.0,
-    )
-    written_s = seen.first_s["LLMFullResponseEndFrame1"]
-    names = {
-        "recorded": "recorded1", "ready": "ready1", "playback_ended": "BotStoppedSpeakingFrame1",
-        "answer_began": "answer2",
-    }  # fmt: skip
-    finals = [shown(one) for one in room.transcripts]
-    return {"finals": finals, **{name: seen.first_s[key] - written_s for name, key in names.items()}}
+    """A dialogue of the benchmark."""
+    held: dict[str, Any] = await load(call["benchmark"]).dialogue(**call["dialogue"])
+    return held
 
 
 async def pasted(call: dict[str, Any]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from asr.context.types import Entry
+from benchmarks.voice_agents.follow_ups import FOLLOW_UPS, FollowUp
 from tests.clients.test_steering import UNENDING
 from tests.support.frameworks import CLIENTS, LIVEKIT, install
 from tests.support.pages import blocks
@@ -19,6 +20,7 @@ from tests.support.remote_client import RemoteClient, remote_client
 from tests.support.replicas import Workshop
 
 pytestmark = pytest.mark.slow
+BENCHMARK = str(CLIENTS.parent / "benchmarks/voice_agents/livekit_dialogues.py")
 EXAMPLE = str(CLIENTS / "livekit/example.py")
 QUESTION = "Do you mean Meg Jones or Meg Bauer?"
 FIRST_FINAL = ["wait", "final_transcript", 1]
@@ -145,18 +147,23 @@ def test_entities_of_a_tool(livekit: RemoteClient, workshop: Any, result: Any) -
     assert [turn.text for turn in context.turns] == ["call meg", "Which one?"]
 
 
-def test_a_dialogue_of_two_turns(livekit: RemoteClient, shipped: Any, follow_up: list[str]) -> None:
+@pytest.mark.parametrize("one", FOLLOW_UPS, ids=lambda one: one.answer)
+def test_a_dialogue_of_two_turns(livekit: RemoteClient, shipped: Any, wavs: Path, one: FollowUp) -> None:
     """The reply lasts 2 s: its text is recorded more than a second before it ends, and the context is ready."""
-    (held,) = livekit("dialogue", target=target(shipped), recordings=follow_up, question=QUESTION, example=EXAMPLE)
-    assert held["finals"] == [["Call Meg.", "NOT_FOUND"], ["Bauer.", "APPLIED"]]
+    said = [str(wavs / f"{name}.wav") for name in (one.first, one.answer)]
+    call = {"server": target(shipped), "recordings": said, "question": one.question, "names": one.names}
+    (held,) = livekit("dialogue", benchmark=BENCHMARK, dialogue=call)
+    texts = [name.replace("_", " ") for name in (one.first, one.answer)]
+    assert [text.lower().rstrip(".") for text, _ in held["finals"]] == texts
+    assert [status for _, status in held["finals"]] == ["NOT_FOUND", "APPLIED"]
     assert held["playback_ended"] - held["recorded"] >= 1.0
     assert held["ready"] < held["answer_began"]
 
 
-def test_the_example(shipped: Any, site: Path, follow_up: list[str]) -> None:
+def test_the_example(shipped: Any, site: Path, wavs: Path) -> None:
     with skip_where_out_of_reach():
         python = environment_with(LIVEKIT)
-    command = [str(python), EXAMPLE, target(shipped), *follow_up]
+    command = [str(python), EXAMPLE, target(shipped), *(str(wavs / name) for name in ("call_meg.wav", "bauer.wav"))]
     environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(site)}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
