@@ -14,6 +14,7 @@ from typing import Any
 from loguru import logger
 from pipecat.frames import frames as fr
 from pipecat.observers.base_observer import BaseObserver, FramePushed
+from pipecat.pipeline.pipeline import Pipeline
 from pipecat.pipeline.worker import PipelineParams
 from pipecat.processors.aggregators.llm_context import LLMContext
 from pipecat.processors.aggregators.llm_response_universal import LLMContextAggregatorPair
@@ -21,6 +22,7 @@ from pipecat.processors.frame_processor import FrameDirection
 from pipecat.tests.utils import SleepFrame, run_test
 from pipecat.transports.base_transport import TransportParams
 
+from carryover import read_audio
 from pipecat_carryover import CarryoverContextObserver, CarryoverSTTService
 
 RATE, FRAME_BYTES = 16_000, 640
@@ -156,6 +158,60 @@ async def dialogue(call: dict[str, Any]) -> dict[str, Any]:
     return held
 
 
+async def barge_in(call: dict[str, Any]) -> dict[str, Any]:
+    """The user answers in the middle of the question, of which the speech synthesis reports each word."""
+    example = load(call["example"])
+
+    class Timed(example.SilentTTS):  # type: ignore[name-defined]
+        async def run_tts(self, text: str, context_id: str) -> Any:
+            await self.start_word_timestamps()
+            times = [(word, 0.25 * place) for place, word in enumerate(text.split())]
+            await self.add_word_timestamps(times, context_id)
+            async for frame in super().run_tts(text, context_id):
+                yield frame
+
+    stt = CarryoverSTTService(server=call["target"], turn_detection=True)
+    stt.set_entities("contacts", ["Meg Jones", "Meg Bauer"])
+    recorded: list[dict[str, Any]] = []
+    record = stt._client.record
+
+    async def noted(dialogue: str, turn: str, **events: Any) -> bool:
+        recorded.append({"turn": turn, "user": events.get("user"), "reply": events.get("reply")})
+        return await record(dialogue, turn, **events)
+
+    stt._client.record = noted  # type: ignore[method-assign]
+    context = LLMContextAggregatorPair(LLMContext())
+    output = example.Loudspeaker(TransportParams(audio_out_enabled=True, audio_out_end_silence_secs=0))
+    llm, tts = example.ScriptedLLM([call["question"]]), Timed(push_text_frames=False)
+    pipeline = Pipeline([stt, context.user(), llm, tts, output, context.assistant()])
+    room, seen = example.Room(), Seen()
+
+    def in_real_time(samples: bytes) -> Iterator[fr.Frame]:
+        for frame in audio_frames(samples):
+            yield frame
+            yield SleepFrame(sleep=0.02)
+
+    def spoken() -> Iterator[fr.Frame]:
+        first, second = (read_audio(path).samples for path in call["recordings"])
+        yield from in_real_time(first)
+        while not seen.counts.get("BotStartedSpeakingFrame"):
+            yield from in_real_time(bytes(FRAME_BYTES))
+        yield from in_real_time(bytes(20 * FRAME_BYTES))
+        yield from in_real_time(second)
+        while len(room.transcripts) < 2:
+            yield from in_real_time(bytes(FRAME_BYTES))
+
+    await run_test(
+        pipeline,
+        frames_to_send=spoken(),
+        observers=[CarryoverContextObserver(stt), seen, room],
+        pipeline_params=PARAMS,
+        start_timeout=60.0,
+    )
+    finals = [[frame.text, frame.result.context.status] for frame in room.transcripts]
+    return {"finals": finals, "recorded": recorded}
+
+
 async def pasted(call: dict[str, Any]) -> dict[str, Any]:
     """The README's snippet, with everything that it takes from elsewhere."""
     example = load(call["example"])
@@ -177,7 +233,7 @@ async def pasted(call: dict[str, Any]) -> dict[str, Any]:
 
 
 logger.remove()
-CALLS = {call.__name__: call for call in (run, dialogue, pasted)}
+CALLS = {call.__name__: call for call in (run, dialogue, barge_in, pasted)}
 for line in iter(sys.stdin.readline, ""):
     told = json.loads(line)
     result = {"responses": [asyncio.run(CALLS[told["do"]](told))]}

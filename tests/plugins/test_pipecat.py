@@ -225,6 +225,17 @@ def test_a_dialogue_of_two_turns(pipecat: RemoteClient, shipped: Any, wavs: Path
     assert held["ready"] < held["answer_began"]
 
 
+def test_the_user_answers_in_the_middle_of_the_question(pipecat: RemoteClient, shipped: Any, wavs: Path) -> None:
+    said = [str(wavs / "call_meg.wav"), str(wavs / "bauer.wav")]
+    (held,) = pipecat(
+        "barge_in", target=f"127.0.0.1:{shipped.port}", recordings=said, question=QUESTION, example=EXAMPLE
+    )
+    asked, cut, *_ = held["recorded"]
+    assert (asked["user"], asked["reply"]) == ("Call Meg.", QUESTION)
+    assert cut["turn"] == asked["turn"] and QUESTION.startswith(cut["reply"]) and len(cut["reply"]) < len(QUESTION)
+    assert held["finals"] == [["Call Meg.", "NOT_FOUND"], ["Bauer.", "APPLIED"]]
+
+
 def test_the_example(shipped: Any, site: Path, wavs: Path) -> None:
     with skip_where_out_of_reach():
         python = environment_with(PIPECAT)
