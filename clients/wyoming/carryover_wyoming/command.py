@@ -12,7 +12,7 @@ from collections.abc import Coroutine, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 
-from carryover import CarryoverError, RetryLaterError, ServerInfo, aio
+from carryover import CarryoverError, DeadlineError, RetryLaterError, ServerInfo, aio
 from carryover_wyoming import __version__
 from carryover_wyoming.announce import AnnounceError, announced
 from carryover_wyoming.bridge import Address, Bridge, UriError, info
@@ -132,7 +132,7 @@ def _client(options: argparse.Namespace) -> aio.Client:
 async def _server_info(client: aio.Client, options: argparse.Namespace) -> ServerInfo:
     try:
         return await client.server_info(timeout_s=_FIRST_ANSWER_S)
-    except RetryLaterError:
+    except (RetryLaterError, DeadlineError):
         advice = "start it, or name another by --server"
         if options.ca is None:
             advice += " (one with TLS needs --ca)"
