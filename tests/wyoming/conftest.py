@@ -53,7 +53,7 @@ async def bridge(port: int, *, hass_url: str | None = None, ends_itself: bool = 
         conversations = Conversations(client, lambda: hass.names) if hass else None
         background = [hass.run(conversations), conversations.run()] if hass and conversations else []
         tasks = [asyncio.get_running_loop().create_task(task) for task in background]
-        recognition = Recognition(client, server, hass=hass, conversations=conversations, ends_itself=ends_itself)
+        recognition = Recognition(client, server, names=hass, conversations=conversations, ends_itself=ends_itself)
         made = Bridge(info(server, ends_itself=ends_itself), recognition)
         address = await made.listen(Address("127.0.0.1", 0, None))
         try:

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import socket
 import traceback
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
@@ -129,7 +130,7 @@ class Bridge:
             writer.transport.abort()
             return
         task = asyncio.get_running_loop().create_task(satellite.run() if taken else satellite.turn_away())
-        task.add_done_callback(self._left)
+        task.add_done_callback(partial(self._left, writer))
         if taken:
             self._satellites[task] = satellite
         else:
@@ -138,7 +139,8 @@ class Bridge:
         if connection is not None:  # finds a satellite that has vanished
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
 
-    def _left(self, task: asyncio.Task[None]) -> None:
+    def _left(self, writer: asyncio.StreamWriter, task: asyncio.Task[None]) -> None:
+        writer.transport.abort()  # nothing is left to be sent; a task that was cancelled early may not have closed it
         self._satellites.pop(task, None)
         self._leaving.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
