@@ -329,7 +329,7 @@ def test_what_was_made_elsewhere_applies_before_it_is_fetched(before: tuple[str,
 
 
 def test_a_context_is_not_made_of_what_is_being_erased() -> None:
-    """At another replica, which destroys the dialogue's key first: until its turns are gone, they are of no generation."""
+    """Another replica destroys the key first: until the turns are gone, they are of no generation."""
 
     async def body(bench: Bench) -> None:
         bench.store.add("1", "ask", 100.0)
