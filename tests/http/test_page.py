@@ -151,7 +151,7 @@ def test_a_recording_is_dropped_and_the_dialogue_goes_on(
         ["fill", "#reply", "Anything else?"], ["click", "#add-signal"],
         ["fill", ".signal:last-child textarea", "Berlin\nParis"],
         ["click", "#ask"], ["until", "#commands", "--turn 3"],
-        ["text", "#commands"], ["click", "#erase"],
+        ["text", "#commands"], ["until", "#window-text", "was ready"], ["click", "#erase"],
         ["until", "#announce", "Erased"],
         ["text", "#dialogue-id"],
     ]  # fmt: skip
