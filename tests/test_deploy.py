@@ -158,8 +158,9 @@ def test_the_container_has_what_a_server_needs_as_everything_was_tested() -> Non
 
 
 def entries(lock: str) -> dict[str, str]:
-    """What a lock says of each package: version, markers and hashes, without who needs it."""
-    found = re.split(r"\n(?=[a-z0-9])", re.sub(r"^ *#.*\n", "", lock, flags=re.MULTILINE))
+    """What a lock says of each package: version and hashes, without who needs it where."""
+    plain = re.sub(r" ; .*(?= \\$)", "", re.sub(r"^ *#.*\n", "", lock, flags=re.MULTILINE), flags=re.MULTILINE)
+    found = re.split(r"\n(?=[a-z0-9])", plain)
     return {re.split(r"[\[= ]", entry)[0]: entry.strip() for entry in found}
 
 

@@ -37,6 +37,10 @@ class Task:
     dialogue: DialogueId
     cancelled: bool = False
     """It must leave no trace in the cache or the store any more."""
+    began: int = 0
+    """Grows from one question to the store to the next; 0: it has not asked."""
+    generation: str | None = None
+    """The dialogue's, as a later question has learned it meanwhile; None: none has been answered."""
     done: asyncio.Event = field(default_factory=asyncio.Event)
 
 
@@ -180,6 +184,12 @@ class ContextJobs:
         for task in under_way:
             task.cancelled = True
         return under_way
+
+    def learn(self, dialogue: DialogueId, generation: str, began: int) -> None:
+        """Tell what has asked the store before which generation a question that began then has learned."""
+        for task in self._under_way.get(dialogue, ()):
+            if task.began < began:
+                task.generation = generation
 
     @property
     def dialogues(self) -> set[DialogueId]:

@@ -12,10 +12,9 @@ import pytest
 from carryover.v1 import recognizer_pb2
 from tests.doors.conftest import attached
 from tests.doors.test_riva import target
+from tests.support.frameworks import LIVEKIT, PIPECAT
 from tests.support.remote_client import RemoteClient, remote_client
 
-PIPECAT = ("pipecat-ai==1.14.0", "nvidia-riva-client==2.28.0")
-LIVEKIT = ("livekit-plugins-nvidia==1.8.9",)
 FOLDER = Path(__file__).parent
 pytestmark = pytest.mark.slow
 
