@@ -12,6 +12,7 @@ from server.http.calls import Calls
 from server.http.health import health_route, metrics_route
 from server.http.json_calls import JsonCalls
 from server.http.json_stream import JsonStream
+from server.http.page_files import page_routes
 from server.http.realtime import Realtime
 from server.http.recordings import Recordings
 from server.methods import Method
@@ -45,6 +46,7 @@ def http_routes(
     named = {method.name: method for method in methods}
     stream, record = named["StreamingRecognize"], named["RecordEvents"]
     return [
+        *page_routes(),
         health_route(draining),
         *([metrics_route(metrics.registry)] if metrics is not None else []),
         *JsonCalls(methods, services, calls, scheduler).routes(),

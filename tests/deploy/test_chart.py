@@ -14,6 +14,7 @@ import yaml
 from server.app import LIVENESS, SERVICES
 from server.settings import Settings, load_settings
 from tests.support.helm_charts import CHART, ChartError, check_operator_resources, helm, render
+from tests.support.pages import blocks
 
 ROOT = Path(__file__).parents[2]
 KMS = "arn:aws:kms:eu-central-1:111122223333:key/00000000-0000-0000-0000-000000000000"
@@ -119,6 +120,12 @@ def test_all_values_reach_what_they_are_for(tmp_path: Path) -> None:
     assert dashboard["data"]["carryover.json"].strip() == (ROOT / "deploy/grafana-dashboard.json").read_text().strip()
     job = found["ServiceMonitor"]["spec"]["jobLabel"]
     assert found["Service"]["metadata"]["labels"][job] == "carryover"  # which the alerts ask for
+
+
+def test_the_values_of_the_page_are_some(tmp_path: Path) -> None:
+    (values,) = blocks("docs/deployment.md", "yaml")
+    settings = settings_of(render(yaml.safe_load(values)), tmp_path)
+    assert (settings.limits.streams, settings.limits.tenant_streams) == (16, 12)
 
 
 def test_new_settings_take_new_pods() -> None:
