@@ -103,7 +103,7 @@ def test_every_block_of_python_is_run_below() -> None:
         "docs/context_store.md": 1, "docs/phrases.md": 1,
         "docs/doors.md": 2,  # by tests/doors, in the environments of the clients that it is for
         "docs/http.md": 2,  # by tests/http, likewise
-        "clients/pipecat/README.md": 1,  # by tests/plugins, likewise
+        "clients/livekit/README.md": 1, "clients/pipecat/README.md": 1,  # by tests/plugins, likewise
     }  # fmt: skip
 
 

@@ -10,6 +10,7 @@ prints each transcript, and the status of the context that it was recognised wit
 import asyncio
 import sys
 from collections.abc import AsyncGenerator, Sequence
+from typing import Any
 
 from pipecat.frames.frames import (
     BotStoppedSpeakingFrame,
@@ -65,9 +66,10 @@ class ScriptedLLM(LLMService):
 class SilentTTS(TTSService):
     """Speaks each sentence as two seconds of silence."""
 
-    def __init__(self) -> None:
+    def __init__(self, **kwargs: Any) -> None:
         settings = TTSSettings(model=None, voice=None, language=None)
-        super().__init__(push_stop_frames=True, push_start_frame=True, stop_frame_timeout_s=0.2, settings=settings)
+        ends = {"push_start_frame": True, "push_stop_frames": True, "stop_frame_timeout_s": 0.2}
+        super().__init__(settings=settings, **ends, **kwargs)
 
     async def run_tts(self, text: str, context_id: str) -> AsyncGenerator[Frame | None, None]:
         samples = bytes(int(self.sample_rate * SPEECH_S) * 2)

@@ -330,6 +330,8 @@ class ContextManager:
     async def _known(self, task: Task, turn: str = "", besides: str | None = None) -> DialogueStatus:
         """What the store knows of a task's dialogue; what was made of it before it was erased is forgotten.
 
+        It is asked again where something else was learned of the dialogue's generation while it answered.
+
         Args:
             turn: one that is to be among the turns.
             besides: only the newest turns, until one that expects speech other than this one.
@@ -339,7 +341,9 @@ class ContextManager:
         while True:
             task.began, task.generation = next(self._ticks), None
             status = await self._store.run(self._store.store.dialogue_status, dialogue, also, besides)
-            if not self._outdated(task, status.generation):
+            if not self._outdated(task, status.generation) and not any(
+                held.generation != status.generation and held.tick > task.began for held in self.cache.of(dialogue)
+            ):
                 break
         self._learn(dialogue, status.generation, task.began)
         return status

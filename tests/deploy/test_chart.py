@@ -14,6 +14,7 @@ import yaml
 from server.app import LIVENESS, SERVICES
 from server.settings import Settings, load_settings
 from tests.support.helm_charts import CHART, ChartError, check_operator_resources, helm, render
+from tests.support.pages import blocks
 
 ROOT = Path(__file__).parents[2]
 KMS = "arn:aws:kms:eu-central-1:111122223333:key/00000000-0000-0000-0000-000000000000"
@@ -27,6 +28,7 @@ MOST: dict[str, Any] = {
         "limits": {"streams": 100, "message_bytes": 33_554_432},
         "traces": {"endpoint": "http://collector:4318", "share": 0.1},
     },
+    "http": {"enabled": True},
     "tls": {"clientCaSecret": "carryover-clients"},
     "serviceAccount": {"create": False, "name": "speech"},
     "env": [{"name": "OTEL_RESOURCE_ATTRIBUTES", "value": "deployment.environment=test"}],
@@ -85,7 +87,12 @@ def test_what_is_rendered_fits_the_schemas_and_itself(values: dict[str, Any], tm
     pod, labels = deployment["template"]["spec"], deployment["template"]["metadata"]["labels"]
     (container,) = pod["containers"]
     ports = {port["name"]: port["containerPort"] for port in container["ports"]}
-    assert ports == {"grpc": settings.port, "health": settings.health_port, "metrics": settings.metrics_port}
+    listens = {"grpc": settings.port, "health": settings.health_port, "metrics": settings.metrics_port}
+    assert ports == listens | ({"http": settings.http_port} if settings.http_port else {})
+    named = {port["targetPort"] for port in kinds(resources)["Service"]["spec"]["ports"]}
+    if "NetworkPolicy" in kinds(resources):
+        named |= {p["port"] for rule in kinds(resources)["NetworkPolicy"]["spec"]["ingress"] for p in rule["ports"]}
+    assert named == ports.keys() - {"health"}
     assert pod["terminationGracePeriodSeconds"] > settings.drain_s + 5
     for probe, service in (("startupProbe", None), ("readinessProbe", SERVICES[0]), ("livenessProbe", LIVENESS)):
         assert container[probe]["grpc"]["port"] == settings.health_port
@@ -119,6 +126,12 @@ def test_all_values_reach_what_they_are_for(tmp_path: Path) -> None:
     assert dashboard["data"]["carryover.json"].strip() == (ROOT / "deploy/grafana-dashboard.json").read_text().strip()
     job = found["ServiceMonitor"]["spec"]["jobLabel"]
     assert found["Service"]["metadata"]["labels"][job] == "carryover"  # which the alerts ask for
+
+
+def test_the_values_of_the_page_are_some(tmp_path: Path) -> None:
+    (values,) = blocks("docs/deployment.md", "yaml")
+    settings = settings_of(render(yaml.safe_load(values)), tmp_path)
+    assert (settings.limits.streams, settings.limits.tenant_streams) == (16, 12)
 
 
 def test_new_settings_take_new_pods() -> None:

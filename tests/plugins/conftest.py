@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import soundfile
 
+from benchmarks.voice_agents.follow_ups import recordings
 from tests.integration.conftest import dialogue, key, pcm, shared, shipped, tables, workshop
 
 __all__ = ["dialogue", "key", "pcm", "shared", "shipped", "tables", "workshop"]
-
-RECORDINGS = Path(__file__).parents[2] / "server/demo/audio"
 
 
 @pytest.fixture
@@ -22,12 +21,8 @@ def raw(pcm: bytes, tmp_path: Path) -> str:
     return str(path)
 
 
-@pytest.fixture
-def follow_up(tmp_path: Path) -> list[str]:
-    """Paths of two WAV files: "call Meg", and the answer to the question which one."""
-    paths = []
-    for name in ("call_meg", "bauer"):
-        samples, rate = soundfile.read(RECORDINGS / f"{name}.flac", dtype="int16")
-        soundfile.write(tmp_path / f"{name}.wav", samples, rate, subtype="PCM_16")
-        paths.append(str(tmp_path / f"{name}.wav"))
-    return paths
+@pytest.fixture(scope="session")
+def wavs() -> Iterator[Path]:
+    """The folder of the follow-ups' recordings as WAV files."""
+    with recordings() as folder:
+        yield folder

@@ -7,7 +7,6 @@ import asyncio
 import importlib.util
 import json
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,13 +17,10 @@ from pipecat.observers.base_observer import BaseObserver, FramePushed
 from pipecat.pipeline.pipeline import Pipeline
 from pipecat.pipeline.worker import PipelineParams
 from pipecat.processors.aggregators.llm_context import LLMContext
-from pipecat.processors.aggregators.llm_response_universal import LLMContextAggregatorPair, LLMUserAggregatorParams
+from pipecat.processors.aggregators.llm_response_universal import LLMContextAggregatorPair
 from pipecat.processors.frame_processor import FrameDirection
 from pipecat.tests.utils import SleepFrame, run_test
 from pipecat.transports.base_transport import TransportParams
-from pipecat.turns.user_start import VADUserTurnStartStrategy
-from pipecat.turns.user_stop import SpeechTimeoutUserTurnStopStrategy
-from pipecat.turns.user_turn_strategies import UserTurnStrategies
 
 from carryover import read_audio
 from pipecat_carryover import CarryoverContextObserver, CarryoverSTTService
@@ -47,16 +43,14 @@ def load(path: str) -> Any:
 
 
 class Seen(BaseObserver):
-    """Counts what happens, and notes when it first does."""
+    """Counts what happens."""
 
     def __init__(self) -> None:
         super().__init__(observe_every_push=False)
         self.counts: dict[str, int] = {}
-        self.first_s: dict[str, float] = {}
 
     def take(self, name: str) -> None:
         self.counts[name] = self.counts.get(name, 0) + 1
-        self.first_s.setdefault(f"{name}{self.counts[name]}", time.monotonic())
 
     async def on_push_frame(self, data: FramePushed) -> None:
         if data.direction is FrameDirection.DOWNSTREAM or isinstance(data.frame, fr.ErrorFrame):
@@ -159,59 +153,63 @@ def shown(frame: fr.Frame) -> dict[str, Any]:
 
 
 async def dialogue(call: dict[str, Any]) -> dict[str, Any]:
-    """A whole pipeline, with a voice activity detection that is always right.
+    """A dialogue of the benchmark."""
+    held: dict[str, Any] = await load(call["benchmark"]).dialogue(**call["dialogue"])
+    return held
 
-    Seconds are from the end of the language model's text.
-    """
+
+async def barge_in(call: dict[str, Any]) -> dict[str, Any]:
+    """The user answers in the middle of the question, of which the speech synthesis reports each word."""
     example = load(call["example"])
-    stt = CarryoverSTTService(server=call["target"])
+
+    class Timed(example.SilentTTS):  # type: ignore[name-defined]
+        async def run_tts(self, text: str, context_id: str) -> Any:
+            await self.start_word_timestamps()
+            times = [(word, 0.25 * place) for place, word in enumerate(text.split())]
+            await self.add_word_timestamps(times, context_id)
+            async for frame in super().run_tts(text, context_id):
+                yield frame
+
+    stt = CarryoverSTTService(server=call["target"], turn_detection=True)
     stt.set_entities("contacts", ["Meg Jones", "Meg Bauer"])
-    strategies = UserTurnStrategies(
-        start=[VADUserTurnStartStrategy()], stop=[SpeechTimeoutUserTurnStopStrategy(user_speech_timeout=0.05)]
-    )
-    context = LLMContextAggregatorPair(
-        LLMContext(), user_params=LLMUserAggregatorParams(user_turn_strategies=strategies)
-    )
+    recorded: list[dict[str, Any]] = []
+    record = stt._client.record
+
+    async def noted(dialogue: str, turn: str, **events: Any) -> bool:
+        recorded.append({"turn": turn, "user": events.get("user"), "reply": events.get("reply")})
+        return await record(dialogue, turn, **events)
+
+    stt._client.record = noted  # type: ignore[method-assign]
+    context = LLMContextAggregatorPair(LLMContext())
     output = example.Loudspeaker(TransportParams(audio_out_enabled=True, audio_out_end_silence_secs=0))
-    llm = example.ScriptedLLM([call["question"], "Done."])
-    pipeline = Pipeline([stt, context.user(), llm, example.SilentTTS(), output, context.assistant()])
-    seen = Seen()
-    watching: list[asyncio.Task[None]] = []
+    llm, tts = example.ScriptedLLM([call["question"]]), Timed(push_text_frames=False)
+    pipeline = Pipeline([stt, context.user(), llm, tts, output, context.assistant()])
+    room, seen = example.Room(), Seen()
 
-    async def watch() -> None:
-        await stt.dialogue.recorded()
-        seen.take("recorded")
-        await stt._client.wait_until_ready(stt.dialogue.id)
-        seen.take("ready")
-
-    class Watch(BaseObserver):
-        async def on_push_frame(self, data: FramePushed) -> None:
-            if isinstance(data.frame, fr.LLMFullResponseEndFrame) and not watching:
-                watching.append(asyncio.create_task(watch()))
+    def in_real_time(samples: bytes) -> Iterator[fr.Frame]:
+        for frame in audio_frames(samples):
+            yield frame
+            yield SleepFrame(sleep=0.02)
 
     def spoken() -> Iterator[fr.Frame]:
-        for number, path in enumerate(call["recordings"], 1):
-            yield fr.VADUserStartedSpeakingFrame(start_secs=0.0)
-            seen.take("answer")
-            yield from audio_frames(read_audio(path).samples)
-            yield fr.VADUserStoppedSpeakingFrame(stop_secs=0.2)
-            yield from until(lambda number=number: seen.counts.get("BotStoppedSpeakingFrame", 0) >= number)
+        first, second = (read_audio(path).samples for path in call["recordings"])
+        yield from in_real_time(first)
+        while not seen.counts.get("BotStartedSpeakingFrame"):
+            yield from in_real_time(bytes(FRAME_BYTES))
+        yield from in_real_time(bytes(20 * FRAME_BYTES))
+        yield from in_real_time(second)
+        while len(room.transcripts) < 2:
+            yield from in_real_time(bytes(FRAME_BYTES))
 
-    room = example.Room()
     await run_test(
         pipeline,
         frames_to_send=spoken(),
-        observers=[CarryoverContextObserver(stt), room, seen, Watch()],
+        observers=[CarryoverContextObserver(stt), seen, room],
         pipeline_params=PARAMS,
         start_timeout=60.0,
     )
-    written_s = seen.first_s["LLMFullResponseEndFrame1"]
-    names = {
-        "recorded": "recorded1", "ready": "ready1", "playback_ended": "BotStoppedSpeakingFrame1",
-        "answer_began": "answer2",
-    }  # fmt: skip
-    finals = [shown(one) for one in room.transcripts]
-    return {"finals": finals, **{name: seen.first_s[key] - written_s for name, key in names.items()}}
+    finals = [[frame.text, frame.result.context.status] for frame in room.transcripts]
+    return {"finals": finals, "recorded": recorded}
 
 
 async def pasted(call: dict[str, Any]) -> dict[str, Any]:
@@ -235,7 +233,7 @@ async def pasted(call: dict[str, Any]) -> dict[str, Any]:
 
 
 logger.remove()
-CALLS = {call.__name__: call for call in (run, dialogue, pasted)}
+CALLS = {call.__name__: call for call in (run, dialogue, barge_in, pasted)}
 for line in iter(sys.stdin.readline, ""):
     told = json.loads(line)
     result = {"responses": [asyncio.run(CALLS[told["do"]](told))]}

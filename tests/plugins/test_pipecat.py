@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from asr.context.types import Entry, Turn
+from benchmarks.voice_agents.follow_ups import FOLLOW_UPS, FollowUp
 from tests.clients.test_steering import UNENDING
 from tests.support.frameworks import CLIENTS, PIPECAT, install
 from tests.support.pages import blocks
@@ -20,6 +21,7 @@ from tests.support.remote_client import RemoteClient, remote_client
 from tests.support.replicas import Workshop
 
 pytestmark = pytest.mark.slow
+BENCHMARK = str(CLIENTS.parent / "benchmarks/voice_agents/pipecat_dialogues.py")
 EXAMPLE = str(CLIENTS / "pipecat/example.py")
 QUESTION = "Do you mean Meg Jones or Meg Bauer?"
 FIRST_FINAL = ["wait", "TranscriptionFrame", 1]
@@ -210,21 +212,39 @@ def test_what_is_said_without_a_language_model_is_recorded_too(pipecat: RemoteCl
     assert [turn.text for turn in read(replica, ran).turns] == ["hello"]
 
 
-def test_a_dialogue_of_two_turns(pipecat: RemoteClient, shipped: Any, follow_up: list[str]) -> None:
+@pytest.mark.parametrize("one", FOLLOW_UPS, ids=lambda one: one.answer)
+def test_a_dialogue_of_two_turns(pipecat: RemoteClient, shipped: Any, wavs: Path, one: FollowUp) -> None:
     """The reply lasts 2 s: its text is recorded more than a second before it ends, and the context is ready."""
-    (held,) = pipecat(
-        "dialogue", target=f"127.0.0.1:{shipped.port}", recordings=follow_up, question=QUESTION, example=EXAMPLE
-    )
-    said = [(final["text"], final["status"]) for final in held["finals"]]
-    assert said == [("Call Meg.", "NOT_FOUND"), ("Bauer.", "APPLIED")]
+    said = [str(wavs / f"{name}.wav") for name in (one.first, one.answer)]
+    call = {"server": f"127.0.0.1:{shipped.port}", "recordings": said, "question": one.question, "names": one.names}
+    (held,) = pipecat("dialogue", benchmark=BENCHMARK, dialogue=call)
+    texts = [name.replace("_", " ") for name in (one.first, one.answer)]
+    assert [text.lower().rstrip(".") for text, _ in held["finals"]] == texts
+    assert [status for _, status in held["finals"]] == ["NOT_FOUND", "APPLIED"]
     assert held["playback_ended"] - held["recorded"] >= 1.0
     assert held["ready"] < held["answer_began"]
 
 
-def test_the_example(shipped: Any, site: Path, follow_up: list[str]) -> None:
+def test_the_user_answers_in_the_middle_of_the_question(pipecat: RemoteClient, shipped: Any, wavs: Path) -> None:
+    said = [str(wavs / "call_meg.wav"), str(wavs / "bauer.wav")]
+    (held,) = pipecat(
+        "barge_in", target=f"127.0.0.1:{shipped.port}", recordings=said, question=QUESTION, example=EXAMPLE
+    )
+    asked, cut, *_ = held["recorded"]
+    assert (asked["user"], asked["reply"]) == ("Call Meg.", QUESTION)
+    assert cut["turn"] == asked["turn"] and QUESTION.startswith(cut["reply"]) and len(cut["reply"]) < len(QUESTION)
+    assert held["finals"] == [["Call Meg.", "NOT_FOUND"], ["Bauer.", "APPLIED"]]
+
+
+def test_the_example(shipped: Any, site: Path, wavs: Path) -> None:
     with skip_where_out_of_reach():
         python = environment_with(PIPECAT)
-    command = [str(python), EXAMPLE, f"127.0.0.1:{shipped.port}", *follow_up]
+    command = [
+        str(python),
+        EXAMPLE,
+        f"127.0.0.1:{shipped.port}",
+        *(str(wavs / name) for name in ("call_meg.wav", "bauer.wav")),
+    ]
     environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(site)}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr

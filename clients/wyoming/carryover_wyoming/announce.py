@@ -35,13 +35,13 @@ async def announced(port: int, name: str) -> AsyncIterator[None]:
         address = _own_address()
         service = AsyncServiceInfo(kind, f"{name}-{uuid.getnode():012x}.{kind}", addresses=[address], port=port)
         zeroconf = AsyncZeroconf()
-        await zeroconf.async_register_service(service)
+        await (await zeroconf.async_register_service(service))
     except (OSError, Error) as error:
         raise AnnounceError(f"the server cannot be announced: {error}; leave out --zeroconf") from None
     try:
         yield
     finally:
-        await zeroconf.async_unregister_service(service)
+        await (await zeroconf.async_unregister_service(service))
         await zeroconf.async_close()
 
 

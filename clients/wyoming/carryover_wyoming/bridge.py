@@ -6,6 +6,7 @@ import asyncio
 import logging
 import socket
 import traceback
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
@@ -88,6 +89,7 @@ class Bridge:
         self._info = info
         self._recognition = recognition
         self._satellites: dict[asyncio.Task[None], Satellite] = {}
+        self._leaving: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
         self._draining = False
 
@@ -116,26 +118,31 @@ class Bridge:
                 task.cancel()
         if self._satellites:
             await asyncio.wait(self._satellites, timeout=patience_s)
-        left = list(self._satellites)
+        left = [*self._satellites, *self._leaving]
         for task in left:
             task.cancel()
         await asyncio.gather(*left, return_exceptions=True)
 
-    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         satellite = Satellite(reader, writer, self._info, self._recognition)
-        if self._draining or len(self._satellites) >= MOST_CONNECTIONS:
-            await satellite.refuse("too many connections; try again later", "busy")
-            writer.close()
+        taken = not self._draining and len(self._satellites) < MOST_CONNECTIONS
+        if not taken and len(self._leaving) >= MOST_CONNECTIONS:
+            writer.transport.abort()
             return
+        task = asyncio.get_running_loop().create_task(satellite.run() if taken else satellite.turn_away())
+        task.add_done_callback(partial(self._left, writer))
+        if taken:
+            self._satellites[task] = satellite
+        else:
+            self._leaving.add(task)
         connection = writer.get_extra_info("socket")
         if connection is not None:  # finds a satellite that has vanished
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        task = asyncio.get_running_loop().create_task(satellite.run())
-        self._satellites[task] = satellite
-        task.add_done_callback(self._left)
 
-    def _left(self, task: asyncio.Task[None]) -> None:
-        del self._satellites[task]
+    def _left(self, writer: asyncio.StreamWriter, task: asyncio.Task[None]) -> None:
+        writer.transport.abort()  # nothing is left to be sent; a task that was cancelled early may not have closed it
+        self._satellites.pop(task, None)
+        self._leaving.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             where = traceback.extract_tb(error.__traceback__)[-1]
             _log.error("a connection failed: %s in %s, line %s", type(error).__name__, where.name, where.lineno)

@@ -8,11 +8,12 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 
-from carryover import CarryoverError, RetryLaterError, ServerInfo, aio
+from carryover import CarryoverError, DeadlineError, RetryLaterError, ServerInfo, aio
 from carryover_wyoming import __version__
 from carryover_wyoming.announce import AnnounceError, announced
 from carryover_wyoming.bridge import Address, Bridge, UriError, info
@@ -101,22 +102,23 @@ async def _run(options: argparse.Namespace) -> None:
         characters = int(server.limits.get("phrase_characters", 0))
         hass = _home_assistant(options, characters)
         conversations = None
-        tasks = []
+        background: list[Callable[[], Awaitable[None]]] = []
         if hass is not None:
             await _check(hass)
             conversations = Conversations(client, lambda: hass.names)
-            tasks = [hass.run(conversations), conversations.run()]
+            background = [partial(hass.run, conversations), conversations.run]
         recognition = Recognition(
-            client, server, hass=hass, conversations=conversations, ends_itself=options.endpointing
+            client, server, names=hass, conversations=conversations, ends_itself=options.endpointing
         )
         bridge = Bridge(info(server, ends_itself=options.endpointing), recognition)
         try:
             address = await bridge.listen(address)
         except OSError as error:
             raise StartError(f"--uri {options.uri}: {error.strerror or error}") from None
+        stack.push_async_callback(bridge.drain, 0.0)
         if options.zeroconf:
             await stack.enter_async_context(announced(address.port, options.zeroconf))
-        await _until_told(bridge, address, tasks)
+        await _until_told(bridge, address, background)
 
 
 def _client(options: argparse.Namespace) -> aio.Client:
@@ -132,7 +134,7 @@ def _client(options: argparse.Namespace) -> aio.Client:
 async def _server_info(client: aio.Client, options: argparse.Namespace) -> ServerInfo:
     try:
         return await client.server_info(timeout_s=_FIRST_ANSWER_S)
-    except RetryLaterError:
+    except (RetryLaterError, DeadlineError):
         advice = "start it, or name another by --server"
         if options.ca is None:
             advice += " (one with TLS needs --ca)"
@@ -172,20 +174,20 @@ def _say(line: str) -> None:
     sys.stderr.flush()
 
 
-async def _until_told(bridge: Bridge, address: Address, tasks: Sequence[Coroutine[None, None, None]]) -> None:
+async def _until_told(bridge: Bridge, address: Address, background: Sequence[Callable[[], Awaitable[None]]]) -> None:
     """Work until a signal, then drain."""
     loop, told = asyncio.get_running_loop(), asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, told.set)
-    background = [loop.create_task(task) for task in tasks]
+    tasks = [asyncio.ensure_future(work()) for work in background]
     where = address.path or f"{address.host}:{address.port}"
     _say(f"listening on {where} (Ctrl-C ends it)")
     await told.wait()
     _log.info("draining")
     await bridge.drain(DRAIN_S)
-    for task in background:
+    for task in tasks:
         task.cancel()
-    await asyncio.gather(*background, return_exceptions=True)
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ AWAITED_S = 60.0
 
 _TIMEOUT_S = 5.0
 _MOST_WAITING = 64
+_MOST_KNOWN = 256
 _FIRST_TURNS = 4
 
 
@@ -109,6 +110,8 @@ class Conversations:
     async def _record(self, conversation: str, log: dict[str, Any]) -> None:
         exchanges, asks = exchanges_of(log), bool(log.get("continue_conversation"))
         known = self._known.setdefault(conversation, _Conversation([]))
+        if len(self._known) > _MOST_KNOWN:  # of a Home Assistant that was started anew nobody says that they are over
+            del self._known[next(iter(self._known))]
         dialogue, count = _dialogue(conversation), len(exchanges)
         new = [
             number for number in range(count) if exchanges[number : number + 1] != known.recorded[number : number + 1]

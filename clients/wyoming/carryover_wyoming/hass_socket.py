@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import itertools
 from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -16,6 +16,7 @@ Listener = Callable[[dict[str, Any]], None]
 
 _ANSWER_S = 10.0
 _HEARTBEAT_S = 30.0
+_CLOSING = aiohttp.ClientWSTimeout(ws_close=1.0)
 _MOST_MESSAGE = 64 << 20
 
 
@@ -119,7 +120,7 @@ class HassSocket:
                 answer.set_exception(HassError(f"refused: {code or 'without a reason'}", code))
 
 
-@contextlib.asynccontextmanager
+@asynccontextmanager
 async def connected(url: str, token: str) -> AsyncIterator[HassSocket]:
     """A connection that is signed in; run its `follow` to have it work.
 
@@ -131,10 +132,13 @@ async def connected(url: str, token: str) -> AsyncIterator[HassSocket]:
         HassTokenError: the token is not taken.
         HassError: nobody answers, or something else does.
     """
-    async with aiohttp.ClientSession() as session:
+    async with aiohttp.ClientSession() as session, AsyncExitStack() as stack:
         try:
             async with asyncio.timeout(_ANSWER_S):
-                socket = await session.ws_connect(url, heartbeat=_HEARTBEAT_S, max_msg_size=_MOST_MESSAGE)
+                socket = await session.ws_connect(
+                    url, heartbeat=_HEARTBEAT_S, max_msg_size=_MOST_MESSAGE, timeout=_CLOSING
+                )
+                stack.push_async_callback(socket.close)
                 await _sign_in(socket, token)
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             raise HassError(f"no Home Assistant answers at {url} ({type(error).__name__})") from None

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from carryover import Final, InlineContext, ServerInfo, aio
 from carryover.aio import Stream
 from carryover_wyoming.conversations import Conversations, Place
-from carryover_wyoming.hass import HomeAssistant
 from carryover_wyoming.names import Names, merged
 from carryover_wyoming.request import Request, request_of
 
@@ -36,13 +35,20 @@ class Utterance:
         return {"dialogue_id": self.place.dialogue, "turn_id": self.place.turn, "status": status}
 
 
+class NameSource(Protocol):
+    """Who knows what may be named now."""
+
+    async def current_names(self) -> Names:
+        """All that may be named."""
+
+
 class Recognition:
     """Opens streams.
 
     Args:
         client: of the server.
         server: what it says of itself.
-        hass: whose names are used; None: nobody's.
+        names: who knows the names of the house; None: nobody.
         conversations: whose answers are looked for; None: nobody's.
         ends_itself: whether the end of a command is found here where a request does not say.
     """
@@ -52,14 +58,14 @@ class Recognition:
         client: aio.Client,
         server: ServerInfo,
         *,
-        hass: HomeAssistant | None = None,
+        names: NameSource | None = None,
         conversations: Conversations | None = None,
         ends_itself: bool = False,
     ) -> None:
         self._client = client
         self._most_phrases = int(server.limits.get("phrases", 0))
         self._most_characters = int(server.limits.get("phrase_characters", 0))
-        self._hass = hass
+        self._names = names
         self._conversations = conversations
         self._ends_itself = ends_itself
 
@@ -74,7 +80,7 @@ class Recognition:
             request: None: no `transcribe` came before the audio.
         """
         request = request or self.request({})
-        names = merged(await self._hass.current_names() if self._hass else Names(), request.names)
+        names = merged(await self._names.current_names() if self._names else Names(), request.names)
         place = request.place
         if place is None and self._conversations is not None:
             place = self._conversations.take_awaited()

@@ -63,12 +63,12 @@ class Satellite:
             while not (self.last and not self.busy) and (event := await self._next()) is not None:
                 await self._take(event)
         except (ProtocolError, RequestError, AudioFormatError) as error:
-            await self.refuse(str(error), "bad-request")
+            await self._refuse(str(error), "bad-request")
         except CarryoverError as error:
             _log.warning("recognition failed: %s: %s", error.code or type(error).__name__, error)
-            await self.refuse(f"recognition failed: {error}", error.code or type(error).__name__)
+            await self._refuse(f"recognition failed: {error}", error.code or type(error).__name__)
         except TimeoutError:
-            await self.refuse(f"nothing came for {SILENT_S:g} s in the middle of a recording", "timeout")
+            await self._refuse(f"nothing came for {SILENT_S:g} s in the middle of a recording", "timeout")
         except ConnectionError:
             pass
         finally:
@@ -76,7 +76,12 @@ class Satellite:
                 await self._recording.close()
             await self._close()
 
-    async def refuse(self, why: str, code: str) -> None:
+    async def turn_away(self) -> None:
+        """Take nothing: there are too many connections."""
+        await self._refuse("there are too many connections; try again later", "busy")
+        await self._close()
+
+    async def _refuse(self, why: str, code: str) -> None:
         """Say why nothing follows. Clients that know no `error` see the connection end."""
         with suppress(ConnectionError, TimeoutError):
             await self._write(Error(why, code))

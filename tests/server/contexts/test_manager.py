@@ -328,24 +328,47 @@ def test_what_was_made_elsewhere_applies_before_it_is_fetched(before: tuple[str,
     check(body)
 
 
-def test_an_answer_that_a_later_one_overtakes_brings_back_nothing_erased() -> None:
-    """The dialogue is erased at another replica while older answers are on their way."""
+def test_a_context_is_not_made_of_what_is_being_erased() -> None:
+    """Another replica destroys the key first: until the turns are gone, they are of no generation."""
+
+    async def body(bench: Bench) -> None:
+        bench.store.add("1", "ask", 100.0)
+        with bench.manager.attach(DIALOGUE, "9") as handle:
+            await handle.answered.wait()
+            assert bench.manager.jobs.makes(bench.held("1"))
+            bench.store.generation = ""
+            await bench.settle()
+            bench.store.turns.clear()
+            handle.ask()
+            await bench.settle()
+            told = handle.ready()
+            assert isinstance(told, NoContext) and told.status is Status.NOT_FOUND
+
+    check(body)
+
+
+@pytest.mark.parametrize("first_answered", [1, 2])
+def test_answers_on_their_way_bring_back_nothing_erased(first_answered: int) -> None:
+    """The dialogue is erased at another replica between two questions whose answers come in either order."""
 
     async def body(bench: Bench) -> None:
         manager = bench.manager
         bench.store.add("1", "ask", 100.0)
         bench.store.embeddings["1", 1] = b"made"
-        bench.answers = answers = asyncio.Event()
+        bench.answers = before = asyncio.Event()
         with manager.attach(DIALOGUE, "8") as first:
             recording = asyncio.create_task(manager.record(DIALOGUE, "2", [Event("ask", 200.0, BODIES["ask"])]))
             await bench.rest()
             bench.store.turns.clear()
             bench.store.generation = ""
-            bench.answers = None
+            bench.answers = after = asyncio.Event()
             with manager.attach(DIALOGUE, "9") as second:
-                await second.answered.wait()
-                answers.set()
-                assert not await recording
+                await bench.rest()
+                bench.answers = None
+                for answers in (before, after) if first_answered == 1 else (after, before):
+                    answers.set()
+                    await bench.rest()
+                await asyncio.gather(recording, second.answered.wait())
                 await bench.settle()
                 for handle in (first, second):
                     told = handle.ready()

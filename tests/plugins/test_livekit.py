@@ -1,0 +1,177 @@
+"""LiveKit's plugin in real sessions without a room, against real servers."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from asr.context.types import Entry
+from benchmarks.voice_agents.follow_ups import FOLLOW_UPS, FollowUp
+from tests.clients.test_steering import UNENDING
+from tests.support.frameworks import CLIENTS, LIVEKIT, install
+from tests.support.pages import blocks
+from tests.support.registry import environment_with, skip_where_out_of_reach
+from tests.support.remote_client import RemoteClient, remote_client
+from tests.support.replicas import Workshop
+
+pytestmark = pytest.mark.slow
+BENCHMARK = str(CLIENTS.parent / "benchmarks/voice_agents/livekit_dialogues.py")
+EXAMPLE = str(CLIENTS / "livekit/example.py")
+QUESTION = "Do you mean Meg Jones or Meg Bauer?"
+FIRST_FINAL = ["wait", "final_transcript", 1]
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return install(tmp_path_factory.mktemp("livekit"), "python", "livekit")
+
+
+@pytest.fixture(scope="module")
+def livekit(site: Path) -> Iterator[RemoteClient]:
+    program = Path(__file__).parent / "livekit_program.py"
+    with remote_client(program, LIVEKIT, PATH=os.environ["PATH"], PYTHONPATH=str(site)) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def patient(tiny_recognizer: Any, tables: Any, key: Any) -> Iterator[Any]:
+    """A replica whose utterances end only when they are finalized."""
+    shop = Workshop(tiny_recognizer, tables, key)
+    yield shop.start(**UNENDING)
+    shop.close()
+
+
+def target(replica: Any) -> str:
+    return f"127.0.0.1:{replica.port}"
+
+
+def stream(livekit: RemoteClient, replica: Any, *steps: list[Any], **options: Any) -> dict[str, Any]:
+    (ran,) = livekit("stream", target=target(replica), steps=steps, options=options)
+    assert isinstance(ran, dict)
+    return ran
+
+
+def of(ran: dict[str, Any], kind: str) -> list[dict[str, Any]]:
+    return [event for event in ran["events"] if event["type"] == kind]
+
+
+def texts(ran: dict[str, Any]) -> list[str]:
+    return [event["text"] for event in of(ran, "final_transcript")]
+
+
+def test_utterances_that_end_by_themselves(livekit: RemoteClient, shared: Any, pcm: bytes, raw: str) -> None:
+    ran = stream(livekit, shared, ["audio", raw], ["silence", 2.0], FIRST_FINAL, max_alternatives=2)
+    expected = shared.finals(pcm + bytes(64_000), automatic_punctuation=True, enable_word_time_offsets=True)
+    said = [result.alternatives[0] for result in expected if result.alternatives[0].transcript]
+    first = of(ran, "final_transcript")[0]
+    assert texts(ran)[: len(said)] == [one.transcript for one in said] and ran["errors"] == []
+    assert first["words"] == len(said[0].words) and first["end"] == pytest.approx(said[0].words[-1].end, abs=0.5)
+    assert first["metadata"]["context"]["status"] == "NOT_FOUND" and first["metadata"]["alternatives"]
+    kinds = [event["type"] for event in ran["events"]]
+    assert kinds[0] == "start_of_speech" and kinds.index("final_transcript") < kinds.index("end_of_speech")
+    assert of(ran, "preflight_transcript")[0]["text"] and of(ran, "interim_transcript")[0]["confidence"] > 0
+    assert sum(event["seconds"] for event in of(ran, "recognition_usage")) == pytest.approx(5.0, abs=0.1)
+
+
+def test_a_flush_finalizes(livekit: RemoteClient, patient: Any, pcm: bytes, raw: str) -> None:
+    ran = stream(livekit, patient, ["audio", raw], ["flush"], FIRST_FINAL)
+    (expected,) = patient.finals(pcm, automatic_punctuation=True)
+    assert texts(ran)[0] == expected.alternatives[0].transcript and ran["ended"] == "NoneType"
+
+
+def test_key_terms_and_endpointing_change_while_it_runs(livekit: RemoteClient, patient: Any, raw: str) -> None:
+    ran = stream(
+        livekit, patient, ["audio", raw], ["flush"], FIRST_FINAL, ["keyterms", ["v"]], ["audio", raw], ["flush"],
+        ["wait", "final_transcript", 2], ["options", {"likely_silence_s": 0.3, "trailing_silence_s": 0.5}],
+        ["audio", raw], ["silence", 2.0], ["wait", "final_transcript", 3],
+    )  # fmt: skip
+    first, second, *_ = [event["metadata"]["context"]["biased_words"] for event in of(ran, "final_transcript")]
+    assert not first and {word["signal"] for word in second} == {"speech_contexts"}
+
+
+def test_a_stream_that_ends_is_followed_by_another(livekit: RemoteClient, workshop: Any, raw: str) -> None:
+    replica = workshop.start(limits__stream_seconds=4)
+    ran = stream(
+        livekit, replica, ["audio", raw], ["silence", 2.0], FIRST_FINAL, ["error"], ["audio", raw], ["flush"],
+        ["wait", "final_transcript", 2],
+    )  # fmt: skip
+    assert [(kind, recoverable) for kind, recoverable, _ in ran["errors"]] == [("APIConnectionError", True)]
+    assert len(texts(ran)) >= 2
+
+
+def test_errors_are_the_frameworks(livekit: RemoteClient, workshop: Any, shared: Any) -> None:
+    ran = stream(livekit, shared, ["error"], endpointing={"trailing_silence_s": 900.0})
+    ((kind, recoverable, message),) = ran["errors"]
+    assert (kind, recoverable, ran["ended"]) == ("APIStatusError", False, "APIStatusError")
+    assert "trailing_silence_s" in message
+    replica = workshop.start()
+    workshop.replicas.remove(replica)
+    replica.close()
+    ran = stream(livekit, replica, ["error"])
+    assert {kind for kind, *_ in ran["errors"]} == {"APIConnectionError"}
+    assert [recoverable for _, recoverable, _ in ran["errors"]] == [True, True, False]
+
+
+def test_a_recording(livekit: RemoteClient, shared: Any, raw: str, pcm: bytes) -> None:
+    (ran,) = livekit("recognize", target=target(shared), audio=raw)
+    mono, first_of_two = ran["events"]
+    assert mono == first_of_two and mono["type"] == "final_transcript" and mono["text"]
+    assert mono["words"] == len(mono["text"].split())
+
+
+def read(replica: Any, ran: dict[str, Any]) -> Any:
+    """What the encoder read of the last turn."""
+    replica.wait_for("READY", ran["dialogue"], ran["turn"])
+    return replica.encoder.seen[-1]
+
+
+@pytest.mark.parametrize("cut", [True, False])
+def test_an_interruption_corrects_the_text(livekit: RemoteClient, workshop: Any, cut: bool) -> None:
+    replica = workshop.start()
+    spoken = "Do you mean Meg Jones" if cut else QUESTION
+    (ran,) = livekit("interruption", target=target(replica), text=QUESTION, spoken=spoken, cut=cut, example=EXAMPLE)
+    assert [turn.text for turn in read(replica, ran).turns] == list(dict.fromkeys([QUESTION, spoken]))
+
+
+@pytest.mark.parametrize("result", [[{"name": "Meg Bauer", "id": 17}], '{"found": [{"name": "Meg Bauer", "id": 17}]}'])
+def test_entities_of_a_tool(livekit: RemoteClient, workshop: Any, result: Any) -> None:
+    replica = workshop.start()
+    (ran,) = livekit("tool", target=target(replica), result=result, example=EXAMPLE)
+    context = read(replica, ran)
+    assert context.entries == (Entry("contacts", "Meg Bauer", "17"),)
+    assert [turn.text for turn in context.turns] == ["call meg", "Which one?"]
+
+
+@pytest.mark.parametrize("one", FOLLOW_UPS, ids=lambda one: one.answer)
+def test_a_dialogue_of_two_turns(livekit: RemoteClient, shipped: Any, wavs: Path, one: FollowUp) -> None:
+    """The reply lasts 2 s: its text is recorded more than a second before it ends, and the context is ready."""
+    said = [str(wavs / f"{name}.wav") for name in (one.first, one.answer)]
+    call = {"server": target(shipped), "recordings": said, "question": one.question, "names": one.names}
+    (held,) = livekit("dialogue", benchmark=BENCHMARK, dialogue=call)
+    texts = [name.replace("_", " ") for name in (one.first, one.answer)]
+    assert [text.lower().rstrip(".") for text, _ in held["finals"]] == texts
+    assert [status for _, status in held["finals"]] == ["NOT_FOUND", "APPLIED"]
+    assert held["playback_ended"] - held["recorded"] >= 1.0
+    assert held["ready"] < held["answer_began"]
+
+
+def test_the_example(shipped: Any, site: Path, wavs: Path) -> None:
+    with skip_where_out_of_reach():
+        python = environment_with(LIVEKIT)
+    command = [str(python), EXAMPLE, target(shipped), *(str(wavs / name) for name in ("call_meg.wav", "bauer.wav"))]
+    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(site)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == ["NOT_FOUND Call Meg.", "APPLIED Bauer."]
+
+
+def test_the_readme(livekit: RemoteClient) -> None:
+    (code,) = blocks("clients/livekit/README.md", "python")
+    assert len(code.strip().splitlines()) <= 13
+    (made,) = livekit("pasted", code=code, example=EXAMPLE)
+    assert made == {"assistant": ["ContextAgentMixin", "Agent"], "entities": ["contacts"]}
