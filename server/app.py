@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -18,6 +18,7 @@ from grpc_reflection.v1alpha import reflection, reflection_pb2
 from asr.context.checkpoint import ContextModels
 from asr.context.encoder import ContextEncoder
 from asr.context.rescorer import Rescorer
+from asr.extras import install_hint
 from asr.fitted import UnfittedWarning
 from asr.recognition.recognizer import Recognizer
 from carryover.v1 import context_pb2, context_pb2_grpc, recognizer_pb2, recognizer_pb2_grpc
@@ -41,15 +42,19 @@ from server.doors.google_v1 import GoogleV1Door
 from server.doors.google_v2 import GoogleV2Door
 from server.doors.riva import RivaDoor
 from server.doors.routes import Handlers, Route
+from server.guard import Guard
 from server.interceptor import CallGuard
 from server.memory import MemoryQuota, Trim
-from server.methods import own_methods, public_methods
+from server.methods import Method, own_methods, public_methods
 from server.metrics import Metrics
 from server.quota import Quota
 from server.recognizer_service import RecognizerService
 from server.scheduler import Scheduler, Work
-from server.settings import Limits, Settings, StoreSettings
-from server.tls import server_credentials
+from server.settings import ConfigError, Limits, Settings, StoreSettings
+from server.tls import certificate_expiry, https_context, server_credentials
+
+if TYPE_CHECKING:
+    from server.http.listener import Listener
 
 _SERVICES = (
     recognizer_pb2.DESCRIPTOR.services_by_name["Recognizer"],
@@ -150,6 +155,10 @@ class Server:
         self.settings = settings
         self.metrics = Metrics(settings.metrics_tenants)
         self.draining = False
+        self.metrics.streams_limit.set(settings.limits.streams)
+        self.metrics.draining.set_function(lambda: self.draining)
+        if settings.tls.certificate:
+            self.metrics.certificate_expires.set_function(partial(certificate_expiry, settings.tls.certificate))
         self.access = Access(settings.access.keys_file, lambda tenant: self.contexts.forget_tenant(tenant))
         self._credentials = server_credentials(settings.tls) if settings.tls.certificate else None
         limits, model, context = settings.limits, settings.model, settings.context
@@ -196,25 +205,54 @@ class Server:
         )
         self._health = health.aio.HealthServicer()
         self._doors = door_routes(self._recognizer, limits) if settings.doors else []
-        methods = (*own_methods(_SERVICES, limits), *public_methods(_PUBLIC), *(door.method for door in self._doors))
-        self.guard = CallGuard(
-            {method.path: method for method in methods},
+        own = own_methods(_SERVICES, limits)
+        methods = (*own, *public_methods(_PUBLIC), *(door.method for door in self._doors))
+        guard = Guard(
             lambda: self.draining,
             self.access,
             self.metrics,
-            limits,
             calls=self.calls,
             streams=self.streams,
             recordings=self.recordings,
-            scheduler=self.scheduler,
             trim=self._trim,
         )
+        self.guard = CallGuard({method.path: method for method in methods}, guard, limits, self.scheduler, self._trim)
         self._started: list[grpc.aio.Server] = []
         self.health_port: int | None = None
+        self.http_port: int | None = None
+        self.listener = None if settings.http_port is None else self._http(own, guard)
+        """The HTTP port."""
+
+    def _http(self, own: list[Method], guard: Guard) -> Listener:
+        """The HTTP port. Raises ConfigError."""
+        try:
+            from server.http.listener import Listener
+            from server.http.routes import http_routes
+        except ModuleNotFoundError as error:
+            if error.name != "aiohttp":
+                raise
+            raise ConfigError(f"http_port takes more packages: {install_hint('web')}") from None
+        limits = self.settings.limits
+        anyone = not (self.settings.access.keys_file or self.settings.tls.client_ca)
+        routes = http_routes(
+            own,
+            self._recognizer,
+            self._context,
+            guard,
+            self.scheduler,
+            limits,
+            self.metrics if anyone else None,  # they name the tenants
+            lambda: self.draining,
+        )
+        return Listener(
+            routes, anyone=anyone, connections=limits.calls, idle_s=limits.idle_seconds, requests=limits.calls
+        )
 
     async def start(self) -> int:
         """Listen; returns the port. Raises PortError; then only `close` is left to do."""
         await self._start_probes()
+        if self.listener is not None:
+            self.http_port = await self._listen_http(self.listener, self.settings.http_port or 0)
         limits = self.settings.limits
         server = grpc.aio.server(interceptors=(self.guard,), maximum_concurrent_rpcs=limits.calls, options=self.options)
         add: Any = recognizer_pb2_grpc.add_RecognizerServicer_to_server
@@ -250,7 +288,7 @@ class Server:
             ("grpc.so_reuseport", 0),  # else a second server would share the port without a word
             ("grpc.max_connection_age_ms", _CONNECTION_MS),
             ("grpc.keepalive_time_ms", 30_000),  # finds clients that vanished without a word
-            ("grpc.keepalive_timeout_ms", 10_000),
+            ("grpc.http2.ping_timeout_ms", 10_000),
             ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
             ("grpc.keepalive_permit_without_calls", 1),  # clients may ask whether an idle connection lives
         )
@@ -281,6 +319,14 @@ class Server:
         advice = "it is in use or not ours; choose another port (--port, 0 for a free one)"
         raise PortError(f"cannot listen on {address}: {advice}")
 
+    async def _listen_http(self, listener: Listener, port: int) -> int:
+        host, tls = self.settings.host, self.settings.tls
+        try:
+            return await listener.start(host, port, https_context(tls) if tls.certificate else None)
+        except OSError:
+            advice = "it is in use or not ours; choose another port (--http-port, 0 for a free one)"
+            raise PortError(f"cannot listen on {host}:{port} for HTTP: {advice}") from None
+
     async def drain(self) -> bool:
         """Refuse new calls and let running streams and jobs end; return whether the streams did within `drain_s`."""
         self.draining = True
@@ -293,6 +339,8 @@ class Server:
 
     async def close(self) -> None:
         """Stop listening and end all threads. Calls that still run are cancelled."""
+        if self.listener is not None:
+            await self.listener.close()
         for server in reversed(self._started):
             await server.stop(grace=1.0)
         await self.contexts.close()

@@ -1,25 +1,22 @@
-"""What every call has in common: who calls, request id, refusal while draining, statuses of errors, one log line."""
+"""Every call over gRPC: through the guard, its messages read within their bounds, its status as gRPC sends it."""
 
 from __future__ import annotations
 
 import asyncio
-import re
-import secrets
-import time
-import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager, suppress
 from typing import Any
 
 import grpc
 
-from server import logs, tracing
-from server.access import Access, Caller, certificate_names
+from server import logs
+from server.access import Caller, certificate_names
 from server.codec.wire import SMALL_BYTES, Reader, is_compressed
-from server.errors import DrainingError, IdleError, InvalidRequestError, RequestError, retry_hint, status_of
-from server.memory import MemoryQuota, Trim
+from server.errors import IdleError, InvalidRequestError, RequestError, retry_hint, status_of
+from server.guard import CallError, Guard, Sender
+from server.memory import Trim
 from server.methods import Load, Method
-from server.metrics import Metrics
+from server.pace import Pace
 from server.quota import Quota
 from server.scheduler import Scheduler, Work
 from server.settings import Limits
@@ -27,7 +24,6 @@ from server.settings import Limits
 _LARGE_BYTES = 1 << 20
 _FIRST_S, _MOST_LEAVING = 1.0, 8
 _PAUSE_S = 0.1
-_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
 class CallGuard(grpc.aio.ServerInterceptor):
@@ -41,12 +37,8 @@ class CallGuard(grpc.aio.ServerInterceptor):
 
     Args:
         methods: all that are served, by path.
-        draining: asked at the start of each call; True refuses it with UNAVAILABLE.
-        access: authenticates the caller.
+        guard: stands before the services.
         limits: the bounds of messages, and how long a client may be idle.
-        calls: quota of calls that are not about audio.
-        streams: quota of those that are.
-        recordings: the memory of `Recognize` calls.
         scheduler: parses messages that are not small.
         trim: is called for large ones.
     """
@@ -54,24 +46,14 @@ class CallGuard(grpc.aio.ServerInterceptor):
     def __init__(
         self,
         methods: Mapping[str, Method],
-        draining: Callable[[], bool],
-        access: Access,
-        metrics: Metrics,
+        guard: Guard,
         limits: Limits,
-        calls: Quota,
-        streams: Quota,
-        recordings: MemoryQuota,
         scheduler: Scheduler,
         trim: Trim,
     ) -> None:
         self._methods = methods
-        self._draining = draining
-        self._access = access
-        self._metrics = metrics
+        self._guard = guard
         self._idle_s = limits.idle_seconds
-        self._calls = calls
-        self._streams = streams
-        self._recordings = recordings
         self._scheduler = scheduler
         self._trim = trim
         most = limits.public_calls
@@ -107,28 +89,12 @@ class CallGuard(grpc.aio.ServerInterceptor):
         self, serve: Callable[[Any, Caller], Awaitable[Any]], method: Method, reader: Reader
     ) -> Callable[[Any, Any], Awaitable[None]]:
         async def call(_: AsyncIterator[bytes], context: Any) -> None:
-            async with self._guard(context, method, stream=False) as caller, self._within_quota(method, caller):
+            async with self._guarded(context, method, stream=False) as caller:
                 # no name here for the request: it may be large, and the handler is to let go of it
                 response = await serve(await self._only(context, reader, caller.tenant), caller)
                 await self._write(context, response)
 
         return call
-
-    @asynccontextmanager
-    async def _within_quota(self, method: Method, caller: Caller) -> AsyncIterator[None]:
-        if method.load in (Load.STREAM, Load.RECORDING):
-            with self._streams.one(caller.tenant), self._metrics.stream(caller.tenant):
-                if method.load is Load.RECORDING:
-                    try:
-                        async with self._recordings.reserved(caller.tenant, method.memory_bytes):
-                            yield
-                    finally:
-                        self._trim.soon()
-                else:
-                    yield
-        else:
-            with self._calls.one(caller.tenant):
-                yield
 
     def _stream(
         self, serve: Callable[[Any, Caller], AsyncIterator[Any]], method: Method, reader: Reader
@@ -148,7 +114,7 @@ class CallGuard(grpc.aio.ServerInterceptor):
                 pace = Pace()
                 while (data := await _message(context)) is not None:
                     begun = True
-                    self._caller(context)  # whose key may have been taken back since
+                    self._guard.caller(_sender(context))  # whose key may have been taken back since
                     await asyncio.sleep(pace.pause_s(len(data)))  # 0: others come in between
                     yield await self._read(reader, data, tenant)
                     await accept()  # who asks for the second message has accepted the first
@@ -158,7 +124,7 @@ class CallGuard(grpc.aio.ServerInterceptor):
                     await accept()
                     await self._write(context, response)
 
-            async with self._guard(context, method, stream=True) as caller, self._within_quota(method, caller):
+            async with self._guarded(context, method, stream=True) as caller:
                 try:
                     async with aclosing(serve(read(caller.tenant), caller)) as responses:  # type: ignore[type-var]
                         await respond(responses)
@@ -220,9 +186,6 @@ class CallGuard(grpc.aio.ServerInterceptor):
             self._trim.soon()
         return await self._scheduler.run(Work.PARSE, reader.read, data, tenant=tenant)
 
-    def _caller(self, context: Any) -> Caller:
-        return self._access.caller(context.invocation_metadata() or (), certificate_names(context.auth_context()))
-
     async def _write(self, context: Any, response: Any) -> None:
         try:
             async with asyncio.timeout(self._idle_s):  # gRPC itself waits as long as the connection lives
@@ -232,44 +195,23 @@ class CallGuard(grpc.aio.ServerInterceptor):
             raise IdleError(f"{advice} (the server's setting is limits.idle_seconds)") from None
 
     @asynccontextmanager
-    async def _guard(self, context: Any, method: Method, *, stream: bool) -> AsyncIterator[Caller]:
+    async def _guarded(self, context: Any, method: Method, *, stream: bool) -> AsyncIterator[Caller]:
         """Around a call. stream: of many messages."""
-        request_id, name = _request_id(context), method.name
-        notes = logs.begin_call(request_id)
-        span = tracing.begin_call(method.path, context.invocation_metadata() or (), request_id)
-        context.set_trailing_metadata((("x-request-id", request_id),))
-        started = time.monotonic()
-        code, refusal = grpc.StatusCode.CANCELLED, ""  # unless something else is known in the end
-        trailing = [("x-request-id", request_id)]
-        caller: Caller | None = None
+        sender = _sender(context)
+        request_id = sender.request_id
+        trailing = (("x-request-id", request_id),)
+        context.set_trailing_metadata(trailing)
+        failure: CallError | None = None
         try:
-            if self._draining():
-                raise DrainingError("the server is shutting down; retry on another replica")
-            caller = self._caller(context)
-            logs.note(tenant=caller.tenant)
-            yield caller
-            code = grpc.StatusCode.OK
-        except grpc.aio.BaseError:  # gRPC's own: the client is gone, or the server was closed
-            raise
-        except Exception as error:
-            code, refusal = status_of(error)
-            trailing += retry_hint(error)
-            if code is grpc.StatusCode.INTERNAL:
-                logs.failure("call_failed", error, method=name)
-            traceback.clear_frames(error.__traceback__)  # gRPC keeps the error for a while: not with a recording in it
-        finally:
-            seconds = time.monotonic() - started
-            self._metrics.calls.labels(name, code.name).inc()
-            self._metrics.call_seconds.labels(name).observe(seconds)
-            if caller is not None:
-                self._metrics.tenant_calls.labels(self._metrics.tenant(caller.tenant), code.name).inc()
-            logs.event("call", method=name, code=code.name, duration_ms=round(seconds * 1000, 1), **notes)
-            tracing.end_call(span, code, notes)
-        if code is not grpc.StatusCode.OK:  # last: who reads nothing does not take its status either
-            context.set_trailing_metadata(trailing)
-            if caller is None and stream:
+            async with self._guard.call(method, sender, request_id) as caller:
+                yield caller
+        except CallError as error:
+            failure = error
+        if failure is not None:  # last: who reads nothing does not take its status either
+            context.set_trailing_metadata(trailing + failure.hint)
+            if stream and not failure.known:
                 await self._take_first(context)
-            await context.abort(code, refusal)
+            await context.abort(failure.code, failure.message)
 
     async def _take_first(self, context: Any) -> None:
         """Waits for the message that a client sends as it calls, or not for long.
@@ -285,31 +227,6 @@ class CallGuard(grpc.aio.ServerInterceptor):
                         await _message(context)
             finally:
                 self._leaving -= 1
-
-
-class Pace:
-    """Rate limit of one stream's tiny messages: a burst at once, then so many a second.
-
-    A message as large as a few milliseconds of audio is never delayed.
-
-    Args:
-        clock: seconds of a monotonic clock.
-    """
-
-    BURST, PER_S, TINY_BYTES = 200, 100, 80
-
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
-        self._left, self._seen_s = float(self.BURST), clock()
-
-    def pause_s(self, size: int) -> float:
-        """Seconds to wait before a message of so many bytes is processed."""
-        if size >= self.TINY_BYTES:
-            return 0.0
-        now = self._clock()
-        self._left = min(self.BURST, self._left + (now - self._seen_s) * self.PER_S) - 1
-        self._seen_s = now
-        return max(0.0, -self._left / self.PER_S)
 
 
 async def _message(context: Any) -> bytes | None:
@@ -334,9 +251,5 @@ async def _take_rest(context: Any) -> None:
                         return
 
 
-def _request_id(context: Any) -> str:
-    """The client's x-request-id where it has one that can be logged, else a new one."""
-    for key, value in context.invocation_metadata() or ():
-        if key == "x-request-id" and isinstance(value, str) and _REQUEST_ID.fullmatch(value):
-            return value
-    return secrets.token_hex(8)
+def _sender(context: Any) -> Sender:
+    return Sender(context.invocation_metadata() or (), certificate_names(context.auth_context()))

@@ -37,6 +37,12 @@ class Metrics:
             "call_seconds", "Duration of calls.", (0.005, 0.02, 0.1, 0.5, 2, 10, 60, 300), "method"
         )
         self.streams = self._gauge("streams", "Streams being recognised.")
+        self.streams_limit = self._gauge("streams_limit", "Streams that the server takes at once.")
+        self.draining = self._gauge("draining", "1 while the server ends its calls and takes no new ones.")
+        self.certificate_expires = self._gauge(
+            "certificate_expiry_timestamp_seconds",
+            "When the TLS certificate expires, in seconds since 1970; 0: no TLS.",
+        )
         threads = self._gauge("threads", "Threads of the process.")
         threads.set_function(threading.active_count)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Container, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -86,22 +87,38 @@ class RecognizerService:
         self._metrics = metrics
 
     async def Recognize(self, request: pb.RecognizeRequest, caller: Caller) -> pb.RecognizeResponse:  # noqa: N802
-        """One utterance."""
-        turn_request = check_utterance(request.config, self._nbest, caller.tenant)
+        """One recording."""
+        held = [request]
+        del request  # the recording goes
+        made = pb.RecognizeResponse()
+        async for response in self.recording(held.pop(), caller):
+            made.results.extend(response.results)
+            if response.HasField("speech_context_report"):
+                made.speech_context_report.CopyFrom(response.speech_context_report)
+        return made
+
+    async def recording(
+        self, request: pb.RecognizeRequest, caller: Caller
+    ) -> AsyncIterator[pb.StreamingRecognizeResponse]:
+        """One recording, its results as they come: those of a stream, all of them final."""
+        turn_request = check_utterance(request.config, self._nbest, caller.tenant, self._endpoint, self._limits)
         phrases = await self._phrases(turn_request.speech_contexts, caller)
         samples, rate = await self._samples(request, turn_request, caller)
         del request  # the recording goes
         memory.keep(samples.nbytes)
+        if phrases.report is not None:
+            yield pb.StreamingRecognizeResponse(speech_context_report=phrases.report)
         turn_request = replace(turn_request, options=replace(turn_request.options, sample_rate_hertz=rate))
-        results: list[pb.StreamingRecognitionResult] = []
         with self._turn(turn_request, phrases, caller) as turn:
+            await turn.context_made()  # nobody is speaking: there is time
             turn.arrived()
             step = int(rate * PIECE_S)
             for start in range(0, len(samples), step):
-                results += _results_of(await turn.responses(await turn.accept(samples[start : start + step])))
-            results += _results_of(await turn.responses(await turn.finish()))
+                for response in await turn.responses(await turn.accept(samples[start : start + step])):
+                    yield response
+            for response in await turn.responses(await turn.finish()):
+                yield response
         self._count_audio(len(samples) / rate, caller)
-        return pb.RecognizeResponse(results=results, speech_context_report=phrases.report)
 
     async def StreamingRecognize(  # noqa: N802
         self, request_iterator: AsyncIterator[pb.StreamingRecognizeRequest], caller: Caller
@@ -310,6 +327,12 @@ class _Turn:
         """True when no more audio is recognised."""
         return self._stream.done
 
+    async def context_made(self) -> None:
+        """Wait for the context that came with the request, or until it is given up."""
+        making = self._newest.source.handle.making
+        if making is not None:
+            await asyncio.wait({making})
+
     def arrived(self) -> None:
         """A message of the client, or the end of its stream, is there."""
         self._last_s = time.monotonic()
@@ -455,10 +478,6 @@ def in_written_form(
     nbest = written_nbest(outcome.nbest, attended, spelling, alternatives)
     plain = written_hypothesis(result.nbest[0], attended, phrase_spelling(spoken))
     return replace(outcome, nbest=nbest), plain.text
-
-
-def _results_of(responses: Iterable[pb.StreamingRecognizeResponse]) -> list[pb.StreamingRecognitionResult]:
-    return [result for response in responses for result in response.results]
 
 
 def _phrase_graph(handle: ContextHandle) -> PhraseGraph | None:

@@ -26,7 +26,7 @@ NOT_SETTINGS = ("CARRYOVER_TEST_", "CARRYOVER_CLIENT_", "CARRYOVER_VENV", "CARRY
 
 PRIVATE = dict.fromkeys(
     (
-        *(f"{ENV_PREFIX}{name}" for name in ("HOST", "PORT", "HEALTH_PORT", "METRICS_PORT")),
+        *(f"{ENV_PREFIX}{name}" for name in ("HOST", "PORT", "HTTP_PORT", "HEALTH_PORT", "METRICS_PORT")),
         *(f"{ENV_PREFIX}TLS__{name}" for name in ("CERTIFICATE", "KEY", "CLIENT_CA")),
         *(
             f"{ENV_PREFIX}STORE__{name}"
@@ -271,6 +271,12 @@ class Settings(_Section):
     log_level: str = Field(default="INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$")
     health_port: int | None = Field(
         default=None, ge=0, le=65535, description="Port for gRPC health alone, without TLS, for probes; unset: off."
+    )
+    http_port: int | None = Field(
+        default=None,
+        ge=0,
+        le=65535,
+        description="Port for HTTP, see docs/http.md; takes the extra `web`; unset: off.",
     )
     metrics_port: int | None = Field(default=None, ge=0, le=65535, description="Port for Prometheus; unset: off.")
     doors: bool = Field(

@@ -102,6 +102,7 @@ def test_every_block_of_python_is_run_below() -> None:
         "README.md": 1, "clients/python/README.md": 1, "docs/api.md": 3, "docs/context.md": 1,
         "docs/context_store.md": 1, "docs/phrases.md": 1,
         "docs/doors.md": 2,  # by tests/doors, in the environments of the clients that it is for
+        "docs/http.md": 2,  # by tests/http, likewise
         "clients/livekit/README.md": 1, "clients/pipecat/README.md": 1,  # by tests/plugins, likewise
     }  # fmt: skip
 
@@ -338,7 +339,8 @@ def test_the_tables_of_modules_are_complete() -> None:
     page = (ROOT / "docs/architecture.md").read_text()
     tables = re.findall(r"^### `([\w/]+)/`\n(.*?)(?=^#|\Z)", page, re.MULTILINE | re.DOTALL)
     assert [folder for folder, _ in tables] == [
-        "server", "server/codec", "server/doors", "server/contexts", "asr/recognition", "asr/context", "context_store"
+        "server", "server/codec", "server/doors", "server/http", "server/contexts", "asr/recognition", "asr/context",
+        "context_store",
     ]  # fmt: skip
     for folder, table in tables:
         there = {path.name for path in (ROOT / folder).glob("*.py")} - {"__init__.py"}

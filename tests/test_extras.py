@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 import sys
 import tomllib
 from collections.abc import Callable
@@ -92,6 +93,15 @@ def test_a_store_in_the_process_and_traces(missing: Missing) -> None:
         pass
     with pytest.raises(ConfigError, match=re.escape(install_hint("otel"))):
         configure(TracesSettings(endpoint="http://127.0.0.1:4318"))
+
+
+def test_the_http_port() -> None:
+    code = (
+        "import sys; sys.modules['aiohttp'] = None; from server.commands.serve import app; "
+        "app(['--port', '0', '--http-port', '0'])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 2 and install_hint("web") in done.stderr.splitlines()[-1]
 
 
 def test_every_extra_that_is_advised_is_there() -> None:

@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 from server.commands.main import COMMANDS, app
 
 ROOT = Path(__file__).parents[1]
+ENV = ROOT / "scripts/lib/env"
 CLIENT = "clients/python/pyproject.toml"
 SCRIPTS = sorted(path.name for path in (ROOT / "scripts").iterdir() if path.is_file())
 OF_BASH = ("test",)
@@ -137,22 +138,66 @@ def test_a_ready_environment_is_left_alone(tmp_path: Path) -> None:
     python.parent.mkdir(parents=True)
     python.write_text("#!/bin/bash\nexit 9\n")
     python.chmod(0o755)
-    parts = [(ROOT / name).read_bytes() for name in ("requirements.lock", "pyproject.toml", CLIENT)]
-    whole = b"".join([*parts, f"{ROOT} locked\n".encode()])
-    stamp = subprocess.run(["cksum"], input=whole, capture_output=True, check=True)
-    (tmp_path / "venv" / "carryover.stamp").write_bytes(stamp.stdout)
-    result = subprocess.run([ROOT / "scripts/lib/env"], capture_output=True, text=True, env=environment, cwd=tmp_path)
-    assert (result.returncode, result.stdout, result.stderr) == (0, environment["CARRYOVER_VENV"] + "\n", "")
+    for torch, more in (("locked", []), ("cpu", ["deploy/torch-cpu.txt"])):
+        files = ("requirements.lock", "pyproject.toml", CLIENT, "clients/wyoming/pyproject.toml", *more)
+        parts = [(ROOT / name).read_bytes() for name in files]
+        whole = b"".join([*parts, f"{ROOT} {torch}\n".encode()])
+        stamp = subprocess.run(["cksum"], input=whole, capture_output=True, check=True)
+        (tmp_path / "venv" / "carryover.stamp").write_bytes(stamp.stdout)
+        (tmp_path / "venv" / "carryover.torch").write_text(f"{torch}\n")  # what it was made with counts
+        result = subprocess.run([ENV], capture_output=True, text=True, env=environment, cwd=tmp_path)
+        assert (result.returncode, result.stdout, result.stderr) == (0, environment["CARRYOVER_VENV"] + "\n", "")
     (tmp_path / "venv" / "carryover.stamp").write_text("of another lock")
-    result = subprocess.run([ROOT / "scripts/lib/env"], capture_output=True, text=True, env=environment)
+    result = subprocess.run([ENV], capture_output=True, text=True, env=environment)
     assert result.returncode == 1 and result.stderr
+
+
+PYTHON = r"""
+[ "$1" = -c ] && exit 0
+mkdir -p "$4/bin"
+: >"$4/pyvenv.cfg"
+printf '#!/bin/bash\necho "$@" >>{log}\n' >"$4/bin/python"
+chmod 755 "$4/bin/python"
+"""
+
+
+def test_what_is_installed_with_the_cpu_build_of_torch_and_without(tmp_path: Path) -> None:
+    """As pip is called: the lock by its hashes, that build, our two distributions."""
+    log = tmp_path / "log"
+    environment = fake_tools(tmp_path, **{"python3.11": PYTHON.replace("{log}", str(log))})
+    venv = tmp_path / "venv"
+
+    def installs(**more: str) -> list[str]:
+        log.write_text("")
+        subprocess.run([ENV], capture_output=True, check=True, env=environment | more)
+        return [line for line in log.read_text().splitlines() if line.startswith("-m pip")]
+
+    ours = " ".join(f"--editable {place}" for place in (ROOT / "clients/python", ROOT / "clients/wyoming", ROOT))
+    ours = f"--no-deps --no-build-isolation {ours}"
+    lock, build, last = installs(CARRYOVER_TORCH="cpu")
+    assert lock.endswith(f"--require-hashes -r {venv}/requirements.lock") and last.endswith(ours)
+    assert build.endswith(f"--retries 1 --timeout 15 -r {ROOT}/deploy/torch-cpu.txt")
+    whole, rest = ((place / "requirements.lock").read_text() for place in (ROOT, venv))
+    assert re.search(r"^nvidia-|^torch==|^triton==", whole, re.MULTILINE)
+    assert not re.search(r"^(nvidia-.*|cuda-.*|torch|torchaudio|triton)==", rest, re.MULTILINE)
+    part = subprocess.run([ROOT / "scripts/lib/split_lock", "torch", ROOT / "requirements.lock"], capture_output=True)
+    assert sorted((rest + part.stdout.decode()).splitlines()) == sorted([*whole.splitlines(), *comments(whole)])
+    assert installs() == []  # it stays as it was made
+    lock, last = installs(CARRYOVER_TORCH="locked")
+    assert lock.endswith(f"--require-hashes -r {ROOT}/requirements.lock") and last.endswith(ours)
+    assert installs() == []
+
+
+def comments(lock: str) -> list[str]:
+    """The comments that both parts of a lock keep."""
+    return [line for line in lock.splitlines() if line.startswith("#")]
 
 
 def fake_tools(folder: Path, **programs: str) -> dict[str, str]:
     """An environment whose PATH holds the system's tools, no Python and no uv but those given as shell scripts."""
     tools = folder / "bin"
     tools.mkdir()
-    for name in ("bash", "cat", "cksum", "dirname", "mkdir", "df", "awk", "ls", "flock", "tail"):
+    for name in ("bash", "cat", "chmod", "cksum", "dirname", "env", "mkdir", "df", "awk", "ls", "flock", "tail"):
         found = [Path(place, name) for place in os.environ["PATH"].split(os.pathsep) if Path(place, name).exists()]
         if found:
             (tools / name).symlink_to(found[0])
@@ -170,11 +215,14 @@ def fake_tools(folder: Path, **programs: str) -> dict[str, str]:
         ({"python3": "exit 1"}, "Python 3.11 or newer is missing"),
         ({"df": "printf 'head\\nx 1 1 7999 1 /\\n'"}, "not enough disk"),
         ({"python3.11": '[ "$1" = -m ] && exit 1; exit 0'}, "has no working venv module"),
+        ({"torch": "cpu", "df": "printf 'head\\nx 1 1 2999 1 /\\n'"}, "needs 3000 MB"),
+        ({"torch": "gpu"}, "set it to cpu (a CPU build of torch) or locked"),
     ],
 )
 def test_one_clear_line_when_something_is_missing(tmp_path: Path, programs: dict[str, str], message: str) -> None:
-    environment = fake_tools(tmp_path, **programs)
-    result = subprocess.run([ROOT / "scripts/lib/env"], capture_output=True, text=True, env=environment)
+    torch = {"CARRYOVER_TORCH": programs["torch"]} if "torch" in programs else {}
+    environment = fake_tools(tmp_path, **{name: text for name, text in programs.items() if name != "torch"}) | torch
+    result = subprocess.run([ENV], capture_output=True, text=True, env=environment)
     assert result.returncode == 1 and result.stdout == ""
     last = result.stderr.splitlines()[-1]
     assert last.startswith("carryover: ") and message in last
@@ -185,5 +233,5 @@ def test_a_folder_that_is_no_environment_is_not_touched(tmp_path: Path) -> None:
     kept = tmp_path / "venv" / "thesis.txt"
     kept.parent.mkdir()
     kept.write_text("mine")
-    result = subprocess.run([ROOT / "scripts/lib/env"], capture_output=True, text=True, env=environment)
+    result = subprocess.run([ENV], capture_output=True, text=True, env=environment)
     assert result.returncode == 1 and "is no Python environment" in result.stderr and kept.read_text() == "mine"

@@ -295,7 +295,7 @@ class Recognizer:
             pending only takes its input in.
 
         Raises:
-            Any error of any of the streams; the old states stay valid, and the step may be made again.
+            Exception: any error of any of the streams; the old states stay valid, and the step may be made again.
         """
         after = [self.take(*pair) for pair in zip(states, inputs, strict=True)] if inputs else list(states)
         results: list[list[Result]] = [[] for _ in after]
@@ -318,7 +318,7 @@ class Recognizer:
 
         Raises:
             ValueError: a stream has nothing pending.
-            Any error of any of the streams; then none of them has changed.
+            Exception: any error of any of the streams; then none of them has changed.
         """
         if not all(stream.ready for stream in streams):
             raise ValueError("a stream has no whole chunk and no result pending: advance those that are ready")

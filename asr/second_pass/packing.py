@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 
 import torch
@@ -22,7 +23,9 @@ class Int8Linear(nn.Module):
     def __init__(self, weight: Tensor, bias: Tensor | None = None) -> None:
         super().__init__()
         scale = weight.abs().amax(1).clamp(min=1e-12) / 127
-        rows = torch.quantize_per_channel(weight, scale, torch.zeros(len(scale), dtype=torch.int64), 0, torch.qint8)
+        with warnings.catch_warnings():  # the kernel takes nothing else; torch 2.13 says that it will go one day
+            warnings.filterwarnings("ignore", r"torch\.quantize_per_tensor, torch\.quantize_per_channel and other")
+            rows = torch.quantize_per_channel(weight, scale, torch.zeros(len(scale), dtype=torch.int64), 0, torch.qint8)
         self._packed = torch.ops.quantized.linear_prepack(rows, None)
         self._bounds = F.one_hot(torch.tensor([0]), weight.shape[1]).float()
         self._bounds[0, 1] = -1.0
@@ -40,8 +43,9 @@ class Int8Linear(nn.Module):
 
 
 def can_pack(weight: Tensor) -> bool:
-    """Whether this machine has the kernels."""
-    return weight.device.type == "cpu" and "fbgemm" in torch.backends.quantized.supported_engines
+    """Whether this machine, and this torch, have the kernels."""
+    there = hasattr(torch, "quantize_per_channel") and hasattr(torch.ops.quantized, "linear_prepack")
+    return weight.device.type == "cpu" and "fbgemm" in torch.backends.quantized.supported_engines and there
 
 
 def pack_linears(module: nn.Module) -> None:

@@ -23,16 +23,16 @@ many there are."""
 def bounds(method: str, limits: Limits) -> Bounds:
     """The bounds of a method of `carryover.v1`."""
     if method == "Recognize":
-        return recording_bounds(limits, _PHRASES)
+        return recording_bounds(limits, _PHRASES, _inline_bounds("config.context", limits))
     if method == "StreamingRecognize":
         inline = _inline_bounds("config.context", limits) | _inline_bounds("update.context", limits)
         return stream_bounds(limits, (*_PHRASES, *_UPDATED_PHRASES), inline)
     return Bounds("request_bytes", limits.request_bytes, _context_bounds(method, limits))
 
 
-def recording_bounds(limits: Limits, phrases: Iterable[str]) -> Bounds:
-    """The bounds of a request with a recording. phrases: the fields that lists of phrases are in, and the phrases."""
-    return Bounds("message_bytes", limits.message_bytes, _phrase_bounds(limits, phrases))
+def recording_bounds(limits: Limits, phrases: Iterable[str], others: Mapping[str, Bound] | None = None) -> Bounds:
+    """The bounds of a request with a recording. Args as those of `stream_bounds`."""
+    return Bounds("message_bytes", limits.message_bytes, {**_phrase_bounds(limits, phrases), **(others or {})})
 
 
 def stream_bounds(limits: Limits, phrases: Iterable[str], others: Mapping[str, Bound] | None = None) -> Bounds:

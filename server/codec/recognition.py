@@ -99,12 +99,7 @@ def check_streaming(
         speech_events=config.voice_activity_events,
         endpoint=_endpoint(config.endpointing, "config.endpointing", endpoint),
     )
-    request = _turn_request(config, encoding, options, tenant)
-    if not config.HasField("context"):
-        return request
-    if request.dialogue is not None:
-        raise InvalidRequestError("config.context", "set it or dialogue_id, not both")
-    return replace(request, context=inline_context_of(config.context, limits, "config.context"))
+    return _turn_request(config, encoding, options, tenant, limits)
 
 
 def check_update(update: pb.StreamUpdate, request: TurnRequest, endpoint: EndpointRule, limits: Limits) -> TurnRequest:
@@ -159,23 +154,40 @@ def _seconds(field: str, value: float, least: float, most: float) -> float:
     return value
 
 
-def check_utterance(config: pb.RecognitionConfig, nbest: int, tenant: str) -> TurnRequest:
-    """The configuration of one utterance; a file (encoding "FILE") may leave the options without a rate (0)."""
+def check_utterance(
+    config: pb.RecognitionConfig,
+    nbest: int,
+    tenant: str,
+    endpoint: EndpointRule = EndpointRule(),
+    limits: Limits = Limits(),
+) -> TurnRequest:
+    """The configuration of a recording; a file (encoding "FILE") may leave the options without a rate (0).
+
+    Args and errors as those of `check_streaming`.
+    """
     encoding = _encoding_name(config.encoding)
     if encoding in RAW:
         _check_rate(config.sample_rate_hertz)
     options = StreamOptions(
         sample_rate_hertz=config.sample_rate_hertz,
         nbest=max(nbest, _alternatives(config.max_alternatives)),
-        endpointing=False,
+        endpointing=config.HasField("endpointing"),
+        endpoint=_endpoint(config.endpointing, "config.endpointing", endpoint),
     )
-    return _turn_request(config, encoding if encoding in RAW else "FILE", options, tenant)
+    return _turn_request(config, encoding if encoding in RAW else "FILE", options, tenant, limits)
 
 
 def _turn_request(
-    config: pb.StreamingConfig | pb.RecognitionConfig, encoding: str, options: StreamOptions, tenant: str
+    config: pb.StreamingConfig | pb.RecognitionConfig,
+    encoding: str,
+    options: StreamOptions,
+    tenant: str,
+    limits: Limits,
 ) -> TurnRequest:
     dialogue, turn = dialogue_and_turn(tenant, config.dialogue_id, config.turn_id)
+    inline = config.HasField("context")
+    if inline and dialogue is not None:
+        raise InvalidRequestError("config.context", "set it or dialogue_id, not both")
     return TurnRequest(
         encoding,
         options,
@@ -185,6 +197,7 @@ def _turn_request(
         turn=turn,
         written=config.automatic_punctuation,
         speech_contexts=tuple(config.speech_contexts),
+        context=inline_context_of(config.context, limits, "config.context") if inline else None,
     )
 
 
@@ -192,7 +205,7 @@ def check_phrases(contexts: Sequence[pb.SpeechContext], limits: Limits, recogniz
     """Sorts the phrases into usable ones and ones to report. CPU bound. Raises LimitError, InvalidRequestError."""
     if not contexts:
         return Phrases()
-    _check_phrase_limits(contexts, limits)
+    check_phrase_limits(contexts, limits)
     sent = [
         (pb.RejectedPhrase(context_index=i, phrase_index=j, phrase=phrase), normalize(phrase), _boost(context))
         for i, context in enumerate(contexts)
@@ -222,7 +235,8 @@ def check_phrases(contexts: Sequence[pb.SpeechContext], limits: Limits, recogniz
     return Phrases(usable, graph, report)
 
 
-def _check_phrase_limits(contexts: Sequence[pb.SpeechContext], limits: Limits) -> None:
+def check_phrase_limits(contexts: Sequence[pb.SpeechContext], limits: Limits) -> None:
+    """Raise LimitError where there are too many phrases, or one is too long."""
     count = sum(len(context.phrases) for context in contexts)
     if count > limits.phrases:
         raise LimitError("phrases", f"speech_contexts: {count} phrases; send at most {limits.phrases}")

@@ -29,6 +29,9 @@ app = typer.Typer(add_completion=False)
 @app.command()
 def main(
     port: Annotated[int | None, typer.Option(help="Port to listen on; 0 picks a free one. Default: 50051.")] = None,
+    http_port: Annotated[
+        int | None, typer.Option(help="Port for the page, REST and WebSockets; 0 picks a free one. Default: none.")
+    ] = None,
     config: Annotated[Path | None, typer.Option(help="TOML file with settings, see docs/operation.md.")] = None,
     host: Annotated[str | None, typer.Option(help="Address to listen on. Default: 127.0.0.1.")] = None,
     endpoint: Annotated[
@@ -37,7 +40,7 @@ def main(
     region: Annotated[str | None, typer.Option(help="AWS region of the store. Default: us-east-1.")] = None,
 ) -> None:
     """Serve carryover.v1 over gRPC. Settings: defaults, then --config, then CARRYOVER_* variables, then flags."""
-    flags = {"port": port, "host": host, "store.endpoint": endpoint, "store.region": region}
+    flags = {"port": port, "http_port": http_port, "host": host, "store.endpoint": endpoint, "store.region": region}
     try:
         settings = load_settings(config, flags)
         sys.setswitchinterval(_SWITCH_S)
@@ -56,6 +59,9 @@ async def _serve(settings: Settings) -> None:
         loop.add_signal_handler(number, logs.event, "signal_ignored")
     async with running(settings, _say) as (server, port):
         loop.add_signal_handler(signal.SIGHUP, server.access.reload)  # certificates are read for each connection
+        if server.http_port is not None:
+            scheme = "https" if settings.tls.certificate else "http"
+            _say(f"page: {scheme}://{settings.host}:{server.http_port}/")
         _say(f"listening on {settings.host}:{port} (Ctrl-C ends it)")
         name = await until_signalled()
         _say(f"{name}: finishing what runs, at most {settings.drain_s:g} s; {name} again: at once")

@@ -61,6 +61,8 @@ class ContextHandle:
     ) -> None:
         self.answered = asyncio.Event()
         """The store has said what it knows of the dialogue, or failed to, or there is nothing to ask it."""
+        self.making: asyncio.Task[None] | None = None
+        """Makes the context, where it is one that came with the request."""
         self._clock = clock
         self._expired = expired
         self._ask = ask

@@ -56,15 +56,13 @@ class InlineContexts:
             tick=next(self._ticks),
             timeline=[(State.TRIGGERED, self._clock())],
         )
-        making: asyncio.Task[None] | None = None
 
         wanted = bool(context) and self._settings.enabled
         absent = NoContext(Status.NOT_REQUESTED if self._settings.enabled else Status.DISABLED)
 
         def ask(number: int) -> None:
-            nonlocal making
-            if wanted and made.bundle is None and (making is None or making.done()):
-                making = asyncio.get_running_loop().create_task(self._make(made, context, tenant))
+            if wanted and made.bundle is None and (handle.making is None or handle.making.done()):
+                handle.making = asyncio.get_running_loop().create_task(self._make(made, context, tenant))
             handle.say(number, absent)  # there is no store to be waited for
 
         handle = ContextHandle(self._clock, lambda context: False, ask, 0.0)
@@ -74,8 +72,8 @@ class InlineContexts:
         try:
             yield handle
         finally:
-            if making is not None:
-                making.cancel()
+            if handle.making is not None:
+                handle.making.cancel()
 
     async def _make(self, made: TurnContext, context: Context, tenant: str) -> None:
         if self._late():

@@ -37,6 +37,10 @@ class Task:
     dialogue: DialogueId
     cancelled: bool = False
     """It must leave no trace in the cache or the store any more."""
+    began: int = 0
+    """Grows from one question to the store to the next; 0: it has not asked."""
+    generation: str | None = None
+    """The dialogue's, as a later question has learned it meanwhile; None: none has been answered."""
     done: asyncio.Event = field(default_factory=asyncio.Event)
 
 
@@ -181,6 +185,12 @@ class ContextJobs:
             task.cancelled = True
         return under_way
 
+    def learn(self, dialogue: DialogueId, generation: str, began: int) -> None:
+        """Tell what has asked the store before which generation a question that began then has learned."""
+        for task in self._under_way.get(dialogue, ()):
+            if task.began < began:
+                task.generation = generation
+
     @property
     def dialogues(self) -> set[DialogueId]:
         """Those for which something is under way, or waits."""
@@ -270,7 +280,9 @@ class ContextJobs:
         stored = next((turn for turn in turns if turn.turn == context.turn), None)
         if stored is None:
             raise LookupError("the turn is not among the last ones of what is stored")
-        context.version, context.generation = stored.version, stored.generation
+        if stored.generation != context.generation:
+            raise LookupError("the dialogue was erased meanwhile")
+        context.version = stored.version
         self.enter(context, State.ENCODING)
         with tracing.span("encode"):
             return await self._builder.build(context_of(turns, context.turn, self._settings.entries)), stored

@@ -103,18 +103,18 @@ class ContextManager:
         Returns whether it is being made, or is there; else there is nothing to make, or it was dropped, or a newer
         turn's counts, and `status` says so. Raises StoreError.
         """
-        store, began = self._store.store, next(self._ticks)
-        with self.jobs.under_way(Task(dialogue)) as task:
+        store = self._store.store
+        with self.jobs.under_way(Task(dialogue, began=next(self._ticks))) as task:
             recorded = await self._store.run(store.record, dialogue, turn, events)
             if self.enabled and recorded.trigger and not recorded.generation:
                 recorded = await self._store.run(store.place, dialogue, turn, events)
-            if task.cancelled:  # was it recorded before the dialogue was erased, or after?
-                status = await self._store.run(store.dialogue_status, dialogue, [turn], "")
-                if all(summary.turn != turn for summary in status.turns):
+            if task.cancelled or self._outdated(task, recorded.generation):  # recorded before it was erased, or after?
+                status = await self._known(task, turn, besides="")
+                if status.generation != recorded.generation or all(known.turn != turn for known in status.turns):
                     return False
         if not self.enabled or not recorded.trigger:
             return False
-        self._evict_stale(dialogue, recorded.generation, began)
+        self._learn(dialogue, recorded.generation, task.began)
         return self.trigger(dialogue, turn, recorded)
 
     def trigger(self, dialogue: DialogueId, turn: str, recorded: Recorded) -> bool:
@@ -219,7 +219,7 @@ class ContextManager:
         began, dialogues = next(self._ticks), {context.dialogue for context in self.cache}
         generations = await self._store.run_for_all(self._store.store.sweep, dialogues)
         for dialogue, generation in generations.items():
-            self._evict_stale(dialogue, generation, began)
+            self._learn(dialogue, generation, began)
 
     async def _keep_sweeping(self) -> None:
         while True:
@@ -234,9 +234,15 @@ class ContextManager:
         self._erased(self.cache.forget(dialogue))
         return under_way
 
-    def _evict_stale(self, dialogue: DialogueId, generation: str, began: int) -> None:
+    def _learn(self, dialogue: DialogueId, generation: str, began: int) -> None:
         """Forget what was made of a dialogue before it was erased elsewhere; what was recorded since `began` stays."""
+        self.jobs.learn(dialogue, generation, began)
         self._erased(self.cache.evict_stale_generations(dialogue, generation, began))
+
+    @staticmethod
+    def _outdated(task: Task, generation: str) -> bool:
+        """Has a later question been answered already, otherwise? Answers may overtake each other on their way."""
+        return task.generation is not None and task.generation != generation
 
     def _erased(self, contexts: Iterable[TurnContext]) -> None:
         for context in contexts:
@@ -248,7 +254,7 @@ class ContextManager:
     async def _ask_for(self, handle: ContextHandle, number: int, asking: _Asking) -> None:
         with self.jobs.under_way(asking):
             try:
-                await self._use(asking, await self._known(asking.dialogue, besides=asking.turn))
+                await self._use(asking, await self._known(asking, besides=asking.turn))
                 handle.say(number, asking.absent)
             except Exception as error:
                 logs.failure("context_not_followed", error)
@@ -258,7 +264,9 @@ class ContextManager:
 
     def _counts_yet(self, context: TurnContext | None) -> bool:
         """Does what the store has said of a context last count, though it does not answer now?"""
-        return context is not None and time.monotonic() - context.confirmed_s <= self._settings.unconfirmed_s
+        if context is None or (context.state is State.TRIGGERED and not self.jobs.makes(context)):
+            return False  # there is none before the store answers
+        return time.monotonic() - context.confirmed_s <= self._settings.unconfirmed_s
 
     async def _look_up(self, dialogue: DialogueId, turn: str, *, certain: bool) -> TurnContext:
         """certain: ask the store in any case."""
@@ -267,7 +275,7 @@ class ContextManager:
         held = self.cache.get(dialogue, turn) if turn and not certain else None
         if held is None or self.expired(held):  # the turn's id may have been used again since
             with self.jobs.under_way(_Asking(dialogue, turn="")) as asking:
-                status = await self._known(dialogue, turn)
+                status = await self._known(asking, turn)
                 asked = self._read_context(dialogue, turn, status) if turn else self._use(asking, status, retry=False)
                 held = await asked
         if held is None or held.outcome is Outcome.ERASED:
@@ -319,17 +327,25 @@ class ContextManager:
             self.cache.bound_graphs()
         return self.cache.get(dialogue, newest.turn)
 
-    async def _known(self, dialogue: DialogueId, turn: str = "", besides: str | None = None) -> DialogueStatus:
-        """What the store knows of a dialogue; what was made of it before it was erased is forgotten.
+    async def _known(self, task: Task, turn: str = "", besides: str | None = None) -> DialogueStatus:
+        """What the store knows of a task's dialogue; what was made of it before it was erased is forgotten.
+
+        It is asked again where something else was learned of the dialogue's generation while it answered.
 
         Args:
             turn: one that is to be among the turns.
             besides: only the newest turns, until one that expects speech other than this one.
         """
-        began = next(self._ticks)
+        dialogue = task.dialogue
         also = {turn, *(context.turn for context in self.cache.of(dialogue))} - {""}
-        status = await self._store.run(self._store.store.dialogue_status, dialogue, also, besides)
-        self._evict_stale(dialogue, status.generation, began)
+        while True:
+            task.began, task.generation = next(self._ticks), None
+            status = await self._store.run(self._store.store.dialogue_status, dialogue, also, besides)
+            if not self._outdated(task, status.generation) and not any(
+                held.generation != status.generation and held.tick > task.began for held in self.cache.of(dialogue)
+            ):
+                break
+        self._learn(dialogue, status.generation, task.began)
         return status
 
     async def _read_context(self, dialogue: DialogueId, turn: str, status: DialogueStatus) -> TurnContext | None:

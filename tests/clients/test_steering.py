@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import gc
 import queue
+import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import grpc
@@ -30,6 +31,7 @@ from carryover import (
     Turn,
     aio,
 )
+from carryover.connect import OPTIONS
 from carryover.v1 import recognizer_pb2 as pb
 from tests.clients.both import DEADLINE_S, Clients, pieces
 from tests.support.replicas import Workshop
@@ -329,6 +331,85 @@ def test_a_replica_that_drains_and_goes(clients: Clients, workshop: Any, pcm: by
     stream.finalize()
     assert answer(stream).context.status == "APPLIED"
     stream.close()
+
+
+class Line:
+    """A connection's way to a server that can be cut, or fall silent; one connection, in threads of its own."""
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+        self._silent = threading.Event()
+        self._listening = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listening.getsockname()[1]
+        self._ends: list[socket.socket] = []
+        self._threads = [threading.Thread(target=self._accept)]
+        self._threads[0].start()
+
+    def _accept(self) -> None:
+        with self._listening:
+            self._ends = [self._listening.accept()[0], socket.create_connection(("127.0.0.1", self._port))]
+        self._threads += [threading.Thread(target=self._carry, args=ends) for ends in (self._ends, self._ends[::-1])]
+        for thread in self._threads[1:]:
+            thread.start()
+
+    def _carry(self, one: socket.socket, other: socket.socket) -> None:
+        with suppress(OSError):
+            while data := one.recv(1 << 16):
+                if not self._silent.is_set():
+                    other.sendall(data)
+
+    def fall_silent(self) -> None:
+        self._silent.set()
+
+    def cut(self) -> None:
+        for end in self._ends:
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        self.cut()
+        for thread in self._threads:
+            thread.join(DEADLINE_S)
+        for end in self._ends:
+            end.close()
+
+
+@pytest.mark.parametrize("how", ["cut", "fall_silent"])
+def test_a_server_that_vanishes(
+    clients: Clients, patient: Any, pcm: bytes, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever sends, waits for a result, or does so afterwards is told, also where the connection only falls silent."""
+    quick = {"grpc.keepalive_time_ms": 1000, "grpc.http2.ping_timeout_ms": 1000}
+    assert quick.keys() <= dict(OPTIONS).keys()
+    options = tuple((name, quick.get(name, value)) for name, value in OPTIONS)
+    for module in ("client", "aio"):
+        monkeypatch.setattr(f"carryover.{module}.OPTIONS", options)
+    line = Line(patient.port)
+    stream = clients(line.port).stream(interim_results=False)
+    assert said(stream, pcm).transcript
+    told = queue.Queue[Exception]()
+
+    def until_told(call: Callable[[], Any]) -> None:
+        try:
+            while True:
+                call()
+        except Exception as error:
+            told.put(error)
+
+    calls = (lambda: stream.send(pcm), lambda: next(stream))
+    threads = [threading.Thread(target=until_told, args=(call,)) for call in calls]
+    for thread in threads:
+        thread.start()
+    getattr(line, how)()
+    for _ in threads:
+        error = told.get(timeout=DEADLINE_S)
+        assert isinstance(error, RetryLaterError) and (error.code, error.request_id) == ("UNAVAILABLE", None)
+    for call in (stream.finalize, lambda: stream.send(pcm), lambda: next(stream)):
+        with pytest.raises(RetryLaterError):
+            call()
+    for thread in threads:
+        thread.join(DEADLINE_S)
+    line.close()
 
 
 def test_a_client_that_is_closed_ends_its_streams(clients: Clients, patient: Any, pcm: bytes) -> None:

@@ -20,7 +20,9 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoRe
 from asr.recognition.recognizer import Recognizer, StreamOptions
 from asr.text import normalize
 from carryover import ChangeRequestError, aio
+from carryover.v1 import inline_context_pb2
 from carryover.v1 import recognizer_pb2 as pb
+from tests.support.waiting import until
 
 
 def test_stream_gives_what_the_recogniser_gives(shared: Any, pcm: bytes, tiny_recognizer: Recognizer) -> None:
@@ -243,3 +245,34 @@ def test_server_info(shared: Any, workshop: Any) -> None:
     plain = workshop.start(context__enabled=False, limits__tenant_streams=3)
     info = plain.recognizer.GetServerInfo(pb.GetServerInfoRequest(), timeout=30)
     assert not info.context_model_version and info.limits["tenant_streams"] == 3
+
+
+def test_a_recording_of_several_utterances_gives_what_a_stream_gives(shared: Any, pcm: bytes) -> None:
+    long = pcm + bytes(64_000) + pcm
+    request = pb.RecognizeRequest(
+        config=pb.RecognitionConfig(encoding=pb.LINEAR16, sample_rate_hertz=16_000, endpointing=pb.Endpointing()),
+        audio=long,
+    )
+    results = shared.recognizer.Recognize(request, timeout=60).results
+    streamed = shared.finals(long)
+    assert len(results) > 1 and [r.end for r in results] == [r.end for r in streamed]
+    assert [r.alternatives[0].transcript for r in results] == [r.alternatives[0].transcript for r in streamed]
+    request.config.ClearField("endpointing")
+    assert len(shared.recognizer.Recognize(request, timeout=60).results) == 1
+
+
+def test_a_recording_brings_its_context_along(workshop: Any, pcm: bytes) -> None:
+    replica = workshop.start()
+    replica.encoder.go_on.clear()  # the recording waits for it
+    context = inline_context_pb2.InlineContext(
+        entities=[inline_context_pb2.Entities(signal="contacts", entries=["Meg Bauer"])]
+    )
+    config = pb.RecognitionConfig(encoding=pb.LINEAR16, sample_rate_hertz=16_000, context=context)
+    call = replica.recognizer.Recognize.future(pb.RecognizeRequest(config=config, audio=pcm), timeout=60)
+    until(lambda: replica.server.streams.running)
+    replica.encoder.go_on.set()
+    (result,) = call.result().results
+    assert result.context.status == pb.ContextInfo.APPLIED and result.alternatives[0].transcript == "meg bauer"
+    config.dialogue_id = "d"
+    with pytest.raises(grpc.RpcError, match="set it or dialogue_id, not both"):
+        replica.recognizer.Recognize(pb.RecognizeRequest(config=config, audio=pcm), timeout=60)

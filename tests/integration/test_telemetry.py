@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import re
 import threading
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -24,6 +26,8 @@ from context_store.aws import client_options
 from server import logs
 from server.access import make_key
 from server.metrics import OTHER_TENANTS, Metrics
+from tests.support.certificates import Authority
+from tests.support.metric_names import asked_for, exported
 from tests.support.moto_server import fresh_tables
 from tests.support.waiting import until
 
@@ -51,7 +55,10 @@ def test_metrics_of_a_follow_up(workshop: Any, dialogue: str, pcm: bytes, tmp_pa
     assert final.context.changed
     with pytest.raises(grpc.RpcError):
         acme.stream(b"1")
+    assert of(replica, "streams_limit") == 32 and of(replica, "draining") == 0
+    assert of(replica, "certificate_expiry_timestamp_seconds") == 0  # no TLS
     replica.run(replica.server.drain())
+    assert of(replica, "draining") == 1
     assert of(replica, "calls_total", method="StreamingRecognize", code="OK") == 1
     assert of(replica, "tenant_calls_total", tenant="acme", code="INVALID_ARGUMENT") == 1
     assert of(replica, "audio_seconds_total") == of(replica, "tenant_audio_seconds_total", tenant="acme")
@@ -68,6 +75,15 @@ def test_metrics_of_a_follow_up(workshop: Any, dialogue: str, pcm: bytes, tmp_pa
     assert of(replica, "store_calls_total", call="record", outcome="ok") == 1
     assert of(replica, "store_seconds_count", call="read_turns") == 1
     assert of(replica, "tasks") > 0 and of(replica, "threads") > 0
+
+
+def test_the_certificate_s_expiry_follows_its_file(workshop: Any, tmp_path: Path) -> None:
+    files = Authority(tmp_path, "authority").issue("server")
+    replica = workshop.start(tls__certificate=files["certificate"], tls__key=files["key"])
+    left_s = of(replica, "certificate_expiry_timestamp_seconds") - time.time()
+    assert left_s == pytest.approx(86400, abs=600)
+    Path(files["certificate"]).write_text("being written")
+    assert math.isnan(of(replica, "certificate_expiry_timestamp_seconds"))
 
 
 def test_audio_of_a_stream_that_is_left_half_way_counts(workshop: Any, pcm: bytes) -> None:
@@ -140,16 +156,9 @@ def test_the_dashboard_asks_for_metrics_that_exist() -> None:
     metrics = Metrics()
     metrics.watch_tasks(lambda: 0)
     families = list(metrics.registry.collect())
-    known = {family.name for family in families} | {f"{f.name}_total" for f in families if f.type == "counter"}
-    known |= {f"{f.name}_{part}" for f in families if f.type == "histogram" for part in ("bucket", "sum", "count")}
-    asked = {
-        name
-        for panel in dashboard["panels"]
-        for target in panel["targets"]
-        for name in re.findall(r"\b(?:carryover|process)_\w+", target["expr"])
-    }
+    asked = {name for panel in dashboard["panels"] for target in panel["targets"] for name in asked_for(target["expr"])}
     assert len(asked) > 20
-    assert asked <= known
+    assert asked <= exported()
     documented = (ROOT / "docs" / "operation.md").read_text()
     missing = {f.name for f in families if f.name.startswith("carryover_")} - set(
         re.findall(r"carryover_\w+?(?=_total\b|\b)", documented)

@@ -34,7 +34,7 @@ async def serve(request: Any, caller: Any) -> Any:
 def test_a_handler_without_a_row_is_not_served(known: bool) -> None:
     methods = {method.path: method for method in own_methods(SERVICES, Limits())} if known else {}
     nothing = cast(Any, None)
-    guard = CallGuard(methods, nothing, nothing, nothing, Limits(), nothing, nothing, nothing, nothing, nothing)
+    guard = CallGuard(methods, nothing, Limits(), nothing, nothing)
 
     async def continuation(details: grpc.HandlerCallDetails) -> Any:
         return grpc.unary_unary_rpc_method_handler(cast(Any, serve))

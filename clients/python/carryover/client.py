@@ -170,14 +170,16 @@ class Client:
             rate, encoding, dialogue, turn, max_alternatives, word_times, phrases, automatic_punctuation,
             interim_results, single_utterance, context, endpointing, voice_activity_events,
         )  # fmt: skip
+        pieces = None
+        if audio is not None:
+            pieces = _spoken(audio, rate, encoding) if real_time else iter(audio)
         outbox = Outbox(Request(config=messages.streaming_config(options)))
         metadata = self._credentials.metadata
         call = self._recognizer.StreamingRecognize(iter(outbox), timeout=timeout_s, metadata=metadata)
         call.add_done_callback(lambda _: outbox.close())
-        if audio is not None:
-            pieces = _spoken(audio, rate, encoding) if real_time else iter(audio)
+        if pieces is not None:
             threading.Thread(target=_feed, args=(pieces, outbox, call), name="carryover audio", daemon=True).start()
-        return Stream(call, outbox, pushed=audio is None)
+        return Stream(call, outbox, pushed=pieces is None)
 
     def recognize(
         self,

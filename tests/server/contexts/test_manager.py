@@ -7,7 +7,7 @@ when it is asked for.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -68,6 +68,9 @@ class MemoryStore:
         found = self._summary(turn)
         return Recorded(found.version, found.trigger, found.start_s, found.expires_at, self.generation, found.place)
 
+    def record(self, dialogue: DialogueId, turn: str, events: Sequence[Event]) -> Recorded:
+        return [self.add(turn, event.event_id, event.time_s) for event in events][-1]
+
     def forget(self, turn: str) -> None:
         """The turn has expired."""
         del self.turns[turn], self.until[turn]
@@ -123,6 +126,8 @@ class Bench:
     late: bool = False
     fails: bool = False
     hangs: bool = False
+    answers: asyncio.Event | None = None
+    """Until it is set, what the store has said is on its way."""
     store: MemoryStore = field(default_factory=MemoryStore)
     now_s: float = NOW_S
     encoding: list[asyncio.Future[None]] = field(default_factory=list)
@@ -144,7 +149,10 @@ class Bench:
     async def run(self, call: Callable[..., Any], *arguments: Any, **keywords: Any) -> Any:
         """As `StoreThreads.run`."""
         await asyncio.sleep(0)
-        return call(*arguments, **keywords)
+        answer, answers = call(*arguments, **keywords), self.answers
+        if answers is not None:
+            await answers.wait()
+        return answer
 
     async def run_for_all(self, call: Callable[..., Any], *arguments: Any) -> Any:
         """As `StoreThreads.run_for_all`."""
@@ -316,6 +324,56 @@ def test_what_was_made_elsewhere_applies_before_it_is_fetched(before: tuple[str,
             await bench.settle()
             assert isinstance(handle.ready(), Made)
             assert bench.held("2").outcome is Outcome.MADE_ELSEWHERE
+
+    check(body)
+
+
+def test_a_context_is_not_made_of_what_is_being_erased() -> None:
+    """Another replica destroys the key first: until the turns are gone, they are of no generation."""
+
+    async def body(bench: Bench) -> None:
+        bench.store.add("1", "ask", 100.0)
+        with bench.manager.attach(DIALOGUE, "9") as handle:
+            await handle.answered.wait()
+            assert bench.manager.jobs.makes(bench.held("1"))
+            bench.store.generation = ""
+            await bench.settle()
+            bench.store.turns.clear()
+            handle.ask()
+            await bench.settle()
+            told = handle.ready()
+            assert isinstance(told, NoContext) and told.status is Status.NOT_FOUND
+
+    check(body)
+
+
+@pytest.mark.parametrize("first_answered", [1, 2])
+def test_answers_on_their_way_bring_back_nothing_erased(first_answered: int) -> None:
+    """The dialogue is erased at another replica between two questions whose answers come in either order."""
+
+    async def body(bench: Bench) -> None:
+        manager = bench.manager
+        bench.store.add("1", "ask", 100.0)
+        bench.store.embeddings["1", 1] = b"made"
+        bench.answers = before = asyncio.Event()
+        with manager.attach(DIALOGUE, "8") as first:
+            recording = asyncio.create_task(manager.record(DIALOGUE, "2", [Event("ask", 200.0, BODIES["ask"])]))
+            await bench.rest()
+            bench.store.turns.clear()
+            bench.store.generation = ""
+            bench.answers = after = asyncio.Event()
+            with manager.attach(DIALOGUE, "9") as second:
+                await bench.rest()
+                bench.answers = None
+                for answers in (before, after) if first_answered == 1 else (after, before):
+                    answers.set()
+                    await bench.rest()
+                await asyncio.gather(recording, second.answered.wait())
+                await bench.settle()
+                for handle in (first, second):
+                    told = handle.ready()
+                    assert isinstance(told, NoContext) and told.status is Status.NOT_FOUND
+        assert not manager.cache.of(DIALOGUE)
 
     check(body)
 

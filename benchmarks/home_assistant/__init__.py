@@ -1,0 +1,1 @@
+"""What names of a house are worth to Home Assistant's own matching of commands."""

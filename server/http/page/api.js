@@ -1,0 +1,85 @@
+// Calls of carryover.v1: in JSON, and its stream over a WebSocket. The key goes into headers, never into an address.
+
+const KEY = "carryover-key";
+const STREAM = "carryover.v1.Recognizer/StreamingRecognize";
+
+export class CallError extends Error {
+  constructor(code, message) {
+    super(message);
+    this.code = code;
+  }
+}
+
+export const key = {
+  get: () => sessionStorage.getItem(KEY) ?? "",
+  set: (value) => sessionStorage.setItem(KEY, value),
+};
+
+function headers() {
+  return key.get() ? { authorization: `Bearer ${key.get()}` } : {};
+}
+
+async function refusal(response) {
+  const told = await response.json().catch(() => ({}));
+  const { code, message } = told.error ?? told;
+  return new CallError(code ?? `HTTP ${response.status}`, message ?? response.statusText);
+}
+
+/** The response to a message, both as protobuf has them in JSON. Throws CallError. */
+export async function call(method, message) {
+  const response = await fetch(`carryover.v1.${method}`, {
+    method: "POST",
+    headers: { "content-type": "application/json", ...headers() },
+    body: JSON.stringify(message),
+  }).catch(() => {
+    throw new CallError("unavailable", "the server does not answer");
+  });
+  if (!response.ok) throw await refusal(response);
+  return response.json();
+}
+
+/**
+ * A stream. `respond` is given each StreamingRecognizeResponse; `send` takes Int16Array; `done` ends with the stream,
+ * and throws CallError where an error ends it.
+ */
+export function openStream(config, respond) {
+  const protocols = ["carryover.v1", ...(key.get() ? [`carryover-key.${key.get()}`] : [])];
+  const url = new URL(STREAM, document.baseURI);
+  url.protocol = url.protocol.replace("http", "ws");
+  const socket = new WebSocket(url, protocols);
+  const waiting = [JSON.stringify({ config })];
+  let opened = false;
+  const post = (data) => {
+    if (socket.readyState === WebSocket.OPEN) socket.send(data);
+    else if (!opened) waiting.push(data);
+  };
+  const done = new Promise((resolve, reject) => {
+    socket.onopen = () => {
+      opened = true;
+      waiting.forEach((data) => socket.send(data));
+    };
+    socket.onmessage = (event) => {
+      const response = JSON.parse(event.data);
+      if (response.error) reject(new CallError(response.error.code, response.error.message));
+      else respond(response);
+    };
+    socket.onclose = async (event) => {
+      if (event.wasClean) resolve();
+      else if (opened) reject(new CallError("unavailable", "the connection broke off"));
+      else reject(await whyRefused(url));
+    };
+  });
+  return {
+    done,
+    send: (samples) => post(samples.buffer.slice(samples.byteOffset, samples.byteOffset + samples.byteLength)),
+    end: () => post('{"end": {}}'),
+    close: () => socket.close(),
+  };
+}
+
+/** Browsers do not say why a WebSocket was refused; a GET of its path does. */
+async function whyRefused(url) {
+  const response = await fetch(STREAM, { headers: headers() }).catch(() => null);
+  if (response === null) return new CallError("unavailable", "the server does not answer");
+  return refusal(response);
+}

@@ -1,0 +1,173 @@
+"""The page in a real browser with a microphone that plays a recording."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, cast
+from urllib.parse import urlsplit
+
+import numpy as np
+import pytest
+import soundfile
+import soxr
+
+from asr.audio import Samples
+from asr.context.checkpoint import ContextModels
+from asr.recognition.recognizer import Recognizer
+from context_store import StoreConfig, WrappingKey
+from server.access import make_key
+from tests.support.remote_client import RemoteClient, remote_client
+from tests.support.replicas import Clock, Replica, Workshop
+
+PROGRAM = Path(__file__).parent / "page_client.py"
+PACKAGES = ("playwright==1.65.2", "axe-playwright-python==0.1.8")
+SPOKEN = Path("server/demo/audio/bauer.flac")
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RemoteClient]:
+    found = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if found is None and os.environ.get("CARRYOVER_TEST_REGISTRY") != "required":
+        pytest.skip("no Chromium is installed (Debian: apt-get install chromium)")
+    assert found is not None, "no Chromium is installed"
+    home = str(tmp_path_factory.mktemp("home"))
+    with remote_client(PROGRAM, PACKAGES, PATH=os.environ["PATH"], HOME=home, NO_PROXY="127.0.0.1") as client:
+        yield lambda **call: client("steps", browser=found, **call)  # type: ignore[misc]
+
+
+@pytest.fixture(scope="module")
+def talking(tables: StoreConfig, key: WrappingKey) -> Iterator[Replica]:
+    """A server with the shipped models."""
+    recognizer = Recognizer.load()
+    models = ContextModels.load(None, recognizer.models)
+    shop = Workshop(recognizer, tables, key)
+    yield shop.start(http_port=0, encoder=models.encoder, rescorer=models.rescorer, clock=cast(Clock, time.time))
+    shop.close()
+
+
+def microphone(path: Path, samples: Samples, rate: int) -> str:
+    """A recording as the browser's microphone plays it, again and again: silence, the speech, more silence."""
+    speech = samples if rate == 48_000 else soxr.resample(samples, rate, 48_000)
+    audio = np.concatenate([np.zeros(48_000), speech, np.zeros(5 * 48_000)])
+    audio += np.random.default_rng(0).normal(0, 1e-4, len(audio))
+    soundfile.write(path, audio, 48_000, subtype="PCM_16")
+    return str(path)
+
+
+def page(replica: Replica) -> str:
+    return f"http://127.0.0.1:{replica.server.http_port}/"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (1280, "dark"), (360, "light"), (360, "dark")])
+def test_a_follow_up(browser: Any, talking: Replica, tmp_path: Path, width: int, scheme: str) -> None:
+    samples, rate = soundfile.read(SPOKEN, dtype="float32")
+    steps = [
+        ["goto", page(talking)], ["wait", ".server.up"], ["axe"],
+        ["click", "#ask"], ["wait", "#result-body:not([hidden])"],
+        ["text", "#plain"], ["text", "#final"], ["text", "#final mark"], ["text", "#status"],
+        ["rows", "#why"], ["rows", "#nbest"], ["text", "#window-text"], ["text", "#commands"],
+        ["click", "#again"], ["wait", "#again-result:not([hidden])"], ["text", "#again-result"],
+        ["axe"], ["evaluate", "document.documentElement.scrollWidth"], ["evaluate", "painted"],
+        ["screenshot", str(tmp_path / "page.png")],
+    ]  # fmt: skip
+    call = {"steps": steps, "width": width, "scheme": scheme}
+    found, addresses, problems = browser(microphone=microphone(tmp_path / "mic.wav", samples, rate), **call)
+    told = dict(zip([" ".join(step[:2]) for step in steps], found, strict=True))
+    assert told["text #final"] == told["text #final mark"] == "bauer" != told["text #plain"]
+    assert told["text #status"].startswith("APPLIED")
+    assert told["rows #why"][0][:3] == ["bauer", "Meg Bauer", "contacts"]
+    ranks, texts, _, _, origins = zip(*told["rows #nbest"], strict=True)
+    assert texts[0] == "bauer" and ranks[:2] == ("1", "2") and {"context", "heard first"} <= {*origins}
+    assert re.search(r"ready \d+ ms after it was recorded", told["text #window-text"])
+    assert re.search(r"You began to speak at .* The final result was there at", told["text #window-text"])
+    assert "RecordEvents" in told["text #commands"] and "--turn 2" in told["text #commands"]
+    assert told["text #again-result"] == (
+        f"The same audio without any context: “{told['text #plain']}”, as heard above."
+    )
+    assert [one for step, one in zip(steps, found, strict=True) if step == ["axe"]] == [[], []]
+    assert told["evaluate document.documentElement.scrollWidth"] <= width
+    painted = told["evaluate painted"]
+    assert painted and painted[0]["shown"] == painted[0]["sent"]
+    assert min(one["ms"] for one in painted) < 100
+    assert problems == [] and {urlsplit(one).netloc for one in addresses} <= {urlsplit(page(talking)).netloc, ""}
+
+
+@pytest.fixture
+def chirps(tmp_path: Path, speech: Samples) -> str:
+    """What the tiny model takes for words, as the microphone plays it."""
+    return microphone(tmp_path / "mic.wav", speech, 16_000)
+
+
+def test_a_key(browser: Any, workshop: Workshop, chirps: str, tmp_path: Path) -> None:
+    secret, line = make_key("acme")
+    (tmp_path / "keys").write_text(f"{line}\n")
+    replica = workshop.start(http_port=0, access__keys_file=str(tmp_path / "keys"))
+    steps = [
+        ["goto", page(replica)], ["wait", "#key-form:not([hidden])"], ["axe"],
+        ["fill", "#key", "co_no"], ["press", "Enter"], ["until", "#server", "not known"],
+        ["fill", "#key", secret], ["press", "Enter"], ["wait", ".server.up"],
+        ["click", "#speak"],
+        ["click", "#ask"], ["wait", "#result-body:not([hidden])"], ["text", "#status"], ["text", "#commands"],
+    ]  # fmt: skip
+    found, addresses, _ = browser(microphone=chirps, steps=steps)
+    assert found[2] == [] and found[-2].startswith("APPLIED")
+    assert not any(secret in address for address in addresses) and secret not in found[-1]
+    assert '"authorization: Bearer $KEY"' in found[-1]
+
+
+def test_by_keyboard_and_ear(browser: Any, workshop: Workshop, chirps: str) -> None:
+    replica = workshop.start(http_port=0)
+    active = "document.activeElement.id || document.activeElement.className"
+    steps = [
+        ["goto", page(replica)], ["wait", ".server.up"],
+        ["press", "Tab"], ["evaluate", active], ["press", "Enter"], ["evaluate", active],
+        ["press", "Tab"], ["evaluate", active], ["press", "Enter"],
+        ["wait", "#mic[aria-pressed=true]"],
+        ["until", "#announce", "Final result"], ["text", "#announce"],
+        ["evaluate", "document.getElementById('mic').getAttribute('aria-pressed')"], ["text", "#mic-name"],
+    ]  # fmt: skip
+    found, _, problems = browser(microphone=chirps, steps=steps)
+    assert (found[3], found[5], found[7]) == ("skip", "answer", "mic")
+    assert found[11].endswith("Context: NOT_REQUESTED.") and found[12:] == ["false", "Listen"] and problems == []
+
+
+def test_a_recording_is_dropped_and_the_dialogue_goes_on(
+    browser: Any, workshop: Workshop, chirps: str, wav: str
+) -> None:  # fmt: skip
+    replica = workshop.start(http_port=0)
+    steps = [
+        ["goto", page(replica)], ["wait", ".server.up"], ["click", "#examples button:nth-child(3)"],
+        ["click", "#speak"],
+        ["files", "#file", wav], ["wait", "#result-body:not([hidden])"], ["text", "#status"],
+        ["click", "#ask"], ["until", "#status", "APPLIED"],
+        ["text", "#final"], ["click", "#go-on"], ["text", "#history"], ["evaluate", "utterance.value"],
+        ["fill", "#reply", "Anything else?"], ["click", "#add-signal"],
+        ["fill", ".signal:last-child textarea", "Berlin\nParis"],
+        ["click", "#ask"], ["until", "#commands", "--turn 3"],
+        ["text", "#commands"], ["until", "#window-text", "was ready"], ["click", "#erase"],
+        ["until", "#announce", "Erased"],
+        ["text", "#dialogue-id"],
+    ]  # fmt: skip
+    found, _, problems = browser(microphone=chirps, steps=steps)
+    assert problems == [] and found[6].startswith("NOT_REQUESTED")
+    assert found[12] == found[9] == "last vegas"  # the first phrase that this server's services know
+    assert "put a movie on" in found[11] and '{"signal":"places","entries":["Berlin","Paris"]}' in found[18]
+    dialogue = re.search(r'"dialogue_id": "(page-\w+)"', found[18])
+    assert dialogue is not None and dialogue[1] != found[-1]
+
+
+def test_a_file_that_is_no_audio(browser: Any, workshop: Workshop, chirps: str, tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("no audio")
+    replica = workshop.start(http_port=0)
+    steps = [
+        ["goto", page(replica)], ["wait", ".server.up"], ["files", "#file", str(tmp_path / "notes.txt")],
+        ["until", "#mic-state", "no audio that"],
+    ]  # fmt: skip
+    browser(microphone=chirps, steps=steps)
