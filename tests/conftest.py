@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from hypothesis import HealthCheck, settings
@@ -15,6 +17,22 @@ from tests.support import tiny_recognizer as tiny
 torch.set_num_threads(1)
 settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("busy")  # other work on the machine makes no test fail
+
+ROOT = Path(__file__).parents[1]
+LONG = [
+    ROOT / "tests" / name
+    for name in (
+        "golden/test_golden.py", "dialogues/test_dialogue_machine.py", "test_install.py", "integration/test_serve.py",
+        "test_docs.py", "integration/test_replicas.py", "integration/test_soak.py", "integration/test_benchmark.py",
+    )
+]  # fmt: skip
+"""The files that take longest."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Puts the longest files first: of two processes none is left alone with one of them at the end."""
+    assert all(file.is_file() for file in LONG)
+    items.sort(key=lambda item: LONG.index(item.path) if item.path in LONG else len(LONG))
 
 
 @pytest.fixture(scope="session")

@@ -100,7 +100,7 @@ RULES: dict[str, Rule] = {
         "seed": (0, 0, 1, 2),
     }),
     "encoder_fault": Rule(2, {"replica": _REPLICA, "fault": ("hangs", "fails")}),
-    "load": Rule(1, {"replica": _REPLICA}),
+    "load": Rule(2, {"replica": _REPLICA}),
     "recover": Rule(6, {"retry": (True, True, False)}),
     "kill": Rule(1, {"replica": _REPLICA}),
     "restart": Rule(1, {"replica": _REPLICA}),

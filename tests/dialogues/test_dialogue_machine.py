@@ -18,7 +18,7 @@ from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_a
 from tests.dialogues.player import RULES, Player, Step, Tally
 from tests.dialogues.rig import Rig, rig
 
-EXAMPLES, STEPS = 40, 50
+EXAMPLES, STEPS = 24, 50
 SETTINGS = settings(
     max_examples=EXAMPLES,
     stateful_step_count=STEPS,
