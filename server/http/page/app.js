@@ -1,7 +1,7 @@
 // The page: asks, listens, shows.
 
 import { call, CallError, key, openStream } from "./api.js";
-import { decodeFile, openMicrophone, peak, piecesOf, speak, wavOf } from "./audio.js";
+import { decodeFile, openMicrophone, peak, piecesOf, speak, wake, wavOf } from "./audio.js";
 import { commandsOf } from "./commands.js";
 import { Dialogue } from "./dialogue.js";
 import { $ } from "./dom.js";
@@ -65,6 +65,7 @@ $("key-form").onsubmit = (event) => {
 
 $("ask-form").onsubmit = async (event) => {
   event.preventDefault();
+  wake();
   stopListening();
   const message = dialogue.ask();
   const here = (turn = { asked: Date.now() });
