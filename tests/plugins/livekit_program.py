@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from livekit import rtc  # type: ignore[attr-defined]
+from livekit import rtc
 from livekit.agents import AgentSession, APIConnectOptions, function_tool, llm
 from livekit.plugins.carryover import STT
 
