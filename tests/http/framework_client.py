@@ -50,9 +50,9 @@ async def pipecat(call: dict[str, Any]) -> list[Any]:
 
 
 async def livekit(call: dict[str, Any]) -> list[Any]:
-    from livekit import rtc  # type: ignore[attr-defined]  # beside our part of this namespace
+    from livekit import rtc
     from livekit.agents.utils import http_context
-    from livekit.plugins import openai  # type: ignore[attr-defined]
+    from livekit.plugins import openai
 
     audio = Path(call["audio"]).read_bytes()
     texts: list[Any] = []
