@@ -177,8 +177,16 @@ def check_origin(host: str, origin: str | None, *, anyone: bool) -> None:
     if anyone and not _is_own_name(host):
         message = "this server asks for no key, so it is called by this machine's own names only: use 127.0.0.1"
         raise NotAllowedError(HTTPStatus.FORBIDDEN, message)
-    if origin is not None and urlsplit(origin).netloc.lower() != host.lower():
+    if origin is not None and not _is_of(origin, host):
         raise NotAllowedError(HTTPStatus.FORBIDDEN, "pages from elsewhere may not call this server")
+
+
+def _is_of(origin: str, host: str) -> bool:
+    """Is this the origin of a page that was called by the name?"""
+    try:
+        return urlsplit(origin).netloc.lower() == host.lower()
+    except ValueError:
+        return False
 
 
 def _is_own_name(host: str) -> bool:

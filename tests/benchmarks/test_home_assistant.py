@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 import wave
 from pathlib import Path
@@ -45,9 +46,9 @@ def test_what_is_counted(spoken: Path) -> None:
         said[1].text: ("set", ()),
         "switch the pendants on": ("on", ()),
     }
-    found = Found(["switch the pendants on", "set the lifts beam to forty percent"], [10.0, 30.0])
+    found = Found(["switch the pendants on", "set the lifts beam to forty percent"], [10.0, 30.0], 1000.0)
     counted = summary(said, found, meanings.get)
-    assert counted == {"commands": 2, "understood": 1, "wer": 41.7, "wait_ms": 20}
+    assert counted == {"commands": 2, "understood": 1, "wer": 41.7, "wait_ms": 20, "cpu_ms": 500}
     with pytest.raises(JudgeError, match="does not understand 'turn on the kitchen pendants' as written"):
         summary(said, found, lambda text: None)
 
@@ -57,7 +58,7 @@ def test_the_three_ways_say_the_same_where_nothing_is_known(
 ) -> None:
     monkeypatch.setattr(commands, "Names", lambda things: Names())
     said = [read_command(spoken / f"{number}.wav") for number in range(2)]
-    found = asyncio.run(commands._measure(f"127.0.0.1:{shared.port}", said, load_house(), 2))
+    found = asyncio.run(commands._measure(f"127.0.0.1:{shared.port}", os.getpid(), said, load_house(), 2))
     assert found["stream"].texts == found["bridge"].texts == found["bridge_with_names"].texts
     assert len(found["stream"].texts) == 2 and all(found["stream"].texts)
 

@@ -249,6 +249,28 @@ def log(*turns: tuple[str, str]) -> dict[str, Any]:
     return {"content": content, "continue_conversation": bool(turns) and turns[-1][1].endswith("?")}
 
 
+def test_turns_of_a_chat_log() -> None:
+    assert exchanges_of({}) == exchanges_of(log()) == []
+    assert exchanges_of(log(("", "Hello?"), ("yes", ""))) == [("", "Hello?"), ("yes", "")]
+    long = "word " * 2000 + "which one?"
+    ((user, reply),) = exchanges_of(log((long, long)))
+    assert len(user) == len(reply) == 2000 and reply.endswith("which one?")
+
+
+def test_a_strange_log_stops_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    async def work() -> None:
+        recorder = Recorder()
+        conversations = Conversations(recorder, Names)  # type: ignore[arg-type]
+        recording = asyncio.get_running_loop().create_task(conversations.run())
+        conversations.changed("a", {"content": [None]})
+        conversations.changed("b", log(("one", "Sure?")))
+        await until(conversations.take_awaited)
+        assert "AttributeError in its log" in caplog.text and len(recorder.recorded) == 1
+        recording.cancel()
+
+    run(work())
+
+
 def test_which_conversation_awaits_an_answer() -> None:
     async def work() -> None:
         now_s, recorder = 0.0, Recorder()
