@@ -106,7 +106,7 @@ def test_names_that_are_referred_to_exist() -> None:
     assert all(path.startswith(routed) for path in (*(f"/{name}/" for name in SERVICES), *doors))
     assert all(route["route"] == host["routes"][0]["route"] for route in host["routes"])
     (policy,) = host["routes"][0]["route"]["hash_policy"]
-    assert f"`{policy['header']['header_name']}`" in (ROOT / "docs" / "operation.md").read_text()
+    assert f"`{policy['header']['header_name']}`" in (ROOT / "docs" / "deployment.md").read_text()
 
 
 def test_envoy_would_take_its_configuration() -> None:

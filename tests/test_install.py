@@ -109,7 +109,9 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     venv.create(folder / "venv", with_pip=False, symlinks=True)
     site = next((folder / "venv/lib").glob("python*/site-packages"))
     (site / "third_parties.pth").write_text(next(p for p in sys.path if p.endswith("site-packages")) + "\n")
-    (command,) = re.findall(r"pip install (\./clients/python '\.\[local\]')", (ROOT / "README.md").read_text())
+    (command,) = re.findall(
+        r"pip install --no-compile (\./clients/python '\.\[local\]')", (ROOT / "README.md").read_text()
+    )
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input"]
     install = ["--python", str(folder / "venv/bin/python"), "install", "--no-index", "--no-build-isolation"]
     done = subprocess.run([*pip, *install, *shlex.split(command)], cwd=source, capture_output=True, text=True)

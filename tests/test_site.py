@@ -73,5 +73,9 @@ def test_nothing_is_fetched_from_elsewhere(site: Path) -> None:
     loaded = [(page, url) for page in site.rglob("*.html") for url in _LOADED.findall(page.read_text())]
     assert loaded
     assert not [(page, url) for page, url in loaded if re.match(r"(https?:)?//", url)]
+    for page, url in loaded:
+        path = url.partition("#")[0].partition("?")[0]
+        place = site / path.lstrip("/") if path.startswith("/") else page.parent / path
+        assert not path or place.exists(), f"{page.relative_to(site)} loads {url}"
     styles = "".join(style.read_text() for style in site.rglob("*.css"))
     assert not re.search(r"url\(\s*[\"']?(https?:)?//", styles) and not re.search(r"@import\s", styles)

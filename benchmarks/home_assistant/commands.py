@@ -27,6 +27,7 @@ from wyoming.client import AsyncTcpClient
 from asr.evaluation.wer import Errors, align, count
 from benchmarks.home_assistant.house import House, load_house
 from benchmarks.home_assistant.judge import JudgeError, Meaning, judge_of
+from benchmarks.server.finalize import server_cpu_ms
 from benchmarks.server.processes import ProcessError, server_process
 from carryover import Final, aio
 from carryover_wyoming.bridge import Address, Bridge, info
@@ -58,6 +59,7 @@ class Found:
 
     texts: list[str] = field(default_factory=list)
     waits_ms: list[float] = field(default_factory=list)
+    cpu_ms: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,8 @@ def main(
     """Say the commands to a stream, to a bridge, and to a bridge that knows the names of the house.
 
     Understood is a command whose text gives the intent and the slots that its own words give. wait_ms is from the last
-    sample to the transcript (median). Settings of the server come from CARRYOVER_* variables.
+    sample to the transcript (median), cpu_ms what the server computes for a command (mean, Linux). Settings of the
+    server come from CARRYOVER_* variables.
     """
     house = load_house()
     try:
@@ -89,7 +92,7 @@ def main(
         if not commands:
             raise FileNotFoundError(f"{audio}: no WAV files; make them with python -m recipes.sets.home")
         with server_process({"CARRYOVER_STORE__ENDPOINT": "local"}) as server:
-            found = asyncio.run(_measure(f"127.0.0.1:{server.port}", commands, house, at_once))
+            found = asyncio.run(_measure(f"127.0.0.1:{server.port}", server.process.pid, commands, house, at_once))
     except (JudgeError, ProcessError, OSError) as error:
         typer.echo(f"commands: {error}", err=True)
         raise typer.Exit(2) from None
@@ -122,10 +125,11 @@ def summary(commands: list[Command], found: Found, judge: Callable[[str], Meanin
         "understood": understood,
         "wer": round(100 * sum(errors, Errors()).rate, 1),
         "wait_ms": round(statistics.median(found.waits_ms)),
+        "cpu_ms": round(found.cpu_ms / len(commands)),
     }
 
 
-async def _measure(target: str, commands: list[Command], house: House, at_once: int) -> dict[str, Found]:
+async def _measure(target: str, pid: int, commands: list[Command], house: House, at_once: int) -> dict[str, Found]:
     async with aio.Client(target) as client:
         ways: dict[str, Any] = {"stream": lambda command: _stream(client, command)}
         async with _bridge(client, None) as plain, _bridge(client, KnownNames(Names(house.things()))) as knowing:
@@ -133,7 +137,12 @@ async def _measure(target: str, commands: list[Command], house: House, at_once: 
                 "bridge": lambda command: _transcribe(plain, command),
                 "bridge_with_names": lambda command: _transcribe(knowing, command),
             }
-            return {name: await _all(name, commands, way, at_once) for name, way in ways.items()}
+            found = {}
+            for name, way in ways.items():
+                before_ms = server_cpu_ms(pid)
+                found[name] = await _all(name, commands, way, at_once)
+                found[name].cpu_ms = server_cpu_ms(pid) - before_ms
+            return found
 
 
 async def _all(name: str, commands: list[Command], way: Callable[[Command], Any], at_once: int) -> Found:

@@ -90,7 +90,7 @@ def _percentiles(values: list[float]) -> dict[str, float]:
     return {f"p{p}": round(float(np.percentile(values, p)), 1) for p in PERCENTILES}
 
 
-def _cpu_ms(pid: int) -> float:
+def server_cpu_ms(pid: int) -> float:
     """Processor time of all threads of a process so far."""
     return sum(int(task.read_text().split()[0]) for task in Path(f"/proc/{pid}/task").glob("*/schedstat")) / 1e6
 
@@ -108,12 +108,12 @@ async def _say(channel: grpc.aio.Channel, clip: Clip, pid: int) -> tuple[float, 
             piece = pcm[start : start + size]
             await asyncio.sleep(began_s + (start + len(piece)) / 2 / clip.rate - time.monotonic())  # as it is spoken
             await call.write(pb.StreamingRecognizeRequest(audio=piece))
-        sent_s, computed_ms = time.monotonic(), _cpu_ms(pid)
+        sent_s, computed_ms = time.monotonic(), server_cpu_ms(pid)
         await call.write(pb.StreamingRecognizeRequest(finalize=pb.Finalize()))
         while (response := await call.read()) is not grpc.aio.EOF:
             for result in response.results:
                 if result.finalized:
-                    wait_ms, cpu_ms = 1000 * (time.monotonic() - sent_s), _cpu_ms(pid) - computed_ms
+                    wait_ms, cpu_ms = 1000 * (time.monotonic() - sent_s), server_cpu_ms(pid) - computed_ms
                     call.cancel()
                     await asyncio.sleep(_PAUSE_S)
                     return wait_ms, cpu_ms, result

@@ -139,19 +139,14 @@ async def converse(server: str, recordings: Sequence[Audio], replies: Sequence[s
         params=PipelineParams(audio_in_sample_rate=RATE, audio_out_sample_rate=RATE),
         observers=[CarryoverContextObserver(stt), room],
     )
-    started, connected = asyncio.Event(), asyncio.Event()
+    started = asyncio.Event()
 
     @worker.event_handler("on_pipeline_started")
     async def on_pipeline_started(worker: PipelineWorker, frame: StartFrame) -> None:
         started.set()
 
-    @stt.event_handler("on_connected")
-    async def on_connected(stt: CarryoverSTTService) -> None:
-        connected.set()
-
     async def talk() -> None:
         await started.wait()
-        await connected.wait()
         await speak(worker, room, recordings)
         await worker.stop_when_done()
 

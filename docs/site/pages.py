@@ -41,18 +41,21 @@ PYTHON = {
 }
 """Title, source and name of each module whose `__all__` is a page."""
 SECTIONS = {"docs": "How-to", "clients": "Reference"}
-"""Where a page that the navigation does not name stands, by its first folder; others: under Measurements."""
+"""Where a page that the navigation does not name stands, by its first folder."""
+MEASURED = {"asr": "Model cards", "benchmarks": "Benchmarks", "recipes": "Recipes", "samples": "Samples"}
+"""Folders whose pages stand under Measurements, and the title of each."""
 _LINK = re.compile(r"(?<=\]\()([^)\s#]+)(?=[)#])")
 
 
 def on_config(config: MkDocsConfig) -> None:
     """Put pages that the navigation does not name into it."""
     sections: dict[str, list[Any]] = {title: part for entry in config.nav or [] for title, part in entry.items()}
-    measured: list[Any] = []
+    measured: dict[str, list[Any]] = {title: [] for title in MEASURED.values()}
     for path in sorted(set(_pages()) - set(_paths(config.nav or []))):
-        section = sections.get(SECTIONS.get(path.partition("/")[0], ""), measured)
+        folder = path.partition("/")[0]
+        section = measured[MEASURED[folder]] if folder in MEASURED else sections[SECTIONS.get(folder, "Explanation")]
         section.append({_title(path): path})
-    (config.nav or []).append({"Measurements": measured})
+    (config.nav or []).append({"Measurements": [{title: pages} for title, pages in measured.items()]})
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:

@@ -280,7 +280,9 @@ class ContextJobs:
         stored = next((turn for turn in turns if turn.turn == context.turn), None)
         if stored is None:
             raise LookupError("the turn is not among the last ones of what is stored")
-        context.version, context.generation = stored.version, stored.generation
+        if stored.generation != context.generation:
+            raise LookupError("the dialogue was erased meanwhile")
+        context.version = stored.version
         self.enter(context, State.ENCODING)
         with tracing.span("encode"):
             return await self._builder.build(context_of(turns, context.turn, self._settings.entries)), stored

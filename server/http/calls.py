@@ -103,18 +103,33 @@ class Calls:
             LimitError: there are more.
             IdleError: they come too slowly.
         """
-        size, idle_s = 0, self._limits.idle_seconds
+        size = 0
+        async with self.in_time(self._limits.recording_seconds):  # slower than it is spoken
+            while True:
+                async with self.in_time():
+                    piece = await read()
+                if not piece:
+                    return
+                size += len(piece)
+                if size > most:
+                    raise LimitError(limit, f"the request is larger than {most} bytes; send less")
+                yield piece
+
+    @asynccontextmanager
+    async def in_time(self, more_s: float = 0.0) -> AsyncIterator[None]:
+        """Around reading of a request.
+
+        Args:
+            more_s: seconds that it may take beyond `limits.idle_seconds`.
+
+        Raises:
+            IdleError: it comes too slowly.
+            InvalidRequestError: its coding is broken.
+        """
+        idle_s = self._limits.idle_seconds
         try:
-            async with asyncio.timeout(idle_s + self._limits.recording_seconds):  # slower than it is spoken
-                while True:
-                    async with asyncio.timeout(idle_s):
-                        piece = await read()
-                    if not piece:
-                        return
-                    size += len(piece)
-                    if size > most:
-                        raise LimitError(limit, f"the request is larger than {most} bytes; send less")
-                    yield piece
+            async with asyncio.timeout(idle_s + more_s):
+                yield
         except TimeoutError:
             advice = f"the request came too slowly, or not for {idle_s:g} s; send it at once"
             raise IdleError(f"{advice} (the server's setting is limits.idle_seconds)") from None

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from aiohttp import BodyPartReader, web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from server.errors import InvalidRequestError, LimitError
 from server.http.calls import Calls
@@ -58,15 +59,20 @@ async def read_form(request: web.Request, calls: Calls, limits: Limits) -> Form:
     if request.content_type != "multipart/form-data":
         raise InvalidRequestError("content-type", "send multipart/form-data, with the audio in the field `file`")
     try:
-        return await _read(request, calls, limits)
-    except (ValueError, AssertionError):  # of aiohttp's reader; none of ours is one
+        async with calls.in_time(limits.recording_seconds):
+            return await _read(request, calls, limits)
+    except (ValueError, AssertionError, HttpProcessingError):  # of aiohttp's reader; none of ours is one
         raise InvalidRequestError("request", "its form is broken; send multipart/form-data") from None
 
 
 async def _read(request: web.Request, calls: Calls, limits: Limits) -> Form:
     form, size, count = Form(), 0, 0
     reader = await request.multipart()
-    while (part := await reader.next()) is not None:
+    while True:
+        async with calls.in_time():  # what stands between two parts
+            part = await reader.next()
+        if part is None:
+            return form
         if not isinstance(part, BodyPartReader) or part.name is None:
             raise InvalidRequestError("request", "has a part without a name, or a form in a form; send flat fields")
         if part.name == "file":
@@ -83,4 +89,3 @@ async def _read(request: web.Request, calls: Calls, limits: Limits) -> Form:
         )
         size += len(value)
         form.fields.setdefault(part.name.removesuffix("[]"), []).append(value.decode(errors="replace"))
-    return form

@@ -91,7 +91,7 @@ def _parse(reader: Reader, method: Method, data: bytes | str) -> Any:
         if not isinstance(values, dict):
             raise json_format.ParseError
         json_format.ParseDict(values, message, max_recursion_depth=_DEPTH)
-    except (json_format.ParseError, ValueError, RecursionError) as error:
+    except (json_format.ParseError, ValueError, OverflowError, RecursionError) as error:
         place = _PLACE.search(str(error))
         where = f", near {place[1] or place[2]}" if place else ""
         raise InvalidRequestError("request", f"is no {method.request.full_name} in JSON{where}") from None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import logging
 import ssl
 import weakref
 from collections.abc import Awaitable, Callable, Iterable
@@ -13,10 +14,14 @@ from urllib.parse import urlsplit
 from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
 
+from server import logs
+from server.errors import UNEXPECTED
 from server.http.errors import NotAllowedError, Problem, error_response, openai_error
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
+_SILENT = logging.getLogger("carryover.aiohttp")
+_SILENT.setLevel(logging.CRITICAL + 1)  # it would log a line for whatever no HTTP any stranger sends
 _CLOSE_S = 1.0
 _KEEPALIVE_S = 75.0
 _SAFE = {
@@ -66,6 +71,7 @@ class Listener:
         self._runner = web.AppRunner(
             app,
             access_log=None,
+            logger=_SILENT,
             handler_cancellation=True,
             keepalive_timeout=_KEEPALIVE_S,
             shutdown_timeout=_CLOSE_S,
@@ -134,6 +140,11 @@ class Listener:
             if "allow" in error.headers:
                 refused.headers["allow"] = error.headers["allow"]
             return refused
+        except Exception as error:
+            if isinstance(error, ConnectionResetError):
+                raise
+            logs.failure("http_request_failed", error)
+            return _refused(HTTPStatus.INTERNAL_SERVER_ERROR, UNEXPECTED)
         finally:
             self._running -= 1
 
@@ -166,8 +177,16 @@ def check_origin(host: str, origin: str | None, *, anyone: bool) -> None:
     if anyone and not _is_own_name(host):
         message = "this server asks for no key, so it is called by this machine's own names only: use 127.0.0.1"
         raise NotAllowedError(HTTPStatus.FORBIDDEN, message)
-    if origin is not None and urlsplit(origin).netloc.lower() != host.lower():
+    if origin is not None and not _is_of(origin, host):
         raise NotAllowedError(HTTPStatus.FORBIDDEN, "pages from elsewhere may not call this server")
+
+
+def _is_of(origin: str, host: str) -> bool:
+    """Is this the origin of a page that was called by the name?"""
+    try:
+        return urlsplit(origin).netloc.lower() == host.lower()
+    except ValueError:
+        return False
 
 
 def _is_own_name(host: str) -> bool:

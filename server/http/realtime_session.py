@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from google.protobuf import json_format
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from carryover.v1 import inline_context_pb2
 from carryover.v1 import recognizer_pb2 as pb
@@ -30,27 +30,39 @@ TERMS = {
 }
 
 
+def _whole(text: str) -> str:
+    """A text that has an encoding. Raises ValueError."""
+    if any("\ud800" <= character <= "\udfff" for character in text):
+        raise ValueError("remove lone surrogates")
+    return text
+
+
+_Int = Annotated[int, Field(ge=-(1 << 31), lt=1 << 31)]
+_Text = Annotated[str, AfterValidator(_whole)]
+"""What protobuf takes: Python's own, and JSON's, know no bounds."""
+
+
 class _Part(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
 class _Format(_Part):
     type: Literal["audio/pcm", "audio/pcmu", "audio/pcma"] = "audio/pcm"
-    rate: int | None = None
+    rate: _Int | None = None
 
 
 class _Transcription(_Part):
     model: str | None = None
     language: str | None = None
-    languages: list[str] | None = None
-    prompt: str | None = None
-    keywords: list[str] | None = None
+    languages: list[_Text] | None = None
+    prompt: _Text | None = None
+    keywords: list[_Text] | None = None
     delay: str | None = None
 
 
 class _TurnDetection(_Part):
     type: Literal["server_vad", "semantic_vad"]
-    silence_duration_ms: int | None = None
+    silence_duration_ms: _Int | None = None
     prefix_padding_ms: int | None = None
     threshold: float | None = None
     eagerness: str | None = None
@@ -71,8 +83,8 @@ class _Audio(_Part):
 
 
 class _Own(_Part):
-    dialogue_id: str = ""
-    turn_id: str = ""
+    dialogue_id: _Text = ""
+    turn_id: _Text = ""
     max_alternatives: int = Field(default=0, ge=0, le=1 << 20)
     context: dict[str, Any] | None = None
 
@@ -150,7 +162,7 @@ class Session(_Part):
         if self.carryover.context is not None:
             try:
                 json_format.ParseDict(self.carryover.context, context, max_recursion_depth=10)
-            except json_format.ParseError:
+            except (json_format.ParseError, OverflowError):
                 raise InvalidRequestError(f"{_OWN}.context", "is no InlineContext of carryover.v1 in JSON") from None
         prompt = (transcription.prompt or "").strip()
         if prompt:

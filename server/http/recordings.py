@@ -220,7 +220,7 @@ def _endpointing(form: Form) -> pb.Endpointing:
         strategy = {} if text in ("auto", "") else json.loads(text)
         silence = form.one("chunking_strategy[silence_duration_ms]") or strategy.get("silence_duration_ms")
         return pb.Endpointing(trailing_silence_s=None if silence is None else float(silence) / 1000)
-    except (ValueError, TypeError, AttributeError):
+    except (ValueError, TypeError, AttributeError, OverflowError, RecursionError):
         raise InvalidRequestError("chunking_strategy", advice) from None
 
 

@@ -28,6 +28,7 @@ MOST: dict[str, Any] = {
         "limits": {"streams": 100, "message_bytes": 33_554_432},
         "traces": {"endpoint": "http://collector:4318", "share": 0.1},
     },
+    "http": {"enabled": True},
     "tls": {"clientCaSecret": "carryover-clients"},
     "serviceAccount": {"create": False, "name": "speech"},
     "env": [{"name": "OTEL_RESOURCE_ATTRIBUTES", "value": "deployment.environment=test"}],
@@ -86,7 +87,12 @@ def test_what_is_rendered_fits_the_schemas_and_itself(values: dict[str, Any], tm
     pod, labels = deployment["template"]["spec"], deployment["template"]["metadata"]["labels"]
     (container,) = pod["containers"]
     ports = {port["name"]: port["containerPort"] for port in container["ports"]}
-    assert ports == {"grpc": settings.port, "health": settings.health_port, "metrics": settings.metrics_port}
+    listens = {"grpc": settings.port, "health": settings.health_port, "metrics": settings.metrics_port}
+    assert ports == listens | ({"http": settings.http_port} if settings.http_port else {})
+    named = {port["targetPort"] for port in kinds(resources)["Service"]["spec"]["ports"]}
+    if "NetworkPolicy" in kinds(resources):
+        named |= {p["port"] for rule in kinds(resources)["NetworkPolicy"]["spec"]["ingress"] for p in rule["ports"]}
+    assert named == ports.keys() - {"health"}
     assert pod["terminationGracePeriodSeconds"] > settings.drain_s + 5
     for probe, service in (("startupProbe", None), ("readinessProbe", SERVICES[0]), ("livenessProbe", LIVENESS)):
         assert container[probe]["grpc"]["port"] == settings.health_port

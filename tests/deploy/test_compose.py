@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import runpy
 import shutil
 import subprocess
 import sys
@@ -66,7 +67,8 @@ def test_it_fits_itself_and_the_image() -> None:
     environment = SERVICES["server"]["environment"]
     assert ids == {value for value in environment.values() if value.startswith(SECRETS)}
     settings = load_settings(None, {}, {k: v for k, v in environment.items() if k.startswith("CARRYOVER_")})
-    assert SERVICES["server"]["ports"] == [f"127.0.0.1:{settings.port}:{settings.port}"]
+    published = [f"127.0.0.1:{port}:{port}" for port in (settings.port, settings.http_port)]
+    assert SERVICES["server"]["ports"] == published
     assert settings.drain_s < int(SERVICES["server"]["stop_grace_period"].removesuffix("s"))
     assert settings.store.endpoint == STORE == SERVICES["tables"]["command"][-1]
     (job,) = yaml.safe_load((FOLDER / "prometheus.yml").read_text())["scrape_configs"]
@@ -91,7 +93,9 @@ def first_start(folder: Path) -> dict[str, bytes]:
     script, folder_argument = SERVICES["first-start"]["entrypoint"][1], SERVICES["first-start"]["command"]
     (source,) = [v.split(":")[0] for v in SERVICES["first-start"]["volumes"] if v.split(":")[1] == script]
     assert folder_argument == [SECRETS]
-    subprocess.run([sys.executable, str(FOLDER / source), str(folder)], check=True, cwd=ROOT)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", [source, str(folder)])
+        runpy.run_path(str(FOLDER / source), run_name="__main__")
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
@@ -107,6 +111,7 @@ def test_keys_are_made_once_and_nobody_else_reads_them(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.slow
 def test_what_it_starts_of_ours_answers_a_client_with_its_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first_start(tmp_path)
     with local_server() as dynamodb:
@@ -122,7 +127,8 @@ def test_what_it_starts_of_ours_answers_a_client_with_its_key(tmp_path: Path, mo
         tables = CliRunner().invoke(app, [local(word) for word in SERVICES["tables"]["command"]])
         assert tables.exit_code == 0, tables.output
         environment = {name: local(value) for name, value in SERVICES["server"]["environment"].items()}
-        free = {"CARRYOVER_METRICS_PORT": "0", "CARRYOVER_HOST": "127.0.0.1"}  # else as it is, with TLS and keys
+        # else as it is, with TLS and keys
+        free = {"CARRYOVER_HOST": "127.0.0.1", "CARRYOVER_METRICS_PORT": "0", "CARRYOVER_HTTP_PORT": "0"}
         with server_process(environment | free | PATIENT, private=False) as server:
             asked = [str(ROOT / "server/demo/audio/call_meg.flac"), "--server", f"127.0.0.1:{server.port}"]
             client = tmp_path / "client"

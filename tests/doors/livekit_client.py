@@ -9,8 +9,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from livekit import rtc  # type: ignore[attr-defined]  # beside our part of this namespace
-from livekit.plugins import nvidia  # type: ignore[attr-defined]
+from livekit import rtc
+from livekit.plugins import nvidia
 
 RATE, FRAME_BYTES = 16_000, 640
 

@@ -72,7 +72,7 @@ def told(call: dict[str, Any]) -> list[Any]:
     """What the steps found, and which addresses were asked for something."""
     flags = [
         "--no-sandbox", "--disable-background-networking", "--use-fake-ui-for-media-stream",
-        "--use-fake-device-for-media-stream", f"--use-file-for-fake-audio-capture={call['microphone']}%noloop",
+        "--use-fake-device-for-media-stream", f"--use-file-for-fake-audio-capture={call['microphone']}",
     ]  # fmt: skip
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=call["browser"], args=flags)

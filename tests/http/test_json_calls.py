@@ -49,6 +49,7 @@ def test_what_is_no_message(shared: Any) -> None:
         ({"dialogue_id": "d", "turn_id": "1", "events": [{"reply": secret_text}]}, "near events"),
         ({"dialogue_id": "a#b", "turn_id": "1", "events": []}, "dialogue_id"),
         (b"[" * 10_000, "in JSON"),
+        ({"events": [{"entities": {"items": [{"weight": 10**400}]}}]}, "in JSON"),
         (b'{"events": ' * 50 + b"1" + b"}" * 50, "in JSON"),
     ):
         answer = post(shared, "Context/RecordEvents", message)

@@ -87,6 +87,7 @@ BAD: list[tuple[list[Any], str]] = [
     ([{"config": CONFIG}, {"config": CONFIG}], "config: was sent twice"),
     ([{"config": {**CONFIG, "sample_rate_hertz": 1}}], "config.sample_rate_hertz"),
     ([{"config": CONFIG}, b"\0"], "audio"),
+    ([{"config": CONFIG}, {"update": {"endpointing": {"likely_silence_s": 10**400}}}], "request: is no"),
 ]
 
 

@@ -52,6 +52,7 @@ def test_a_server_that_drains(workshop: Any, wav: str) -> None:
         ("asr.example", "https://asr.example", False, True),
         ("asr.example", "https://evil.example", False, False),
         ("[", None, True, False),
+        ("127.0.0.1:8080", "http://[", True, False),
     ],
 )
 def test_pages_from_elsewhere(host: str, origin: str | None, anyone: bool, allowed: bool) -> None:

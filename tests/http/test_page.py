@@ -52,7 +52,7 @@ def talking(tables: StoreConfig, key: WrappingKey) -> Iterator[Replica]:
 
 
 def microphone(path: Path, samples: Samples, rate: int) -> str:
-    """A recording as the browser's microphone plays it: some silence, the speech, more silence."""
+    """A recording as the browser's microphone plays it, again and again: silence, the speech, more silence."""
     speech = samples if rate == 48_000 else soxr.resample(samples, rate, 48_000)
     audio = np.concatenate([np.zeros(48_000), speech, np.zeros(5 * 48_000)])
     audio += np.random.default_rng(0).normal(0, 1e-4, len(audio))
@@ -151,7 +151,7 @@ def test_a_recording_is_dropped_and_the_dialogue_goes_on(
         ["fill", "#reply", "Anything else?"], ["click", "#add-signal"],
         ["fill", ".signal:last-child textarea", "Berlin\nParis"],
         ["click", "#ask"], ["until", "#commands", "--turn 3"],
-        ["text", "#commands"], ["click", "#erase"],
+        ["text", "#commands"], ["until", "#window-text", "was ready"], ["click", "#erase"],
         ["until", "#announce", "Erased"],
         ["text", "#dialogue-id"],
     ]  # fmt: skip

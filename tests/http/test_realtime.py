@@ -121,6 +121,16 @@ def updated(manual: bool = True, own: Any = None, **transcription: Any) -> dict[
     return {"type": "session.update", "session": session}
 
 
+def heard(**asked: Any) -> dict[str, Any]:
+    """An update of the input."""
+    return {"type": "session.update", "session": {"audio": {"input": asked}}}
+
+
+def heavy(weight: float) -> dict[str, Any]:
+    """An inline context of one entry."""
+    return {"entities": [{"signal": "contacts", "items": [{"text": "Meg Bauer", "weight": weight}]}]}
+
+
 def test_a_dialogue_is_recorded_and_used(workshop: Any, dialogue: str, pcm24: bytes) -> None:
     replica = workshop.start(http_port=0)
     events = [
@@ -189,6 +199,17 @@ BAD: list[tuple[dict[str, Any], str | None, str]] = [
     ({"type": "session.update", "session": {"type": "realtime"}}, "session.type", "transcription"),
     ({"type": "session.update", "session": {"voice": "x"}}, "session.voice", "is not known here"),
     ({"type": "session.update"}, "session", "send an object"),
+    (heard(format={"type": "audio/pcm", "rate": 1 << 40}), "session.audio.input.format.rate", "less than"),
+    (heard(format={"type": "audio/pcm", "rate": -5}), "session.audio.input.format.rate", "8000 to 48000 Hz"),
+    (
+        heard(turn_detection={"type": "server_vad", "silence_duration_ms": 10**400}),
+        "session.audio.input.turn_detection.silence_duration_ms",
+        "less than",
+    ),
+    (updated(prompt="\ud800"), "session.audio.input.transcription.prompt", "remove lone surrogates"),
+    (updated(keywords=["a", "\ud800"]), "session.audio.input.transcription.keywords.1", "remove lone surrogates"),
+    (updated(own={"dialogue_id": "\ud800"}), "session.carryover.dialogue_id", "remove lone surrogates"),
+    (updated(own={"context": heavy(10**400)}), "session.carryover.context", "is no InlineContext"),
     (updated(language="fr"), "session.audio.input.transcription.language", "only English"),
     (updated(keywords=["x" * 200]), None, "200 characters"),
     (updated(own={"turn_id": "1"}), "session.carryover.dialogue_id", "is required"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,10 @@ import soundfile
 from carryover.v1 import recognizer_pb2 as pb
 from server.access import make_key
 from server.http.recordings import FIELDS
-from tests.http.conftest import call, metric, transcribe
+from tests.http.conftest import call, form, metric, transcribe
 from tests.support.pages import blocks
 from tests.support.remote_client import CallError, RemoteClient
+from tests.support.waiting import until
 
 
 def target(replica: Any) -> str:
@@ -152,9 +154,35 @@ def test_files_that_are_none(shared: Any, pcm: bytes) -> None:
         (b"{}", "application/json"),
         (b"broken", "multipart/form-data; boundary=x"),
         (b"", "multipart/form-data"),
+        (b"--x\r\nno header\r\n\r\n", "multipart/form-data; boundary=x"),
+        (b"--x\r\n" + b"a" * 20_000, "multipart/form-data; boundary=x"),
     ):
         answer = call(shared, "/v1/audio/transcriptions", body, content_type=kind)
         assert answer.status == 400 and "multipart/form-data" in answer.json["error"]["message"], answer
+
+
+def test_forms_that_are_broken_on_the_way(shared: Any) -> None:
+    body, kind = form(("file", b"a"))
+    answer = call(shared, "/v1/audio/transcriptions", body, content_type=kind, content_encoding="gzip")
+    assert answer.status == 400 and "is broken" in answer.json["error"]["message"]
+    for strategy in ("[" * 100_000, f'{{"silence_duration_ms": {10**400}}}'):
+        answer = transcribe(shared, ("file", b"a"), ("chunking_strategy", strategy))
+        assert answer.status == 400 and answer.json["error"]["param"] == "chunking_strategy"
+
+
+@pytest.mark.parametrize("begun", [b"", b"\r\n", b"--x\r\ncontent-disp"])
+def test_forms_that_do_not_come(workshop: Any, begun: bytes) -> None:
+    """They hold the memory of a recording, and so they end."""
+    replica = workshop.start(http_port=0, limits__idle_seconds=1)
+    head = (
+        b"POST /v1/audio/transcriptions HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-length: 9999\r\n"
+        b"content-type: multipart/form-data; boundary=x\r\n\r\n"
+    )
+    with socket.create_connection(("127.0.0.1", replica.server.http_port), 30) as sender:
+        sender.sendall(head + begun)
+        until(lambda: bool(replica.server.recordings.taken))
+        assert sender.recv(12) == b"HTTP/1.1 408"
+    until(lambda: not replica.server.recordings.taken)
 
 
 def test_too_large(workshop: Any) -> None:

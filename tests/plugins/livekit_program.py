@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from livekit import rtc  # type: ignore[attr-defined]
+from livekit import rtc
 from livekit.agents import AgentSession, APIConnectOptions, function_tool, llm
 from livekit.plugins.carryover import STT
 
@@ -86,6 +86,8 @@ async def stream(call: dict[str, Any]) -> dict[str, Any]:
         elif what == "silence":
             for frame in frames(bytes(int(given[0] * RATE) * 2)):
                 made.push_frame(frame)
+        elif what == "nothing":
+            await asyncio.sleep(given[0])
         elif what == "flush":
             made.flush()
         elif what == "wait":

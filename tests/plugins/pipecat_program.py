@@ -7,7 +7,7 @@ import asyncio
 import importlib.util
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -62,12 +62,20 @@ def audio_frames(samples: bytes) -> Iterator[fr.Frame]:
         yield fr.InputAudioRawFrame(audio=samples[start : start + FRAME_BYTES], sample_rate=RATE, num_channels=1)
 
 
-def until(holds: Any) -> Iterator[fr.Frame]:
+def until(holds: Any, what: object = "") -> Iterator[fr.Frame]:
     for _ in range(PATIENCE):
         if holds():
             return
         yield SleepFrame(sleep=0.02)
-    raise AssertionError("what was waited for did not happen")
+    raise AssertionError(f"what was waited for did not happen: {what}")
+
+
+def without_end(frames: Iterator[fr.Frame], failed: list[str]) -> Iterator[fr.Frame]:
+    """The frames until something does not happen; an error would let `run_test` wait for ever."""
+    try:
+        yield from frames
+    except AssertionError as error:
+        failed.append(str(error))
 
 
 def scripted(steps: list[Any], stt: CarryoverSTTService, seen: Seen) -> Iterator[fr.Frame]:
@@ -77,6 +85,8 @@ def scripted(steps: list[Any], stt: CarryoverSTTService, seen: Seen) -> Iterator
             yield from audio_frames(Path(given[0]).read_bytes())
         elif what == "silence":
             yield from audio_frames(bytes(int(given[0] * RATE) * 2))
+        elif what == "nothing":
+            yield SleepFrame(sleep=given[0])
         elif what == "started":
             yield fr.VADUserStartedSpeakingFrame()
         elif what == "stopped":
@@ -86,7 +96,7 @@ def scripted(steps: list[Any], stt: CarryoverSTTService, seen: Seen) -> Iterator
             yield from (fr.LLMTextFrame(word) for word in given)
             yield fr.LLMFullResponseEndFrame()
         elif what == "wait":
-            yield from until(lambda name=given[0], count=given[1]: seen.counts.get(name, 0) >= count)
+            yield from until(lambda name=given[0], count=given[1]: seen.counts.get(name, 0) >= count, given)
         elif what == "recorded":
             yield from until(lambda: stt.dialogue._recording is not None and stt.dialogue._recording.done())
         elif what == "settings":
@@ -104,11 +114,15 @@ async def run(call: dict[str, Any]) -> dict[str, Any]:
     """The service alone, with steps."""
     settings = CarryoverSTTService.Settings(**call.get("settings", {}))
     stt = CarryoverSTTService(server=call["target"], settings=settings, **call.get("service", {}))
-    seen, errors = Seen(), []
+    seen, errors, failed = Seen(), [], list[str]()
 
     @stt.event_handler("on_connected")
     async def on_connected(stt: CarryoverSTTService) -> None:
         seen.take("connected")
+
+    @stt.event_handler("on_connection_error")
+    async def on_connection_error(stt: CarryoverSTTService, message: str) -> None:
+        seen.take("broken")
 
     @stt.event_handler("on_error")
     async def on_error(stt: CarryoverSTTService, error: fr.ErrorFrame) -> None:
@@ -119,7 +133,7 @@ async def run(call: dict[str, Any]) -> dict[str, Any]:
         observers.append(CarryoverContextObserver(stt, tools=call.get("tools")))
     frames, _ = await run_test(
         stt,
-        frames_to_send=scripted(call["steps"], stt, seen),
+        frames_to_send=without_end(scripted(call["steps"], stt, seen), failed),
         observers=observers,
         pipeline_params=PARAMS,
         start_timeout=60.0,
@@ -127,6 +141,7 @@ async def run(call: dict[str, Any]) -> dict[str, Any]:
     return {
         "frames": [shown(one) for one in frames if not isinstance(one, fr.InputAudioRawFrame)],
         "errors": errors,
+        "failed": failed,
         "connected": seen.counts.get("connected", 0),
         "dialogue": stt.dialogue.id,
         "turn": stt.dialogue.turn,
@@ -191,15 +206,18 @@ async def barge_in(call: dict[str, Any]) -> dict[str, Any]:
             yield frame
             yield SleepFrame(sleep=0.02)
 
+    def silence(holds: Callable[[], bool]) -> Iterator[fr.Frame]:
+        for _ in range(PATIENCE):
+            if not holds():
+                yield from in_real_time(bytes(FRAME_BYTES))
+
     def spoken() -> Iterator[fr.Frame]:
         first, second = (read_audio(path).samples for path in call["recordings"])
         yield from in_real_time(first)
-        while not seen.counts.get("BotStartedSpeakingFrame"):
-            yield from in_real_time(bytes(FRAME_BYTES))
+        yield from silence(lambda: bool(seen.counts.get("BotStartedSpeakingFrame")))
         yield from in_real_time(bytes(20 * FRAME_BYTES))
         yield from in_real_time(second)
-        while len(room.transcripts) < 2:
-            yield from in_real_time(bytes(FRAME_BYTES))
+        yield from silence(lambda: len(room.transcripts) > 1)
 
     await run_test(
         pipeline,

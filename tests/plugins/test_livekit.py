@@ -104,15 +104,22 @@ def test_a_stream_that_ends_is_followed_by_another(livekit: RemoteClient, worksh
     assert len(texts(ran)) >= 2
 
 
-def test_errors_are_the_frameworks(livekit: RemoteClient, workshop: Any, shared: Any) -> None:
-    ran = stream(livekit, shared, ["error"], endpointing={"trailing_silence_s": 900.0})
+def test_a_stream_waits_for_the_first_audio(livekit: RemoteClient, workshop: Any, raw: str) -> None:
+    """Without any a server ends a stream after a while."""
+    replica = workshop.start(limits__idle_seconds=1, **UNENDING)
+    ran = stream(livekit, replica, ["flush"], ["nothing", 1.5], ["audio", raw], ["nothing", 1.5], ["audio", raw])
+    assert texts(ran) and ran["errors"] == []
+
+
+def test_errors_are_the_frameworks(livekit: RemoteClient, workshop: Any, shared: Any, raw: str) -> None:
+    ran = stream(livekit, shared, ["audio", raw], ["error"], endpointing={"trailing_silence_s": 900.0})
     ((kind, recoverable, message),) = ran["errors"]
     assert (kind, recoverable, ran["ended"]) == ("APIStatusError", False, "APIStatusError")
     assert "trailing_silence_s" in message
     replica = workshop.start()
     workshop.replicas.remove(replica)
     replica.close()
-    ran = stream(livekit, replica, ["error"])
+    ran = stream(livekit, replica, ["audio", raw], ["error"])
     assert {kind for kind, *_ in ran["errors"]} == {"APIConnectionError"}
     assert [recoverable for _, recoverable, _ in ran["errors"]] == [True, True, False]
 

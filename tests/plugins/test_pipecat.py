@@ -48,8 +48,8 @@ def patient(tiny_recognizer: Any, tables: Any, key: Any) -> Iterator[Any]:
 
 
 def run(pipecat: RemoteClient, replica: Any, *steps: list[Any], **call: Any) -> dict[str, Any]:
-    (ran,) = pipecat("run", target=f"127.0.0.1:{replica.port}", steps=[["wait", "connected", 1], *steps], **call)
-    assert isinstance(ran, dict)
+    (ran,) = pipecat("run", target=f"127.0.0.1:{replica.port}", steps=steps, **call)
+    assert isinstance(ran, dict) and not ran["failed"]
     return ran
 
 
@@ -123,7 +123,7 @@ def test_settings_change_while_it_runs(pipecat: RemoteClient, patient: Any, raw:
     said = [["audio", raw], ["stopped"]]
     ran = run(
         pipecat, patient, *said, FIRST_FINAL, ["settings", {"phrases": {"v": 1.0, "☃": 1.0}}], *said,
-        ["wait", "TranscriptionFrame", 2], ["settings", {"word_times": True}], ["wait", "connected", 2], *said,
+        ["wait", "TranscriptionFrame", 2], ["settings", {"word_times": True}], *said,
         ["wait", "TranscriptionFrame", 3],
     )  # fmt: skip
     first, second, third, *_ = of(ran, "TranscriptionFrame")
@@ -134,13 +134,17 @@ def test_settings_change_while_it_runs(pipecat: RemoteClient, patient: Any, raw:
 
 def test_endpointing_changes_while_it_runs(pipecat: RemoteClient, patient: Any, raw: str) -> None:
     endpointing = {"likely_silence_s": 0.3, "trailing_silence_s": 0.5}
-    assert finals(run(pipecat, patient, ["settings", endpointing], ["audio", raw], ["silence", 2.0], FIRST_FINAL))
+    ran = run(
+        pipecat, patient, ["silence", 0.1], ["wait", "connected", 1], ["settings", endpointing], ["audio", raw],
+        ["silence", 2.0], FIRST_FINAL,
+    )  # fmt: skip
+    assert finals(ran) and not of(ran, "TranscriptionFrame")[0]["finalized"]
 
 
 def test_a_stream_that_ends_is_followed_by_another(pipecat: RemoteClient, workshop: Any, raw: str) -> None:
     replica = workshop.start(limits__stream_seconds=4)
     ran = run(
-        pipecat, replica, ["audio", raw], ["silence", 2.0], ["wait", "connected", 2], ["audio", raw], ["stopped"],
+        pipecat, replica, ["audio", raw], ["silence", 2.0], ["wait", "broken", 1], ["audio", raw], ["stopped"],
         ["wait", "TranscriptionFrame", 2],
     )  # fmt: skip
     assert len(finals(ran)) >= 2 and ran["connected"] == 2 and ran["errors"] == []
@@ -148,20 +152,26 @@ def test_a_stream_that_ends_is_followed_by_another(pipecat: RemoteClient, worksh
 
 def test_without_a_server_it_keeps_trying(pipecat: RemoteClient, workshop: Any, raw: str) -> None:
     replica = workshop.start()
-    port = replica.port
     workshop.replicas.remove(replica)
     replica.close()
-    (ran,) = pipecat(
-        "run", target=f"127.0.0.1:{port}", steps=[["wait", "ErrorFrame", 2]], service={"ttfs_p99_latency": 0.3}
-    )
+    ran = run(pipecat, replica, ["audio", raw], ["wait", "ErrorFrame", 2])
     assert {category for category, _ in ran["errors"]} == {"connectivity"} and ran["connected"] == 0
 
 
-def test_a_wrong_setting_ends_it(pipecat: RemoteClient, shared: Any, raw: str) -> None:
-    steps = [["wait", "ErrorFrame", 1], ["settings", {"trailing_silence_s": 0.8}], ["wait", "connected", 1]]
-    (ran,) = pipecat("run", target=f"127.0.0.1:{shared.port}", steps=steps, settings={"trailing_silence_s": 900.0})
+def test_a_wrong_setting_ends_it_until_it_is_right(pipecat: RemoteClient, shared: Any, raw: str) -> None:
+    ran = run(
+        pipecat, shared, ["audio", raw], ["wait", "ErrorFrame", 1], ["settings", {"trailing_silence_s": 0.8}],
+        ["audio", raw], ["wait", "connected", 1], settings={"trailing_silence_s": 900.0},
+    )  # fmt: skip
     ((category, message),) = ran["errors"]
     assert category == "invalid_request" and "trailing_silence_s" in message
+
+
+def test_a_stream_waits_for_the_first_audio(pipecat: RemoteClient, workshop: Any, raw: str) -> None:
+    """Without any a server ends a stream after a while."""
+    replica = workshop.start(limits__idle_seconds=1, **UNENDING)
+    ran = run(pipecat, replica, ["nothing", 1.5], ["audio", raw], ["nothing", 1.5], ["audio", raw])
+    assert finals(ran) and ran["connected"] == 1 and ran["errors"] == []
 
 
 def read(replica: Any, ran: dict[str, Any]) -> Any:

@@ -10,8 +10,8 @@ from pathlib import Path
 CLIENTS = Path(__file__).parents[2] / "clients"
 PIPECAT = ("pipecat-ai==1.14.0", "nvidia-riva-client==2.28.0")
 """Pipecat, with what its service for NVIDIA needs: one environment for all tests of it."""
-LIVEKIT = ("livekit-plugins-nvidia==1.8.9",)
-"""LiveKit Agents, with its plugin for NVIDIA: likewise."""
+LIVEKIT = ("livekit-plugins-nvidia==1.8.9", "livekit-plugins-openai==1.8.9")
+"""LiveKit Agents, with its plugins for NVIDIA and OpenAI: likewise."""
 
 
 def install(folder: Path, *distributions: str) -> Path:

@@ -105,11 +105,11 @@ async def send(client: AsyncTcpClient, events: Iterable[Event]) -> None:
         await client.write_event(event)
 
 
-def run(work: Awaitable[None]) -> None:
-    """Runs a test's coroutine within a minute."""
+def run(work: Awaitable[None], patience_s: float = 60) -> None:
+    """Runs a test's coroutine."""
 
     async def bounded() -> None:
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(patience_s):
             await work
 
     asyncio.run(bounded())

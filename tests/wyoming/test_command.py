@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import threading
+import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,11 +23,13 @@ from wyoming.info import Describe
 
 from carryover_wyoming import announce, command
 from carryover_wyoming.command import main
+from tests.support.registry import environment_with, skip_where_out_of_reach
 from tests.support.waiting import PATIENCE_S
 from tests.support.waiting import until as until_now
 from tests.wyoming.conftest import answers, recording, run, send, transcribed, until
 from tests.wyoming.hass_stand_in import HassStandIn, running
 
+CLIENTS = Path(__file__).parents[2] / "clients"
 COMMAND = [sys.executable, "-m", "carryover_wyoming.command"]
 
 
@@ -179,6 +182,18 @@ def test_it_starts_before_home_assistant_and_survives_it(shared: Any, pcm: bytes
             assert "Meg" not in "".join(bridge.lines)
 
     run(work())
+
+
+@pytest.mark.slow
+def test_what_it_says_that_it_needs_is_enough() -> None:
+    """In an environment with its requirements and its client's, and nothing else."""
+    project, client = (tomllib.loads((CLIENTS / name / "pyproject.toml").read_text()) for name in ("wyoming", "python"))
+    own = [one for one in project["project"]["dependencies"] if not one.startswith("carryover-client")]
+    with skip_where_out_of_reach():
+        python = environment_with([*own, *client["project"]["dependencies"]])
+    path = os.pathsep.join(str(CLIENTS / name) for name in ("wyoming", "python"))
+    done = subprocess.run([python, *COMMAND[1:], "--help"], env={"PYTHONPATH": path}, capture_output=True, text=True)
+    assert done.returncode == 0 and "--hass-token-file" in done.stdout, done.stderr
 
 
 def test_it_announces_itself(monkeypatch: pytest.MonkeyPatch) -> None:

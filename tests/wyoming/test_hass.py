@@ -18,6 +18,7 @@ from carryover_wyoming.hass_socket import HassError, HassSocket, HassTokenError,
 from carryover_wyoming.names import MOST_ENTRIES, Names, Thing, merged, request_names
 from tests.wyoming.conftest import answers, bridge, recording, run, send, transcribed, until
 from tests.wyoming.hass_stand_in import TOKEN, HassStandIn, running
+from tests.wyoming.test_bridge import BAUER
 
 
 @pytest.fixture(autouse=True)
@@ -248,6 +249,28 @@ def log(*turns: tuple[str, str]) -> dict[str, Any]:
     return {"content": content, "continue_conversation": bool(turns) and turns[-1][1].endswith("?")}
 
 
+def test_turns_of_a_chat_log() -> None:
+    assert exchanges_of({}) == exchanges_of(log()) == []
+    assert exchanges_of(log(("", "Hello?"), ("yes", ""))) == [("", "Hello?"), ("yes", "")]
+    long = "word " * 2000 + "which one?"
+    ((user, reply),) = exchanges_of(log((long, long)))
+    assert len(user) == len(reply) == 2000 and reply.endswith("which one?")
+
+
+def test_a_strange_log_stops_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    async def work() -> None:
+        recorder = Recorder()
+        conversations = Conversations(recorder, Names)  # type: ignore[arg-type]
+        recording = asyncio.get_running_loop().create_task(conversations.run())
+        conversations.changed("a", {"content": [None]})
+        conversations.changed("b", log(("one", "Sure?")))
+        await until(conversations.take_awaited)
+        assert "AttributeError in its log" in caplog.text and len(recorder.recorded) == 1
+        recording.cancel()
+
+    run(work())
+
+
 def test_which_conversation_awaits_an_answer() -> None:
     async def work() -> None:
         now_s, recorder = 0.0, Recorder()
@@ -372,3 +395,36 @@ def test_a_socket_takes_any_message() -> None:
         {"type": "result", "id": "x", "success": True}, {"type": "pong", "id": 1},
     ):  # fmt: skip
         socket._take(message)
+
+
+def test_a_question_and_its_answer_with_the_trained_models(shipped: Any) -> None:
+    """The README's: what the assistant asked makes "Bauer" likelier than "bower"."""
+
+    async def work() -> None:
+        house = HassStandIn()
+        async with running(house) as url, bridge(shipped.port, hass_url=url) as made, made.connect() as client:
+            assert made.conversations is not None
+            plain = (await transcribed(client, BAUER))["text"]
+            await house.turn("c1", "call meg", "Do you mean Meg Jones or Meg Bauer?")
+            known = made.conversations._known
+            await until(lambda: "c1" in known and known["c1"].answer is not None)
+            place = known["c1"].answer
+            assert place is not None
+            await asyncio.to_thread(shipped.wait_for, "READY", place.dialogue)
+            *events, stop = recording(BAUER)
+            await send(client, events)
+            await asyncio.to_thread(shipped.run, shipped.store_answered())
+            await client.write_event(stop)
+            assert (await answers(client))[-2].data["text"] == "bauer" != plain
+
+    run(work())
+
+
+def test_a_name_with_the_trained_models(shipped: Any) -> None:
+    async def work() -> None:
+        async with bridge(shipped.port) as made, made.connect() as client:
+            plain = (await transcribed(client, BAUER))["text"]
+            names = ["Bauer", "Meg Jones", "Ecobee"]
+            assert (await transcribed(client, BAUER, transcript_names=names))["text"] == "bauer" != plain
+
+    run(work())

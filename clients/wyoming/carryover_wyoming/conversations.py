@@ -22,6 +22,7 @@ _TIMEOUT_S = 5.0
 _MOST_WAITING = 64
 _MOST_KNOWN = 256
 _FIRST_TURNS = 4
+_MOST_CHARACTERS = 2000
 
 
 class Exchange(NamedTuple):
@@ -100,6 +101,8 @@ class Conversations:
             except CarryoverError as error:
                 what = "erased" if log is None else "recorded"
                 _log.warning("a conversation was not %s: %s (%s)", what, type(error).__name__, error.code)
+            except (AttributeError, TypeError) as error:
+                _log.warning("a conversation was not recorded: %s in its log", type(error).__name__)
 
     def _add(self, conversation: str, log: dict[str, Any] | None) -> None:
         try:
@@ -139,18 +142,21 @@ class Conversations:
 
 
 def exchanges_of(log: dict[str, Any]) -> list[Exchange]:
-    """The turns of a chat log: what a user says, and all that the assistant says until the next."""
+    """The turns of a chat log: what a user says, and all that the assistant says until the next.
+
+    Of long texts only the end is taken, where the question is.
+    """
     turns: list[tuple[str, list[str]]] = []
     for message in log.get("content") or ():
         role, text = message.get("role"), message.get("content")
-        text = text.strip() if isinstance(text, str) else ""
+        text = text.strip()[-_MOST_CHARACTERS:] if isinstance(text, str) else ""
         if role == "user":
             turns.append((text, []))
         elif role == "assistant" and text:
             if not turns:
                 turns.append(("", []))
             turns[-1][1].append(text)
-    return [Exchange(user, " ".join(replies)) for user, replies in turns]
+    return [Exchange(user, " ".join(replies)[-_MOST_CHARACTERS:]) for user, replies in turns]
 
 
 def _dialogue(conversation: str) -> str:

@@ -131,7 +131,7 @@ class _Chats:
         logs = event.get("data")
         if event.get("event_type") == "initial_state":
             for log in logs if isinstance(logs, list) else ():
-                self._add(log.get("conversation_id"))
+                self._add(log.get("conversation_id") if isinstance(log, dict) else None)
         elif event.get("event_type") == "created":
             self._add(event.get("conversation_id"))
         elif event.get("event_type") == "deleted":

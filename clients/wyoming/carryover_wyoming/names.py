@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
 
@@ -108,9 +108,3 @@ def _clean(names: Iterable[object], most_characters: int) -> Iterator[str]:
         if any(c.isalnum() for c in text) and len(text) <= most_characters and text.casefold() not in known:
             known.add(text.casefold())
             yield text
-
-
-def texts(context: Mapping[str, object] | None, *fields: str) -> tuple[str, ...]:
-    """String fields of a request's `context`; what is missing or no string is empty."""
-    found = (context.get(field) if isinstance(context, Mapping) else None for field in fields)
-    return tuple(text if isinstance(text, str) else "" for text in found)

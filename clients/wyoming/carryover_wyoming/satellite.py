@@ -14,7 +14,7 @@ from wyoming.event import Event, Eventable, async_write_event
 from wyoming.info import Info
 from wyoming.ping import Ping, Pong
 
-from carryover import CarryoverError, Final
+from carryover import CarryoverError, DeadlineError, Final
 from carryover_wyoming.audio import AudioFormat, AudioFormatError, Converter
 from carryover_wyoming.events import ProtocolError, read_event
 from carryover_wyoming.recognition import LANGUAGE, Recognition, Utterance
@@ -25,7 +25,7 @@ _log = logging.getLogger(__name__)
 SILENT_S = 30.0
 """Seconds without an event, while audio is coming in, after which a client counts as gone."""
 
-_WRITE_S, _LINGER_S = 10.0, 2.0
+_WRITE_S, _LINGER_S, _ANSWER_S = 10.0, 2.0, 30.0
 
 
 class Satellite:
@@ -113,6 +113,7 @@ class Satellite:
                 return await reading
         finally:
             reading.cancel()
+            await asyncio.gather(reading, return_exceptions=True)  # one at a time may read
 
     async def _take(self, event: Event) -> None:
         match event.type:
@@ -161,8 +162,12 @@ class Satellite:
             await recording.close()
 
     async def _write(self, answer: Eventable) -> None:
-        async with self._writing, asyncio.timeout(_WRITE_S):
-            await async_write_event(answer.event(), self._writer)
+        try:
+            async with self._writing, asyncio.timeout(_WRITE_S):
+                await async_write_event(answer.event(), self._writer)
+        except TimeoutError:
+            self._writer.transport.abort()
+            raise ConnectionAbortedError("the client takes no answer") from None
 
 
 class _Recording:
@@ -209,8 +214,12 @@ class _Recording:
     async def stop(self) -> None:
         """The client's audio has ended. Returns when the transcript is out."""
         self._ended_s = time.monotonic()
-        await self._utterance.stream.end()
-        await self.answering
+        try:
+            async with asyncio.timeout(_ANSWER_S):
+                await self._utterance.stream.end()
+                await self.answering
+        except TimeoutError:
+            raise DeadlineError(f"the server gave no final result in {_ANSWER_S:g} s", code="TIMEOUT") from None
 
     async def close(self) -> None:
         """Leave the stream."""

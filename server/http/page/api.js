@@ -73,6 +73,7 @@ export function openStream(config, respond) {
     done,
     send: (samples) => post(samples.buffer.slice(samples.byteOffset, samples.byteOffset + samples.byteLength)),
     end: () => post('{"end": {}}'),
+    close: () => socket.close(),
   };
 }
 

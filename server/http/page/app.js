@@ -90,13 +90,15 @@ $("ask-form").onsubmit = async (event) => {
 function watch(here, { dialogue_id, turn_id }) {
   const look = async () => {
     const status = await call("Context/GetContextStatus", { dialogue_id, turn_id });
+    if (here !== turn) return;
     const at = (status.timeline ?? []).map((one) => ({ state: one.state, at: Date.parse(one.time) }));
     const off = at.length && (at[0].at < here.asked || at[0].at > Date.now()) ? here.asked - at[0].at : 0; // clocks differ
     draw(here, { states: at.map((one) => ({ ...one, at: one.at + off })), reason: status.reason });
     const dropped = ["DROPPED", "SUPERSEDED"].includes(status.outcome);
-    if (!SETTLED.includes(status.state) && !dropped && here === turn) setTimeout(() => look().catch(fail), POLL_MS);
+    if (!SETTLED.includes(status.state) && !dropped) setTimeout(() => look().catch(giveUp), POLL_MS);
   };
-  look().catch(fail);
+  const giveUp = (error) => here === turn && fail(error);
+  look().catch(giveUp);
 }
 
 function draw(here, more) {
@@ -122,7 +124,13 @@ async function listen() {
   const here = turn;
   let stream = null;
   let device = null;
-  microphone = { end: () => stream?.end(), stop: () => device?.stop() };
+  const mine = (microphone = {
+    end: () => (stream ? stream.end() : stopListening()),
+    stop: () => {
+      device?.stop();
+      stream?.close();
+    },
+  });
   $("mic").setAttribute("aria-pressed", "true");
   $("mic-name").textContent = "Stop";
   say("Waiting for the microphone …");
@@ -135,22 +143,27 @@ async function listen() {
       pieces.push(piece);
       stream?.send(piece);
     });
+    if (microphone !== mine) return device.stop();
     say("Listening …", true);
     const said = { pieces, rate: device.rate, options: ONE_UTTERANCE };
     stream = streamOf(said, dialogue.answering, here);
     pieces.forEach((piece) => stream.send(piece));
     said.result = await stream.result;
-    finished(said, here);
+    if (microphone === mine) finished(said, here);
   } catch (error) {
-    fail(error.name === "NotAllowedError" ? new Error("The browser does not allow the microphone.") : error);
+    if (microphone === mine) {
+      fail(error.name === "NotAllowedError" ? new Error("The browser does not allow the microphone.") : error);
+    }
   } finally {
-    stopListening();
+    if (microphone === mine) stopListening();
   }
 }
 
+/** Ends listening at once; what was said is dropped, unless its result is there. */
 function stopListening() {
-  microphone?.stop();
+  const last = microphone;
   microphone = null;
+  last?.stop();
   $("mic").setAttribute("aria-pressed", "false");
   $("mic-name").textContent = "Listen";
   $("level").style.setProperty("--level", "0");
@@ -257,10 +270,11 @@ $("again").onclick = async () => {
 $("go-on").onclick = () => dialogue.goOn(heard.result.alternatives[0].transcript ?? "");
 
 $("erase").onclick = async () => {
+  const { id } = dialogue;
+  begin();
   try {
-    const { items_deleted: items = 0 } = await call("Context/DeleteDialogue", { dialogue_id: dialogue.id });
+    const { items_deleted: items = 0 } = await call("Context/DeleteDialogue", { dialogue_id: id });
     say(items ? `Erased: ${items} items.` : "There was nothing to erase.", true);
-    begin();
   } catch (error) {
     fail(error);
   }
@@ -269,6 +283,7 @@ $("erase").onclick = async () => {
 $("new").onclick = begin;
 
 function begin() {
+  stopListening();
   dialogue.begin();
   turn = {};
   recorded = null;

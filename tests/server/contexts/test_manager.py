@@ -328,6 +328,25 @@ def test_what_was_made_elsewhere_applies_before_it_is_fetched(before: tuple[str,
     check(body)
 
 
+def test_a_context_is_not_made_of_what_is_being_erased() -> None:
+    """Another replica destroys the key first: until the turns are gone, they are of no generation."""
+
+    async def body(bench: Bench) -> None:
+        bench.store.add("1", "ask", 100.0)
+        with bench.manager.attach(DIALOGUE, "9") as handle:
+            await handle.answered.wait()
+            assert bench.manager.jobs.makes(bench.held("1"))
+            bench.store.generation = ""
+            await bench.settle()
+            bench.store.turns.clear()
+            handle.ask()
+            await bench.settle()
+            told = handle.ready()
+            assert isinstance(told, NoContext) and told.status is Status.NOT_FOUND
+
+    check(body)
+
+
 @pytest.mark.parametrize("first_answered", [1, 2])
 def test_answers_on_their_way_bring_back_nothing_erased(first_answered: int) -> None:
     """The dialogue is erased at another replica between two questions whose answers come in either order."""

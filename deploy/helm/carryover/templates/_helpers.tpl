@@ -23,6 +23,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- define "carryover.settings" -}}
 {{- $settings := deepCopy .Values.config }}
 {{- $own := dict "host" "0.0.0.0" "port" 50051 "health_port" 50052 "metrics_port" 9464 }}
+{{- if .Values.http.enabled }}{{ $_ := set $own "http_port" 8080 }}{{ end }}
 {{- $_ := set $own "tls" (dict "certificate" "/etc/carryover/tls/tls.crt" "key" "/etc/carryover/tls/tls.key") }}
 {{- if .Values.tls.clientCaSecret }}{{ $_ := set $own.tls "client_ca" "/etc/carryover/client-ca/ca.crt" }}{{ end }}
 {{- $_ := set $own "access" (dict "keys_file" "/etc/carryover/keys/keys") }}

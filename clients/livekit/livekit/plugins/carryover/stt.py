@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
-from livekit import rtc  # type: ignore[attr-defined]  # beside our part of this namespace
+from livekit import rtc
 from livekit.agents import (
     DEFAULT_API_CONNECT_OPTIONS,
     AgentSession,
@@ -253,6 +253,9 @@ class SpeechStream(stt.RecognizeStream):
             task.add_done_callback(self._updating.discard)
 
     async def _run(self) -> None:
+        first = await self._first_frame()  # a stream without any audio would not stay open
+        if first is None:
+            return
         owner = self._owner
         accepted = False
         stream = owner._client.stream(
@@ -271,15 +274,21 @@ class SpeechStream(stt.RecognizeStream):
                 await stream.send(b"")
                 accepted = True
                 self.start_time = time.time()
-                await self._converse(stream)
+                await self._converse(stream, first)
         except CarryoverError as error:
             raise _api_error(error, accepted=accepted) from error
         finally:
             self._open = None
             self._end_speech(None)
 
-    async def _converse(self, stream: aio.Stream[Any]) -> None:
-        sending = asyncio.get_running_loop().create_task(_quietly(self._send(stream)))
+    async def _first_frame(self) -> rtc.AudioFrame | None:
+        async for data in self._input_ch:
+            if isinstance(data, rtc.AudioFrame):
+                return data
+        return None
+
+    async def _converse(self, stream: aio.Stream[Any], first: rtc.AudioFrame) -> None:
+        sending = asyncio.get_running_loop().create_task(_quietly(self._send(stream, first)))
         try:
             async for result in stream:
                 self._take(result)
@@ -287,14 +296,18 @@ class SpeechStream(stt.RecognizeStream):
             sending.cancel()
             await asyncio.wait([sending])
 
-    async def _send(self, stream: aio.Stream[Any]) -> None:
+    async def _send(self, stream: aio.Stream[Any], first: rtc.AudioFrame) -> None:
+        await self._send_audio(stream, first)
         async for data in self._input_ch:
             if isinstance(data, rtc.AudioFrame):
-                self._sent_s += data.duration
-                await stream.send(_mono(data))
+                await self._send_audio(stream, data)
             else:
                 await stream.finalize()
         await stream.end()
+
+    async def _send_audio(self, stream: aio.Stream[Any], frame: rtc.AudioFrame) -> None:
+        self._sent_s += frame.duration
+        await stream.send(_mono(frame))
 
     def _take(self, result: Any) -> None:
         if isinstance(result, SpeechBegin):
