@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
-from aiohttp import BodyPartReader, web
+from aiohttp import BodyPartReader, MultipartReader, StreamReader, web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from server.errors import InvalidRequestError, LimitError
@@ -65,9 +67,23 @@ async def read_form(request: web.Request, calls: Calls, limits: Limits) -> Form:
         raise InvalidRequestError("request", "its form is broken; send multipart/form-data") from None
 
 
+class _Yielding:
+    """A body whose lines let other tasks in between: a form of many parts, or of many lines, holds up nobody."""
+
+    def __init__(self, body: StreamReader) -> None:
+        self._body = body
+
+    async def readline(self, **options: Any) -> bytes:
+        await asyncio.sleep(0)
+        return await self._body.readline(**options)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._body, name)
+
+
 async def _read(request: web.Request, calls: Calls, limits: Limits) -> Form:
     form, size, count = Form(), 0, 0
-    reader = await request.multipart()
+    reader = MultipartReader(request.headers, _Yielding(request.content))  # type: ignore[arg-type]
     while True:
         async with calls.in_time():  # what stands between two parts
             part = await reader.next()

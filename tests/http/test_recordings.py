@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
 import soundfile
+from aiohttp import StreamReader
+from aiohttp.base_protocol import BaseProtocol
+from aiohttp.test_utils import make_mocked_request
 
 from carryover.v1 import recognizer_pb2 as pb
 from server.access import make_key
+from server.http.calls import Calls
+from server.http.forms import read_form
 from server.http.recordings import FIELDS
+from server.settings import Limits
 from tests.http.conftest import call, form, metric, transcribe
 from tests.support.pages import blocks
 from tests.support.remote_client import CallError, RemoteClient
@@ -201,6 +208,30 @@ def test_forms_that_do_not_come(workshop: Any, begun: bytes) -> None:
         until(lambda: bool(replica.server.recordings.taken))
         assert sender.recv(12) == b"HTTP/1.1 408"
     until(lambda: not replica.server.recordings.taken)
+
+
+@pytest.mark.parametrize("sent", [b"a\r\n" * 1000, form(*[("keywords[]", "a")] * 1000)[0]], ids=["lines", "parts"])
+def test_a_long_form_holds_up_nobody(sent: bytes) -> None:
+    order: list[str] = []
+
+    async def read() -> None:
+        loop, limits, nobody = asyncio.get_running_loop(), Limits(), cast(Any, None)
+        body = StreamReader(BaseProtocol(loop), 1 << 20, loop=loop)
+        body.feed_data(sent + b"--x--\r\n")
+        body.feed_eof()
+        kind = {"content-type": "multipart/form-data; boundary=x"}
+        await read_form(make_mocked_request("POST", "/", kind, payload=body), Calls(nobody, limits), limits)
+        order.append("form")
+
+    async def both() -> None:
+        form = asyncio.create_task(read())
+        for _ in range(100):
+            await asyncio.sleep(0)
+        order.append("others")
+        await form
+
+    asyncio.run(both())
+    assert order == ["others", "form"]
 
 
 def test_too_large(workshop: Any) -> None:

@@ -133,6 +133,7 @@ def test_silence_and_nothing(shipped: Any) -> None:
     [
         ([Transcribe(language="de").event()], "language: 'de' is not recognised here; send en"),
         ([Transcribe(vad_sensitivity="loud").event()], "vad_sensitivity: send aggressive, default, relaxed"),
+        ([Event("transcribe", {"vad_sensitivity": ["default"]})], "vad_sensitivity: send aggressive, default, relaxed"),
         ([Transcribe(context={"turn_id": "2"}).event()], "context: send dialogue_id and turn_id as strings"),
         ([SelectProgram("whisper").event()], "name: the program here is carryover"),
         (recording(b"\0" * 100, (4000, 2, 1)), "rate: send 8000 to 768000"),
@@ -148,6 +149,17 @@ def test_what_cannot_be_honoured_is_named(shared: Any, events: list[Event], told
             (error,) = [event for event in await answers(client) if event.type == "error"]
             assert told in error.data["text"] and error.data["code"] == "bad-request"
             assert await client.read_event() is None
+
+    run(work())
+
+
+def test_a_text_without_an_encoding_is_told(shared: Any) -> None:
+    async def work() -> None:
+        async with bridge(shared.port) as running:
+            reader, writer = await asyncio.open_connection("127.0.0.1", running.port)
+            writer.write(b'{"type": "ping", "data": {"text": "\\ud800"}}\n')
+            assert b'"bad-request"' in await reader.read()
+            writer.close()
 
     run(work())
 

@@ -46,6 +46,8 @@ async def read_event(reader: asyncio.StreamReader) -> Event | None:
 def _object(text: bytes) -> dict[str, Any]:
     try:
         value = json.loads(text)
+        if rb"\u" in text:
+            json.dumps(value, ensure_ascii=False).encode()  # lone surrogates have no encoding
     except (ValueError, RecursionError):
         value = None
     if not isinstance(value, dict):

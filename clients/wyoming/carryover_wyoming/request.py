@@ -55,7 +55,7 @@ def request_of(data: Mapping[str, Any], *, ends_itself: bool, most_characters: i
     if isinstance(language, str) and language and language.replace("_", "-").split("-")[0].lower() != "en":
         raise RequestError(f"language: {language[:16]!r} is not recognised here; send en")
     sensitivity = data.get("vad_sensitivity") or ("default" if ends_itself else None)
-    if sensitivity is not None and sensitivity not in SILENCES_S:
+    if sensitivity is not None and not (isinstance(sensitivity, str) and sensitivity in SILENCES_S):
         raise RequestError(f"vad_sensitivity: send {', '.join(map(str, SILENCES_S))}, or nothing")
     names = Names(request_names(data.get("transcript_names"), data.get("transcript_terms")), most_characters)
     return Request(names, _place(data.get("context")), sensitivity)
