@@ -22,8 +22,9 @@ ROOT = Path(__file__).parents[1]
 LONG = [
     ROOT / "tests" / name
     for name in (
-        "golden/test_golden.py", "dialogues/test_dialogue_machine.py", "test_install.py", "integration/test_serve.py",
-        "test_docs.py", "integration/test_replicas.py", "integration/test_soak.py", "integration/test_benchmark.py",
+        "dialogues/test_dialogue_machine.py", "golden/test_golden.py", "clients/test_environments.py",
+        "test_install.py", "test_docs.py", "integration/test_serve.py", "integration/test_faults.py",
+        "integration/test_replicas.py", "integration/test_soak.py", "integration/test_benchmark.py",
     )
 ]  # fmt: skip
 """The files that take longest."""

@@ -66,7 +66,7 @@ class Calls:
             except CallError as error:
                 problem = problem_of(error)
                 if exchange.begun is not None and exchange.tell is not None:
-                    with suppress(ConnectionResetError):
+                    with suppress(ConnectionResetError, IdleError):  # nobody reads it
                         await exchange.tell(problem)
                     return exchange.begun
                 response = error_response(problem, told)

@@ -69,6 +69,7 @@ class Dialogues(RuleBasedStateMachine):
         self.player.finish()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_quiet")
 def test_no_context_is_foreign_stale_expired_erased_or_missing(replicas: Rig) -> None:
     tally = Tally()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import ssl
+import sys
 import urllib.request
 from contextlib import nullcontext
 from typing import Any
@@ -14,6 +15,7 @@ from server.access import make_key
 from server.app import PortError
 from server.http.errors import NotAllowedError
 from server.http.listener import check_origin
+from server.settings import ConfigError
 from tests.http.conftest import call, metric, transcribe
 from tests.support.certificates import Authority
 from tests.support.waiting import until
@@ -147,3 +149,11 @@ def test_connections_that_say_nothing(workshop: Any) -> None:
         first.sendall(b"GET /heal")  # and no more
         assert first.recv(1) == second.recv(1) == b""
     assert call(replica, "/health").status == 200
+
+
+def test_without_the_extra(workshop: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in sys.modules if name.startswith(("aiohttp", "server.http"))]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "aiohttp", None)
+    with pytest.raises(ConfigError, match=r"http_port takes more packages: .*carryover-asr\[web\]"):
+        workshop.start(http_port=0)

@@ -6,6 +6,7 @@ import asyncio
 import json
 import re
 import socket
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, cast
 
@@ -90,6 +91,23 @@ def test_events_bring_each_utterance(openai: RemoteClient, shared: Any, pcm: byt
     assert len(deltas) == len(results) > 1 and {one["type"] for one in deltas} == {"transcript.text.delta"}
     assert done["type"] == "transcript.text.done" and done["text"] == text_of(results)
     assert "".join(one["delta"] for one in deltas) == done["text"]
+
+
+def test_an_error_behind_the_first_event_is_an_event(openai: RemoteClient, workshop: Any, wav: str) -> None:
+    replica = workshop.start(http_port=0)
+    recognizer = replica.server._recognizer
+    recording = recognizer.recording
+
+    async def broken(*arguments: Any) -> AsyncIterator[Any]:
+        async for response in recording(*arguments):
+            yield response
+        raise RuntimeError("meg bauer")
+
+    recognizer.recording = broken
+    with pytest.raises(CallError) as told:
+        openai("transcribe", target=target(replica), audio=wav, options={"stream": True})
+    assert told.value.code == "APIError" and "an error inside the server" in told.value.details
+    assert metric(replica, "calls_total", method="openai.Transcribe", code="INTERNAL") == 1
 
 
 def test_keywords_are_phrases(openai: RemoteClient, shared: Any, wav: str) -> None:

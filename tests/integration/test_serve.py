@@ -11,10 +11,10 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, NamedTuple
 
 import grpc
 import pytest
@@ -37,11 +37,17 @@ from tests.support.moto_server import fresh_tables
 from tests.support.waiting import PATIENT, until
 
 
-def launch(folder: Path, *arguments: str, **settings: str) -> subprocess.Popen[str]:
+def launch(
+    folder: Path,
+    *arguments: str,
+    program: Sequence[str] = ("-m", "server.commands.serve"),
+    says: int | IO[str] = subprocess.PIPE,
+    **settings: str,
+) -> subprocess.Popen[str]:
     environ = settings | {k: v for k, v in os.environ.items() if not k.startswith("CARRYOVER_")}
     return subprocess.Popen(
-        [sys.executable, "-P", "-m", "server.commands.serve", *arguments],
-        env={**environ, **PATIENT, "CARRYOVER_MODEL__WEIGHTS": str(folder)}, stderr=subprocess.PIPE, text=True,
+        [sys.executable, "-P", *program, *arguments],
+        env={**environ, **PATIENT, "CARRYOVER_MODEL__WEIGHTS": str(folder)}, stderr=says, text=True,
     )  # fmt: skip
 
 
@@ -51,43 +57,6 @@ def folder(tiny_model: Any, tiny_tokenizer: Any, tmp_path_factory: Any) -> Path:
     path = Path(tmp_path_factory.mktemp("acoustic"))
     save_model(path, tiny_model, tiny_tokenizer, "tiny")
     return path
-
-
-def test_serve_until_sigterm(folder: Path, pcm: bytes) -> None:
-    with launch(folder, "--port", "0") as process:
-        assert process.stderr is not None
-        said: list[str] = []
-        for line in process.stderr:
-            said.append(line)
-            if found := re.search(r"listening on 127\.0\.0\.1:(\d+)", line):
-                break
-        else:
-            raise AssertionError("".join(said))
-        reading = threading.Thread(target=lambda: said.extend(process.stderr or ()))
-        reading.start()
-        terminated = threading.Event()
-
-        def messages() -> Iterator[pb.StreamingRecognizeRequest]:
-            config = pb.StreamingConfig(encoding=pb.LINEAR16, sample_rate_hertz=16_000, interim_results=True)
-            yield pb.StreamingRecognizeRequest(config=config)
-            yield pb.StreamingRecognizeRequest(audio=pcm)
-            assert terminated.wait(60)
-            yield pb.StreamingRecognizeRequest(audio=pcm)
-
-        with grpc.insecure_channel(f"127.0.0.1:{found[1]}") as channel:
-            responses = RecognizerStub(channel).StreamingRecognize(messages(), timeout=60)
-            first = next(responses)
-            busy = launch(folder, "--port", found[1])
-            assert busy.communicate(timeout=60)[1].splitlines()[-1].startswith("serve: cannot listen on 127.0.0.1:")
-            assert busy.returncode == 2
-            process.send_signal(signal.SIGTERM)
-            terminated.set()
-            results = [result for response in (first, *responses) for result in response.results]
-        assert results[-1].is_final
-        assert results[-1].end == pytest.approx(6, abs=0.5)
-        assert process.wait(60) == 0
-        reading.join(30)
-    assert any("SIGTERM" in line for line in said)
 
 
 def listening(process: subprocess.Popen[str], said: list[str]) -> int:
@@ -100,12 +69,67 @@ def listening(process: subprocess.Popen[str], said: list[str]) -> int:
     raise AssertionError("".join(said))
 
 
+class Serving(NamedTuple):
+    """A server that listens. said: its lines so far. keys: the file of its keys, which has none at first."""
+
+    process: subprocess.Popen[str]
+    port: int
+    said: list[str]
+    keys: Path
+
+
+@pytest.fixture(scope="module")
+def serving(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
+    """A process for the tests that leave it running; SIGTERM ends it, whatever they did to it."""
+    keys = tmp_path_factory.mktemp("keys") / "keys"
+    keys.write_text("# nobody yet\n")
+    with launch(folder, "--port", "0", CARRYOVER_ACCESS__KEYS_FILE=str(keys)) as process:
+        said: list[str] = []
+        port = listening(process, said)
+        reading = threading.Thread(target=lambda: said.extend(process.stderr or ()))
+        reading.start()
+        try:
+            yield Serving(process, port, said, keys)
+        finally:
+            process.send_signal(signal.SIGTERM)
+            ended = process.wait(60)
+            reading.join(30)
+        assert ended == 0 and any("SIGTERM: finishing" in line for line in said)
+
+
+def audio_until(event: threading.Event, pcm: bytes, *after: bytes) -> Iterator[pb.StreamingRecognizeRequest]:
+    """A stream's messages: some audio, and when the event has come, more of it."""
+    config = pb.StreamingConfig(encoding=pb.LINEAR16, sample_rate_hertz=16_000, interim_results=True)
+    yield pb.StreamingRecognizeRequest(config=config)
+    yield pb.StreamingRecognizeRequest(audio=pcm)
+    assert event.wait(60)
+    for audio in after:
+        yield pb.StreamingRecognizeRequest(audio=audio)
+
+
+def test_signals_that_do_not_end_it(serving: Serving) -> None:
+    """SIGUSR1 and SIGUSR2 are ignored, SIGHUP reads the keys."""
+    key, line = make_key("acme")
+    metadata = [("authorization", f"Bearer {key}")]
+    for number in (signal.SIGUSR1, signal.SIGUSR2):
+        serving.process.send_signal(number)
+    until(lambda: sum("signal_ignored" in line for line in serving.said) == 2)
+    with grpc.insecure_channel(f"127.0.0.1:{serving.port}") as channel:
+        info = RecognizerStub(channel).GetServerInfo
+        with pytest.raises(grpc.RpcError, match="UNAUTHENTICATED"):
+            info(pb.GetServerInfoRequest(), timeout=60, metadata=metadata)
+        serving.keys.write_text(line + "\n")
+        serving.process.send_signal(signal.SIGHUP)
+        until(lambda: any("keys_reloaded" in line for line in serving.said))
+        assert info(pb.GetServerInfoRequest(), timeout=60, metadata=metadata).model_version
+
+
 def frame(kind: int, payload: bytes) -> bytes:
     """An HTTP/2 frame of the connection itself."""
     return len(payload).to_bytes(3, "big") + bytes([kind, 0]) + bytes(4) + payload
 
 
-def test_what_clients_send_becomes_no_log_line(folder: Path) -> None:
+def test_what_clients_send_becomes_no_log_line(serving: Serving) -> None:
     """gRPC's core has words of its own for a GOAWAY, with the client's in them."""
     forged = b'secret words\n{"level": "INFO", "event": "forged"}\nserve: forged\n'
     hello = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(4, b"")
@@ -113,81 +137,53 @@ def test_what_clients_send_becomes_no_log_line(folder: Path) -> None:
         *(hello + frame(7, bytes(4) + code.to_bytes(4, "big") + forged) for code in (1, 2, 11, 13)),
         hello + forged, forged, b"GET /" + forged + b" HTTP/1.1\r\n\r\n",
     ]  # fmt: skip
-    with launch(folder, "--port", "0") as process:
-        said: list[str] = []
-        port = listening(process, said)
-        for data in sent:
-            with socket.create_connection(("127.0.0.1", port), timeout=30) as client:
-                client.sendall(data)
-                client.shutdown(socket.SHUT_WR)
-                with suppress(ConnectionError):
-                    while client.recv(4096):  # until the server has read it, and hangs up
-                        pass
-        with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
-            RecognizerStub(channel).GetServerInfo(pb.GetServerInfoRequest(), timeout=60)
-        process.send_signal(signal.SIGTERM)
-        assert process.stderr is not None
-        said += process.stderr.readlines()
-        assert process.wait(60) == 0
-    assert not any("forged" in line or "secret" in line for line in said), said
-    assert all(line.startswith("serve: ") or isinstance(json.loads(line), dict) for line in said)
+    for data in sent:
+        with socket.create_connection(("127.0.0.1", serving.port), timeout=30) as client:
+            client.sendall(data)
+            client.shutdown(socket.SHUT_WR)
+            with suppress(ConnectionError):
+                while client.recv(4096):  # until the server has read it, and hangs up
+                    pass
+    ignored = sum("signal_ignored" in line for line in serving.said)
+    serving.process.send_signal(signal.SIGUSR1)  # whose line comes after all that the above led to
+    until(lambda: sum("signal_ignored" in line for line in serving.said) > ignored)
+    assert not any("forged" in line or "secret" in line for line in serving.said), serving.said
+    assert all(line.startswith("serve: ") or isinstance(json.loads(line), dict) for line in serving.said)
 
 
-def test_signals(folder: Path, pcm: bytes, tmp_path: Path) -> None:
-    """SIGHUP reads the keys, SIGUSR1 and SIGUSR2 are ignored, SIGTERM drains, the second one ends at once."""
-    key, line = make_key("acme")
-    keys, environ = tmp_path / "keys", dict[str, str]()
-    keys.write_text("# nobody yet\n")
-    environ["CARRYOVER_ACCESS__KEYS_FILE"] = str(keys)
-    with launch(folder, "--port", "0", **environ) as process:
-        said: list[str] = []
-        port = listening(process, said)
-        reading = threading.Thread(target=lambda: said.extend(process.stderr or ()))
-        reading.start()
-        for number in (signal.SIGUSR1, signal.SIGUSR2):
-            process.send_signal(number)
-        until(lambda: sum("signal_ignored" in line for line in said) == 2)
-        keys.write_text(line + "\n")
-        process.send_signal(signal.SIGHUP)
-        until(lambda: any("keys_reloaded" in line for line in said))
-        with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
-
-            def messages() -> Iterator[pb.StreamingRecognizeRequest]:
-                config = pb.StreamingConfig(encoding=pb.LINEAR16, sample_rate_hertz=16_000, interim_results=True)
-                yield pb.StreamingRecognizeRequest(config=config)
-                yield pb.StreamingRecognizeRequest(audio=pcm)
-                ended.wait(60)  # it never half-closes
-
-            ended = threading.Event()
-            metadata = [("authorization", f"Bearer {key}")]
-            responses = RecognizerStub(channel).StreamingRecognize(messages(), timeout=60, metadata=metadata)
-            next(responses)
-            process.send_signal(signal.SIGTERM)
-            until(lambda: any("SIGTERM: finishing" in line for line in said))
-            assert process.poll() is None
-            process.send_signal(signal.SIGTERM)
-            with pytest.raises(grpc.RpcError):
-                list(responses)
-            ended.set()
-        assert process.wait(60) == 0
-        reading.join(30)
+def test_a_port_that_is_in_use(serving: Serving, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    last = said_in_one_line(monkeypatch, "--port", str(serving.port), weights=str(folder))
+    assert last.startswith("serve: cannot listen on 127.0.0.1:")
 
 
-def test_nobody_reads_what_it_says(folder: Path) -> None:
+def test_streams_are_finished_after_sigterm_and_nobody_reads_what_it_says(folder: Path, pcm: bytes) -> None:
     """A full disk behind standard error is no reason not to serve, nor to end with an error."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    environ = {k: v for k, v in os.environ.items() if not k.startswith("CARRYOVER_")}
-    with open("/dev/full", "w") as full, subprocess.Popen(
-        [sys.executable, "-P", "-m", "server.commands.serve", "--port", str(port)],
-        env={**environ, **PATIENT, "CARRYOVER_MODEL__WEIGHTS": str(folder)}, stderr=full,
-    ) as process:  # fmt: skip
+    with open("/dev/full", "w") as full, launch(folder, "--port", str(port), says=full) as process:
+        terminated = threading.Event()
         with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
-            info = RecognizerStub(channel).GetServerInfo(pb.GetServerInfoRequest(), timeout=60, wait_for_ready=True)
-            assert info.model_version
-        process.send_signal(signal.SIGTERM)
+            stub, request = RecognizerStub(channel), pb.GetServerInfoRequest()
+            assert stub.GetServerInfo(request, timeout=60, wait_for_ready=True).model_version
+            responses = stub.StreamingRecognize(audio_until(terminated, pcm, pcm), timeout=60)
+            first = next(responses)
+            process.send_signal(signal.SIGTERM)
+            until(lambda: refused(stub, request))
+            terminated.set()
+            results = [result for response in (first, *responses) for result in response.results]
+        assert results[-1].is_final
+        assert results[-1].end == pytest.approx(6, abs=0.5)
         assert process.wait(60) == 0
+
+
+def refused(stub: RecognizerStub, request: pb.GetServerInfoRequest) -> bool:
+    """Whether the server drains."""
+    try:
+        stub.GetServerInfo(request, timeout=60)
+    except grpc.RpcError as error:
+        return error.code() is grpc.StatusCode.UNAVAILABLE
+    return False
 
 
 def test_a_store_of_its_own_may_be_slow_to_start(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -240,28 +236,32 @@ app()
 """
 
 
-def test_an_encoder_that_hangs_does_not_keep_the_process(folder: Path) -> None:
-    environ = {k: v for k, v in os.environ.items() if not k.startswith("CARRYOVER_")}
-    settings = {**PATIENT, "CARRYOVER_MODEL__WEIGHTS": str(folder), "CARRYOVER_DRAIN_S": "0.5"}
-    with subprocess.Popen(
-        [sys.executable, "-P", "-c", HANGING, "--port", "0"],
-        env=environ | settings, stderr=subprocess.PIPE, text=True,
-    ) as process:  # fmt: skip
-        assert process.stderr is not None
-        found = next(filter(None, (re.search(r"listening on \S+:(\d+)", line) for line in process.stderr)))
+def test_the_second_sigterm_ends_it_at_once_even_where_an_encoder_hangs(folder: Path, pcm: bytes) -> None:
+    with launch(folder, "--port", "0", program=("-c", HANGING)) as process:
+        said: list[str] = []
+        port = listening(process, said)
         events = [
             ctx.Event(event_id="1", utterance=ctx.Utterance(text="call meg")),
             ctx.Event(event_id="2", expect_speech=ctx.ExpectSpeech()),
         ]
-        with grpc.insecure_channel(f"127.0.0.1:{found[1]}") as channel:
+        ended = threading.Event()
+        with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
             context = ContextStub(channel)
             context.RecordEvents(ctx.RecordEventsRequest(dialogue_id="d", turn_id="1", events=events), timeout=30)
             request = ctx.GetContextStatusRequest(dialogue_id="d")
             until(lambda: context.GetContextStatus(request, timeout=30).state == ctx.ENCODING)
-        process.send_signal(signal.SIGTERM)
-        said = process.stderr.read()
+            responses = RecognizerStub(channel).StreamingRecognize(audio_until(ended, pcm), timeout=60)
+            next(responses)  # and it never half-closes
+            process.send_signal(signal.SIGTERM)
+            assert any("SIGTERM: finishing" in line for line in process.stderr or ())
+            assert process.poll() is None
+            process.send_signal(signal.SIGTERM)
+            with pytest.raises(grpc.RpcError):
+                list(responses)
+            ended.set()
+        said += process.stderr or ()
         assert process.wait(60) == 0
-    assert "a thread does not end" in said
+    assert any("a thread does not end" in line for line in said)
 
 
 @pytest.mark.parametrize(
@@ -278,13 +278,20 @@ def test_what_is_wrong_is_said_in_one_line(
 ) -> None:
     garbage = shutil.copytree(folder, tmp_path / "model")
     (garbage / "tokens.model").write_bytes(b"\0garbage" * 100)
-    for name in [name for name in os.environ if name.startswith("CARRYOVER_")]:
-        monkeypatch.delenv(name)
     file = tmp_path / "carryover.toml"
     file.write_text(settings.replace("GARBAGE", str(garbage)))
-    result = CliRunner().invoke(serve.app, ["--port", "0", "--config", str(file)])
-    assert result.exit_code == 2
-    assert isinstance(result.exception, SystemExit)
-    last = result.stderr.splitlines()[-1]
+    last = said_in_one_line(monkeypatch, "--port", "0", "--config", str(file))
     assert last.startswith("serve: ")
     assert named in last
+
+
+def said_in_one_line(monkeypatch: pytest.MonkeyPatch, *arguments: str, weights: str = "") -> str:
+    """The last line of a command that gives up."""
+    for name in [name for name in os.environ if name.startswith("CARRYOVER_")]:
+        monkeypatch.delenv(name)
+    if weights:
+        monkeypatch.setenv("CARRYOVER_MODEL__WEIGHTS", weights)
+    result = CliRunner().invoke(serve.app, arguments)
+    assert result.exit_code == 2
+    assert isinstance(result.exception, SystemExit)
+    return result.stderr.splitlines()[-1]

@@ -253,6 +253,8 @@ async def pasted(call: dict[str, Any]) -> dict[str, Any]:
 logger.remove()
 CALLS = {call.__name__: call for call in (run, dialogue, barge_in, pasted)}
 for line in iter(sys.stdin.readline, ""):
+    if line == "go on\n":  # what replaced a server has done so
+        continue
     told = json.loads(line)
     result = {"responses": [asyncio.run(CALLS[told["do"]](told))]}
     sys.stdout.write(json.dumps(result) + "\n")

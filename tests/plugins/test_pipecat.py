@@ -19,6 +19,7 @@ from tests.support.pages import blocks
 from tests.support.registry import environment_with, skip_where_out_of_reach
 from tests.support.remote_client import RemoteClient, remote_client
 from tests.support.replicas import Workshop
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.slow
 BENCHMARK = str(CLIENTS.parent / "benchmarks/voice_agents/pipecat_dialogues.py")
@@ -148,6 +149,26 @@ def test_a_stream_that_ends_is_followed_by_another(pipecat: RemoteClient, worksh
         ["wait", "TranscriptionFrame", 2],
     )  # fmt: skip
     assert len(finals(ran)) >= 2 and ran["connected"] == 2 and ran["errors"] == []
+
+
+def test_a_broken_stream_loses_nothing(pipecat: RemoteClient, workshop: Any, pcm: bytes, raw: str) -> None:
+    """Another server takes the place of one that goes away in the middle of an utterance."""
+    replica = workshop.start(drain_s=0, **UNENDING)
+    others: list[Any] = []
+
+    def replace() -> None:
+        until(lambda: replica.call(lambda: replica.server.streams.running))
+        workshop.replicas.remove(replica)
+        replica.close()
+        others.append(workshop.start(port=replica.port, **UNENDING))
+
+    ran = run(
+        pipecat, replica, ["started"], ["audio", raw], ["wait", "broken", 1], ["stopped"], FIRST_FINAL,
+        before_audio=replace,
+    )  # fmt: skip
+    (expected,) = others[0].finals(pcm, automatic_punctuation=True)
+    final, *_ = of(ran, "TranscriptionFrame")
+    assert (final["text"], final["finalized"]) == (expected.alternatives[0].transcript, True)
 
 
 def test_without_a_server_it_keeps_trying(pipecat: RemoteClient, workshop: Any, raw: str) -> None:

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, TypeAlias
 
 from loguru import logger
@@ -48,6 +49,7 @@ from carryover import (
     aio,
 )
 from carryover.dialogue import Dialogue
+from carryover.unanswered import Unanswered
 
 CARRYOVER_TTFS_P99 = 1.9
 """Seconds from the end of speech to the final transcript, 99 of 100 times: benchmarks.voice_agents.follow_ups, on two
@@ -96,7 +98,8 @@ class CarryoverSTTService(EagerEndOfTurnSTTServiceMixin, STTService):
     it, so that the assistant's text is known before it is spoken.
 
     A frame's `result` is the client's typed result, with the words, their times and what the context did. A stream that
-    breaks is opened anew; audio of up to 10 s waits for it. No keepalive is needed: a mute stream stays open.
+    breaks is opened anew, and gets what the one before it has not answered; audio of up to 10 s waits for it. No
+    keepalive is needed: a mute stream stays open.
 
     Event handlers:
         on_connected: The server has accepted the stream.
@@ -157,6 +160,7 @@ class CarryoverSTTService(EagerEndOfTurnSTTServiceMixin, STTService):
         self._interrupted = False
         self._turn_open = False
         self._connected = False
+        self._unanswered = Unanswered(16_000)
         self._report: PhraseReport | None = None
         self._outbox: asyncio.Queue[_Message] = asyncio.Queue()
         self._running: asyncio.Task[None] | None = None
@@ -196,6 +200,7 @@ class CarryoverSTTService(EagerEndOfTurnSTTServiceMixin, STTService):
     async def start(self, frame: StartFrame) -> None:
         """Have a stream opened with the first audio."""
         await super().start(frame)
+        self._unanswered = Unanswered(self.sample_rate)
         if self._running is None:
             self._running = self.create_task(self._run(), name="carryover_stream")
 
@@ -221,7 +226,7 @@ class CarryoverSTTService(EagerEndOfTurnSTTServiceMixin, STTService):
 
     async def run_stt(self, audio: bytes) -> AsyncGenerator[Frame | None, None]:
         """Send audio; transcripts come when they are there."""
-        self._put(lambda stream: stream.send(audio))
+        self._put(partial(self._send_audio, audio))
         yield None
 
     async def process_frame(self, frame: Frame, direction: FrameDirection) -> None:
@@ -343,10 +348,23 @@ class CarryoverSTTService(EagerEndOfTurnSTTServiceMixin, STTService):
 
     async def _send(self, stream: _Stream, first: _Message) -> None:
         with suppress(CarryoverError):  # which the results raise too
+            await self._send_again(stream)
             await first(stream)
             while True:
                 message = await self._outbox.get()
                 await message(stream)
+
+    async def _send_audio(self, audio: bytes, stream: _Stream) -> None:
+        self._unanswered.sent(audio)
+        await stream.send(audio)
+
+    async def _send_again(self, stream: _Stream) -> None:
+        """Send what the stream before this one has not answered."""
+        pieces, _ = self._unanswered.again()
+        for piece in pieces:
+            await self._send_audio(piece, stream)
+        if pieces and self._finalize_requested:
+            await stream.finalize()
 
     async def _take(self, result: Any) -> None:
         if isinstance(result, SpeechBegin):
@@ -372,6 +390,7 @@ class CarryoverSTTService(EagerEndOfTurnSTTServiceMixin, STTService):
                 )
 
     async def _take_final(self, result: Final) -> None:
+        self._unanswered.answered(result.end_s)
         if result.transcript:
             if result.finalized:
                 self.confirm_finalize()

@@ -59,7 +59,7 @@ def info(server: ServerInfo, *, ends_itself: bool) -> Info:
         server: what the server says of itself.
         ends_itself: whether the end of a command is found here.
     """
-    attribution = Attribution("Carryover", "https://pypi.org/project/carryover-wyoming/")
+    attribution = Attribution("Carryover", "")
     model = AsrModel(
         server.model_version, attribution, True, "The server's acoustic model", server.version, languages=[LANGUAGE]
     )

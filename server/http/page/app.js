@@ -1,7 +1,7 @@
 // The page: asks, listens, shows.
 
 import { call, CallError, key, openStream } from "./api.js";
-import { decodeFile, openMicrophone, peak, piecesOf, speak, wavOf } from "./audio.js";
+import { decodeFile, openMicrophone, peak, piecesOf, speak, wake, wavOf } from "./audio.js";
 import { commandsOf } from "./commands.js";
 import { Dialogue } from "./dialogue.js";
 import { $ } from "./dom.js";
@@ -65,6 +65,7 @@ $("key-form").onsubmit = (event) => {
 
 $("ask-form").onsubmit = async (event) => {
   event.preventDefault();
+  wake();
   stopListening();
   const message = dialogue.ask();
   const here = (turn = { asked: Date.now() });
@@ -73,6 +74,7 @@ $("ask-form").onsubmit = async (event) => {
   drawCommands();
   drawTimeline(turn);
   say("The assistant asks …");
+  $("answer").scrollIntoView({ block: "nearest" });
   try {
     const [spoken] = await Promise.all([
       $("speak").checked ? speak(dialogue.reply, (speech) => draw(here, { speech })) : null,
@@ -80,7 +82,7 @@ $("ask-form").onsubmit = async (event) => {
     ]);
     if (here !== turn) return;
     if (spoken) draw(here, { speech: spoken });
-    await listen();
+    if (!here.audio) await listen(); // unless a recording has answered
   } catch (error) {
     fail(error);
   }
@@ -139,7 +141,7 @@ async function listen() {
       here.audio ??= { from: Date.now() - 40, peaks: [] };
       const loud = peak(piece);
       here.audio.peaks.push(loud);
-      $("level").style.setProperty("--level", String(Math.min(1.5, 0.9 + 2 * Math.sqrt(loud))));
+      $("mic").style.setProperty("--level", String(Math.sqrt(loud)));
       pieces.push(piece);
       stream?.send(piece);
     });
@@ -166,7 +168,7 @@ function stopListening() {
   last?.stop();
   $("mic").setAttribute("aria-pressed", "false");
   $("mic-name").textContent = "Listen";
-  $("level").style.setProperty("--level", "0");
+  $("mic").style.setProperty("--level", "0");
 }
 
 /** A stream whose results are shown as they come; its `result` is the final one. */
@@ -202,6 +204,7 @@ function finished(said, here) {
   draw(here, { final: Date.now() });
   say("Press to talk again.");
   $("announce").textContent = showFinal(said.result);
+  $("result").scrollIntoView({ block: "nearest" });
   $("again-result").hidden = true;
   $("save").hidden = false;
   URL.revokeObjectURL($("save").href);

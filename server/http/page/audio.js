@@ -3,30 +3,39 @@
 const MOST_HERTZ = 48000;
 const WORDS_A_SECOND = 2.7;
 
+let context = null;
+
+/** Browsers let audio begin with a click only: call this in its handler, before anything is waited for. */
+export function wake() {
+  context ??= new AudioContext();
+  if (context.sampleRate > MOST_HERTZ) {
+    context.close();
+    context = new AudioContext({ sampleRate: MOST_HERTZ });
+  }
+  context.ready ??= context.audioWorklet.addModule("worklet.js");
+  context.resume();
+}
+
 /** Listens until `stop`. `take` is given each piece of 40 ms. */
 export async function openMicrophone(take) {
+  wake();
   const media = await navigator.mediaDevices.getUserMedia({
     audio: { channelCount: 1, echoCancellation: true, noiseSuppression: false, autoGainControl: true },
   });
-  let context = new AudioContext();
-  if (context.sampleRate > MOST_HERTZ) {
-    await context.close();
-    context = new AudioContext({ sampleRate: MOST_HERTZ });
-  }
-  await context.audioWorklet.addModule("worklet.js");
+  await context.ready;
   const source = context.createMediaStreamSource(media);
-  const pieces = new AudioWorkletNode(context, "pieces", { 
+  const pieces = new AudioWorkletNode(context, "pieces", {
     numberOfOutputs: 0, channelCount: 1, channelCountMode: "explicit",
   });
   pieces.port.onmessage = (event) => take(event.data);
   source.connect(pieces);
-  await context.resume();
   return {
     rate: context.sampleRate,
     stop() {
       pieces.port.onmessage = null;
+      source.disconnect();
+      pieces.port.postMessage("stop");
       media.getTracks().forEach((track) => track.stop());
-      context.close();
     },
   };
 }

@@ -18,11 +18,11 @@ export const EXAMPLES = [
     say: "dim the gym heater",
   },
   {
-    name: "Which film?",
-    utterance: "put a movie on",
-    reply: "Which movie would you like to watch?",
-    signals: { screen: ["Last Vegas", "Song of Summer", "Nim's Island", "Saw II", "Coffee Time"] },
-    say: "Nim's Island",
+    name: "Which shop?",
+    utterance: "find a convenience store near me",
+    reply: "The nearest ones are Timewise and Plaid Pantry. Which would you like?",
+    signals: { places: ["Timewise", "Plaid Pantry"], screen: ["open now", "nearest first"] },
+    say: "Plaid Pantry",
   },
 ];
 

@@ -33,7 +33,7 @@ export function drawTimeline(turn) {
   for (const at of ticks(end - start, width - place.left)) {
     svg.append(
       element("line", { class: "grid", x1: x(start + at), x2: x(start + at), y1: 18, y2: bottom }),
-      element("text", { x: x(start + at), y: 11, "text-anchor": at ? "middle" : "start" }, `${+(at / 1000).toFixed(2)} s`),
+      element("text", { x: x(start + at), y: 11, "text-anchor": anchor(x(start + at), width) }, `${+(at / 1000).toFixed(2)} s`),
     );
   }
   ["assistant", "its context", "you"].forEach((name, lane) => {
@@ -61,6 +61,10 @@ export function drawTimeline(turn) {
   }
   $("timeline").replaceChildren(svg);
   $("window-text").textContent = describe(turn);
+}
+
+function anchor(x, width) {
+  return x < 20 ? "start" : x > width - 20 ? "end" : "middle";
 }
 
 /** Where the lanes are: their names beside them, or above them where there is little room. */

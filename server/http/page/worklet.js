@@ -5,6 +5,8 @@ class Pieces extends AudioWorkletProcessor {
     super();
     this.piece = new Int16Array(Math.round(sampleRate * 0.04));
     this.filled = 0;
+    this.stopped = false;
+    this.port.onmessage = () => (this.stopped = true);
   }
 
   process([input]) {
@@ -15,7 +17,7 @@ class Pieces extends AudioWorkletProcessor {
         this.filled = 0;
       }
     }
-    return true;
+    return !this.stopped;
   }
 }
 

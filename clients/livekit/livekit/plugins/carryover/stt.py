@@ -46,6 +46,7 @@ from carryover import (
     aio,
 )
 from carryover.dialogue import Dialogue, entries_of
+from carryover.unanswered import Unanswered
 
 _log = logging.getLogger("livekit.plugins.carryover")
 
@@ -243,7 +244,10 @@ class SpeechStream(stt.RecognizeStream):
         self._open: aio.Stream[Any] | None = None
         self._updating: set[asyncio.Task[None]] = set()
         self._speaking = False
-        self._sent_s = 0.0
+        self._unanswered = Unanswered(_RATE)
+        self._begin_s: float | None = None  # of this stream, in the framework's audio
+        self._offset_s = 0.0  # of the server's stream, likewise
+        self._taken_s = self._used_s = 0.0
 
     def update(self, **changes: Any) -> None:
         """Go on otherwise from the next utterance on; arguments as of `carryover.aio.Stream.update`."""
@@ -253,8 +257,9 @@ class SpeechStream(stt.RecognizeStream):
             task.add_done_callback(self._updating.discard)
 
     async def _run(self) -> None:
-        first = await self._first_frame()  # a stream without any audio would not stay open
-        if first is None:
+        if self._begin_s is None:
+            self._begin_s = self.start_time_offset
+        if not await self._take_first_frame():  # a stream without any audio would not stay open
             return
         owner = self._owner
         accepted = False
@@ -274,21 +279,33 @@ class SpeechStream(stt.RecognizeStream):
                 await stream.send(b"")
                 accepted = True
                 self.start_time = time.time()
-                await self._converse(stream, first)
+                await self._converse(stream)
         except CarryoverError as error:
             raise _api_error(error, accepted=accepted) from error
         finally:
             self._open = None
             self._end_speech(None)
 
-    async def _first_frame(self) -> rtc.AudioFrame | None:
+    async def _take_first_frame(self) -> bool:
         async for data in self._input_ch:
             if isinstance(data, rtc.AudioFrame):
-                return data
-        return None
+                self._taken(data)
+                return True
+        return False
 
-    async def _converse(self, stream: aio.Stream[Any], first: rtc.AudioFrame) -> None:
-        sending = asyncio.get_running_loop().create_task(_quietly(self._send(stream, first)))
+    def _taken(self, frame: rtc.AudioFrame) -> bytes:
+        """A frame's samples, which are sent again should the stream break."""
+        samples = _mono(frame)
+        self._taken_s += frame.duration
+        self._unanswered.sent(samples)
+        return samples
+
+    async def _converse(self, stream: aio.Stream[Any]) -> None:
+        waiting, seconds = self._unanswered.again()
+        self._offset_s = (self._begin_s or 0.0) + self._taken_s - seconds
+        for samples in waiting:
+            self._unanswered.sent(samples)
+        sending = asyncio.get_running_loop().create_task(_quietly(self._send(stream, waiting)))
         try:
             async for result in stream:
                 self._take(result)
@@ -296,18 +313,15 @@ class SpeechStream(stt.RecognizeStream):
             sending.cancel()
             await asyncio.wait([sending])
 
-    async def _send(self, stream: aio.Stream[Any], first: rtc.AudioFrame) -> None:
-        await self._send_audio(stream, first)
+    async def _send(self, stream: aio.Stream[Any], waiting: list[bytes]) -> None:
+        for samples in waiting:
+            await stream.send(samples)
         async for data in self._input_ch:
             if isinstance(data, rtc.AudioFrame):
-                await self._send_audio(stream, data)
+                await stream.send(self._taken(data))
             else:
                 await stream.finalize()
         await stream.end()
-
-    async def _send_audio(self, stream: aio.Stream[Any], frame: rtc.AudioFrame) -> None:
-        self._sent_s += frame.duration
-        await stream.send(_mono(frame))
 
     def _take(self, result: Any) -> None:
         if isinstance(result, SpeechBegin):
@@ -322,17 +336,18 @@ class SpeechStream(stt.RecognizeStream):
             self._emit(stt.SpeechEventType.PREFLIGHT_TRANSCRIPT if isinstance(result, LikelyFinal) else kind, result)
 
     def _take_final(self, result: Final) -> None:
+        self._unanswered.answered(result.end_s)
         if result.transcript:
             self._begin_speech(result.start_s)
         if result.transcript or result.finalized:  # an empty one answers a flush
             self._emit(stt.SpeechEventType.FINAL_TRANSCRIPT, result)
         self._end_speech(result)
-        usage = stt.RecognitionUsage(audio_duration=self._sent_s)
-        self._sent_s = 0.0
+        usage = stt.RecognitionUsage(audio_duration=self._taken_s - self._used_s)
+        self._used_s = self._taken_s
         self._event_ch.send_nowait(stt.SpeechEvent(type=stt.SpeechEventType.RECOGNITION_USAGE, recognition_usage=usage))
 
     def _emit(self, kind: stt.SpeechEventType, result: Partial) -> None:
-        data = _speech_data(result, self.start_time_offset)
+        data = _speech_data(result, self._offset_s)
         self._event_ch.send_nowait(stt.SpeechEvent(type=kind, alternatives=[data]))
 
     def _begin_speech(self, time_s: float) -> None:
