@@ -47,8 +47,9 @@ class Socket:
             InvalidRequestError: the request asks for none.
         """
         response = web.WebSocketResponse(
-            protocols=(protocol,), heartbeat=_PING_S, timeout=_CLOSE_S, max_msg_size=most, compress=False
-        )
+            protocols=(protocol,), heartbeat=_PING_S, timeout=_CLOSE_S, max_msg_size=most, compress=False,
+            autoping=False,  # aiohttp answers as fast as they come, and lets nobody in between
+        )  # fmt: skip
         if not response.can_prepare(exchange.request):
             raise InvalidRequestError("upgrade", "this path speaks WebSocket; open one")
         socket = cls(response, idle_s)
@@ -72,6 +73,11 @@ class Socket:
         pace = Pace()
         while True:
             message = await self.response.receive()
+            if message.type in (WSMsgType.PING, WSMsgType.PONG):
+                await asyncio.sleep(pace.pause_s(0))
+                if message.type is WSMsgType.PING:
+                    await self.response.pong(message.data)
+                continue
             if message.type not in (WSMsgType.TEXT, WSMsgType.BINARY):
                 raise ConnectionResetError("the client has left")
             await asyncio.sleep(pace.pause_s(len(message.data)))  # 0: others come in between

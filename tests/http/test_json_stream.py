@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -173,3 +174,20 @@ def test_a_server_that_closes_ends_streams(workshop: Any, pcm: bytes) -> None:
             return socket.close_code
 
     assert asyncio.run(speak()) == aiohttp.WSCloseCode.GOING_AWAY
+
+
+def test_pings_are_answered_at_a_pace(shared: Any) -> None:
+    """As tiny messages are: 200 at once, then 100 a second."""
+
+    async def ask() -> float:
+        url = f"http://127.0.0.1:{shared.server.http_port}/v1/realtime"
+        async with aiohttp.ClientSession() as http, asyncio.timeout(60), http.ws_connect(url, autoping=False) as socket:
+            assert (await socket.receive_json())["type"] == "session.created"
+            begun = time.monotonic()
+            for _ in range(280):
+                await socket.ping(b"x" * 100)
+            for _ in range(280):
+                assert (await socket.receive()).type is aiohttp.WSMsgType.PONG
+            return time.monotonic() - begun
+
+    assert asyncio.run(ask()) > 0.5
