@@ -142,19 +142,22 @@ def test_a_dialogue_that_is_taken_up_again_has_new_turns(workshop: Any) -> None:
     assert [turn.text for turn in run(replica, hold).turns] == ["hello", "hello again"]
 
 
-def test_what_cannot_be_recorded_is_left_out(workshop: Any, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize(("signal", "entry", "says"), [("a\nb", "Meg", "signal"), ("contacts", "Meg \ud800", "text")])
+def test_what_cannot_be_recorded_is_left_out(
+    workshop: Any, caplog: pytest.LogCaptureFixture, signal: str, entry: str, says: str
+) -> None:
     async def hold(dialogue: Dialogue) -> None:
         with caplog.at_level(logging.WARNING, "carryover"):
-            dialogue.set_entities("a\nb", ["Meg"])
+            dialogue.set_entities(signal, [entry])
             dialogue.reply(QUESTION)
             await dialogue.recorded()
-        dialogue.set_entities("a\nb", [])
+        dialogue.set_entities(signal, [])
         dialogue.heard("call meg")
         dialogue.reply("whom?")
 
     assert [turn.text for turn in run(workshop.start(), hold).turns] == ["call meg", "whom?"]
     (line,) = caplog.messages
-    assert "signal" in line and "Meg" not in line
+    assert says in line and "Meg" not in line
 
 
 def test_closing_leaves_out_what_waits() -> None:
@@ -188,10 +191,11 @@ def test_entries_of_a_tools_result(result: Any) -> None:
 def test_entries_of_names_and_of_other_keys() -> None:
     assert entries_of(["Lamp", "Oven"]) == [Entry("Lamp"), Entry("Oven")] and entries_of([]) == []
     devices = [{"title": "Lamp", "uid": "l1", "short": "light"}]
+    assert entries_of([{"name": "Lamp", "aliases": 7}]) == [Entry("Lamp", aliases=("7",))]
     assert entries_of(devices, text="title", id="uid", aliases="short") == [Entry("Lamp", id="l1", aliases=("light",))]
 
 
-@pytest.mark.parametrize("result", ["nobody", None, 3, {"a": [], "b": []}, {}])
+@pytest.mark.parametrize("result", ["nobody", pytest.param("[" * 100_000, id="deep"), None, 3, {"a": [], "b": []}, {}])
 def test_what_is_no_list_of_entries_is_refused(result: Any) -> None:
     with pytest.raises(ChangeRequestError, match="give a list of names"):
         entries_of(result)

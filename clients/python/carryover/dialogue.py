@@ -159,7 +159,7 @@ def entries_of(result: object, *, text: str = "name", id: str = "id", aliases: s
     if isinstance(result, str | bytes):
         try:
             result = json.loads(result)
-        except ValueError:
+        except (ValueError, RecursionError):
             result = None
     if isinstance(result, Mapping):
         lists = [value for value in result.values() if isinstance(value, list | tuple)]
@@ -174,7 +174,7 @@ def entries_of(result: object, *, text: str = "name", id: str = "id", aliases: s
             found.append(Entry(one))
         elif isinstance(one, Mapping) and one.get(text):
             others = one.get(aliases) or ()
-            named = [others] if isinstance(others, str) else [str(other) for other in others]
+            named = [str(other) for other in (others if isinstance(others, list | tuple) else [others])]
             found.append(Entry(str(one[text]), id=str(one.get(id) or ""), aliases=tuple(named)))
     return found
 

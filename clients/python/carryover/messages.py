@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Literal, TypeAlias, TypedDict
+from functools import wraps
+from typing import Any, Literal, ParamSpec, TypeAlias, TypedDict, TypeVar
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
@@ -17,6 +18,9 @@ from carryover.v1 import context_pb2, recognizer_pb2
 
 HAS_ENDED = "the stream has ended, so nothing can follow; open another one"
 HAS_AUDIO = "send: the stream was opened with audio of its own; open one without, to send it piece by piece"
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
 
 Phrases: TypeAlias = Iterable[str] | Mapping[str, float]
 """Expected phrases; a mapping has each one's boost, nats."""
@@ -115,6 +119,20 @@ class Options:
     voice_activity_events: bool = False
 
 
+def _encodable(build: Callable[_P, _T]) -> Callable[_P, _T]:
+    """Half a surrogate pair, as broken JSON brings it, is the caller's to change; the error does not quote the text."""
+
+    @wraps(build)
+    def told(*args: _P.args, **options: _P.kwargs) -> _T:
+        try:
+            return build(*args, **options)
+        except UnicodeEncodeError:
+            raise ChangeRequestError("text: it has lone surrogates, which no encoding has; remove them") from None
+
+    return told
+
+
+@_encodable
 def streaming_config(options: Options) -> recognizer_pb2.StreamingConfig:
     """The first message of a stream."""
     return recognizer_pb2.StreamingConfig(
@@ -134,6 +152,7 @@ def streaming_config(options: Options) -> recognizer_pb2.StreamingConfig:
     )
 
 
+@_encodable
 def stream_update(
     *,
     turn: str | None,
@@ -164,6 +183,7 @@ def _endpointing(endpointing: Endpointing | None) -> recognizer_pb2.Endpointing 
     )
 
 
+@_encodable
 def recognize_request(audio: bytes, options: Options) -> recognizer_pb2.RecognizeRequest:
     """One recording."""
     config = recognizer_pb2.RecognitionConfig(
@@ -193,6 +213,7 @@ def _speech_contexts(phrases: Phrases) -> list[recognizer_pb2.SpeechContext]:
     return [recognizer_pb2.SpeechContext(phrases=listed, boost=boost) for boost, listed in by_boost.items()]
 
 
+@_encodable
 def record_request(
     dialogue: str,
     turn: str,
@@ -279,6 +300,7 @@ def _listed(signal: str, entries: Sequence[str | Entry]) -> list[Entry]:
     return [Entry(entry) if isinstance(entry, str) else entry for entry in entries]
 
 
+@_encodable
 def rescore_request(
     nbest: Sequence[str] | Sequence[tuple[str, float]], dialogue: str, turn: str, context: InlineContext | None
 ) -> context_pb2.RescoreRequest:
