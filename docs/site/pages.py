@@ -36,6 +36,7 @@ PLACES = {"examples": "reference/examples.md", f"proto/{PROTOS}": "reference/int
 PYTHON = {
     "client": ("Python client", "clients/python/carryover", "carryover"),
     "client_aio": ("Python client, asyncio", "clients/python/carryover/aio.py", "carryover.aio"),
+    "client_dialogue": ("Python client, dialogues", "clients/python/carryover/dialogue.py", "carryover.dialogue"),
     "recogniser": ("The recogniser in Python", "asr/recognition", "asr.recognition"),
     "context_store": ("The context store in Python", "context_store", "context_store"),
 }

@@ -18,6 +18,7 @@ import pytest
 
 from asr.context.types import Rescored
 from carryover import (
+    Audio,
     ChangeRequestError,
     Client,
     Endpointing,
@@ -145,6 +146,14 @@ def test_a_context_and_endpointing_that_come_with_the_stream(clients: Clients, p
     stream.send(pcm + SILENCE)
     assert next(result for result in stream if isinstance(result, LikelyFinal) and not isinstance(result, Final))
     stream.close()
+
+
+def test_a_context_and_endpointing_that_come_with_a_recording(clients: Clients, patient: Any, pcm: bytes) -> None:
+    client, audio = clients(patient.port), Audio(pcm + SILENCE + pcm + SILENCE)
+    context = InlineContext((Turn("system", "which meg"),), {"contacts": [Entry("meg bauer", "17")]})
+    (whole,) = client.recognize(audio, context=context).results
+    assert whole.context.changed and [m.entry_id for m in whole.context.meant] == ["17"]
+    assert len(client.recognize(audio, endpointing=Endpointing(0.1, 0.2)).results) > 1
 
 
 def test_an_alias_heard_names_its_entry(clients: Clients, workshop: Any, dialogue: str) -> None:

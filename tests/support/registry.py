@@ -16,6 +16,8 @@ import pytest
 
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "carryover"
 
+_MADE_WITHIN_S = 900.0
+
 
 class RegistryError(Exception):
     """Packages could not be installed."""
@@ -47,9 +49,9 @@ def environment_with(requirements: Sequence[str], made_in: str = "") -> Path:
             command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--python", str(made / "bin/python")]
             command += ["install", "--quiet", "--retries", "1", *requirements]
             try:
-                done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+                done = subprocess.run(command, capture_output=True, text=True, timeout=_MADE_WITHIN_S)
             except subprocess.TimeoutExpired:
-                raise RegistryError("pip took longer than 5 minutes") from None
+                raise RegistryError(f"pip took longer than {_MADE_WITHIN_S / 60:g} minutes") from None
             if done.returncode:
                 raise RegistryError((done.stderr.strip() or "pip failed").splitlines()[-1])
             if not folder.exists():

@@ -138,6 +138,8 @@ class Client:
         *,
         dialogue: str = "",
         turn: str = "",
+        context: InlineContext | None = None,
+        endpointing: Endpointing | None = None,
         max_alternatives: int = 1,
         word_times: bool = False,
         phrases: Phrases = (),
@@ -147,7 +149,8 @@ class Client:
         """Recognise one recording as a whole, as `carryover.Client.recognize`."""
         content, rate, encoding = await asyncio.to_thread(recording, audio)
         options = Options(
-            rate, encoding, dialogue, turn, max_alternatives, word_times, phrases, automatic_punctuation
+            rate, encoding, dialogue, turn, max_alternatives, word_times, phrases, automatic_punctuation,
+            context=context, endpointing=endpointing,
         )  # fmt: skip
         request = messages.recognize_request(content, options)
         return messages.recognition_of(await self._call(self._recognizer.Recognize, request, timeout_s))

@@ -187,6 +187,8 @@ class Client:
         *,
         dialogue: str = "",
         turn: str = "",
+        context: InlineContext | None = None,
+        endpointing: Endpointing | None = None,
         max_alternatives: int = 1,
         word_times: bool = False,
         phrases: Phrases = (),
@@ -197,6 +199,7 @@ class Client:
 
         Args:
             audio: a file, or its content, as WAV, FLAC or Ogg, which the server reads; or samples.
+            endpointing: the recording is cut into utterances so; None: it is one.
             timeout_s: instead of the client's deadline.
 
         Raises:
@@ -204,7 +207,8 @@ class Client:
         """
         content, rate, encoding = recording(audio)
         options = Options(
-            rate, encoding, dialogue, turn, max_alternatives, word_times, phrases, automatic_punctuation
+            rate, encoding, dialogue, turn, max_alternatives, word_times, phrases, automatic_punctuation,
+            context=context, endpointing=endpointing,
         )  # fmt: skip
         request = messages.recognize_request(content, options)
         return messages.recognition_of(self._call(self._recognizer.Recognize, request, timeout_s))

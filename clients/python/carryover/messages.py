@@ -185,7 +185,7 @@ def _endpointing(endpointing: Endpointing | None) -> recognizer_pb2.Endpointing 
 
 @_encodable
 def recognize_request(audio: bytes, options: Options) -> recognizer_pb2.RecognizeRequest:
-    """One utterance."""
+    """One recording."""
     config = recognizer_pb2.RecognitionConfig(
         encoding=options.encoding,
         sample_rate_hertz=options.rate,
@@ -195,6 +195,8 @@ def recognize_request(audio: bytes, options: Options) -> recognizer_pb2.Recogniz
         dialogue_id=options.dialogue,
         turn_id=options.turn,
         automatic_punctuation=options.automatic_punctuation,
+        context=_inline_context(options.context),
+        endpointing=_endpointing(options.endpointing),
     )
     return recognizer_pb2.RecognizeRequest(config=config, audio=audio)
 
