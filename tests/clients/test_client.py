@@ -257,12 +257,26 @@ def test_the_status_of_a_stream_that_ends_while_audio_is_sent(clients: Clients, 
 def test_nobody_answers(clients: Clients, pcm: bytes) -> None:
     with socket.socket() as taken:  # and not listened to
         taken.bind(("127.0.0.1", 0))
-        client = clients(taken.getsockname()[1])
-        with pytest.raises(RetryLaterError) as caught:
+        port = taken.getsockname()[1]
+        client = clients(port)
+        with pytest.raises(
+            RetryLaterError, match=rf"^127\.0\.0\.1:{port} does not answer \(.*refused\): see"
+        ) as caught:
             client.server_info()
         assert (caught.value.code, caught.value.request_id) == ("UNAVAILABLE", None)
         with pytest.raises(RetryLaterError):
             list(client.stream(Audio(pcm)))
+
+
+def test_a_client_that_is_closed(clients: Clients, shared: Any, pcm: bytes) -> None:
+    used, unused = clients(shared.port), clients(shared.port)
+    assert used.server_info()
+    for client in (used, unused):
+        client.close()
+        for call in (client.server_info, lambda client=client: client.stream(Audio(pcm))):
+            with pytest.raises(ChangeRequestError, match="the client is closed; make another one"):
+                call()
+        client.close()
 
 
 @pytest.fixture

@@ -288,6 +288,28 @@ def test_credentials_that_do_not_fit(target: str, arguments: dict[str, Any], mes
             kind(target, **arguments)
 
 
+@pytest.mark.parametrize(
+    "target",
+    ["", "127.0.0.1", "localhost:", ":50051", "a b:1", "localhost:0", "localhost:65536", "localhost:grpc", "::1:50051",
+     "http://localhost:50051", "https://localhost", "ipv4:127.0.0.1", "ipv4:127.0.0.1:1,127.0.0.1", "dns:///localhost"],
+)  # fmt: skip
+def test_a_target_without_a_port(target: str) -> None:
+    for kind in (Client, aio.Client):
+        with pytest.raises(
+            ChangeRequestError, match=re.escape(f"target: give HOST:PORT, such as 127.0.0.1:50051, not {target!r}")
+        ):
+            kind(target)
+
+
+@pytest.mark.parametrize(
+    "target",
+    ["carryover.example:50051", "[::1]:1", "ipv4:10.0.0.1:1,10.0.0.2:2", "ipv6:[::1]:1,[::2]:1", "dns:localhost:1",
+     "dns:///localhost:1", "dns://10.0.0.1/localhost:1", "unix:/tmp/socket", "unix:///tmp/socket", "xds:///name"],
+)  # fmt: skip
+def test_a_target_with_one(target: str) -> None:
+    assert Credentials.load(target, **PLAIN).tls is None
+
+
 def test_a_key_goes_to_this_machine_in_the_clear(tmp_path: Path) -> None:
     for target in ("localhost:1", "127.0.0.1:1", "[::1]:1", "ipv4:127.0.0.1:1,127.0.0.2:1", "unix:/tmp/socket"):
         assert Credentials.load(target, **{**PLAIN, "key": "co_1"}).metadata == (("authorization", "Bearer co_1"),)

@@ -66,6 +66,7 @@ class Client:
         )
         self._deadline_s = deadline_s
         self._channel: grpc.aio.Channel | None = None
+        self._closed = False
 
     async def __aenter__(self) -> Self:
         return self
@@ -77,6 +78,9 @@ class Client:
 
     async def close(self) -> None:
         """Close the connection; calls under way end."""
+        self._closed = True
+        for stub in ("_recognizer", "_context"):
+            self.__dict__.pop(stub, None)
         if self._channel is not None:
             await self._channel.close()
 
@@ -234,6 +238,8 @@ class Client:
 
     def _open(self) -> grpc.aio.Channel:
         """The channel, made at the first call: it belongs to the event loop that runs when it is made."""
+        if self._closed:
+            raise ChangeRequestError(messages.IS_CLOSED)
         if self._channel is None:
             tls = self._credentials.tls
             self._channel = (

@@ -7,6 +7,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from types import TracebackType
 from typing import Any, Generic, Literal, Self, TypeAlias, TypeVar, Unpack, overload
@@ -58,7 +59,8 @@ class Client:
         deadline_s: of each call that is not a stream, seconds, repetitions included.
 
     Raises:
-        ChangeRequestError: key, certificate and TLS do not fit together, or a file cannot be read.
+        ChangeRequestError: the target has no port, key, certificate and TLS do not fit together, or a file cannot be
+            read. Its methods raise it too, once the client is closed.
     """
 
     def __init__(
@@ -76,6 +78,7 @@ class Client:
             target, key=key, ca=ca, tls=tls, certificate=certificate, certificate_key=certificate_key
         )
         self._deadline_s = deadline_s
+        self._closed = False
         if self._credentials.tls:
             self._channel = grpc.secure_channel(target, self._credentials.tls, options=OPTIONS)
         else:
@@ -93,6 +96,7 @@ class Client:
 
     def close(self) -> None:
         """Close the connection; calls under way end."""
+        self._closed = True
         self._channel.close()
 
     @overload
@@ -175,7 +179,8 @@ class Client:
             pieces = _spoken(audio, rate, encoding) if real_time else iter(audio)
         outbox = Outbox(Request(config=messages.streaming_config(options)))
         metadata = self._credentials.metadata
-        call = self._recognizer.StreamingRecognize(iter(outbox), timeout=timeout_s, metadata=metadata)
+        with self._starting():
+            call = self._recognizer.StreamingRecognize(iter(outbox), timeout=timeout_s, metadata=metadata)
         call.add_done_callback(lambda _: outbox.close())
         if pieces is not None:
             threading.Thread(target=_feed, args=(pieces, outbox, call), name="carryover audio", daemon=True).start()
@@ -319,9 +324,20 @@ class Client:
     def _call(self, method: Any, request: Any, timeout_s: float | None) -> Any:
         deadline_s = self._deadline_s if timeout_s is None else timeout_s
         try:
-            return method(request, timeout=deadline_s, metadata=self._credentials.metadata)
+            with self._starting():
+                return method(request, timeout=deadline_s, metadata=self._credentials.metadata)
         except grpc.RpcError as error:
             raise error_of(error) from error
+
+    @contextmanager
+    def _starting(self) -> Iterator[None]:
+        """Around the start of a call; another thread may close the client meanwhile."""
+        try:
+            yield
+        except ValueError:  # of gRPC, for a closed channel
+            if self._closed:
+                raise ChangeRequestError(messages.IS_CLOSED) from None
+            raise
 
 
 class Stream(Generic[Item]):

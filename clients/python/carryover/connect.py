@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import json
 import os
+import re
 import secrets
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -41,6 +42,10 @@ OPTIONS: tuple[tuple[str, Any], ...] = (
 that no server has begun to answer, when the server's trailing metadata `grpc-retry-pushback-ms` allow. All calls of
 the interface may be repeated so: events have ids, and a stream is begun to be answered when it is accepted."""
 
+_ADDRESS = re.compile(r"(\[[^\[\]\s]+\]|[^\[\]:/,\s]+):0*[1-9][0-9]*")
+_PORTLESS = re.compile(r"(unix|unix-abstract|vsock|xds):.")
+"""Targets of gRPC whose addresses are no HOST:PORT."""
+
 
 @dataclass(frozen=True)
 class Credentials:
@@ -65,6 +70,8 @@ class Credentials:
         certificate_key: PathLike | None,
     ) -> Credentials:
         """The credentials for a target, as `carryover.Client` documents them. Raises ChangeRequestError."""
+        if not _has_ports(target):
+            raise ChangeRequestError(f"target: give HOST:PORT, such as 127.0.0.1:50051, not {target!r}")
         if bool(certificate) != bool(certificate_key):
             raise ChangeRequestError("give certificate and certificate_key together")
         encrypted = tls or ca is not None
@@ -85,6 +92,16 @@ class Credentials:
     def metadata(self) -> tuple[tuple[str, str], ...]:
         """Of each call."""
         return (("authorization", f"Bearer {self.key}"),) if self.key else ()
+
+
+def _has_ports(target: str) -> bool:
+    """Whether a target is HOST:PORT, or one of gRPC's whose addresses have ports; gRPC would go to port 443."""
+    if _PORTLESS.match(target):
+        return True
+    addresses = target.removeprefix("ipv4:").removeprefix("ipv6:").split(",")
+    if target.startswith("dns:"):
+        addresses = [target.removeprefix("dns:").rpartition("/")[2]]
+    return all(_ADDRESS.fullmatch(address) and int(address.rpartition(":")[2]) < 1 << 16 for address in addresses)
 
 
 def _is_local(target: str) -> bool:

@@ -21,6 +21,11 @@ from typing import Any
 import grpc
 
 _FIELD = re.compile(r"([a-z_]+(?:\[\d+\])?(?:\.[a-z_]+(?:\[\d+\])?)*): ")
+_NO_ANSWER = re.compile(
+    r"(?:connections to all backends failing|failed to connect to all addresses); last error: (?:[A-Z_]+: )?"
+    r"(?:ipv[46]:)?(?P<address>\S+): (?P<why>.+)", re.DOTALL
+)  # fmt: skip
+"""What gRPC itself says where it reaches no server."""
 _PUSHBACK = "grpc-retry-pushback-ms"
 """Trailing metadata that says when to retry (gRPC proposal A6), -1 for never."""
 
@@ -107,6 +112,11 @@ def error_of(call: Any) -> CarryoverError:
     if code is grpc.StatusCode.RESOURCE_EXHAUSTED and never:
         kind = ChangeRequestError
     field = _FIELD.match(message)
+    if not trailing and (nobody := _NO_ANSWER.match(message)):
+        message = (
+            f"{nobody['address']} does not answer ({nobody['why']}): see that the server runs and listens there, and "
+            "that client and server both have TLS, or neither"
+        )
     return kind(
         message,
         code=code.name,

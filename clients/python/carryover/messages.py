@@ -16,6 +16,7 @@ from carryover import results
 from carryover.errors import ChangeRequestError
 from carryover.v1 import context_pb2, recognizer_pb2
 
+IS_CLOSED = "the client is closed; make another one"
 HAS_ENDED = "the stream has ended, so nothing can follow; open another one"
 HAS_AUDIO = "send: the stream was opened with audio of its own; open one without, to send it piece by piece"
 
