@@ -47,6 +47,7 @@ from server.interceptor import CallGuard
 from server.memory import MemoryQuota, Trim
 from server.methods import Method, own_methods, public_methods
 from server.metrics import Metrics
+from server.ports import PortError, address_of
 from server.quota import Quota
 from server.recognizer_service import RecognizerService
 from server.scheduler import Scheduler, Work
@@ -71,10 +72,6 @@ LIVENESS = "liveness"
 _POLL_S = 0.05
 _CONNECTION_MS = 300_000
 """After this a client is asked to connect anew, so that it finds replicas that came since; its calls run on."""
-
-
-class PortError(Exception):
-    """The server cannot listen where it should. The message says what to change."""
 
 
 @dataclass(frozen=True)
@@ -307,7 +304,7 @@ class Server:
 
     async def _listen(self, server: grpc.aio.Server, port: int, credentials: grpc.ServerCredentials | None) -> int:
         host = self.settings.host
-        address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        address = address_of(host, port)
         try:
             bound = server.add_secure_port(address, credentials) if credentials else server.add_insecure_port(address)
         except RuntimeError:
@@ -316,16 +313,14 @@ class Server:
             return bound
         await server.start()  # grpc crashes when a server that was never started is collected
         await server.stop(None)
-        advice = "it is in use or not ours; choose another port (--port, 0 for a free one)"
-        raise PortError(f"cannot listen on {address}: {advice}")
+        raise PortError(host, port)
 
     async def _listen_http(self, listener: Listener, port: int) -> int:
         host, tls = self.settings.host, self.settings.tls
         try:
             return await listener.start(host, port, https_context(tls) if tls.certificate else None)
         except OSError:
-            advice = "it is in use or not ours; choose another port (--http-port, 0 for a free one)"
-            raise PortError(f"cannot listen on {host}:{port} for HTTP: {advice}") from None
+            raise PortError(host, port, http=True) from None
 
     async def drain(self) -> bool:
         """Refuse new calls and let running streams and jobs end; return whether the streams did within `drain_s`."""

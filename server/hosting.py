@@ -14,7 +14,8 @@ from asr.errors import AsrError
 from context_store import ContextStore, StoreError, StoreUnavailableError, create_tables
 from context_store.local_server import local_server
 from server import tracing
-from server.app import PortError, Server, load_parts, store_config, wrapping_key
+from server.app import Server, load_parts, store_config, wrapping_key
+from server.ports import PortError, check_ports
 from server.settings import ConfigError, Settings
 
 _KEYS_BACKED_UP = (
@@ -70,6 +71,10 @@ async def running(settings: Settings, say: Say) -> AsyncIterator[tuple[Server, i
     """A server and its port, while inside. Raises HostError."""
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", _PRIMITIVES)
     torch.set_num_threads(1)  # streams run beside each other: more threads for one of them slow the others down
+    try:
+        check_ports(settings)
+    except PortError as error:
+        raise HostError(str(error)) from None
     with open_store(settings, say) as store:
         say("models: loading")
         try:

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from server.access import make_key
-from server.app import PortError
 from server.http.errors import NotAllowedError
 from server.http.listener import check_origin
+from server.ports import PortError
 from server.settings import ConfigError
 from tests.http.conftest import call, metric, transcribe
 from tests.support.certificates import Authority

@@ -21,8 +21,9 @@ from carryover.v1 import context_pb2, context_pb2_grpc, recognizer_pb2, recogniz
 from context_store import ContextStore, DialogueId, Entities, Event, ExpectSpeech
 from server import interceptor
 from server.access import make_key
-from server.app import LIVENESS, SERVICES, PortError
+from server.app import LIVENESS, SERVICES
 from server.commands import stream_client
+from server.ports import PortError
 from server.settings import ConfigError
 from tests.support.certificates import Authority
 

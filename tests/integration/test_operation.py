@@ -21,8 +21,8 @@ from typer.testing import CliRunner
 
 from carryover.v1 import recognizer_pb2 as pb
 from server import app, logs
-from server.app import PortError
 from server.commands import stream_client
+from server.ports import PortError
 from tests.support.waiting import until
 
 

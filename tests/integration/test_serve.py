@@ -152,8 +152,11 @@ def test_what_clients_send_becomes_no_log_line(serving: Serving) -> None:
 
 
 def test_a_port_that_is_in_use(serving: Serving, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    last = said_in_one_line(monkeypatch, "--port", str(serving.port), weights=str(folder))
-    assert last.startswith("serve: cannot listen on 127.0.0.1:")
+    """It is said at once, not after the models are loaded."""
+    for options in (["--port", str(serving.port)], ["--port", "0", "--http-port", str(serving.port)]):
+        lines = said(monkeypatch, *options, weights=str(folder))
+        assert len(lines) == 1 and lines[0].startswith(f"serve: cannot listen on 127.0.0.1:{serving.port}")
+        assert f"choose another port ({options[-2]}, " in lines[0]
 
 
 def test_streams_are_finished_after_sigterm_and_nobody_reads_what_it_says(folder: Path, pcm: bytes) -> None:
@@ -287,6 +290,11 @@ def test_what_is_wrong_is_said_in_one_line(
 
 def said_in_one_line(monkeypatch: pytest.MonkeyPatch, *arguments: str, weights: str = "") -> str:
     """The last line of a command that gives up."""
+    return said(monkeypatch, *arguments, weights=weights)[-1]
+
+
+def said(monkeypatch: pytest.MonkeyPatch, *arguments: str, weights: str = "") -> list[str]:
+    """The lines of a command that gives up."""
     for name in [name for name in os.environ if name.startswith("CARRYOVER_")]:
         monkeypatch.delenv(name)
     if weights:
@@ -294,4 +302,4 @@ def said_in_one_line(monkeypatch: pytest.MonkeyPatch, *arguments: str, weights: 
     result = CliRunner().invoke(serve.app, arguments)
     assert result.exit_code == 2
     assert isinstance(result.exception, SystemExit)
-    return result.stderr.splitlines()[-1]
+    return result.stderr.splitlines()
