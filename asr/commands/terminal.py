@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from asr.errors import AsrError
-from asr.evaluation.jsonl import Problem
+from asr.evaluation.jsonl import Problem, check_folder
 
 T = TypeVar("T")
 
@@ -49,6 +49,7 @@ def check_writable(*files: Path | None) -> None:
         OSError: one of them cannot be written.
     """
     for file in filter(None, files):
+        check_folder(file)
         file.open("a").close()
 
 

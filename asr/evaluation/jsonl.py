@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import json
 import sys
@@ -44,7 +45,15 @@ def text_output(path: Path) -> AbstractContextManager[IO[str]]:
     Raises:
         OSError: it cannot be written.
     """
+    if str(path) != "-":
+        check_folder(path)
     return _open(path, "wt", sys.stdout)
+
+
+def check_folder(path: Path) -> None:
+    """Look whether there is a folder for a file that is to be written. Raises FileNotFoundError, which names it."""
+    if not path.parent.is_dir():
+        raise FileNotFoundError(errno.ENOENT, f"there is no folder {path.parent}; make it first", str(path))
 
 
 def _open(path: Path, mode: Literal["rt", "wt"], standard: IO[str]) -> AbstractContextManager[IO[str]]:

@@ -150,6 +150,15 @@ def test_transcribe_with_phrases(tmp_path: Path, speech: Samples, tiny_recognize
         assert any(h.bias > 0 for h in expected) == bool(names)
 
 
+def test_commands_name_the_folder_that_is_missing(tmp_path: Path, tiny_recognizer: Recognizer) -> None:
+    out = tmp_path / "no" / "o"
+    listed = write(tmp_path / "list.jsonl")
+    for app, arguments in ((transcribe.app, (listed, "--out", out)), (rescore_nbest.app, (listed, out))):
+        result = run(app, *arguments)
+        assert result.exit_code == 2
+        assert result.stderr.splitlines() == [f"{out}: there is no folder {out.parent}; make it first"]
+
+
 def test_commands_say_in_one_line_what_is_missing(tmp_path: Path) -> None:
     for app, arguments in (
         (transcribe.app, ("absent.jsonl", "--out", tmp_path / "o")),
@@ -261,4 +270,4 @@ def test_evaluate_wer_without_context_loads_no_context_model(manifest: Path, mon
 def test_evaluate_wer_refuses_before_it_works(manifest: Path) -> None:
     assert run(evaluate_wer.app, manifest, "--conditions", "relevant,odd").exit_code == 2
     result = run(evaluate_wer.app, manifest, "--json", manifest.parent / "no" / "o.json")
-    assert result.exit_code == 2 and "No such file" in result.stderr
+    assert result.exit_code == 2 and f"there is no folder {manifest.parent / 'no'}; make it first" in result.stderr
