@@ -37,6 +37,7 @@ from carryover.v1 import recognizer_pb2 as pb
 from server import context_service
 from server.access import make_key
 from server.errors import LimitError
+from server.scheduler import Scheduler
 from tests.clients.both import DEADLINE_S, Clients, pieces
 from tests.integration.test_access import Authority, tls_settings
 from tests.support.waiting import until
@@ -181,6 +182,27 @@ def test_a_dialogue(client: Any, shared: Any, pcm: bytes, dialogue: str) -> None
         client.status(dialogue)
     with pytest.raises(NotFoundError):
         client.embedding(dialogue)
+
+
+def test_a_wait_for_a_context_that_is_not_being_made(
+    clients: Clients, workshop: Any, monkeypatch: pytest.MonkeyPatch, dialogue: str
+) -> None:
+    replica = workshop.start()
+    client = clients(replica.port)
+    monkeypatch.setattr(Scheduler, "late", property(lambda scheduler: True))
+    assert not client.record(dialogue, "1", reply="which meg", expect_speech=True)
+    with pytest.raises(NotReadyError, match=r"turn 1: it was dropped; .* \(dropped: the server is busy with audio\)"):
+        client.wait_until_ready(dialogue, "1", timeout=DEADLINE_S)
+    monkeypatch.undo()
+    assert client.wait_until_ready(dialogue, timeout=DEADLINE_S).state == "READY"  # made again when it is asked for
+
+    replica.encoder.go_on.clear()
+    for turn in ("2", "3"):
+        assert client.record(dialogue, turn, reply="which meg", expect_speech=True)
+    with pytest.raises(NotReadyError, match="turn 2: a newer turn's is made in its place"):
+        client.wait_until_ready(dialogue, "2", timeout=DEADLINE_S)
+    replica.encoder.go_on.set()
+    assert client.wait_until_ready(dialogue, "3", timeout=DEADLINE_S).state == "READY"
 
 
 def test_a_context_that_is_given_inline(client: Any) -> None:

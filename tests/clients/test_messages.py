@@ -320,6 +320,17 @@ def status(state: str, reason: str = "") -> ContextStatus:
     return ContextStatus(state, (), reason, "1", None)
 
 
+@pytest.mark.parametrize(
+    ("outcome", "message"), [("DROPPED", "record the turn's events again"), ("SUPERSEDED", "newer")]
+)
+def test_a_wait_for_a_turn_ends_where_nothing_is_made_of_it_any_more(outcome: str, message: str) -> None:
+    assert context_pb2.GetContextStatusResponse.Outcome.Value(outcome)
+    ended = ContextStatus("TRIGGERED", (), "the server is busy", "1", None, outcome)
+    with pytest.raises(NotReadyError, match=rf"{message}.* \(the server is busy\)"):
+        Readiness(2.0, "1").reached(ended)
+    assert not Readiness(2.0, "").reached(ended)  # which has it made again
+
+
 def test_the_events_of_a_stream_by_their_kind() -> None:
     def of(**event: Any) -> list[Any]:
         return list(yielded(pb.StreamingRecognizeResponse(speech_event=pb.SpeechEvent(**event))))
@@ -333,7 +344,7 @@ def test_the_events_of_a_stream_by_their_kind() -> None:
 def test_a_wait_ends_when_a_context_is_ready_or_never_will_be(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
     monkeypatch.setattr("time.monotonic", lambda: now)
-    wait = Readiness(2.0)
+    wait = Readiness(2.0, "1")
     for state in ("TRIGGERED", "READING", "ENCODING"):
         assert not wait.reached(status(state))
     assert wait.reached(status("READY"))

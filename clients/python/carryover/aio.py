@@ -188,7 +188,7 @@ class Client:
 
     async def wait_until_ready(self, dialogue: str, turn: str = "", timeout: float = 10.0) -> ContextStatus:
         """Wait until a turn's context is ready, as `carryover.Client.wait_until_ready`."""
-        readiness = Readiness(timeout)
+        readiness = Readiness(timeout, turn)
         while not readiness.reached(status := await self.status(dialogue, turn, timeout_s=readiness.left_s)):
             await asyncio.sleep(readiness.pause_s())
         return status

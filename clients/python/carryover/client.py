@@ -277,10 +277,11 @@ class Client:
             timeout: seconds.
 
         Raises:
-            NotReadyError: it has failed, is too old, was not asked for, or is not ready in time.
+            NotReadyError: it has failed, is too old, was not asked for, or is not ready in time; or a named turn's was
+                dropped, or superseded by a newer turn's.
             NotFoundError: nothing of it is recorded.
         """
-        readiness = Readiness(timeout)
+        readiness = Readiness(timeout, turn)
         while not readiness.reached(status := self.status(dialogue, turn, timeout_s=readiness.left_s)):
             time.sleep(readiness.pause_s())
         return status

@@ -15,11 +15,24 @@ _ADVICE = {
 }
 
 
-class Readiness:
-    """A wait for a context. timeout_s: for all of it, seconds."""
+_ADVICE_OF_TURN = {
+    "DROPPED": "it was dropped; record the turn's events again, or open the next turn's stream, to have it made",
+    "SUPERSEDED": "a newer turn's is made in its place; wait for that one",
+}
+"""By outcome, of a named turn. Asking for the latest context has a dropped one made again, or finds the newer one."""
 
-    def __init__(self, timeout_s: float) -> None:
+
+class Readiness:
+    """A wait for a context.
+
+    Args:
+        timeout_s: for all of it, seconds.
+        turn: whose; empty: the latest.
+    """
+
+    def __init__(self, timeout_s: float, turn: str) -> None:
         self._timeout_s = timeout_s
+        self._outcomes = _ADVICE_OF_TURN if turn else {}
         self._ends_s = time.monotonic() + timeout_s
         self._pause_s = _FIRST_S
 
@@ -32,7 +45,7 @@ class Readiness:
         """Whether the context is ready. Raises NotReadyError when it will not be, or not in time."""
         if status.state == "READY":
             return True
-        problem = _ADVICE.get(status.state)
+        problem = _ADVICE.get(status.state) or self._outcomes.get(status.outcome)
         if problem is None and time.monotonic() >= self._ends_s:
             problem = f"it is {status.state} after {self._timeout_s:g} s"
         if problem is None:
