@@ -62,12 +62,15 @@ class LimitError(RequestError):
         limit: the setting's name in `Limits`.
         advice: what exceeds it and what to change.
         retry_ms: when the same request may succeed, milliseconds; None: never, it must be changed.
+        field: what exceeds it, by its name in the .proto file; None: no field alone does.
     """
 
-    def __init__(self, limit: str, advice: str, retry_ms: int | None = None) -> None:
-        super().__init__(f"{advice} (the server's setting is limits.{limit})")
-        self.limit = limit
+    def __init__(self, limit: str, advice: str, retry_ms: int | None = None, field: str | None = None) -> None:
+        named = advice if field is None else f"{field}: {advice}"
+        super().__init__(f"{named} (the server's setting is limits.{limit})")
+        self.limit, self.advice = limit, advice
         self.retry_ms = retry_ms
+        self.field = field
 
 
 class IdleError(RequestError):

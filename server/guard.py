@@ -9,8 +9,8 @@ import re
 import secrets
 import time
 import traceback
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 
 import grpc
@@ -143,10 +143,18 @@ class Guard:
         if failure is not None:
             raise failure
 
+    @contextmanager
+    def stream(self, caller: Caller) -> Iterator[None]:
+        """Around a stream of a caller: it takes a place in the quota of those. Raises LimitError."""
+        with self._streams.one(caller.tenant), self._metrics.stream(caller.tenant):
+            yield
+
     @asynccontextmanager
     async def _within_quota(self, method: Method, caller: Caller) -> AsyncIterator[None]:
-        if method.load in (Load.STREAM, Load.RECORDING):
-            with self._streams.one(caller.tenant), self._metrics.stream(caller.tenant):
+        if method.load is Load.SESSION:
+            yield
+        elif method.load in (Load.STREAM, Load.RECORDING):
+            with self.stream(caller):
                 if method.load is Load.RECORDING:
                     try:
                         async with self._recordings.reserved(caller.tenant, method.memory_bytes):

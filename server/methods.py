@@ -28,6 +28,8 @@ class Load(Enum):
     """No audio."""
     STREAM = auto()
     """Audio as it is spoken."""
+    SESSION = auto()
+    """A stream's place once there is audio, which its handler takes; before that, next to nothing."""
     RECORDING = auto()
     """Audio as a whole, and the memory for it."""
 

@@ -30,7 +30,8 @@ def optional_turn(turn_id: str) -> str:
 def check_text(field: str, text: str, limits: Limits) -> str:
     """What was said, or may have been. Raises LimitError."""
     if len(text) > limits.text_characters:
-        raise LimitError("text_characters", f"{field}: {len(text)} characters; send at most {limits.text_characters}")
+        advice = f"{len(text)} characters; send at most {limits.text_characters}"
+        raise LimitError("text_characters", advice, field=field)
     return text
 
 
@@ -38,7 +39,7 @@ def check_phrase(field: str, phrase: str, limits: Limits) -> str:
     """A phrase, or an entry. Raises LimitError."""
     if len(phrase) > limits.phrase_characters:
         advice = f"{len(phrase)} characters; send at most {limits.phrase_characters}"
-        raise LimitError("phrase_characters", f"{field}: {advice}")
+        raise LimitError("phrase_characters", advice, field=field)
     return phrase
 
 

@@ -239,7 +239,7 @@ def check_phrase_limits(contexts: Sequence[pb.SpeechContext], limits: Limits) ->
     """Raise LimitError where there are too many phrases, or one is too long."""
     count = sum(len(context.phrases) for context in contexts)
     if count > limits.phrases:
-        raise LimitError("phrases", f"speech_contexts: {count} phrases; send at most {limits.phrases}")
+        raise LimitError("phrases", f"{count} phrases; send at most {limits.phrases}", field="speech_contexts")
     for i, context in enumerate(contexts):
         for j, phrase in enumerate(context.phrases):
             check_phrase(f"speech_contexts[{i}].phrases[{j}]", phrase, limits)

@@ -6,9 +6,10 @@ import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
+from carryover.v1 import recognizer_pb2 as pb
 from context_store import InvalidEventError
-from server.codec.recognition import MAX_BOOST
-from server.errors import InvalidRequestError
+from server.codec.recognition import MAX_BOOST, SILENCE_S
+from server.errors import InvalidRequestError, LimitError
 
 LANGUAGE = "en-US"
 """What is recognised, as other protocols name it."""
@@ -16,13 +17,17 @@ LANGUAGE = "en-US"
 
 @contextmanager
 def in_terms(names: Mapping[str, str]) -> Iterator[None]:
-    """Around what may raise InvalidRequestError: a field of `carryover.v1` is told by its name in another protocol.
+    """Around what may raise errors of a field: one of `carryover.v1` is told by its name in another protocol.
 
     Args:
-        names: those names, by the name here.
+        names: those names, by the name here. A list's is that of its elements too, without their `[index]`.
     """
     try:
         yield
+    except LimitError as error:
+        if error.field is None or (name := _term(error.field, names)) is None:
+            raise
+        raise LimitError(error.limit, error.advice, error.retry_ms, name) from None
     except InvalidRequestError as error:
         if error.field not in names:
             raise
@@ -32,6 +37,26 @@ def in_terms(names: Mapping[str, str]) -> Iterator[None]:
         if field not in names:
             raise
         raise InvalidRequestError(names[field], advice) from None
+
+
+def _term(field: str, names: Mapping[str, str]) -> str | None:
+    """The name of a field, or of a list's element; None: there is none."""
+    if field in names:
+        return names[field]
+    of, bracket, index = field.rpartition("[")
+    return f"{names[of]}[{index}" if bracket and of in names else None
+
+
+def silence(field: str, milliseconds: float | None) -> pb.Endpointing:
+    """Endpointing where the silence that ends an utterance is given in milliseconds; None: it is not.
+
+    Raises:
+        InvalidRequestError: it is too short or too long.
+    """
+    least, most = (1000 * seconds for seconds in SILENCE_S)
+    if milliseconds is not None and not least <= milliseconds <= most:
+        raise InvalidRequestError(field, f"send {least:g} to {most:g} ms of silence, or leave it out")
+    return pb.Endpointing(trailing_silence_s=None if milliseconds is None else milliseconds / 1000)
 
 
 def check_english(field: str, code: str) -> None:

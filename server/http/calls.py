@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import AbstractContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -82,6 +82,10 @@ class Calls:
         sender = sender_of(request)
         async with self._guard.call(method, sender, sender.request_id) as caller:
             yield caller
+
+    def stream(self, caller: Caller) -> AbstractContextManager[None]:
+        """Around the audio of a call whose method is a session. Raises LimitError."""
+        return self._guard.stream(caller)
 
     def check(self, request: web.Request) -> None:
         """Raise UnauthenticatedError where the caller's key has been taken back since."""

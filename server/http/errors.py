@@ -11,7 +11,7 @@ from typing import Any
 import grpc
 from aiohttp import web
 
-from server.errors import RETRY_KEY, InvalidRequestError
+from server.errors import RETRY_KEY, InvalidRequestError, LimitError
 from server.guard import CallError
 
 _STATUS = {
@@ -75,7 +75,7 @@ def problem_of(error: CallError) -> Problem:
     status = _STATUS.get(error.code, 500)
     if status == HTTPStatus.TOO_MANY_REQUESTS and retry_ms == _NEVER:
         status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
-    field = error.error.field if isinstance(error.error, InvalidRequestError) else None
+    field = error.error.field if isinstance(error.error, InvalidRequestError | LimitError) else None
     return Problem(status, error.code.name.lower(), error.message, field, retry_ms)
 
 

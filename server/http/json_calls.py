@@ -11,6 +11,7 @@ from typing import Any
 
 from aiohttp import web
 from google.protobuf import json_format
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
@@ -26,6 +27,8 @@ JSON_BYTES = 2
 """A message in JSON may have so many times the bytes that it may have on gRPC's wire."""
 
 _DEPTH = 20
+_BASE64 = re.compile("[A-Za-z0-9+/_-]*={0,2}")
+"""With either alphabet, padded or not, as protobuf's JSON takes it."""
 _PLACE = re.compile(r'no field named "(\w{1,64})"|Failed to parse (\w{1,64}) field')
 
 
@@ -84,12 +87,22 @@ def as_json(message: Message) -> dict[str, Any]:
     return made
 
 
+def _check_bytes(descriptor: Descriptor, values: Mapping[str, object]) -> None:
+    """Raise InvalidRequestError for bytes that are no base64, of which json_format would leave out what is none."""
+    for field in descriptor.fields:
+        for name in {field.name, field.json_name} if field.type == FieldDescriptor.TYPE_BYTES else ():
+            text = values.get(name, "")
+            if isinstance(text, str) and (_BASE64.fullmatch(text) is None or len(text.rstrip("=")) % 4 == 1):
+                raise InvalidRequestError(name, "is no base64; send the bytes in it, without line breaks")
+
+
 def _parse(reader: Reader, method: Method, data: bytes | str) -> Any:
     message = GetMessageClass(method.request)()
     try:
         values = json.loads(data)
         if not isinstance(values, dict):
             raise json_format.ParseError
+        _check_bytes(method.request, values)
         json_format.ParseDict(values, message, max_recursion_depth=_DEPTH)
     except (json_format.ParseError, ValueError, OverflowError, RecursionError) as error:
         place = _PLACE.search(str(error))

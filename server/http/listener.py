@@ -22,6 +22,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 _SILENT = logging.getLogger("carryover.aiohttp")
 _SILENT.setLevel(logging.CRITICAL + 1)  # it would log a line for whatever no HTTP any stranger sends
+logging.getLogger("aiohttp.websocket").setLevel(logging.CRITICAL + 1)  # and for subprotocols that are not known here
 _CLOSE_S = 1.0
 _KEEPALIVE_S = 75.0
 _SAFE = {

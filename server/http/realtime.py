@@ -9,7 +9,7 @@ import json
 import secrets
 from collections import deque
 from collections.abc import AsyncIterator
-from contextlib import aclosing, suppress
+from contextlib import ExitStack, aclosing, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,6 +31,7 @@ from server.http.sockets import Socket
 from server.http.stable_words import StableWords
 from server.http.transcripts import word_logprobs
 from server.methods import Load, Method
+from server.quota import Quota
 from server.recognizer_service import RecognizerService
 from server.scheduler import Scheduler
 from server.settings import Limits
@@ -58,7 +59,7 @@ class Realtime:
         scheduler: Scheduler,
         limits: Limits,
     ) -> None:
-        self._method = Method("/v1/realtime", "openai.Realtime", stream.request, stream.bounds, Load.STREAM)
+        self._method = Method("/v1/realtime", "openai.Realtime", stream.request, stream.bounds, Load.SESSION)
         self._record = Method(
             record.path, "openai.RecordEvents", descriptor(context_pb2.RecordEventsRequest), record.bounds, Load.CALL
         )
@@ -67,28 +68,38 @@ class Realtime:
         self._calls = calls
         self._scheduler = scheduler
         self._limits = limits
+        self._waiting = Quota("calls", "sessions have no audio yet", None, limits.tenant_calls)
 
     def route(self) -> web.RouteDef:
         """Of the one path."""
         return web.get(self._method.path, self._calls.handler(self._method, self._answer, openai_error))
 
     async def _answer(self, exchange: Exchange, caller: Caller) -> web.StreamResponse:
-        most = JSON_BYTES * self._method.bounds.bytes
-        socket = await Socket.open(exchange, PROTOCOL, most, self._limits.idle_seconds, _error_event)
-        talk = _Talk(socket, caller, self._limits)
-        try:
-            await talk.say("session.created", session=talk.described())
-            messages = self._messages(exchange, talk)
-            with_first = _prefixed(await self._first(messages), messages)
-            async with aclosing(self._recognizer.StreamingRecognize(with_first, caller)) as responses:  # type: ignore[type-var]
-                async for response in responses:
-                    await talk.respond(response)
-        except (ConnectionResetError, asyncio.CancelledError):  # aiohttp cancels where the connection is closed too
-            if not socket.left_properly:
-                raise
-            return socket.response  # closing the socket is how a session ends
+        with ExitStack() as waiting:
+            waiting.enter_context(self._waiting.one(caller.tenant))
+            most = JSON_BYTES * self._method.bounds.bytes
+            socket = await Socket.open(exchange, PROTOCOL, most, self._limits.idle_seconds, _error_event)
+            talk = _Talk(socket, caller, self._limits)
+            try:
+                await talk.say("session.created", session=talk.described())
+                messages = self._messages(exchange, talk)
+                with_first = _prefixed(await self._first(messages), messages)
+                waiting.close()
+                with self._calls.stream(caller):
+                    await self._recognised(talk, with_first, caller)
+            except (ConnectionResetError, asyncio.CancelledError):  # aiohttp cancels where the connection is closed too
+                if not socket.left_properly:
+                    raise
+                return socket.response  # closing the socket is how a session ends
         await socket.close()
         return socket.response
+
+    async def _recognised(
+        self, talk: _Talk, messages: AsyncIterator[pb.StreamingRecognizeRequest], caller: Caller
+    ) -> None:
+        async with aclosing(self._recognizer.StreamingRecognize(messages, caller)) as responses:  # type: ignore[type-var]
+            async for response in responses:
+                await talk.respond(response)
 
     async def _first(self, messages: AsyncIterator[pb.StreamingRecognizeRequest]) -> pb.StreamingRecognizeRequest:
         """The first message of the stream: there is none before there is audio, however long the client waits."""

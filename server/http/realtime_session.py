@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from carryover.v1 import inline_context_pb2
 from carryover.v1 import recognizer_pb2 as pb
 from server.codec.recognition import check_phrase_limits, check_streaming
-from server.doors.terms import check_english, in_terms
+from server.doors.terms import check_english, in_terms, silence
 from server.errors import InvalidRequestError
 from server.settings import Limits
 
@@ -23,11 +23,15 @@ TERMS = {
     "config.sample_rate_hertz": "session.audio.input.format.rate",
     "config.max_alternatives": f"{_OWN}.max_alternatives",
     "config.context": f"{_TRANSCRIPTION}.prompt",
-    "config.endpointing.trailing_silence_s": "session.audio.input.turn_detection.silence_duration_ms",
     "speech_contexts": f"{_TRANSCRIPTION}.keywords",
+    "speech_contexts[0].phrases": f"{_TRANSCRIPTION}.keywords",
     "dialogue_id": f"{_OWN}.dialogue_id",
     "turn_id": f"{_OWN}.turn_id",
 }
+
+
+_NO_OBJECT = ("model_type", "dict_type")
+"""Types of Pydantic's errors, whose messages name classes."""
 
 
 def _whole(text: str) -> str:
@@ -115,11 +119,13 @@ class Session(_Part):
             return Session.model_validate(_merged(self.model_dump(), update))
         except ValidationError as error:
             problem = error.errors(include_input=False, include_url=False)[0]
-            place = ".".join(str(part) for part in ("session", *problem["loc"]))
+            parts = (f"[{part}]" if isinstance(part, int) else f".{part}" for part in problem["loc"])
+            place = "".join(("session", *parts))
             if problem["type"] == "extra_forbidden":
                 name = place if place.replace(".", "_").isidentifier() and len(place) < 100 else "session"
                 raise InvalidRequestError(name, "is not known here; leave it out") from None
-            raise InvalidRequestError(place, problem["msg"]) from None
+            advice = "send an object" if problem["type"] in _NO_OBJECT else problem["msg"]
+            raise InvalidRequestError(place, advice) from None
 
     def config(self, tenant: str, limits: Limits) -> pb.StreamingConfig:
         """The configuration of a stream, checked. Raises RequestError."""
@@ -145,17 +151,19 @@ class Session(_Part):
             config.speech_contexts.add(phrases=transcription.keywords)
         if (context := self._context(transcription)) is not None:
             config.context.CopyFrom(context)
-        with in_terms(TERMS):
+        prompt = f"config.context.turns[{len(config.context.turns) - 1}].text"  # the last of them, where there is one
+        with in_terms(
+            {**TERMS, **({prompt: f"{_TRANSCRIPTION}.prompt"} if (transcription.prompt or "").strip() else {})}
+        ):
             check_streaming(config, 1, tenant, limits=limits)
-        check_phrase_limits(config.speech_contexts, limits)
+            check_phrase_limits(config.speech_contexts, limits)
         return config
 
     def _endpointing(self) -> pb.Endpointing:
         detection = self.audio.input.turn_detection
         if detection is None:
             return pb.Endpointing(trailing_silence_s=_MANUAL_S, likely_silence_s=_MANUAL_S)
-        silence_ms = detection.silence_duration_ms
-        return pb.Endpointing(trailing_silence_s=None if silence_ms is None else silence_ms / 1000)
+        return silence("session.audio.input.turn_detection.silence_duration_ms", detection.silence_duration_ms)
 
     def _context(self, transcription: _Transcription) -> inline_context_pb2.InlineContext | None:
         context = inline_context_pb2.InlineContext()

@@ -15,7 +15,7 @@ from carryover.v1 import recognizer_pb2 as pb
 from server.access import Caller
 from server.codec.bounds import plain_bounds, recording_bounds, recording_memory
 from server.doors.routes import descriptor
-from server.doors.terms import check_english, in_terms, refuse
+from server.doors.terms import check_english, in_terms, refuse, silence
 from server.errors import InvalidRequestError, NotFoundError
 from server.http import transcripts
 from server.http.calls import Calls, Exchange
@@ -41,10 +41,10 @@ _TERMS = {
     "config.sample_rate_hertz": "file",
     "config.context": "prompt",
     "config.context.turns[0].text": "prompt",
-    "config.endpointing.trailing_silence_s": "chunking_strategy",
     "config.endpointing.likely_silence_s": "chunking_strategy",
     "config.max_alternatives": "max_alternatives",
     "speech_contexts": "keywords",
+    "speech_contexts[0].phrases": "keywords",
     "dialogue_id": "dialogue_id",
     "turn_id": "turn_id",
 }
@@ -218,10 +218,11 @@ def _endpointing(form: Form) -> pb.Endpointing:
     text = form.one("chunking_strategy", "auto")
     try:
         strategy = {} if text in ("auto", "") else json.loads(text)
-        silence = form.one("chunking_strategy[silence_duration_ms]") or strategy.get("silence_duration_ms")
-        return pb.Endpointing(trailing_silence_s=None if silence is None else float(silence) / 1000)
+        given = form.one("chunking_strategy[silence_duration_ms]") or strategy.get("silence_duration_ms")
+        milliseconds = None if given is None else float(given)
     except (ValueError, TypeError, AttributeError, OverflowError, RecursionError):
         raise InvalidRequestError("chunking_strategy", advice) from None
+    return silence("chunking_strategy", milliseconds)
 
 
 def _whole_number(form: Form, name: str) -> int:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import socket
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -69,6 +71,31 @@ def test_a_body_that_lies_about_its_length(workshop: Any) -> None:
         with suppress(ConnectionResetError):
             assert broken.recv(4096).startswith(b"HTTP/1.0 400 ")
     until(lambda: idle(replica))
+
+
+UPGRADE = (
+    "host: 127.0.0.1\r\nupgrade: websocket\r\nconnection: upgrade\r\nsec-websocket-version: 13\r\n"
+    f"sec-websocket-key: {base64.b64encode(bytes(16)).decode()}\r\n"
+)
+NO_PROTOCOL = [
+    (b"GET /health HTTP/9.9\r\n\r\n", b" 400 "),
+    (b"\x16\x03\x01\x00\x00", b" 400 "),
+    (b"GET /health HTTP/1.1\r\nhost: 127.0.0.1\r\na b: c\r\n\r\n", b" 400 "),
+    (b"GET /health HTTP/1.1\r\na: " + b"x" * 20_000 + b"\r\n\r\n", b" 400 "),
+    (b"POST /stt HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-length: -1\r\n\r\n", b" 400 "),
+    (f"GET /v1/realtime HTTP/1.1\r\n{UPGRADE}sec-websocket-protocol: x\r\n\r\n".encode(), b" 101 "),
+]
+
+
+@pytest.mark.parametrize(("sent", "status"), NO_PROTOCOL)
+def test_no_stranger_makes_a_library_log(
+    shared: Any, caplog: pytest.LogCaptureFixture, sent: bytes, status: bytes
+) -> None:
+    with connect(shared) as stranger:
+        stranger.sendall(sent)
+        assert status in stranger.recv(32)
+    until(lambda: idle(shared))
+    assert [record.name for record in caplog.records if record.name != "carryover"] == []
 
 
 PATHS = (

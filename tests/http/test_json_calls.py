@@ -60,6 +60,26 @@ def test_what_is_no_message(shared: Any) -> None:
     )
 
 
+@pytest.mark.parametrize("audio", ["@@@@", "AAAA@@@@", "AA\nAA", "A", "AA=A", "AAAA====", "\u00e9"])
+def test_audio_that_is_no_base64(shared: Any, audio: str) -> None:
+    config = {"encoding": "LINEAR16", "sample_rate_hertz": 16_000}
+    answer = post(shared, "Recognizer/Recognize", {"config": config, "audio": audio})
+    assert answer.status == 400 and answer.json["code"] == "invalid_argument", answer
+    assert answer.json["message"].startswith("audio: is no base64")
+
+
+def test_audio_in_either_alphabet(shared: Any, pcm: bytes) -> None:
+    config = {"encoding": "LINEAR16", "sample_rate_hertz": 16_000}
+    pcm += bytes(2 * ((2 - len(pcm)) % 3 or 3))  # not a multiple of three bytes, so that there is padding
+    usual, other = base64.b64encode(pcm).decode(), base64.urlsafe_b64encode(pcm).decode()
+    assert usual.endswith("=") and usual != other
+    heard = [
+        post(shared, "Recognizer/Recognize", {"config": config, "audio": audio}).json["results"][0]["alternatives"]
+        for audio in (usual, other, usual.rstrip("="), other.rstrip("="))
+    ]
+    assert heard[0][0]["transcript"] and heard == [heard[0]] * 4
+
+
 def test_too_much(workshop: Any) -> None:
     replica = workshop.start(http_port=0, limits__request_bytes=1 << 12, limits__message_bytes=1 << 16)
     text = "x" * 3000

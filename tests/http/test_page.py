@@ -7,6 +7,7 @@ import re
 import shutil
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, cast
 from urllib.parse import urlsplit
@@ -21,8 +22,10 @@ from asr.context.checkpoint import ContextModels
 from asr.recognition.recognizer import Recognizer
 from context_store import StoreConfig, WrappingKey
 from server.access import make_key
+from tests.http.conftest import metric
 from tests.support.remote_client import RemoteClient, remote_client
 from tests.support.replicas import Clock, Replica, Workshop
+from tests.support.waiting import until
 
 PROGRAM = Path(__file__).parent / "page_client.py"
 PACKAGES = ("playwright==1.65.2", "axe-playwright-python==0.1.8")
@@ -160,6 +163,27 @@ def test_a_recording_is_dropped_and_the_dialogue_goes_on(
     assert "convenience store" in found[11] and '{"signal":"places","entries":["Berlin","Paris"]}' in found[18]
     dialogue = re.search(r'"dialogue_id": "(page-\w+)"', found[18])
     assert dialogue is not None and dialogue[1] != found[-1]
+
+
+def test_a_server_that_ends(browser: Any, workshop: Workshop, chirps: str) -> None:
+    replica = workshop.start(http_port=0)
+    gone = "(async () => { while (await fetch('health').then(() => true, () => false)); })()"
+    steps = [
+        ["goto", page(replica)], ["wait", ".server.up"], ["evaluate", gone],
+        ["click", "#mic"], ["until", "#mic-state", "The server is not reachable."], ["wait", ".server.down"],
+        ["text", "#server"], ["text", "#mic-name"],
+    ]  # fmt: skip
+
+    def end() -> None:
+        until(lambda: metric(replica, "calls_total", method="http.GetServerInfo", code="OK"))
+        assert replica.server.listener is not None
+        replica.run(replica.server.listener.close())
+
+    with ThreadPoolExecutor(1) as pool:
+        ended = pool.submit(end)
+        found, _, _ = browser(microphone=chirps, steps=steps)
+        ended.result()
+    assert found[-2:] == ["the server does not answer", "Listen"]
 
 
 def test_a_file_that_is_no_audio(browser: Any, workshop: Workshop, chirps: str, tmp_path: Path) -> None:

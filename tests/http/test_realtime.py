@@ -6,6 +6,7 @@ import asyncio
 import base64
 import itertools
 import re
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,10 @@ from tests.support.waiting import until
 TRANSCRIPTION = "conversation.item.input_audio_transcription"
 COMMIT = {"type": "input_audio_buffer.commit"}
 DONE = f"{TRANSCRIPTION}.completed"
+UPGRADE = {
+    "connection": "upgrade", "upgrade": "websocket", "sec-websocket-version": "13",
+    "sec-websocket-key": base64.b64encode(bytes(16)).decode(),
+}  # fmt: skip
 MANUAL = {"type": "transcription", "audio": {"input": {"turn_detection": None}}}
 
 
@@ -207,11 +212,20 @@ BAD: list[tuple[dict[str, Any], str | None, str]] = [
         "less than",
     ),
     (updated(prompt="\ud800"), "session.audio.input.transcription.prompt", "remove lone surrogates"),
-    (updated(keywords=["a", "\ud800"]), "session.audio.input.transcription.keywords.1", "remove lone surrogates"),
+    (updated(keywords=["a", "\ud800"]), "session.audio.input.transcription.keywords[1]", "remove lone surrogates"),
     (updated(own={"dialogue_id": "\ud800"}), "session.carryover.dialogue_id", "remove lone surrogates"),
     (updated(own={"context": heavy(10**400)}), "session.carryover.context", "is no InlineContext"),
     (updated(language="fr"), "session.audio.input.transcription.language", "only English"),
-    (updated(keywords=["x" * 200]), None, "200 characters"),
+    (updated(keywords=["x" * 200]), "session.audio.input.transcription.keywords[0]", "keywords[0]: 200 characters"),
+    (updated(prompt="x" * 5000), "session.audio.input.transcription.prompt", "prompt: 5000 characters"),
+    (
+        heard(turn_detection={"type": "server_vad", "silence_duration_ms": 9}),
+        "session.audio.input.turn_detection.silence_duration_ms",
+        "100 to 10000 ms",
+    ),
+    ({"type": "session.update", "session": {"audio": "x"}}, "session.audio", "session.audio: send an object"),
+    (heard(noise_reduction="x"), "session.audio.input.noise_reduction", "send an object"),
+    (heard(noise_reduction=[1]), "session.audio.input.noise_reduction", "send an object"),
     (updated(own={"turn_id": "1"}), "session.carryover.dialogue_id", "is required"),
     (updated(own={"context": {"turn": 1}}), "session.carryover.context", "is no InlineContext"),
     ({"type": "carryover.record_events", "turn_id": "1", "events": []}, None, "dialogue_id"),
@@ -242,6 +256,33 @@ def test_audio_that_is_cleared(shared: Any, pcm24: bytes) -> None:
     clear = {"type": "input_audio_buffer.clear"}
     events = asyncio.run(talk(shared, updated(), *append(pcm24), clear, *append(pcm24), COMMIT, done=DONE))
     assert of(events, ".cleared") and len(of(events, ".completed")) == 1 == len(of(events, ".committed"))
+
+
+async def waiting(replica: Any, sessions: int, pcm24: bytes) -> tuple[list[Any], Any]:
+    """The events of a session among others without audio, and the refusal of one too many."""
+    async with aiohttp.ClientSession() as session, AsyncExitStack() as open_now, asyncio.timeout(60):
+        url = f"{target(replica)}/realtime"
+        for _ in range(sessions):
+            socket = await open_now.enter_async_context(session.ws_connect(url))
+            assert (await socket.receive_json())["type"] == "session.created"
+        assert not replica.server.streams.running
+        too_many = await session.get(url, headers=UPGRADE)
+        for event in (updated(), append(pcm24)[0]):
+            await socket.send_json(event)
+        while not replica.server.streams.running:
+            await asyncio.sleep(0.01)
+        events = await talk(replica, updated(), *append(pcm24), done="error")  # its place is taken by the one above
+        return events, (too_many.status, await too_many.json())
+
+
+def test_a_session_takes_no_place_of_a_stream_before_there_is_audio(workshop: Any, pcm24: bytes) -> None:
+    replica = workshop.start(http_port=0, limits__streams=1, limits__tenant_calls=3)
+    events, (status, refused) = asyncio.run(waiting(replica, 3, pcm24))
+    assert status == 429 and "3 of your sessions have no audio yet" in refused["error"]["message"]
+    error = events[-1]["error"]
+    assert error["code"] == "resource_exhausted" and "limits.streams" in error["message"]
+    until(lambda: not replica.server.streams.running)
+    assert asyncio.run(talk(replica, updated(), *append(pcm24), COMMIT, done=DONE))[-1]["transcript"]
 
 
 def test_keys(openai: RemoteClient, workshop: Any, raw24: str, tmp_path: Path) -> None:

@@ -28,13 +28,16 @@ function say(text, aloud = false) {
   if (aloud) $("announce").textContent = text;
 }
 
-function fail(error) {
+/** Says what went wrong; where the server is gone, that it is, which the browser's own words would hide. */
+async function fail(error) {
   if (error instanceof CallError && error.code === "unauthenticated") askForKey();
   say(error.message || String(error), true);
+  if (!(await connect())) say("The server is not reachable.", true);
 }
 
 // The server, and its key
 
+/** Shows whether the server answers, and returns it. */
 async function connect() {
   try {
     const info = await call("Recognizer/GetServerInfo", {});
@@ -42,10 +45,12 @@ async function connect() {
     $("server").textContent = `Carryover ${info.version} · ${info.model_version.split("-").slice(0, 2).join("-")}`;
     $("server").title = `model ${info.model_version}, context ${info.context_model_version || "off"}`;
     $("key-form").hidden = true;
+    return true;
   } catch (error) {
     $("server").className = "server down";
     $("server").textContent = error.message;
     if (error.code === "unauthenticated") askForKey();
+    return error.code !== "unavailable";
   }
 }
 

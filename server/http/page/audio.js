@@ -12,17 +12,21 @@ export function wake() {
     context.close();
     context = new AudioContext({ sampleRate: MOST_HERTZ });
   }
-  context.ready ??= context.audioWorklet.addModule("worklet.js");
+  const waking = context;
+  waking.ready ??= waking.audioWorklet.addModule("worklet.js").catch((error) => {
+    waking.ready = null; // the server may be there next time
+    throw error;
+  });
   context.resume();
 }
 
 /** Listens until `stop`. `take` is given each piece of 40 ms. */
 export async function openMicrophone(take) {
   wake();
+  await context.ready;
   const media = await navigator.mediaDevices.getUserMedia({
     audio: { channelCount: 1, echoCancellation: true, noiseSuppression: false, autoGainControl: true },
   });
-  await context.ready;
   const source = context.createMediaStreamSource(media);
   const pieces = new AudioWorkletNode(context, "pieces", {
     numberOfOutputs: 0, channelCount: 1, channelCountMode: "explicit",
