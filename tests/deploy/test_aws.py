@@ -12,7 +12,6 @@ from typing import Any
 import boto3
 import cfnlint
 import pytest
-from moto import mock_aws
 
 from context_store import ContextStore, create_tables
 from tests.support import aws_calls
@@ -60,10 +59,8 @@ def test_what_was_recorded_is_all_that_there_is() -> None:
 
 
 @pytest.fixture
-def credentials(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-        monkeypatch.setenv(name, "test")
-    with mock_aws():
+def credentials() -> Iterator[None]:
+    with aws_calls.own_aws():
         yield
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import random
 from collections.abc import Iterator, Set
 from contextlib import contextmanager
 from functools import cache
@@ -126,11 +127,23 @@ def of_the_code() -> Set[str]:
 
 
 @contextmanager
-def _aws() -> Iterator[str]:
-    """An AWS with nothing in it but a KMS key, whose ARN this is."""
+def own_aws() -> Iterator[None]:
+    """An AWS with nothing in it. Others of this process, such as the tests' own DynamoDB, are other accounts."""
     with pytest.MonkeyPatch.context() as environment:
         for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
             environment.setenv(name, "test")
-        with mock_aws():
-            client = boto3.client("kms", region_name=CONFIG.region)
-            yield str(client.create_key()["KeyMetadata"]["Arn"])
+        environment.setenv("MOTO_ACCOUNT_ID", f"{random.SystemRandom().randrange(10**12):012}")
+        mock = mock_aws()
+        mock.start(reset=False)  # `with` would empty the others
+        try:
+            yield
+        finally:
+            mock.stop(remove_data=False)
+
+
+@contextmanager
+def _aws() -> Iterator[str]:
+    """An AWS with nothing in it but a KMS key, whose ARN this is."""
+    with own_aws():
+        client = boto3.client("kms", region_name=CONFIG.region)
+        yield str(client.create_key()["KeyMetadata"]["Arn"])
