@@ -31,7 +31,7 @@ LONG = [
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Puts the longest files first: of two processes none is left alone with one of them at the end."""
+    """Puts the longest files first: no process is left alone with one of them at the end."""
     assert all(file.is_file() for file in LONG)
     items.sort(key=lambda item: LONG.index(item.path) if item.path in LONG else len(LONG))
 
