@@ -43,6 +43,10 @@ class Task:
     """The dialogue's, as a later question has learned it meanwhile; None: none has been answered."""
     done: asyncio.Event = field(default_factory=asyncio.Event)
 
+    def is_outdated(self, generation: str) -> bool:
+        """Has a later question learned another generation already? Answers may overtake each other on their way."""
+        return self.generation is not None and self.generation != generation
+
 
 @dataclass(eq=False)
 class _Job(Task):

@@ -108,7 +108,7 @@ class ContextManager:
             recorded = await self._store.run(store.record, dialogue, turn, events)
             if self.enabled and recorded.trigger and not recorded.generation:
                 recorded = await self._store.run(store.place, dialogue, turn, events)
-            if task.cancelled or self._outdated(task, recorded.generation):  # recorded before it was erased, or after?
+            if task.cancelled or task.is_outdated(recorded.generation):  # recorded before it was erased, or after?
                 status = await self._known(task, turn, besides="")
                 if status.generation != recorded.generation or all(known.turn != turn for known in status.turns):
                     return False
@@ -239,11 +239,6 @@ class ContextManager:
         self.jobs.learn(dialogue, generation, began)
         self._erased(self.cache.evict_stale_generations(dialogue, generation, began))
 
-    @staticmethod
-    def _outdated(task: Task, generation: str) -> bool:
-        """Has a later question been answered already, otherwise? Answers may overtake each other on their way."""
-        return task.generation is not None and task.generation != generation
-
     def _erased(self, contexts: Iterable[TurnContext]) -> None:
         for context in contexts:
             context.bundle = None  # streams may hold it
@@ -341,7 +336,7 @@ class ContextManager:
         while True:
             task.began, task.generation = next(self._ticks), None
             status = await self._store.run(self._store.store.dialogue_status, dialogue, also, besides)
-            if not self._outdated(task, status.generation) and not any(
+            if not task.is_outdated(status.generation) and not any(
                 held.generation != status.generation and held.tick > task.began for held in self.cache.of(dialogue)
             ):
                 break
