@@ -70,6 +70,7 @@ def test_a_stream_yields_what_the_server_sends(client: Any, shared: Any, wav: Pa
         for alternative, told in zip(result.alternatives, message.alternatives, strict=True):
             assert (alternative.transcript, alternative.score) == (told.transcript, told.score)
             assert (alternative.confidence, alternative.from_context) == (told.confidence, told.from_context)
+            assert alternative.context_score == told.context_score
             words = [(w.word, w.start_s, w.end_s, w.confidence) for w in alternative.words]
             assert words == [(w.word, w.start, w.end, w.confidence) for w in told.words]
         if isinstance(result, Final):
