@@ -302,6 +302,19 @@ def test_a_client_that_is_closed(clients: Clients, shared: Any, pcm: bytes) -> N
         client.close()
 
 
+def test_a_client_that_is_closed_during_a_call(clients: Clients) -> None:
+    """It is no cancellation of the caller's own task."""
+    with socket.create_server(("127.0.0.1", 0)) as mute, ThreadPoolExecutor(1) as pool:
+        client = clients(mute.getsockname()[1])
+        call = pool.submit(client.server_info)
+        with mute.accept()[0] as line:
+            line.recv(1)
+            client.close()
+            with pytest.raises(RetryLaterError) as caught:
+                call.result(30)
+        assert caught.value.code == "CANCELLED"
+
+
 @pytest.fixture
 def busy(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """The next calls of `GetContextStatus` that are refused, by their errors; answered ones are counted after them."""
