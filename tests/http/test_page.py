@@ -85,8 +85,9 @@ def test_a_follow_up(browser: Any, talking: Replica, tmp_path: Path, width: int,
     assert told["text #final"] == told["text #final mark"] == "bauer" != told["text #plain"]
     assert told["text #status"].startswith("APPLIED")
     assert told["rows #why"][0][:3] == ["bauer", "Meg Bauer", "contacts"]
-    ranks, texts, _, _, origins = zip(*told["rows #nbest"], strict=True)
+    ranks, without, texts, _, adds, _, origins = zip(*told["rows #nbest"], strict=True)
     assert texts[0] == "bauer" and ranks[:2] == ("1", "2") and {"context", "heard first"} <= {*origins}
+    assert without[0] != "1" == without[origins.index("heard first")] and float(adds[0]) > 0
     assert re.search(r"ready \d+ ms after it was recorded", told["text #window-text"])
     assert re.search(r"You began to speak at .* The final result was there at", told["text #window-text"])
     assert "RecordEvents" in told["text #commands"] and "--turn 2" in told["text #commands"]
@@ -303,7 +304,7 @@ def test_a_long_recording(browser: Any, workshop: Workshop, chirps: str, wav: st
         ["evaluate", "utterance.value"], ["text", "#window-text"],
     ]  # fmt: skip
     found, _, problems = browser(microphone=chirps, steps=steps)
-    first = [row[1] for row in found[5] if row and row[0] == "1"]
+    first = [row[2] for row in found[5] if row and row[0] == "1"]
     assert len(first) > 1 and problems == []
     assert found[4] == found[6] == found[10] == " ".join(first)
     assert "The recording lasts" in found[11]

@@ -56,7 +56,7 @@ export function showFinal(results) {
   const applied = context.status === "APPLIED";
   $("status").className = `status ${applied ? "applied" : context.status === "FAILED" ? "failed" : ""}`;
   const what = applied && !context.changed ? "the context agrees with what was heard" : ADVICE[context.status];
-  $("status").replaceChildren(make("b", {}, context.status ?? "UNSPECIFIED"), context.reason || what || "");
+  $("status").replaceChildren(make("b", {}, context.status ?? "UNSPECIFIED"), " ", context.reason || what || "");
   showWhy(contexts);
   showAlternatives(results);
   return `Final result: ${text || "nothing was said"}. Heard by itself: ${plain || "nothing"}. Context: ${context.status}.`;
@@ -75,33 +75,37 @@ function showWhy(contexts) {
     one.word,
     one.phrase,
     one.signal,
-    number(one.nats === undefined ? "" : `+${one.nats.toFixed(1)}`),
+    number(one.nats === undefined ? "" : signed(one.nats)),
   ]));
-  const notes = [];
-  const rank = words.find((one) => one.rank)?.rank;
-  if (rank) notes.push(`Without the context's score this transcript would rank ${rank}.`);
   const meant = contexts.flatMap((one) => one.meant ?? []).map((one) => `${one.entry}${one.entry_id ? ` (${one.entry_id})` : ""}, ${one.signal}`);
-  if (meant.length) notes.push(`It names ${meant.join(" or ")}.`);
-  $("why-note").textContent = notes.join(" ");
+  $("why-note").textContent = meant.length ? `It names ${meant.join(" or ")}.` : "";
 }
 
 function showAlternatives(results) {
   const rows = results.flatMap((result) => [
-    ...(results.length > 1 ? [make("th", { colspan: 5 }, `${seconds(result.start)} to ${seconds(result.end)}`)] : []),
-    ...result.alternatives.map((one, i) => alternative(one, i, result.context?.plain_transcript ?? "")),
+    ...(results.length > 1 ? [make("th", { colspan: 7 }, `${seconds(result.start)} to ${seconds(result.end)}`)] : []),
+    ...alternatives(result),
   ]);
   fill("nbest", rows);
 }
 
-function alternative(one, i, plain) {
-  return [
+function alternatives({ alternatives, context }) {
+  const plain = context?.plain_transcript ?? "";
+  const without = (one) => (one.score ?? 0) - (one.context_score ?? 0);
+  return alternatives.map((one, i) => [
     number(String(i + 1)),
+    number(String(1 + alternatives.filter((other) => without(other) > without(one)).length)),
     one.transcript || "(nothing)",
     number((one.score ?? 0).toFixed(1)),
+    number(one.context_score === undefined ? "" : signed(one.context_score)),
     number(`${Math.round(100 * (one.confidence ?? 0))}\u00a0%`),
     make("span", { class: `origin ${one.from_context ? "context" : ""}` },
       one.from_context ? "context" : (one.transcript ?? "") === plain ? "heard first" : "heard"),
-  ];
+  ]);
+}
+
+function signed(nats) {
+  return `${nats < 0 ? "" : "+"}${nats.toFixed(1)}`;
 }
 
 function seconds(time) {
