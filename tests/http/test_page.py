@@ -108,6 +108,32 @@ def chirps(tmp_path: Path, speech: Samples) -> str:
     return microphone(tmp_path / "mic.wav", speech, 16_000)
 
 
+def test_without_context(browser: Any, workshop: Workshop, chirps: str) -> None:
+    replica = workshop.start(http_port=0, context__enabled=False)
+    steps = [
+        ["goto", page(replica)], ["wait", ".server.up"], ["click", "#speak"], ["click", "#ask"],
+        ["until", "#announce", "Final result"], ["text", "#status"], ["until", "#window-text", "switched off"],
+        ["text", "#mic-state"],
+    ]  # fmt: skip
+    found, _, _ = browser(microphone=chirps, steps=steps)
+    assert found[5].startswith("DISABLED") and found[-1] == "Press to talk again."
+
+
+def test_an_erasure_that_fails_can_be_repeated(browser: Any, workshop: Workshop, chirps: str) -> None:
+    replica = workshop.start(http_port=0)
+    steps = [
+        ["goto", page(replica)], ["wait", ".server.up"], ["click", "#speak"], ["click", "#ask"],
+        ["until", "#announce", "Final result"], ["click", "#ask"], ["until", "#announce", "Listening"],
+        ["until", "#announce", "Final result"], ["text", "#dialogue-id"], ["offline", True], ["click", "#erase"],
+        ["until", "#mic-state", "not reachable"], ["text", "#dialogue-id"], ["offline", False], ["click", "#erase"],
+        ["until", "#mic-state", "Erased"], ["text", "#dialogue-id"],
+    ]  # fmt: skip
+    found, _, _ = browser(microphone=chirps, steps=steps)
+    assert found[8] == found[12] != found[-1]
+    erased = metric(replica, "calls_total", method="http.DeleteDialogue", code="OK")
+    assert erased == 2  # the question was asked twice, in a dialogue of its own each time
+
+
 @pytest.fixture
 def quiet(tmp_path: Path) -> str:
     """A microphone into which nobody speaks."""

@@ -114,7 +114,7 @@ function watch(here, { dialogue_id, turn_id }) {
     const dropped = ["DROPPED", "SUPERSEDED"].includes(status.outcome);
     if (!SETTLED.includes(status.state) && !dropped) setTimeout(() => look().catch(giveUp), POLL_MS);
   };
-  const giveUp = (error) => here === turn && fail(error);
+  const giveUp = (error) => draw(here, { reason: error.message });
   look().catch(giveUp);
 }
 
@@ -220,6 +220,7 @@ function streamOf({ rate, options }, answering, here, quiet = false) {
 }
 
 function finished(said, here) {
+  if (!$("server").classList.contains("up")) connect();
   if (said.results.length === 0) {
     say("Nothing was heard.", true);
     return;
@@ -234,7 +235,6 @@ function finished(said, here) {
   URL.revokeObjectURL($("save").href);
   $("save").href = URL.createObjectURL(wavOf(said.pieces, said.rate));
   drawCommands();
-  if (!$("server").classList.contains("up")) connect();
 }
 
 // Files
@@ -310,10 +310,11 @@ $("go-on").onclick = () => dialogue.goOn(textOf(heard.results));
 
 $("erase").onclick = async () => {
   const ids = [...dialogue.former, dialogue.id];
-  begin();
+  stopListening();
   try {
     let items = 0;
     for (const dialogue_id of ids) items += (await call("Context/DeleteDialogue", { dialogue_id })).items_deleted ?? 0;
+    begin(); // where it fails, it can be tried again
     say(items ? `Erased: ${items} items.` : "There was nothing to erase.", true);
   } catch (error) {
     fail(error);

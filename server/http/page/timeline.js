@@ -9,8 +9,8 @@ const NARROW = 460;
 let drawn = {};
 
 /**
- * Draws what is known of a turn. Moments are milliseconds since 1970: asked (or `before` this turn), speech { from, to }, states
- * [{ state, at }], audio { from, peaks, file }, begin, end, final, the clock's milliseconds.
+ * Draws what is known of a turn. Moments are milliseconds since 1970: asked (or `before` this turn), speech
+ * { from, to }, states [{ state, at }] and their reason, audio { from, peaks, file }, begin, end, final.
  */
 export function drawTimeline(turn) {
   drawn = turn;
@@ -113,6 +113,8 @@ export function describe(turn) {
     parts.push(`Its context was ready ${Math.round(ready.at - states[0].at)} ms after it was recorded${how}${before}.`);
   } else if (states.length) {
     parts.push(`Its context is ${states[states.length - 1].state.toLowerCase()}${turn.reason ? `: ${turn.reason}` : ""}.`);
+  } else if (turn.reason) {
+    parts.push(`What became of its context is not known: ${turn.reason}.`);
   }
   if (turn.audio?.file) {
     const took = turn.final === undefined ? "" : `; its result was there after ${seconds(turn.final - turn.audio.from)}`;
