@@ -216,6 +216,7 @@ class Server:
         self.guard = CallGuard({method.path: method for method in methods}, guard, limits, self.scheduler, self._trim)
         self._started: list[grpc.aio.Server] = []
         self.health_port: int | None = None
+        self.metrics_port: int | None = None
         self.http_port: int | None = None
         self.listener = None if settings.http_port is None else self._http(own, guard)
         """The HTTP port."""
@@ -248,6 +249,8 @@ class Server:
     async def start(self) -> int:
         """Listen; returns the port. Raises PortError; then only `close` is left to do."""
         await self._start_probes()
+        if self.settings.metrics_port is not None:
+            self.metrics_port = self._serve_metrics(self.settings.metrics_port)
         if self.listener is not None:
             self.http_port = await self._listen_http(self.listener, self.settings.http_port or 0)
         limits = self.settings.limits
@@ -262,7 +265,7 @@ class Server:
         if self.settings.access.reflection:
             names = (*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME)
             reflection.enable_server_reflection(names, server)
-        port = await self._listen(server, self.settings.port, self._credentials)
+        port = await self._listen(server, "port", self._credentials)
         loop = asyncio.get_running_loop()
         self.metrics.watch_tasks(lambda: len(asyncio.all_tasks(loop)))
         self.contexts.start()
@@ -298,12 +301,12 @@ class Server:
         server = grpc.aio.server(maximum_concurrent_rpcs=most, options=(("grpc.so_reuseport", 0),))
         add: Any = health_pb2_grpc.add_HealthServicer_to_server
         add(self._health, server)
-        self.health_port = await self._listen(server, self.settings.health_port, None)
+        self.health_port = await self._listen(server, "health_port", None)
         await server.start()
         self._started.append(server)
 
-    async def _listen(self, server: grpc.aio.Server, port: int, credentials: grpc.ServerCredentials | None) -> int:
-        host = self.settings.host
+    async def _listen(self, server: grpc.aio.Server, setting: str, credentials: grpc.ServerCredentials | None) -> int:
+        host, port = self.settings.host, getattr(self.settings, setting)
         address = address_of(host, port)
         try:
             bound = server.add_secure_port(address, credentials) if credentials else server.add_insecure_port(address)
@@ -313,14 +316,20 @@ class Server:
             return bound
         await server.start()  # grpc crashes when a server that was never started is collected
         await server.stop(None)
-        raise PortError(host, port)
+        raise PortError(host, port, setting)
+
+    def _serve_metrics(self, port: int) -> int:
+        try:
+            return self.metrics.serve(self.settings.host, port)
+        except OSError:
+            raise PortError(self.settings.host, port, "metrics_port") from None
 
     async def _listen_http(self, listener: Listener, port: int) -> int:
         host, tls = self.settings.host, self.settings.tls
         try:
             return await listener.start(host, port, https_context(tls) if tls.certificate else None)
         except OSError:
-            raise PortError(host, port, http=True) from None
+            raise PortError(host, port, "http_port") from None
 
     async def drain(self) -> bool:
         """Refuse new calls and let running streams and jobs end; return whether the streams did within `drain_s`."""

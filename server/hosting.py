@@ -86,16 +86,11 @@ async def running(settings: Settings, say: Say) -> AsyncIterator[tuple[Server, i
             raise HostError(str(error)) from None
         try:
             port = await server.start()
-            if settings.metrics_port is not None:
-                metrics_port = server.metrics.serve(settings.host, settings.metrics_port)
-                say(f"metrics: http://{settings.host}:{metrics_port}/metrics")
+            if server.metrics_port is not None:
+                say(f"metrics: http://{settings.host}:{server.metrics_port}/metrics")
         except PortError as error:
             await server.close()
             raise HostError(str(error)) from None
-        except OSError:
-            await server.close()
-            message = f"cannot serve metrics on port {settings.metrics_port}: it is in use; set metrics_port"
-            raise HostError(message) from None
         try:
             yield server, port
         finally:

@@ -6,6 +6,11 @@ import socket
 
 from server.settings import Settings
 
+_PURPOSES = {"health_port": " for health", "metrics_port": " for metrics", "http_port": " for HTTP", "port": ""}
+"""What a port is for, by its setting, in the order in which they are looked at."""
+_OPTIONS = {"http_port": "--http-port", "port": "--port"}
+"""Options of `serve`, by their settings."""
+
 
 class PortError(Exception):
     """The server cannot listen where it should. The message says what to change.
@@ -13,14 +18,13 @@ class PortError(Exception):
     Args:
         host: an address or a name of this machine.
         port: which of its ports.
-        http: whether it is the HTTP port.
+        setting: the one that names the port.
     """
 
-    def __init__(self, host: str, port: int, *, http: bool = False) -> None:
-        option = "--http-port" if http else "--port"
+    def __init__(self, host: str, port: int, setting: str = "port") -> None:
         super().__init__(
-            f"cannot listen on {address_of(host, port)}{' for HTTP' * http}: it is in use or not ours; choose another "
-            f"port ({option}, 0 for a free one)"
+            f"cannot listen on {address_of(host, port)}{_PURPOSES[setting]}: it is in use or not ours; choose another "
+            f"port ({_OPTIONS.get(setting, setting)}, 0 for a free one)"
         )
 
 
@@ -31,9 +35,10 @@ def address_of(host: str, port: int) -> str:
 
 def check_ports(settings: Settings) -> None:
     """Look whether the ports are free, before a start that takes long. Raises PortError for one that surely is not."""
-    for port, http in ((settings.health_port, False), (settings.http_port, True), (settings.port, False)):
+    for setting in _PURPOSES:
+        port = getattr(settings, setting)
         if port and not _may_be_bound(settings.host, port):
-            raise PortError(settings.host, port, http=http)
+            raise PortError(settings.host, port, setting)
 
 
 def _may_be_bound(host: str, port: int) -> bool:

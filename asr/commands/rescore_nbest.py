@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from asr.commands.terminal import console, give_up, report, track, warn
+from asr.commands.terminal import check_writable, console, give_up, report, track, warn
 from asr.context.checkpoint import ContextModels
 from asr.context.entity_linking import meant
 from asr.context.phrase_index import PhraseIndex
@@ -100,6 +100,7 @@ def main(
     """
     try:
         lines = list(read_lines(source))
+        check_writable(out)
         models = ContextModels.load()
         opened = text_output(out)
     except (AsrError, OSError) as error:

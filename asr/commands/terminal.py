@@ -43,12 +43,12 @@ def report(file: object, problems: Iterable[Problem]) -> int:
 
 
 def check_writable(*files: Path | None) -> None:
-    """Opens each file, without changing it, so that a run of minutes does not end in a result that cannot be written.
+    """Opens each file but "-", without changing it: no run of minutes is to end in a result that cannot be written.
 
     Raises:
         OSError: one of them cannot be written.
     """
-    for file in filter(None, files):
+    for file in (file for file in files if file is not None and str(file) != "-"):
         check_folder(file)
         file.open("a").close()
 

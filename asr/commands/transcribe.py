@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from asr.audio import read_container
-from asr.commands.terminal import console, give_up, report, track, warn
+from asr.commands.terminal import check_writable, console, give_up, report, track, warn
 from asr.context.spelling import phrase_spelling
 from asr.decoding import BEAM, BoostedPhrase
 from asr.errors import AsrError, AudioError, ManifestError
@@ -107,6 +107,7 @@ def main(
     """
     try:
         lines = list(read_lines(list_file))
+        check_writable(out)
         recognizer = Recognizer.load(beam=beam)
         opened = text_output(out)
     except (AsrError, OSError) as error:

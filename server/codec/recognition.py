@@ -329,6 +329,7 @@ def _alternative(hypothesis: Hypothesis, words: bool) -> pb.SpeechRecognitionAlt
         ],
         score=hypothesis.score,
         from_context=hypothesis.from_context,
+        context_score=hypothesis.context,
     )
 
 

@@ -70,6 +70,7 @@ def test_a_stream_yields_what_the_server_sends(client: Any, shared: Any, wav: Pa
         for alternative, told in zip(result.alternatives, message.alternatives, strict=True):
             assert (alternative.transcript, alternative.score) == (told.transcript, told.score)
             assert (alternative.confidence, alternative.from_context) == (told.confidence, told.from_context)
+            assert alternative.context_score == told.context_score
             words = [(w.word, w.start_s, w.end_s, w.confidence) for w in alternative.words]
             assert words == [(w.word, w.start, w.end, w.confidence) for w in told.words]
         if isinstance(result, Final):
@@ -299,6 +300,19 @@ def test_a_client_that_is_closed(clients: Clients, shared: Any, pcm: bytes) -> N
             with pytest.raises(ChangeRequestError, match="the client is closed; make another one"):
                 call()
         client.close()
+
+
+def test_a_client_that_is_closed_during_a_call(clients: Clients) -> None:
+    """It is no cancellation of the caller's own task."""
+    with socket.create_server(("127.0.0.1", 0)) as mute, ThreadPoolExecutor(1) as pool:
+        client = clients(mute.getsockname()[1])
+        call = pool.submit(client.server_info)
+        with mute.accept()[0] as line:
+            line.recv(1)
+            client.close()
+            with pytest.raises(RetryLaterError) as caught:
+                call.result(30)
+        assert caught.value.code == "CANCELLED"
 
 
 @pytest.fixture

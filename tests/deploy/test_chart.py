@@ -21,7 +21,7 @@ KMS = "arn:aws:kms:eu-central-1:111122223333:key/00000000-0000-0000-0000-0000000
 LEAST = {"kmsKey": KMS}
 MOST: dict[str, Any] = {
     "kmsKey": KMS,
-    "image": {"repository": "registry.example/carryover", "tag": "0.1.0-cuda"},
+    "image": {"repository": "registry.example/carryover", "tag": "0.2.0-cuda"},
     "imagePullSecrets": [{"name": "pull"}],
     "config": {
         "drain_s": 60,
@@ -116,7 +116,7 @@ def test_all_values_reach_what_they_are_for(tmp_path: Path) -> None:
     deployment = found["Deployment"]["spec"]
     (container,) = deployment["template"]["spec"]["containers"]
     assert deployment["replicas"] == 3 and "HorizontalPodAutoscaler" not in found and "ServiceAccount" not in found
-    assert container["image"] == "registry.example/carryover:0.1.0-cuda"
+    assert container["image"] == "registry.example/carryover:0.2.0-cuda"
     assert container["resources"]["limits"] == {"memory": "2Gi", "nvidia.com/gpu": 1}
     assert container["env"] == MOST["env"]
     assert found["NetworkPolicy"]["spec"]["ingress"][0]["from"] == MOST["networkPolicy"]["clients"]

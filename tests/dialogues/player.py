@@ -19,7 +19,7 @@ from carryover.v1 import context_pb2 as ctx
 from carryover.v1 import recognizer_pb2 as pb
 from context_store import DialogueId
 from server.contexts.cache import State
-from tests.dialogues.model import APPLIED, SKEW_S, Asked, FaultError, Key, Model, Recorded, Turn
+from tests.dialogues.model import APPLIED, SKEW_S, Asked, FaultError, Key, Life, Model, Recorded, Turn
 from tests.dialogues.rig import TENANTS, TRUSTING, UTTERANCES, Rig, Stream, code
 
 KEYS = tuple(Key(tenant, dialogue) for dialogue in ("one", "two") for tenant in TENANTS)
@@ -203,7 +203,7 @@ class Player:
             request = self._record_request(events, "none")
             sent.append((events, self._stub(replica).RecordEvents.future(request, **self._options(key))))
         for events, call in sent:
-            if self._done(call.result):
+            if self._done(call.result, *self._clashes(events[0].turn.life)):
                 self.model.acknowledge(events)
         self.model.touched[key] = self.model.tick()
 
@@ -230,11 +230,16 @@ class Player:
             key = events[0].turn.life.key
             self.model.begin(events)
             request = self._record_request(events, times)
-            answer = self._done(lambda: self._stub(replica).RecordEvents(request, **self._options(key)))  # noqa: B023
+            call = partial(self._stub(replica).RecordEvents, request, **self._options(key))
+            answer = self._done(call, *self._clashes(events[0].turn.life))
             if answer:
                 self.model.acknowledge(events)
                 if answer.triggered and not any(event.kind == "expect_speech" for event in events[0].turn.events):
                     raise FaultError("status", f"{events[0].turn.id} expects no speech, and its context is made")
+
+    def _clashes(self, life: Life) -> tuple[str, ...]:
+        """How recording may be refused: an event of an earlier life may have come late, with the same ids."""
+        return () if life.certain else ("INVALID_ARGUMENT",)
 
     def _in_calls(self, events: Sequence[Recorded], calls: str) -> list[Sequence[Recorded]]:
         """calls: "one" for all of them, "each" its own, or those "reversed"."""

@@ -47,6 +47,8 @@ def test_a_follow_up_is_rescored_with_its_context(workshop: Any, pcm: bytes, dia
         assert final.alternatives[0].transcript == "meg bauer"
         assert info.plain_transcript == without.alternatives[0].transcript == final.alternatives[1].transcript
         assert info.changed
+        assert [a.context_score for a in final.alternatives[:2]] == [2.5, 0.0]
+        assert final.alternatives[1].score == without.alternatives[0].score
         assert [(b.word, b.phrase, b.signal, b.nats, b.rank) for b in info.biased_words] == [
             ("meg", "meg bauer", "contacts", 2.5, 3), ("bauer", "meg bauer", "contacts", 2.5, 3)
         ]  # fmt: skip

@@ -84,6 +84,8 @@ def test_a_port_in_use_is_said_clearly(workshop: Any) -> None:
     replica = workshop.start()
     with pytest.raises(PortError, match=f"127.0.0.1:{replica.port}.*choose another port"):
         workshop.start(port=replica.port)
+    with pytest.raises(PortError, match=f"127.0.0.1:{replica.port} for metrics.*metrics_port"):
+        workshop.start(port=0, metrics_port=replica.port)
 
 
 @pytest.fixture

@@ -151,12 +151,18 @@ def test_what_clients_send_becomes_no_log_line(serving: Serving) -> None:
     assert all(line.startswith("serve: ") or isinstance(json.loads(line), dict) for line in serving.said)
 
 
-def test_a_port_that_is_in_use(serving: Serving, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_port_that_is_in_use(serving: Serving, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is said at once, not after the models are loaded."""
     for options in (["--port", str(serving.port)], ["--port", "0", "--http-port", str(serving.port)]):
         lines = said(monkeypatch, *options, weights=str(folder))
         assert len(lines) == 1 and lines[0].startswith(f"serve: cannot listen on 127.0.0.1:{serving.port}")
         assert f"choose another port ({options[-2]}, " in lines[0]
+    for setting in ("health_port", "metrics_port"):
+        config = tmp_path / f"{setting}.toml"
+        config.write_text(f"{setting} = {serving.port}\n", encoding="utf-8")
+        lines = said(monkeypatch, "--port", "0", "--config", str(config), weights=str(folder))
+        assert len(lines) == 1 and lines[0].startswith(f"serve: cannot listen on 127.0.0.1:{serving.port} for ")
+        assert f"choose another port ({setting}, " in lines[0]
 
 
 def test_streams_are_finished_after_sigterm_and_nobody_reads_what_it_says(folder: Path, pcm: bytes) -> None:

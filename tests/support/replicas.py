@@ -6,7 +6,7 @@ import asyncio
 import copy
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import grpc
@@ -68,6 +68,7 @@ class FirstPhraseRescorer:
             return Rescored(tuple(nbest))
         phrase = embedding.phrases[0]
         forced = force_score([phrase.text])[0] if force_score else Hypothesis(phrase.text, -1.0, from_context=True)
+        forced = replace(forced, context=2.5)
         words = tuple(BiasedWord(word, phrase.text, phrase.signal, 2.5, 3) for word in phrase.text.split())
         return Rescored((forced, *nbest), True, words)
 

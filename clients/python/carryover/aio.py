@@ -227,6 +227,11 @@ class Client:
             return await method(request, timeout=deadline_s, metadata=self._credentials.metadata)
         except grpc.aio.AioRpcError as error:
             raise error_of(error) from error
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if not self._closed or (task is not None and task.cancelling()):
+                raise
+            raise error_of(_cancelled()) from None  # by `close`, and not this task
 
     @cached_property
     def _recognizer(self) -> Any:
@@ -426,9 +431,14 @@ async def _read(call: Any) -> Any:
     except grpc.aio.AioRpcError as error:
         return error
     except asyncio.CancelledError:  # this task is never cancelled alone
-        nothing = grpc.aio.Metadata()
-        return grpc.aio.AioRpcError(grpc.StatusCode.CANCELLED, nothing, nothing, "the call was cancelled")
+        return _cancelled()
     return None if response is grpc.aio.EOF else response
+
+
+def _cancelled() -> grpc.aio.AioRpcError:
+    """What a call ends with that was cancelled at this end."""
+    nothing = grpc.aio.Metadata()
+    return grpc.aio.AioRpcError(grpc.StatusCode.CANCELLED, nothing, nothing, "the call was cancelled")
 
 
 async def _pieces(audio: Audio | AsyncIterable[bytes] | Iterable[bytes]) -> AsyncGenerator[bytes]:

@@ -351,6 +351,7 @@ def result_of(message: recognizer_pb2.StreamingRecognitionResult) -> results.Res
             tuple(results.Word(w.word, w.start, w.end, w.confidence) for w in a.words),
             a.score,
             a.from_context,
+            a.context_score,
         )
         for a in message.alternatives
     )

@@ -38,6 +38,8 @@ class Alternative:
     """By which alternatives are ordered, nats."""
     from_context: bool
     """Only the context brought this text."""
+    context_score: float
+    """Of `score`, what the context adds, nats; 0: nothing."""
 
 
 @dataclass(frozen=True, slots=True)

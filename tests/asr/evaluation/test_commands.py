@@ -150,7 +150,10 @@ def test_transcribe_with_phrases(tmp_path: Path, speech: Samples, tiny_recognize
         assert any(h.bias > 0 for h in expected) == bool(names)
 
 
-def test_commands_name_the_folder_that_is_missing(tmp_path: Path, tiny_recognizer: Recognizer) -> None:
+def test_commands_name_the_folder_that_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They do so at once, not after the models are loaded."""
+    for models in ("transcribe.Recognizer", "rescore_nbest.ContextModels"):
+        monkeypatch.delattr(f"asr.commands.{models}.load")
     out = tmp_path / "no" / "o"
     listed = write(tmp_path / "list.jsonl")
     for app, arguments in ((transcribe.app, (listed, "--out", out)), (rescore_nbest.app, (listed, out))):
