@@ -149,7 +149,7 @@ def test_the_container_has_what_a_server_needs_as_everything_was_tested() -> Non
     assert part.items() <= whole.items() and all("--hash=sha256:" in entry for entry in part.values())
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     needed = {Requirement(text) for text in project["project"]["dependencies"]}
-    for extra in ("otel", "web"):
+    for extra in ("media", "otel", "web"):
         needed |= {Requirement(text) for text in project["project"]["optional-dependencies"][extra]}
     needed |= {Requirement(text) for text in project["build-system"]["requires"]}  # it is built without isolation
     for requirement in needed:

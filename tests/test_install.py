@@ -81,7 +81,7 @@ def test_every_import_is_declared_and_everything_declared_is_used() -> None:
     of = {**packages_distributions(), **brings}
     wanted = {name_of(r) for r in PROJECT["dependencies"]}
     used = {"carryover-client"}  # under its package's name
-    extras = {"aiohttp", "jinja2", "markupsafe"}  # of `web` and `eval`, in modules that only they load
+    extras = {"aiohttp", "av", "jinja2", "markupsafe"}  # of `web`, `media`, `eval`, in modules that only they load
     for package in ("asr", "context_store", "server"):
         at_once = imported(package, lazily=False)
         needed = {name: {name_of(d) for d in of.get(name, [name])} for name in at_once - extras}

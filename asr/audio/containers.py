@@ -1,8 +1,8 @@
 """Audio files: decoded block by block, mixed to mono so that no channel cancels another.
 
 WAV (integers of 8 to 32 bits, floats, A-law, mu-law; also RF64 and W64), FLAC, Ogg Vorbis and Opus, MP3, AIFF, AU and
-CAF are read, by libsndfile. Of a file that was cut off, or came out of a pipe and does not tell how long it is, what is
-there is read.
+CAF are read, by libsndfile; WebM, MP4 and others with the extra `media` (`asr.audio.media`). Of a file that was cut
+off, or came out of a pipe and does not tell how long it is, what is there is read.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import numpy.typing as npt
 import soundfile
 import soxr
 
+from asr.audio.media import MediaKind, decode_media, media_kind
 from asr.audio.repair import ogg_links, with_data_size
 from asr.audio.samples import SAMPLE_RATE, Samples, check_rate, check_samples
 from asr.errors import AudioError, AudioLengthError
@@ -25,15 +26,6 @@ from asr.errors import AudioError, AudioLengthError
 MAX_CHANNELS = 16
 BLOCK_S = 1.0
 _FORMATS = ("WAV", "WAVEX", "RF64", "W64", "FLAC", "OGG", "MP3", "AIFF", "AU", "CAF")
-_OTHERS = (
-    (0, b"\x1aE\xdf\xa3", "WebM or Matroska"),
-    (4, b"ftyp", "MP4 or M4A"),
-    (28, b"\x7fFLAC", "FLAC inside Ogg"),
-    (28, b"Speex ", "Speex"),
-    (0, b"#!AMR", "AMR"),
-    (0, b"\xff\xf1", "AAC"),
-)
-"""What people also send, by the bytes at a place."""
 _MAX_LINKS = 1000
 _UNKNOWN = 1 << 62
 """Frames of a file that does not say how many there are, or more."""
@@ -94,6 +86,9 @@ def decode_blocks(data: bytes, max_s: float | None = None) -> Iterator[AudioBloc
     Raises:
         AudioError, AudioLengthError: as `read_container`.
     """
+    if (kind := media_kind(data)) is not None:
+        yield from _media_blocks(data, kind, max_s)
+        return
     links = ogg_links(with_data_size(data))
     if len(links) > _MAX_LINKS:
         raise AudioError(f"audio is an Ogg file of {len(links)} recordings; send at most {_MAX_LINKS} in one")
@@ -105,16 +100,21 @@ def decode_blocks(data: bytes, max_s: float | None = None) -> Iterator[AudioBloc
                 yield block
         except (soundfile.LibsndfileError, OSError, RuntimeError) as error:
             if link + 1 < len(links) or not link:  # else its beginning was cut off
-                raise AudioError(_unreadable(part)) from error
+                advice = "audio is not a WAV, FLAC or Ogg file (nor MP3, AIFF, AU, CAF) that can be read"
+                raise AudioError(advice) from error
     if not read_s:
         raise AudioError("audio file holds no samples")
 
 
-def _unreadable(data: bytes) -> str:
-    for at, sign, kind in _OTHERS:
-        if data.startswith(sign, at):
-            return f"audio is {kind}, which is not read; convert it to a WAV, FLAC or Ogg file (Opus or Vorbis)"
-    return "audio is not a WAV, FLAC or Ogg file (nor MP3, AIFF, AU, CAF) that can be read"
+def _media_blocks(data: bytes, kind: MediaKind, max_s: float | None) -> Iterator[AudioBlock]:
+    read = 0
+    for samples, rate in decode_media(data, kind):
+        _check_form(rate, samples.shape[1])
+        read += len(samples)
+        _check_length(read / rate, samples.shape[1], max_s)
+        yield AudioBlock(samples, rate, 0)
+    if not read:
+        raise AudioError("audio file holds no samples")
 
 
 def _link_blocks(data: bytes, link: int, max_s: float | None, before_s: float) -> Iterator[AudioBlock]:
@@ -123,9 +123,7 @@ def _link_blocks(data: bytes, link: int, max_s: float | None, before_s: float) -
         rate, channels = int(file.samplerate), int(file.channels)
         if file.format not in _FORMATS:
             raise AudioError(f"audio is a {file.format} file; send a WAV, FLAC or Ogg file")
-        check_rate(rate)
-        if channels > MAX_CHANNELS:
-            raise AudioError(f"audio has {channels} channels; send at most {MAX_CHANNELS}")
+        _check_form(rate, channels)
         known = file.frames if file.frames < _UNKNOWN else 0
         _check_length(before_s + known / rate, channels, max_s)
         read = 0
@@ -133,6 +131,12 @@ def _link_blocks(data: bytes, link: int, max_s: float | None, before_s: float) -
             read += len(samples)
             _check_length(before_s + read / rate, channels, max_s)
             yield AudioBlock(samples, rate, link)
+
+
+def _check_form(rate: int, channels: int) -> None:
+    check_rate(rate)
+    if channels > MAX_CHANNELS:
+        raise AudioError(f"audio has {channels} channels; send at most {MAX_CHANNELS}")
 
 
 def _next(file: soundfile.SoundFile, frames: int, channels: int) -> Samples:

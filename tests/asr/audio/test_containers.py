@@ -125,10 +125,6 @@ def test_kinds_of_files(fmt: str, subtype: str, endian: str) -> None:
 def test_other_kinds_are_refused_by_name() -> None:
     with pytest.raises(AudioError, match="is a PVF file"):
         read_container(written(TONE, "PVF"))
-    with pytest.raises(AudioError, match="WebM.*convert it to a WAV"):
-        read_container(b"\x1aE\xdf\xa3" + bytes(100))
-    with pytest.raises(AudioError, match="is MP4 or M4A"):
-        read_container(b"\x00\x00\x00\x20ftypM4A " + bytes(100))
     with pytest.raises(AudioError, match="not a WAV, FLAC or Ogg file"):
         read_container(b"some text, and no audio")
 
