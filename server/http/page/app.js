@@ -155,11 +155,6 @@ async function listen() {
       stream?.close();
     },
   });
-  const leave = (why) => {
-    if (listening !== mine) return;
-    stopListening();
-    say(why, true);
-  };
   $("mic").setAttribute("aria-pressed", "true");
   showLive("", "");
   say("Waiting for the microphone …");
@@ -171,7 +166,7 @@ async function listen() {
       $("mic").style.setProperty("--level", String(Math.sqrt(loud)));
       pieces.push(piece);
       stream?.send(piece);
-    }, () => leave("The microphone is gone."));
+    }, () => listening === mine && leave("The microphone is gone."));
     if (listening !== mine) return device.stop();
     say("Listening …", true);
     const said = { pieces, rate: device.rate, options: ONE_UTTERANCE };
@@ -195,6 +190,11 @@ function stopListening() {
   $("mic").style.setProperty("--level", "0");
 }
 
+function leave(why) {
+  stopListening();
+  say(why, true);
+}
+
 /** A stream whose results are shown as they come; its `results` are the final ones in which something was said. */
 function streamOf({ rate, options }, answering, here, quiet = false) {
   const finals = [];
@@ -207,7 +207,7 @@ function streamOf({ rate, options }, answering, here, quiet = false) {
       draw(here, begins ? { begin: here.begin ?? at } : { end: at });
     }
     for (const result of response.results ?? []) {
-      const text = [...finals, result].map((one) => one.alternatives[0].transcript).filter(Boolean).join(" ");
+      const text = textOf([...finals.slice(-2), result]); // there is little room
       const stage = result.is_final ? "final" : result.likely_final ? "likely" : "partial";
       if (result.is_final && result.alternatives[0].transcript) finals.push(result);
       if (quiet) continue;
@@ -245,7 +245,7 @@ async function take(file) {
   showLive("", "");
   say(`Reading ${file.name} …`);
   let stream = null;
-  const mine = (listening = { end: stopListening, stop: () => stream?.close() });
+  const mine = (listening = { end: () => leave("Press to talk."), stop: () => stream?.close() });
   try {
     const { rate, samples } = await decodeFile(file).catch(() => {
       throw new Error(`${file.name} is no audio that this browser reads.`);

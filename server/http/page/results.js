@@ -46,9 +46,9 @@ export function showFinal(results) {
   const contexts = results.map((one) => one.context ?? {});
   const context = contexts.find((one) => one.changed) ?? contexts[0];
   const plain = plainOf(results);
-  const { removed, added } = diff(plain, text);
-  $("plain").replaceChildren(...marked(removed, "del", plain));
-  $("final").replaceChildren(...marked(added, "mark", text));
+  const both = results.map((one) => diff(plainOf([one]), textOf([one])));
+  $("plain").replaceChildren(...marked(both.flatMap((one) => one.removed), "del", plain));
+  $("final").replaceChildren(...marked(both.flatMap((one) => one.added), "mark", text));
   $("no-result").hidden = true;
   $("result-body").hidden = false;
   $("result-body").classList.remove("fresh");
@@ -94,7 +94,7 @@ function alternatives({ alternatives, context }) {
   const without = (one) => (one.score ?? 0) - (one.context_score ?? 0);
   return alternatives.map((one, i) => [
     number(String(i + 1)),
-    number(String(1 + alternatives.filter((other) => without(other) > without(one)).length)),
+    number(String(1 + alternatives.filter((other, j) => without(other) - without(one) > (j < i ? -1e-9 : 1e-9)).length)),
     one.transcript || "(nothing)",
     number((one.score ?? 0).toFixed(1)),
     number(one.context_score === undefined ? "" : signed(one.context_score)),

@@ -5,6 +5,7 @@ import { $ } from "./dom.js";
 const SVG = "http://www.w3.org/2000/svg";
 const BAR = 26;
 const NARROW = 460;
+const MOST_POINTS = 1000;
 
 let drawn = {};
 
@@ -128,8 +129,10 @@ export function describe(turn) {
 }
 
 function wave({ from, peaks }, x, middle) {
-  const most = Math.max(0.05, ...peaks);
-  const points = peaks.map((peak, i) => [x(from + 40 * i), Math.max(0.8, (peak / most) ** 0.7 * BAR * 0.46)]);
+  const step = Math.ceil(peaks.length / MOST_POINTS);
+  const shown = Array.from({ length: Math.ceil(peaks.length / step) }, (_, i) => Math.max(...peaks.slice(i * step, (i + 1) * step)));
+  const most = Math.max(0.05, ...shown);
+  const points = shown.map((peak, i) => [x(from + 40 * step * i), Math.max(0.8, (peak / most) ** 0.7 * BAR * 0.46)]);
   const upper = points.map(([at, high]) => `${at.toFixed(1)} ${(middle - high).toFixed(1)}`);
   const lower = points.reverse().map(([at, high]) => `${at.toFixed(1)} ${(middle + high).toFixed(1)}`);
   return element("path", { class: "you", d: `M${[...upper, ...lower].join("L")}Z` });
