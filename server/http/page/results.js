@@ -94,6 +94,7 @@ function alternatives({ alternatives, context }) {
   const without = (one) => (one.score ?? 0) - (one.context_score ?? 0);
   return alternatives.map((one, i) => [
     number(String(i + 1)),
+    // equal ones stay in their order
     number(String(1 + alternatives.filter((other, j) => without(other) - without(one) > (j < i ? -1e-9 : 1e-9)).length)),
     one.transcript || "(nothing)",
     number((one.score ?? 0).toFixed(1)),
