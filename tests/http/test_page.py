@@ -310,15 +310,17 @@ def test_a_voice(browser: Any, workshop: Workshop, chirps: str, way: str) -> Non
 
 
 def test_a_voice_is_cut_short(browser: Any, workshop: Workshop, chirps: str) -> None:
+    question = "Which Meg do you mean? " * 20
     replica = workshop.start(http_port=0)
     steps = [
-        ["goto", page(replica)], ["wait", ".server.up"], ["fill", "#reply", "Which Meg do you mean? " * 20],
+        ["goto", page(replica)], ["wait", ".server.up"], ["fill", "#reply", question],
         ["click", "#ask"], ["until", "#timeline", "ready after"], ["evaluate", "cancelled"], ["click", "#mic"],
         ["until", "#announce", "Final result"], ["evaluate", "cancelled"], ["evaluate", "said"], ["text", "#status"],
     ]  # fmt: skip
     found, _, _ = browser(microphone=chirps, steps=steps, script=VOICE.replace("WAY", "'goes on'"))
     assert found[8] > found[5] and found[10].startswith("APPLIED")
     assert len(found[9]) > 2 and all(len(one) <= 150 for one in found[9])
+    assert " ".join(found[9]).split() == question.split()
 
 
 def test_a_long_recording(browser: Any, workshop: Workshop, chirps: str, wav: str) -> None:
