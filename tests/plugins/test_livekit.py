@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import subprocess
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -244,3 +245,10 @@ def test_the_readme(livekit: RemoteClient) -> None:
     assert len(code.strip().splitlines()) <= 13
     (made,) = livekit("pasted", code=code, example=EXAMPLE)
     assert made == {"assistant": ["ContextAgentMixin", "Agent"], "entities": ["contacts"]}
+
+
+def test_the_lowest_version_that_is_allowed_is_the_one_that_is_tested(livekit: RemoteClient) -> None:
+    project = tomllib.loads((CLIENTS / "livekit/pyproject.toml").read_text())["project"]
+    (asked,) = [one for one in project["dependencies"] if one.startswith("livekit-agents")]
+    (installed,) = livekit("version", distribution="livekit-agents")
+    assert asked == f"livekit-agents>={installed},<2"
