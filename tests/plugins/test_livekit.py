@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import subprocess
@@ -149,8 +150,8 @@ def test_errors_are_the_frameworks(livekit: RemoteClient, workshop: Any, shared:
 
 def test_a_server_that_does_not_answer_is_not_waited_for(livekit: RemoteClient, raw: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        target = f"127.0.0.1:{silent.getsockname()[1]}"
-        (ran,) = livekit("stream", target=target, steps=[["audio", raw], ["error"]], timeout_s=0.5)
+        place = f"127.0.0.1:{silent.getsockname()[1]}"
+        (ran,) = livekit("stream", target=place, steps=[["audio", raw], ["error"]], timeout_s=0.5)
     assert [error[:2] for error in ran["errors"]] == [["APITimeoutError", True]] * 2 + [["APITimeoutError", False]]
 
 
@@ -206,7 +207,9 @@ def test_the_text_is_recorded_while_it_is_spoken(
         [{"name": "Meg Bauer", "id": 17}],
         '{"found": [{"name": "Meg Bauer", "id": 17, "muted": false}]}',
         {"status": "ok", "data": {"people": [{"displayName": "Meg Bauer", "id": 17}], "next": None}},
+        json.dumps([{"name": f"{'x' * 200} {number}"} for number in range(5000)] + [{"name": "Meg Bauer", "id": 17}]),
     ],
+    ids=["list", "JSON", "deep", "long"],
 )
 def test_entities_of_a_tool(livekit: RemoteClient, workshop: Any, result: Any) -> None:
     replica = workshop.start()
