@@ -248,14 +248,16 @@ def test_entries_beyond_the_servers_limits_cost_no_turn(workshop: Any, entries: 
     assert [entry.text for entry in read.entries] == kept  # the encoder reads 200
 
 
-def test_closing_leaves_out_what_waits() -> None:
+def test_closing_leaves_out_what_waits_and_what_follows(caplog: pytest.LogCaptureFixture) -> None:
     async def hold() -> None:
         async with aio.Client("127.0.0.1:1") as client:  # nobody answers
             dialogue = Dialogue(client)
             dialogue.reply("hello")
             await asyncio.sleep(0)
             await dialogue.close()
+            dialogue.reply("goodbye")
             await asyncio.wait_for(dialogue.recorded(), 10)
+            assert not caplog.messages
 
     asyncio.run(hold())
 

@@ -4,6 +4,7 @@ A line of JSON is a run, the line that it answers with what came of it.
 """
 
 import asyncio
+import importlib.metadata
 import importlib.util
 import json
 import logging
@@ -252,8 +253,12 @@ async def pasted(call: dict[str, Any]) -> dict[str, Any]:
     return {"assistant": bases, "entities": list(names["stt"].dialogue._entities)}
 
 
+async def version(call: dict[str, Any]) -> str:
+    return importlib.metadata.version(call["distribution"])
+
+
 logging.disable(logging.WARNING)
-CALLS = {call.__name__: call for call in (stream, recognize, dialogue, interruption, early, tool, pasted)}
+CALLS = {call.__name__: call for call in (stream, recognize, dialogue, interruption, early, tool, pasted, version)}
 for line in iter(sys.stdin.readline, ""):
     if line == "go on\n":  # what replaced a server has done so
         continue

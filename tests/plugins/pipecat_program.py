@@ -217,6 +217,7 @@ def shown(frame: fr.Frame) -> dict[str, Any]:
         made["words"] = len(frame.result.words) if frame.result else 0
     if isinstance(frame, fr.TranscriptionFrame) and frame.result:
         made["finalized"] = frame.finalized
+        made["end_s"] = frame.result.end_s
         made["status"] = frame.result.context.status
         made["turn"] = frame.result.context.context_turn
         made["signals"] = sorted({word.signal for word in frame.result.context.biased_words})

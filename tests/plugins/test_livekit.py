@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import subprocess
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -148,8 +150,8 @@ def test_errors_are_the_frameworks(livekit: RemoteClient, workshop: Any, shared:
 
 def test_a_server_that_does_not_answer_is_not_waited_for(livekit: RemoteClient, raw: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        target = f"127.0.0.1:{silent.getsockname()[1]}"
-        (ran,) = livekit("stream", target=target, steps=[["audio", raw], ["error"]], timeout_s=0.5)
+        place = f"127.0.0.1:{silent.getsockname()[1]}"
+        (ran,) = livekit("stream", target=place, steps=[["audio", raw], ["error"]], timeout_s=0.5)
     assert [error[:2] for error in ran["errors"]] == [["APITimeoutError", True]] * 2 + [["APITimeoutError", False]]
 
 
@@ -205,7 +207,9 @@ def test_the_text_is_recorded_while_it_is_spoken(
         [{"name": "Meg Bauer", "id": 17}],
         '{"found": [{"name": "Meg Bauer", "id": 17, "muted": false}]}',
         {"status": "ok", "data": {"people": [{"displayName": "Meg Bauer", "id": 17}], "next": None}},
+        json.dumps([{"name": f"{'x' * 200} {number}"} for number in range(5000)] + [{"name": "Meg Bauer", "id": 17}]),
     ],
+    ids=["list", "JSON", "deep", "long"],
 )
 def test_entities_of_a_tool(livekit: RemoteClient, workshop: Any, result: Any) -> None:
     replica = workshop.start()
@@ -244,3 +248,10 @@ def test_the_readme(livekit: RemoteClient) -> None:
     assert len(code.strip().splitlines()) <= 13
     (made,) = livekit("pasted", code=code, example=EXAMPLE)
     assert made == {"assistant": ["ContextAgentMixin", "Agent"], "entities": ["contacts"]}
+
+
+def test_the_lowest_version_that_is_allowed_is_the_one_that_is_tested(livekit: RemoteClient) -> None:
+    project = tomllib.loads((CLIENTS / "livekit/pyproject.toml").read_text())["project"]
+    (asked,) = [one for one in project["dependencies"] if one.startswith("livekit-agents")]
+    (installed,) = livekit("version", distribution="livekit-agents")
+    assert asked == f"livekit-agents>={installed},<2"

@@ -171,6 +171,24 @@ def test_a_broken_stream_loses_nothing(pipecat: RemoteClient, workshop: Any, pcm
     assert (final["text"], final["finalized"]) == (expected.alternatives[0].transcript, True)
 
 
+def test_while_a_server_is_away_nothing_is_lost(
+    pipecat: RemoteClient, workshop: Any, pcm: bytes, raw: str, hangs_up: Any
+) -> None:
+    """Whoever listens hangs up at once, until a server takes the place."""
+    started: list[Any] = []
+
+    def replace() -> None:
+        until(lambda: hangs_up.calls > 4)
+        hangs_up.close()
+        started.append(workshop.start(port=hangs_up.port, **UNENDING))
+
+    ran = run(
+        pipecat, hangs_up, ["audio", raw], ["wait", "connected", 1], ["stopped"], FIRST_FINAL, before_audio=replace
+    )
+    assert of(ran, "TranscriptionFrame")[0]["end_s"] == pytest.approx(len(pcm) / 32_000, abs=0.001)
+    assert len(ran["errors"]) > 1
+
+
 def test_without_a_server_it_keeps_trying(pipecat: RemoteClient, workshop: Any, raw: str) -> None:
     replica = workshop.start()
     workshop.replicas.remove(replica)

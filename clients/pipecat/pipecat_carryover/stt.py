@@ -62,7 +62,7 @@ _Message: TypeAlias = Callable[[_Stream], Awaitable[None]]
 _WAITING = 1000
 """The most messages that wait for a server that cannot be reached: 10 s of audio in frames of 10 ms."""
 _LAST_RESULT_S = 5.0
-_FIRST_WAIT_S, _LONGEST_WAIT_S = 0.25, 8.0
+_FIRST_WAIT_S, _LONGEST_WAIT_S = 0.25, 2.0
 
 
 @dataclass
@@ -293,8 +293,9 @@ class CarryoverSTTService(EagerEndOfTurnSTTServiceMixin, STTService):
     async def _run(self) -> None:
         """Keep a stream open until the audio ends."""
         wait_s = _FIRST_WAIT_S
+        first: _Message | None = None
         while True:
-            first = await self._outbox.get()  # a stream without any audio would not stay open
+            first = first or await self._outbox.get()  # a stream without any audio would not stay open
             accepted = False
             try:
                 async with self._open() as stream:
@@ -302,7 +303,8 @@ class CarryoverSTTService(EagerEndOfTurnSTTServiceMixin, STTService):
                     accepted = self._connected = True
                     self._unreachable = False
                     await self._call_event_handler("on_connected")
-                    await self._converse(stream, first)
+                    message, first = first, None
+                    await self._converse(stream, message)
                 return
             except CarryoverError as error:
                 self._connected, self._unreachable = False, not accepted

@@ -44,7 +44,7 @@ class Dialogue:
         self._client = client
         self._prefix = uuid.uuid4().hex[:8]  # whoever goes on with a dialogue begins turns of its own
         self._number = 1
-        self._replied = False
+        self._replied = self._closed = False
         self._expects = False  # speech, so that what comes to be known is recorded at once
         self._heard: list[str] = []
         self._unspoken: list[tuple[str, str]] = []
@@ -136,7 +136,8 @@ class Dialogue:
             await asyncio.wait([self._recording])
 
     async def close(self) -> None:
-        """Leave out what is not recorded yet."""
+        """Leave out what is not recorded yet, and what follows."""
+        self._closed = True
         if self._recording is not None:
             self._recording.cancel()
             await asyncio.wait([self._recording])
@@ -150,6 +151,8 @@ class Dialogue:
         )
 
     def _record(self, turn: str, **events: Any) -> None:
+        if self._closed:
+            return
         self._waiting.append((turn, {**events, "time": time.time()}))  # replicas' clocks may differ
         if self._recording is None or self._recording.done():
             self._recording = asyncio.get_running_loop().create_task(self._record_waiting())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import asyncio
 import dataclasses
+import json
 import logging
 import time
 import uuid
@@ -53,6 +54,8 @@ _log = logging.getLogger("livekit.plugins.carryover")
 _RATE = 16_000
 _LANGUAGE = LanguageCode("en")
 _LAST_RECORD_S = 5.0
+_LONGEST_OUTPUT = 200_000
+"""Of a tool's output as Python: a quarter of a second, in which the event loop stands still."""
 _WITHIN = 0.9
 """Of the framework's timeout: whatever takes longer counts as connected, and is tried for ever."""
 _BOOST = 5.0
@@ -156,7 +159,7 @@ class STT(stt.STT):
         try:
             self.set_entities(signal, entries_of(_value(output)))
         except ChangeRequestError as error:
-            _log.warning("the result of %s lists no entries: %s", name, error)
+            _log.warning("the result of %s gives no entries: %s", name, error)
 
     def update_options(
         self,
@@ -424,6 +427,10 @@ def _joined(data: list[stt.SpeechData]) -> stt.SpeechData:
 
 def _value(output: str) -> object:
     """What a tool returned: the framework writes it as Python does, but a text as it is."""
+    with suppress(ValueError, RecursionError):
+        return json.loads(output)
+    if len(output) > _LONGEST_OUTPUT:
+        raise ChangeRequestError(f"it has more than {_LONGEST_OUTPUT} characters; call set_entities in the tool")
     with suppress(ValueError, SyntaxError, MemoryError, RecursionError, TypeError):
         return ast.literal_eval(output)
     return output
