@@ -161,7 +161,9 @@ def test_a_key(browser: Any, workshop: Workshop, chirps: str, tmp_path: Path) ->
 def test_a_browser_that_keeps_nothing(browser: Any, workshop: Workshop, chirps: str) -> None:
     replica = workshop.start(http_port=0)
     blocked = """
-        Object.defineProperty(window, "sessionStorage", { get() { throw new DOMException("blocked", "SecurityError"); } });
+        Object.defineProperty(window, "sessionStorage", {
+            get() { throw new DOMException("blocked", "SecurityError"); },
+        });
     """
     steps = [["goto", page(replica)], ["wait", ".server.up"], ["click", "#mic"], ["until", "#announce", "Final result"]]
     assert browser(microphone=chirps, steps=steps, script=blocked)[2] == []
