@@ -47,7 +47,7 @@ def do(page: Page, step: list[Any]) -> Any:
     if name == "until":
         return until(page, *given)
     if name == "wait":
-        return page.wait_for_selector(given[0], timeout=WAIT_MS) and None
+        return wait(page, given[0])
     if name == "evaluate":
         return page.evaluate(given[0])
     if name == "files":
@@ -59,6 +59,14 @@ def do(page: Page, step: list[Any]) -> Any:
     if name == "screenshot":
         return page.screenshot(path=given[0], full_page=True) and None
     return {"goto": page.goto, "click": page.click, "fill": page.fill, "type": page.type}[name](*given) and None
+
+
+def wait(page: Page, selector: str) -> None:
+    """Waits until there is such an element to be seen."""
+    try:
+        page.wait_for_selector(selector, timeout=WAIT_MS)
+    except Error as error:
+        raise Error(f"{error.message}\nThe page says: {page.text_content('#mic-state')}") from None
 
 
 def until(page: Page, selector: str, text: str) -> None:

@@ -250,6 +250,26 @@ def test_a_server_that_ends_in_mid_stream(browser: Any, workshop: Workshop, quie
     assert found[-1] in ("the server ended the stream before its result", "The server is not reachable.")
 
 
+def test_a_connection_that_breaks_behind_the_final_result(browser: Any, workshop: Workshop, chirps: str) -> None:
+    replica = workshop.start(http_port=0)
+    breaking = """
+        window.WebSocket = class extends WebSocket {
+            constructor(...given) {
+                super(...given);
+                this.addEventListener("message", (event) => setTimeout(() => {
+                    if (!JSON.parse(event.data).results?.[0]?.is_final) return;
+                    this.dispatchEvent(new CloseEvent("close", { code: 1006 }));
+                }));
+            }
+        };
+    """
+    steps = [
+        ["goto", page(replica)], ["wait", ".server.up"], ["click", "#mic"], ["until", "#announce", "Final result"],
+        ["text", "#mic-state"],
+    ]  # fmt: skip
+    assert browser(microphone=chirps, steps=steps, script=breaking)[0][-1] == "Press to talk again."
+
+
 def test_a_server_that_comes_back(browser: Any, workshop: Workshop, chirps: str) -> None:
     replica = workshop.start(http_port=0)
     steps = [

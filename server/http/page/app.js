@@ -198,6 +198,8 @@ function leave(why) {
 /** A stream whose results are shown as they come; its `results` are the final ones in which something was said. */
 function streamOf({ rate, options }, answering, here, quiet = false) {
   const finals = [];
+  let settled = null;
+  const enough = new Promise((resolve) => (settled = resolve)); // of one utterance: how the stream ends is no matter then
   let before = "";
   const audioStart = () => here.audio?.from ?? Date.now();
   const stream = openStream({ ...CONFIG, ...options, ...answering, sample_rate_hertz: rate }, (response) => {
@@ -209,14 +211,17 @@ function streamOf({ rate, options }, answering, here, quiet = false) {
     for (const result of response.results ?? []) {
       const text = textOf([...finals.slice(-2), result]); // there is little room
       const stage = result.is_final ? "final" : result.likely_final ? "likely" : "partial";
-      if (result.is_final && result.alternatives[0].transcript) finals.push(result);
+      if (result.is_final && result.alternatives[0].transcript) {
+        finals.push(result);
+        if (options.single_utterance) settled();
+      }
       if (quiet) continue;
       showLive(text, before, stage);
       before = text;
       if (stage === "partial") say(`Listening … stability ${Math.round(100 * (result.stability ?? 0))} %`);
     }
   });
-  return { ...stream, results: stream.done.then(() => finals) };
+  return { ...stream, results: Promise.race([enough, stream.done]).then(() => finals) };
 }
 
 function finished(said, here) {
