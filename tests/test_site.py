@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -67,6 +68,20 @@ def test_a_comment_of_the_interface_is_on_its_page(site: Path) -> None:
     assert "Version of the acoustic model." in text and "the client then gets the plain result" in " ".join(
         text.split()
     )
+
+
+def test_the_search_leads_to_a_message_by_its_whole_name(site: Path) -> None:
+    """As reflection and errors have it; the browser cuts the question where the index cuts the pages."""
+    index = json.loads((site / "search/search_index.json").read_text())
+    texts = {section["location"]: section["text"] for section in index["docs"]}
+    for name in ("StreamingConfig", "Recognizer", "ContextInfo.Status"):
+        place = f"reference/interface/#{name.lower().replace('.', '')}"
+        assert f"carryover.v1.{name}" in texts[place]
+    assert re.split(index["config"]["separator"], "carryover.v1.StreamingConfig") == [
+        "carryover",
+        "v1",
+        "StreamingConfig",
+    ]
 
 
 def test_nothing_is_fetched_from_elsewhere(site: Path) -> None:

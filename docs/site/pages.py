@@ -195,7 +195,7 @@ class _File:
         file = self._file
         parts = [f"## {file.name.rpartition('/')[2]}", self._comment(12)]  # 12: the statement `syntax`
         for i, service in enumerate(file.service):
-            parts += [f"### {service.name}", self._comment(6, i)]
+            parts += [f"### {service.name}", self._whole(service.name), self._comment(6, i)]
             for j, method in enumerate(service.method):
                 asked, answered = (
                     f"{'stream ' if streams else ''}{self._linked(kind)}"
@@ -219,6 +219,10 @@ class _File:
         plain = "\n".join(line.removeprefix(" ") for line in text.splitlines())
         return re.sub(r"(?<=[^\n])\n- ", "\n\n- ", re.sub(r"<(?=\w)", "&lt;", plain), count=1)
 
+    def _whole(self, name: str) -> str:
+        """The name as reflection, logs and errors have it."""
+        return f"`{self._file.package}.{name}`"
+
     def _message(self, message: DescriptorProto, name: str, path: tuple[int, ...]) -> list[str]:
         maps = {nested.name: nested for nested in message.nested_type if nested.options.map_entry}
         rows = []
@@ -228,7 +232,7 @@ class _File:
             if field.HasField("oneof_index") and not field.proto3_optional:
                 note = f"One of `{message.oneof_decl[field.oneof_index].name}`. {note}"
             rows.append(f"| `{field.name}` | {field.number} | {kind} | {note} |")
-        parts = [f"### {name}", self._comment(*path)]
+        parts = [f"### {name}", self._whole(name), self._comment(*path)]
         if rows:
             parts.append("\n".join(["| field | number | type | |", "|---|---|---|---|", *rows]))
         for i, nested in enumerate(message.nested_type):
@@ -243,7 +247,8 @@ class _File:
             f"| `{value.name}` | {value.number} | {' '.join(self._comment(*path, 2, i).split())} |"
             for i, value in enumerate(enum.value)
         ]
-        return [f"### {name}", self._comment(*path), "\n".join(["| value | number | |", "|---|---|---|", *rows])]
+        table = "\n".join(["| value | number | |", "|---|---|---|", *rows])
+        return [f"### {name}", self._whole(name), self._comment(*path), table]
 
     def _kind(self, field: FieldDescriptorProto, maps: dict[str, DescriptorProto]) -> str:
         entry = maps.get(field.type_name.rpartition(".")[2])

@@ -128,6 +128,22 @@ def test_all_values_reach_what_they_are_for(tmp_path: Path) -> None:
     assert found["Service"]["metadata"]["labels"][job] == "carryover"  # which the alerts ask for
 
 
+def test_resources_may_be_unset() -> None:
+    """`resources: null` takes the chart's own away, as Helm has it for every value."""
+    for gpu, limits in ((False, None), (True, {"nvidia.com/gpu": 1})):
+        deployment = kinds(render(LEAST | {"resources": None, "gpu": {"enabled": gpu}}))["Deployment"]
+        checker.validate(deployment, "1.36", strict=True)
+        assert deployment["spec"]["template"]["spec"]["containers"][0]["resources"].get("limits") == limits
+
+
+def test_a_role_of_eks_pod_identity_can_be_asked_for() -> None:
+    """Its agent listens on the node: https://docs.aws.amazon.com/eks/latest/userguide/pod-id-how-it-works.html."""
+    rules = kinds(render(LEAST))["NetworkPolicy"]["spec"]["egress"]
+    assert {
+        "ports": [{"port": 80, "protocol": "TCP"}], "to": [{"ipBlock": {"cidr": "169.254.170.23/32"}}]
+    } in rules  # fmt: skip
+
+
 def test_the_values_of_the_page_are_some(tmp_path: Path) -> None:
     (values,) = blocks("docs/deployment.md", "yaml")
     settings = settings_of(render(yaml.safe_load(values)), tmp_path)

@@ -147,3 +147,5 @@ def test_the_dashboard_finds_its_source() -> None:
     """Grafana fills the variable of a provisioned dashboard with the default source of that kind."""
     variables = json.loads((ROOT / "deploy/grafana-dashboard.json").read_text())["templating"]["list"]
     assert {"name": "datasource", "type": "datasource", "query": "prometheus"} in variables
+    asked = [variable for variable in variables if variable["type"] == "query"]
+    assert asked and all(variable["refresh"] for variable in asked)  # 0 or none: never asked for, and `All` is nothing

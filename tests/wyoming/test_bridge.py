@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import socket
 import struct
@@ -13,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 from wyoming.asr import Transcribe
-from wyoming.audio import AudioStart, AudioStop
+from wyoming.audio import AudioChunk, AudioStart, AudioStop
 from wyoming.event import Event
 from wyoming.info import Describe, Info, SelectProgram
 from wyoming.ping import Ping
@@ -119,7 +120,9 @@ def test_any_format(shared: Any, pcm: bytes) -> None:
 def test_silence_and_nothing(shipped: Any) -> None:
     async def work() -> None:
         async with bridge(shipped.port) as running, running.connect() as client:
-            for events in ([AudioStart(RATE, 2, 1).event(), AudioStop().event()], recording(bytes(RATE))):
+            empty = AudioChunk(RATE, 2, 1, b"").event()
+            start, stop = AudioStart(RATE, 2, 1).event(), AudioStop().event()
+            for events in ([start, stop], [start, empty, stop], recording(bytes(RATE))):
                 await send(client, events)
                 answered = await answers(client)
                 assert types(answered) == ["transcript-start", "transcript", "transcript-stop"]
@@ -191,6 +194,34 @@ def test_what_is_no_event_ends_its_connection_alone(shared: Any, line: bytes) ->
                 assert await client.read_event() is not None
 
     run(work())
+
+
+@pytest.mark.parametrize("left", [errno.ENOTCONN, errno.EHOSTUNREACH])
+def test_whoever_has_left_is_no_error_of_the_bridge(
+    shared: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, left: int
+) -> None:
+    """A client that is told why, and has closed already; one whose network is gone."""
+
+    def gone(_: object) -> None:
+        raise OSError(left, "gone")
+
+    async def work() -> None:
+        async with bridge(shared.port) as running:
+            with monkeypatch.context() as patch:
+                patch.setattr(asyncio.StreamWriter, "write_eof", gone)
+                reader, writer = await asyncio.open_connection("127.0.0.1", running.port)
+                writer.write(b"garbage\n")
+                assert b'"bad-request"' in await reader.read()
+                writer.close()
+            await until(lambda: not running.bridge._satellites)
+            async with running.connect():
+                await until(lambda: running.bridge._satellites)
+                (satellite,) = running.bridge._satellites.values()
+                satellite._reader.set_exception(OSError(left, "gone"))
+                await until(lambda: not running.bridge._satellites)
+
+    run(work())
+    assert "a connection failed" not in caplog.text
 
 
 def test_names_and_terms_become_phrases(shared: Any, pcm: bytes) -> None:

@@ -33,6 +33,16 @@ CLIENTS = Path(__file__).parents[2] / "clients"
 COMMAND = [sys.executable, "-m", "carryover_wyoming.command"]
 
 
+@pytest.fixture(autouse=True)
+def _ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A start in this process that should fail, and does not, ends all the same."""
+
+    async def started(*_: object) -> None:
+        raise AssertionError("it has started")
+
+    monkeypatch.setattr(command, "_until_told", started)
+
+
 def said(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     """The one line of a start that fails."""
     assert main(arguments) == 2
@@ -63,6 +73,8 @@ def test_files_and_options(capsys: pytest.CaptureFixture[str], shared: Any, tmp_
     assert "--key-file: nowhere cannot be read" in said(capsys, *server, "--key-file", "nowhere")
     assert "ca: nowhere cannot be read" in said(capsys, *server, "--ca", "nowhere")
     assert "--zeroconf: only tcp://" in said(capsys, *server, "--uri", f"unix://{tmp_path}/s", "--zeroconf")
+    (tmp_path / "token").write_text("t")
+    assert "name it by --hass-url" in said(capsys, *server, "--hass-token-file", str(tmp_path / "token"))
     assert "--hass-url needs a token" in said(capsys, *server, "--hass-url", "http://h:1")
     hass = ("--hass-token", "t", "--hass-url")
     assert "h:8123 is no address of Home Assistant" in said(capsys, *server, *hass, "h:8123")
@@ -196,6 +208,20 @@ def test_what_it_says_that_it_needs_is_enough() -> None:
     assert done.returncode == 0 and "--hass-token-file" in done.stdout, done.stderr
 
 
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "::1"])
+def test_only_what_others_reach_is_announced(capsys: pytest.CaptureFixture[str], shared: Any, host: str) -> None:
+    """The default --uri is this machine's own."""
+    uri = f"tcp://[{host}]:0" if ":" in host else f"tcp://{host}:0"
+    line = said(capsys, "--server", f"127.0.0.1:{shared.port}", "--uri", uri, "--zeroconf")
+    assert "is reached from this machine alone: listen on --uri tcp://0.0.0.0:10300" in line
+
+
+def test_the_address_that_is_announced(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(announce, "_own_address", lambda: socket.inet_aton("192.0.2.7"))
+    assert announce._reached("0.0.0.0") == announce._reached("::") == socket.inet_aton("192.0.2.7")
+    assert announce._reached("192.0.2.9") == socket.inet_aton("192.0.2.9")
+
+
 def test_it_announces_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     """To whoever looks for Wyoming servers, and takes it back at its end."""
     from zeroconf.asyncio import AsyncServiceBrowser, AsyncZeroconf
@@ -218,7 +244,7 @@ def test_it_announces_itself(monkeypatch: pytest.MonkeyPatch) -> None:
         except OSError as error:
             pytest.skip(f"no multicast on this machine: {error}")
         browser = AsyncServiceBrowser(zeroconf.zeroconf, "_wyoming._tcp.local.", listener=Listener())  # type: ignore[arg-type]
-        async with announce.announced(10300, "carryover"):
+        async with announce.announced("0.0.0.0", 10300, "carryover"):
             await until(lambda: [kind for kind, name in seen if name.startswith("carryover-")] == ["added"])
             info = await zeroconf.async_get_service_info("_wyoming._tcp.local.", seen[0][1])
             assert info is not None and info.port == 10300

@@ -103,6 +103,20 @@ def test_what_can_be_named() -> None:
     run(work())
 
 
+def test_names_that_no_event_tells_of_are_read_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As of a YAML entity that is exposed: it stands in no registry."""
+    monkeypatch.setattr(hass_module, "_AGAIN_S", 0.1)
+
+    async def work() -> None:
+        house = a_house()
+        async with running(house) as url, following(url) as hass:
+            await until(lambda: len(hass.names))
+            house.add("input_boolean.guests", "Guest Mode")
+            await until(lambda: "Guest Mode" in hass.names.phrases(100))
+
+    run(work())
+
+
 def test_it_goes_away_and_comes_back(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
 
@@ -333,7 +347,10 @@ def test_names_that_a_server_would_refuse_are_left_out() -> None:
     entries = many.entities()["devices"]
     assert len(entries) == MOST_ENTRIES and all(int(entry.id) % 2 == 0 for entry in entries)
     both = merged(names, Names(request_names(["TWO LINES", "Other", 7], "no list")))
-    assert [thing.names[0] for thing in both.things] == ["Two lines", "name 0", "Other"]
+    assert [thing.names[0] for thing in both.things] == ["Other", "Two lines", "name 0"]
+    asked = merged(many, Names(request_names(["Other"], ["Rare", "lamp 0"])))
+    assert list(asked.phrases(1)) == ["Other"] and asked.entities()["names"][0].text == "Other"
+    assert asked.phrases(2000)["lamp 0"] == 5.0  # as the house has it
 
 
 def test_names_of_the_house_change_what_is_recognised(shared: Any, pcm: bytes) -> None:

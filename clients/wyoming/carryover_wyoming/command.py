@@ -61,8 +61,10 @@ def _parser() -> argparse.ArgumentParser:
         prog="carryover-wyoming", description="A Wyoming speech-to-text server in front of a Carryover server."
     )
     parser.add_argument("--version", action="version", version=__version__)
-    parser.add_argument("--uri", default="tcp://127.0.0.1:10300", help="where to listen: tcp://HOST:PORT, unix:///PATH")
-    parser.add_argument("--server", default="127.0.0.1:50051", help="HOST:PORT of the Carryover server")
+    parser.add_argument(
+        "--uri", default="tcp://127.0.0.1:10300", help="where to listen: tcp://HOST:PORT, unix:///PATH [%(default)s]"
+    )
+    parser.add_argument("--server", default="127.0.0.1:50051", help="HOST:PORT of the Carryover server [%(default)s]")
     for name, what in (
         ("ca", "PEM file: who signed the server's certificate"),
         ("key-file", "file that holds the bearer key"),
@@ -117,7 +119,7 @@ async def _run(options: argparse.Namespace) -> None:
             raise StartError(f"--uri {options.uri}: {error.strerror or error}") from None
         stack.push_async_callback(bridge.drain, 0.0)
         if options.zeroconf:
-            await stack.enter_async_context(announced(address.port, options.zeroconf))
+            await stack.enter_async_context(announced(address.host, address.port, options.zeroconf))
         await _until_told(bridge, address, background)
 
 
@@ -144,6 +146,8 @@ async def _server_info(client: aio.Client, options: argparse.Namespace) -> Serve
 def _home_assistant(options: argparse.Namespace, most_characters: int) -> HomeAssistant | None:
     token = _text(options.hass_token_file, "--hass-token-file") or options.hass_token
     if options.hass_url is None:
+        if options.hass_token_file is not None:
+            raise StartError("--hass-token-file is the token of a Home Assistant: name it by --hass-url")
         return None
     if not token:
         raise StartError("--hass-url needs a token: --hass-token-file FILE, or HASS_TOKEN in the environment")

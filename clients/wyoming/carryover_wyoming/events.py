@@ -39,7 +39,7 @@ async def read_event(reader: asyncio.StreamReader) -> Event | None:
         return Event(kind, data, await reader.readexactly(length) if length else None)
     except asyncio.LimitOverrunError:
         raise ProtocolError(f"a header of an event has at most {MOST_HEADER} bytes") from None
-    except (asyncio.IncompleteReadError, ConnectionError):
+    except (asyncio.IncompleteReadError, OSError):  # a satellite that left the network ends as a host out of reach
         return None
 
 

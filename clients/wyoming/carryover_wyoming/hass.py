@@ -17,6 +17,8 @@ _PATIENCE_S = 1.0
 """How long speech waits for names that are being read."""
 
 _SETTLE_S = 0.2
+_AGAIN_S = 300.0
+"""Names are read again after this in any case: no event tells of entities without a registry entry (YAML)."""
 _FIRST_PAUSE_S, _LAST_PAUSE_S, _TOKEN_PAUSE_S = 1.0, 60.0, 300.0
 _FOUND_S, _MOST_SEARCHES = 0.1, 1200
 """A chat log that was created can be subscribed to only once its first reply is there."""
@@ -96,8 +98,10 @@ class HomeAssistant:
         for kind in CHANGES:
             await _allowed(socket.subscribe(stale, "subscribe_events", event_type=kind), f"events {kind}")
         while True:
-            await self._changed.wait()
-            await asyncio.sleep(_SETTLE_S)  # a device brings many entities
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_AGAIN_S):
+                    await self._changed.wait()
+                    await asyncio.sleep(_SETTLE_S)  # a device brings many entities
             self._changed.clear()
             try:
                 names = Names(await read_house(socket.command), self._most_characters)

@@ -12,6 +12,9 @@ from carryover import Entry
 USUAL_BOOST, RARE_BOOST = 5.0, 2.5
 """What a phrase adds to a hypothesis, nats; the first is the server's default."""
 
+REQUESTED = "names"
+"""Signal of the names that a request brings along."""
+
 MOST_ENTRIES = 200
 """Entries of a context, the first tier first. Further names are phrases only."""
 
@@ -26,7 +29,7 @@ class Thing:
     id: str
     """Of the entity, area or floor."""
     signal: str
-    """devices, areas, floors, or names for those of a request."""
+    """devices, areas, floors, or REQUESTED."""
     names: tuple[str, ...]
     """The name, then its aliases; at least one."""
     usual: bool = True
@@ -83,18 +86,18 @@ def request_names(names: object, terms: object) -> Iterator[Thing]:
     for texts, usual in ((names, True), (terms, False)):
         for text in texts if isinstance(texts, list) else ():
             if isinstance(text, str):
-                yield Thing("", "names", (text,), usual)
+                yield Thing("", REQUESTED, (text,), usual)
 
 
 def merged(*parts: Names) -> Names:
-    """The names of all parts; a name that is in several counts as of the earliest."""
+    """The names of all parts; a name that is in several counts as of the earliest. A request's stand before others."""
     known: set[str] = set()
     kept = []
     for thing in chain.from_iterable(part.things for part in parts):
         if thing.names[0].casefold() not in known:
             kept.append(thing)
             known.update(name.casefold() for name in thing.names)
-    return Names(kept, most_characters=1 << 30)
+    return Names(sorted(kept, key=lambda thing: thing.signal != REQUESTED), most_characters=1 << 30)
 
 
 def _clean(names: Iterable[object], most_characters: int) -> Iterator[str]:

@@ -69,7 +69,7 @@ class Satellite:
             await self._refuse(f"recognition failed: {error}", error.code or type(error).__name__)
         except TimeoutError:
             await self._refuse(f"nothing came for {SILENT_S:g} s in the middle of a recording", "timeout")
-        except ConnectionError:
+        except OSError:
             pass
         finally:
             if self._recording is not None:
@@ -83,7 +83,7 @@ class Satellite:
 
     async def _refuse(self, why: str, code: str) -> None:
         """Say why nothing follows. Clients that know no `error` see the connection end."""
-        with suppress(ConnectionError, TimeoutError):
+        with suppress(OSError):
             await self._write(Error(why, code))
             self._writer.write_eof()
             async with asyncio.timeout(_LINGER_S):  # closed with audio unread, the reason would be lost on its way
@@ -96,7 +96,7 @@ class Satellite:
         try:
             async with asyncio.timeout(_WRITE_S):
                 await self._writer.wait_closed()
-        except (ConnectionError, TimeoutError):
+        except OSError:
             self._writer.transport.abort()
 
     async def _next(self) -> Event | None:
@@ -136,16 +136,17 @@ class Satellite:
                 await self._stop()
 
     async def _audio(self, event: Event) -> None:
+        self.busy = True
+        if not event.payload:
+            return
         form = AudioFormat(*(event.data.get(name, 0) for name in AudioFormat._fields))
         if self._recording is None:
-            self.busy = True
             converter = Converter(form)
             utterance = await self._recognition.open(self._request, converter.rate)
             self._recording = _Recording(converter, utterance, self._write)
         if form != self._recording.converter.format:
             raise AudioFormatError("a recording has one rate, width and number of channels")
-        if event.payload:
-            await self._recording.send(event.payload)
+        await self._recording.send(event.payload)
 
     async def _stop(self) -> None:
         if self._recording is not None:
