@@ -269,6 +269,8 @@ def test_closing_leaves_out_what_waits_and_what_follows(caplog: pytest.LogCaptur
 def test_what_is_no_list_of_entries_is_told_at_once(entries: Any) -> None:
     with pytest.raises(ChangeRequestError, match="of contacts"):
         Dialogue(aio.Client()).set_entities("contacts", entries)
+    with pytest.raises(ChangeRequestError, match="name the signal"):
+        Dialogue(aio.Client()).set_entities(None, ["Meg"])  # type: ignore[arg-type]
 
 
 MEG = {"name": "Meg Bauer", "id": 17, "aliases": ["Mum"], "phone": "1"}
