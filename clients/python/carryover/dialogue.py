@@ -114,8 +114,11 @@ class Dialogue:
             entries: by importance; none: the service knows nothing any more.
 
         Raises:
-            ChangeRequestError: the entries are one string, or hold something else than names and entries.
+            ChangeRequestError: the signal is no string, or the entries are one, or hold something else than names and
+                entries.
         """
+        if not isinstance(signal, str):
+            raise ChangeRequestError(f"entities: name the signal (contacts, devices, ...), not {type(signal).__name__}")
         if isinstance(entries, str):
             raise ChangeRequestError(f"entities: give a list of entries of {signal}, not one string")
         known = tuple(entries)
