@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -56,6 +56,9 @@ class Told:
 
     def ended(self, conversation: str) -> None:
         self.calls.append((conversation, None))
+
+    def only(self, conversations: Collection[str]) -> None:
+        self.calls.append(("only", sorted(conversations)))
 
 
 @asynccontextmanager
@@ -228,13 +231,43 @@ def test_conversations_are_followed_as_home_assistant_tells_them() -> None:
             await until(lambda: ("old", [("what time is it", "Noon.")]) in told.calls)
             await house.begin("c1", "turn on the light")
             await until(lambda: house.asked.count("conversation/chat_log/subscribe") > 2)  # asked for in vain so far
-            assert all(conversation == "old" for conversation, _ in told.calls)
+            assert all(conversation in ("old", "only") for conversation, _ in told.calls)
             await house.reply("c1", "turn on the light", "Let me see.", "Which one?")
             await until(lambda: told.calls[-1] == ("c1", [("turn on the light", "Let me see. Which one?")]))
             await house.turn("c1", "the beam", "Done.")
             await until(lambda: told.calls[-1][1][1:] == [("the beam", "Done.")])
             await house.end("c1")
             await until(lambda: told.calls[-1] == ("c1", None))
+
+    run(work())
+
+
+def test_what_home_assistant_has_forgotten_by_a_new_start_is_over() -> None:
+    """It says nothing of it: it sends the conversations that are there, and nothing at all where there are none."""
+
+    async def work() -> None:
+        house = a_house()
+        await house.reply("old", "which light", "Which one?")
+        port = await house.start()
+        told = Told()
+        async with following(f"http://127.0.0.1:{port}", told):
+            await until(lambda: ("only", ["old"]) in told.calls)
+            await house.stop()
+            again = a_house()
+            await again.start(port)
+            await until(lambda: ("only", []) in told.calls)
+        await again.stop()
+
+        recorder = Recorder()
+        conversations = Conversations(recorder, Names)  # type: ignore[arg-type]
+        recording = asyncio.get_running_loop().create_task(conversations.run())
+        for conversation in ("old", "new"):
+            conversations.changed(conversation, log(("one", "Sure?")))
+        await until(lambda: len(recorder.recorded) == 2)
+        conversations.only(["new", "never seen"])
+        await until(lambda: recorder.erased == [recorder.recorded[0]["dialogue"]])
+        assert (taken := conversations.take_awaited()) and taken.dialogue == recorder.recorded[1]["dialogue"]
+        recording.cancel()
 
     run(work())
 

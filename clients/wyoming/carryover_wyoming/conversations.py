@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -19,8 +19,8 @@ AWAITED_S = 60.0
 """Seconds after a question within which speech may be its answer."""
 
 _TIMEOUT_S = 5.0
-_MOST_WAITING = 64
 _MOST_KNOWN = 256
+_MOST_WAITING = 2 * _MOST_KNOWN
 _FIRST_TURNS = 4
 _MOST_CHARACTERS = 2000
 
@@ -78,6 +78,11 @@ class Conversations:
         if known is not None:
             known.answer = None
             self._add(conversation, None)
+
+    def only(self, conversations: Collection[str]) -> None:
+        """All others are over, as those of before a new start of Home Assistant, of which it says nothing."""
+        for conversation in self._known.keys() - set(conversations):
+            self.ended(conversation)
 
     def take_awaited(self) -> Place | None:
         """Where speech that begins now belongs, if exactly one conversation awaits an answer: asked for once."""
