@@ -59,7 +59,7 @@ async def dialogue(server: str, recordings: Sequence[str], question: str, names:
         times.setdefault(name, time.monotonic())
 
     async def watch() -> None:
-        await until(lambda: stt.dialogue._recording is not None)
+        await until(lambda: stt.dialogue._replied)
         await stt.dialogue.recorded()
         at("recorded")
         await stt._client.wait_until_ready(stt.dialogue.id)

@@ -78,7 +78,7 @@ class Watch(BaseObserver):
             self.ttfs += [one.value for one in ours if isinstance(one, TTFBMetricsData) and one.value > 0]
 
     async def _watch(self) -> None:
-        while self._stt.dialogue._recording is None:
+        while not self._stt.dialogue._replied:
             await asyncio.sleep(0.001)
         await self._stt.dialogue.recorded()
         self.at("recorded")

@@ -1,16 +1,21 @@
 """A voice agent without any cloud: a recorded user, a scripted agent, and Carryover in between.
 
     ./scripts/serve
-    python clients/livekit/example.py 127.0.0.1:50051 call_meg.wav bauer.wav
+    pip install soundfile
+    python clients/livekit/example.py
 
-The user says the first recording, the agent asks back for two seconds, the user answers with the second one. It prints
-each transcript, and the status of the context that it was recognised with. No room is needed.
+The user says "call Meg", the agent asks back for two seconds, the user answers "Bauer". It prints each transcript, and
+the status of the context that it was recognised with. No room is needed. Another server, and other recordings of
+16 kHz, may be given:
+
+    python clients/livekit/example.py HOST:PORT FIRST.wav ANSWER.wav
 """
 
 import asyncio
 import sys
 import uuid
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from livekit import rtc
@@ -20,6 +25,7 @@ from livekit.plugins.carryover import STT, ContextAgentMixin
 
 from carryover import Audio, Entry, read_audio
 
+RECORDINGS = Path(__file__).parents[2] / "server/demo/audio"
 RATE, PIECE_S, SPEECH_S = 16_000, 0.02, 2.0
 SAMPLES = int(RATE * PIECE_S)
 SILENCE = bytes(SAMPLES * 2)
@@ -162,10 +168,19 @@ async def converse(server: str, recordings: Sequence[Audio], replies: Sequence[s
     return assistant.transcripts
 
 
-def main(server: str, *files: str) -> None:
+def read(path: str | Path) -> Audio:
+    """A recording, as the microphone has it."""
+    audio = read_audio(path)
+    if (audio.rate, audio.encoding) != (RATE, "LINEAR16"):
+        raise SystemExit(f"{path}: give a recording of 16 kHz with 16 bits a sample")
+    return audio
+
+
+def main(server: str = "127.0.0.1:50051", *files: str) -> None:
     """Print what was recognised, and with which context."""
     question = "Do you mean Meg Jones or Meg Bauer?"
-    for data in asyncio.run(converse(server, [read_audio(file) for file in files], [question])):
+    recordings = [read(file) for file in files or (RECORDINGS / "call_meg.flac", RECORDINGS / "bauer.flac")]
+    for data in asyncio.run(converse(server, recordings, [question])):
         print(data.metadata["context"]["status"], data.text)
 
 

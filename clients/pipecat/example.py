@@ -1,15 +1,18 @@
 """A voice agent without any cloud: a recorded user, a scripted assistant, and Carryover in between.
 
     ./scripts/serve
-    python clients/pipecat/example.py 127.0.0.1:50051 call_meg.wav bauer.wav
+    python clients/pipecat/example.py
 
-The user says the first recording, the assistant asks back for two seconds, the user answers with the second one. It
-prints each transcript, and the status of the context that it was recognised with.
+The user says "call Meg", the assistant asks back for two seconds, the user answers "Bauer". It prints each transcript,
+and the status of the context that it was recognised with. Another server, and other recordings of 16 kHz, may be given:
+
+    python clients/pipecat/example.py HOST:PORT FIRST.wav ANSWER.wav
 """
 
 import asyncio
 import sys
 from collections.abc import AsyncGenerator, Sequence
+from pathlib import Path
 from typing import Any
 
 from pipecat.frames.frames import (
@@ -41,6 +44,7 @@ from pipecat.workers.runner import WorkerRunner
 from carryover import Audio, read_audio
 from pipecat_carryover import CarryoverContextObserver, CarryoverSTTService
 
+RECORDINGS = Path(__file__).parents[2] / "server/demo/audio"
 RATE, PIECE_S, SPEECH_S = 16_000, 0.02, 2.0
 SILENCE = bytes(int(RATE * PIECE_S) * 2)
 
@@ -156,10 +160,19 @@ async def converse(server: str, recordings: Sequence[Audio], replies: Sequence[s
     return room
 
 
-def main(server: str, *files: str) -> None:
+def read(path: str | Path) -> Audio:
+    """A recording, as the microphone has it."""
+    audio = read_audio(path)
+    if (audio.rate, audio.encoding) != (RATE, "LINEAR16"):
+        raise SystemExit(f"{path}: give a recording of 16 kHz with 16 bits a sample")
+    return audio
+
+
+def main(server: str = "127.0.0.1:50051", *files: str) -> None:
     """Print what was recognised, and with which context."""
     question = "Do you mean Meg Jones or Meg Bauer?"
-    room = asyncio.run(converse(server, [read_audio(file) for file in files], [question]))
+    recordings = [read(file) for file in files or (RECORDINGS / "call_meg.flac", RECORDINGS / "bauer.flac")]
+    room = asyncio.run(converse(server, recordings, [question]))
     for frame in room.transcripts:
         print(frame.result.context.status, frame.text)
 

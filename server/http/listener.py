@@ -23,6 +23,10 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _SILENT = logging.getLogger("carryover.aiohttp")
 _SILENT.setLevel(logging.CRITICAL + 1)  # it would log a line for whatever no HTTP any stranger sends
 logging.getLogger("aiohttp.websocket").setLevel(logging.CRITICAL + 1)  # and for subprotocols that are not known here
+_NO_PATH = (
+    "there is no such path; OpenAI's file and realtime transcription are below /v1, the methods of this server's own "
+    "interface at /carryover.v1.SERVICE/METHOD"
+)
 _CLOSE_S = 1.0
 _KEEPALIVE_S = 75.0
 _SAFE = {
@@ -137,9 +141,11 @@ class Listener:
             return _refused(error.status, error.message)
         except web.HTTPException as error:  # of the router
             status = HTTPStatus(error.status)
-            refused = _refused(status, f"{request.method} of this path is answered with: {status.phrase.lower()}")
-            if "allow" in error.headers:
-                refused.headers["allow"] = error.headers["allow"]
+            if "allow" not in error.headers:
+                return _refused(status, _NO_PATH)
+            allowed = error.headers["allow"]
+            refused = _refused(status, f"this path takes {allowed.replace(',', ' and ')}, not {request.method[:16]}")
+            refused.headers["allow"] = allowed
             return refused
         except Exception as error:
             if isinstance(error, ConnectionResetError):

@@ -54,6 +54,8 @@ def do(page: Page, step: list[Any]) -> Any:
         return page.set_input_files(given[0], given[1])
     if name == "press":
         return page.keyboard.press(given[0])
+    if name == "offline":
+        return page.context.set_offline(given[0])
     if name == "screenshot":
         return page.screenshot(path=given[0], full_page=True) and None
     return {"goto": page.goto, "click": page.click, "fill": page.fill, "type": page.type}[name](*given) and None
@@ -82,7 +84,7 @@ def told(call: dict[str, Any]) -> list[Any]:
             reduced_motion="reduce",
             permissions=["microphone"],
         )
-        context.add_init_script(WATCH)
+        context.add_init_script(WATCH + call.get("script", ""))
         page = context.new_page()
         addresses: list[str] = []
         problems: list[str] = []

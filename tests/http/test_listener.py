@@ -71,8 +71,10 @@ def test_an_origin_is_checked_on_every_path(shared: Any) -> None:
 def test_paths_that_are_none(shared: Any) -> None:
     answer = call(shared, "/v1/chat/completions", b"{}")
     assert answer.status == 404 and answer.json["error"]["code"] == "not_found"
+    assert "below /v1" in call(shared, "/audio/transcriptions", b"{}").json["error"]["message"]
     answer = call(shared, "/v1/models", b"{}")
     assert answer.status == 405 and answer.headers["allow"] == "GET,HEAD"
+    assert answer.json["error"]["message"] == "this path takes GET and HEAD, not POST"
 
 
 def test_a_request_id_of_the_client(shared: Any) -> None:

@@ -85,8 +85,9 @@ def test_a_follow_up(browser: Any, talking: Replica, tmp_path: Path, width: int,
     assert told["text #final"] == told["text #final mark"] == "bauer" != told["text #plain"]
     assert told["text #status"].startswith("APPLIED")
     assert told["rows #why"][0][:3] == ["bauer", "Meg Bauer", "contacts"]
-    ranks, texts, _, _, origins = zip(*told["rows #nbest"], strict=True)
+    ranks, without, texts, _, adds, _, origins = zip(*told["rows #nbest"], strict=True)
     assert texts[0] == "bauer" and ranks[:2] == ("1", "2") and {"context", "heard first"} <= {*origins}
+    assert without[0] != "1" == without[origins.index("heard first")] and float(adds[0]) > 0
     assert re.search(r"ready \d+ ms after it was recorded", told["text #window-text"])
     assert re.search(r"You began to speak at .* The final result was there at", told["text #window-text"])
     assert "RecordEvents" in told["text #commands"] and "--turn 2" in told["text #commands"]
@@ -107,19 +108,52 @@ def chirps(tmp_path: Path, speech: Samples) -> str:
     return microphone(tmp_path / "mic.wav", speech, 16_000)
 
 
+def test_without_context(browser: Any, workshop: Workshop, chirps: str) -> None:
+    replica = workshop.start(http_port=0, context__enabled=False)
+    steps = [
+        ["goto", page(replica)], ["wait", ".server.up"], ["click", "#speak"], ["click", "#ask"],
+        ["until", "#announce", "Final result"], ["text", "#status"], ["until", "#window-text", "switched off"],
+        ["text", "#mic-state"],
+    ]  # fmt: skip
+    found, _, _ = browser(microphone=chirps, steps=steps)
+    assert found[5].startswith("DISABLED") and found[-1] == "Press to talk again."
+
+
+def test_an_erasure_that_fails_can_be_repeated(browser: Any, workshop: Workshop, chirps: str) -> None:
+    replica = workshop.start(http_port=0)
+    steps = [
+        ["goto", page(replica)], ["wait", ".server.up"], ["click", "#speak"], ["click", "#ask"],
+        ["until", "#announce", "Final result"], ["click", "#ask"], ["until", "#announce", "Listening"],
+        ["until", "#announce", "Final result"], ["text", "#dialogue-id"], ["offline", True], ["click", "#erase"],
+        ["until", "#mic-state", "not reachable"], ["text", "#dialogue-id"], ["offline", False], ["click", "#erase"],
+        ["until", "#mic-state", "Erased"], ["text", "#dialogue-id"],
+    ]  # fmt: skip
+    found, _, _ = browser(microphone=chirps, steps=steps)
+    assert found[8] == found[12] != found[-1]
+    erased = metric(replica, "calls_total", method="http.DeleteDialogue", code="OK")
+    assert erased == 2  # the question was asked twice, in a dialogue of its own each time
+
+
+@pytest.fixture
+def quiet(tmp_path: Path) -> str:
+    """A microphone into which nobody speaks."""
+    return microphone(tmp_path / "mic.wav", np.zeros(1, np.float32), 48_000)
+
+
 def test_a_key(browser: Any, workshop: Workshop, chirps: str, tmp_path: Path) -> None:
     secret, line = make_key("acme")
     (tmp_path / "keys").write_text(f"{line}\n")
     replica = workshop.start(http_port=0, access__keys_file=str(tmp_path / "keys"))
     steps = [
         ["goto", page(replica)], ["wait", "#key-form:not([hidden])"], ["axe"],
-        ["fill", "#key", "co_no"], ["press", "Enter"], ["until", "#server", "not known"],
+        ["fill", "#key", "co_no"], ["press", "Enter"], ["until", "#key-state", "not known"], ["text", "#announce"],
         ["fill", "#key", secret], ["press", "Enter"], ["wait", ".server.up"],
-        ["click", "#speak"],
+        ["evaluate", "document.activeElement.id"], ["click", "#speak"],
         ["click", "#ask"], ["wait", "#result-body:not([hidden])"], ["text", "#status"], ["text", "#commands"],
     ]  # fmt: skip
     found, addresses, _ = browser(microphone=chirps, steps=steps)
-    assert found[2] == [] and found[-2].startswith("APPLIED")
+    assert found[2] == [] and "not known" in found[6] and found[10] == "ask"
+    assert found[-2].startswith("APPLIED")
     assert not any(secret in address for address in addresses) and secret not in found[-1]
     assert '"authorization: Bearer $KEY"' in found[-1]
 
@@ -133,7 +167,7 @@ def test_by_keyboard_and_ear(browser: Any, workshop: Workshop, chirps: str) -> N
         ["press", "Tab"], ["evaluate", active], ["press", "Enter"],
         ["wait", "#mic[aria-pressed=true]"],
         ["until", "#announce", "Final result"], ["text", "#announce"],
-        ["evaluate", "document.getElementById('mic').getAttribute('aria-pressed')"], ["text", "#mic-name"],
+        ["evaluate", "document.getElementById('mic').getAttribute('aria-pressed')"], ["text", "#mic"],
     ]  # fmt: skip
     found, _, problems = browser(microphone=chirps, steps=steps)
     assert (found[3], found[5], found[7]) == ("skip", "answer", "mic")
@@ -171,7 +205,7 @@ def test_a_server_that_ends(browser: Any, workshop: Workshop, chirps: str) -> No
     steps = [
         ["goto", page(replica)], ["wait", ".server.up"], ["evaluate", gone],
         ["click", "#mic"], ["until", "#mic-state", "The server is not reachable."], ["wait", ".server.down"],
-        ["text", "#server"], ["text", "#mic-name"],
+        ["text", "#server"], ["evaluate", "document.getElementById('mic').getAttribute('aria-pressed')"],
     ]  # fmt: skip
 
     def end() -> None:
@@ -183,7 +217,176 @@ def test_a_server_that_ends(browser: Any, workshop: Workshop, chirps: str) -> No
         ended = pool.submit(end)
         found, _, _ = browser(microphone=chirps, steps=steps)
         ended.result()
-    assert found[-2:] == ["the server does not answer", "Listen"]
+    assert found[-2:] == ["the server does not answer", "false"]
+
+
+def test_a_server_that_ends_in_mid_stream(browser: Any, workshop: Workshop, quiet: str) -> None:
+    replica = workshop.start(http_port=0)
+    steps = [
+        ["goto", page(replica)], ["wait", ".server.up"], ["click", "#mic"], ["until", "#announce", "server"],
+        ["text", "#announce"],
+    ]  # fmt: skip
+
+    def end() -> None:
+        until(lambda: replica.server.streams.running)
+        assert replica.server.listener is not None
+        replica.run(replica.server.listener.close())
+
+    with ThreadPoolExecutor(1) as pool:
+        ended = pool.submit(end)
+        found, _, _ = browser(microphone=quiet, steps=steps)
+        ended.result()
+    assert found[-1] in ("the server ended the stream before its result", "The server is not reachable.")
+
+
+def test_a_server_that_comes_back(browser: Any, workshop: Workshop, chirps: str) -> None:
+    replica = workshop.start(http_port=0)
+    steps = [
+        ["goto", page(replica)], ["wait", ".server.up"], ["offline", True],
+        ["click", "#mic"], ["until", "#mic-state", "The server is not reachable."], ["wait", ".server.down"],
+        ["offline", False], ["click", "#mic"], ["until", "#announce", "Final result"], ["wait", ".server.up"],
+    ]  # fmt: skip
+    browser(microphone=chirps, steps=steps)
+
+
+@pytest.mark.slow
+def test_nobody_answers(browser: Any, talking: Replica, quiet: str) -> None:
+    pressed = "document.getElementById('mic').getAttribute('aria-pressed')"
+    steps = [
+        ["goto", page(talking)], ["wait", ".server.up"], ["click", "#mic"],
+        ["until", "#mic-state", "Nothing was heard."], ["evaluate", pressed],
+    ]  # fmt: skip
+    assert browser(microphone=quiet, steps=steps)[0][-1] == "false"
+
+
+def test_a_microphone_that_goes_away(browser: Any, workshop: Workshop, quiet: str) -> None:
+    replica = workshop.start(http_port=0)
+    kept = """
+        const media = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
+        navigator.mediaDevices.getUserMedia = async (wanted) => (window.media = await media(wanted));
+    """
+    steps = [
+        ["goto", page(replica)], ["wait", ".server.up"], ["click", "#mic"], ["until", "#mic-state", "Listening"],
+        ["evaluate", "media.getTracks()[0].dispatchEvent(new Event('ended'))"],
+        ["text", "#mic-state"], ["evaluate", "document.getElementById('mic').getAttribute('aria-pressed')"],
+    ]  # fmt: skip
+    assert browser(microphone=quiet, steps=steps, script=kept)[0][-2:] == ["The microphone is gone.", "false"]
+
+
+VOICE = """
+window.said = [];
+window.cancelled = 0;
+Object.defineProperty(window, "speechSynthesis", { value: {
+  speaking: false,
+  pending: false,
+  getVoices: () => [{ name: "of a test" }],
+  cancel() { cancelled += 1; this.speaking = false; },
+  speak(utterance) {
+    said.push(utterance.text);
+    if (WAY === "never begins") return;
+    this.speaking = true;
+    utterance.onstart({});
+    if (WAY === "goes on") return;
+    setTimeout(() => {
+      this.speaking = false;
+      if (WAY === "ends") utterance.onend({});
+    }, 300);
+  },
+} });
+"""
+"""A browser's voice, which this one has not, with the ways in which some of them are broken."""
+
+
+@pytest.mark.parametrize("way", ["ends", "never begins", "says no end", "goes on"])
+def test_a_voice(browser: Any, workshop: Workshop, chirps: str, way: str) -> None:
+    replica = workshop.start(http_port=0)
+    steps = [
+        ["goto", page(replica)], ["wait", ".server.up"], ["fill", "#reply", "Which Meg?"], ["click", "#ask"],
+        ["until", "#announce", "Final result"], ["evaluate", "said"], ["text", "#window-text"], ["text", "#status"],
+    ]  # fmt: skip
+    found, _, problems = browser(microphone=chirps, steps=steps, script=VOICE.replace("WAY", repr(way)))
+    assert found[5] == ["Which Meg?"] and found[7].startswith("APPLIED") and problems == []
+    assert found[6].startswith("The browser has no voice" if way == "never begins" else "The question took")
+
+
+def test_a_voice_is_cut_short(browser: Any, workshop: Workshop, chirps: str) -> None:
+    question = "Which Meg do you mean? " * 20
+    replica = workshop.start(http_port=0)
+    steps = [
+        ["goto", page(replica)], ["wait", ".server.up"], ["fill", "#reply", question],
+        ["click", "#ask"], ["until", "#timeline", "ready after"], ["evaluate", "cancelled"], ["click", "#mic"],
+        ["until", "#announce", "Final result"], ["evaluate", "cancelled"], ["evaluate", "said"], ["text", "#status"],
+    ]  # fmt: skip
+    found, _, _ = browser(microphone=chirps, steps=steps, script=VOICE.replace("WAY", "'goes on'"))
+    assert found[8] > found[5] and found[10].startswith("APPLIED")
+    assert len(found[9]) > 2 and all(len(one) <= 150 for one in found[9])
+    assert " ".join(found[9]).split() == question.split()
+
+
+def test_a_long_recording(browser: Any, workshop: Workshop, chirps: str, wav: str) -> None:
+    replica = workshop.start(http_port=0, endpoint__max_utterance_s=1)
+    steps = [
+        ["goto", page(replica)], ["wait", ".server.up"], ["files", "#file", wav],
+        ["until", "#announce", "Final result"], ["text", "#final"], ["rows", "#nbest"], ["text", "#live"],
+        ["click", "#again"], ["until", "#again-result", "as heard above"], ["click", "#go-on"],
+        ["evaluate", "utterance.value"], ["text", "#window-text"],
+    ]  # fmt: skip
+    found, _, problems = browser(microphone=chirps, steps=steps)
+    first = [row[2] for row in found[5] if row and row[0] == "1"]
+    assert len(first) > 1 and problems == []
+    assert found[4] == found[10] == " ".join(first) and found[4].endswith(found[6])
+    assert "The recording lasts" in found[11]
+
+
+def test_a_new_dialogue_knows_nothing_of_the_old_one(browser: Any, workshop: Workshop, chirps: str, wav: str) -> None:
+    replica = workshop.start(http_port=0)
+    steps = [
+        ["goto", page(replica)], ["wait", ".server.up"],
+        ["files", "#file", wav], ["wait", "#result-body:not([hidden])"],
+        ["click", "#go-on"], ["text", "#history"],  # nothing was asked
+        ["click", "#examples button:nth-child(1)"], ["click", "#speak"], ["click", "#ask"],
+        ["wait", "#result-body:not([hidden])"], ["fill", "#reply", "not what was asked"],
+        ["click", "#go-on"], ["click", "#go-on"], ["text", "#history"],
+        ["click", "#examples button:nth-child(2)"], ["text", "#history"], ["text", "#live"], ["text", "#commands"],
+        ["evaluate", "document.getElementById('result-body').hidden"],
+    ]  # fmt: skip
+    found, _, problems = browser(microphone=chirps, steps=steps)
+    assert problems == [] and found[5] == "" and found[-4:-2] == ["", ""] and found[-1] is True
+    assert found[13].count("Do you mean") == 1 and "not what was asked" not in found[13]
+    assert "RecordEvents" not in found[-2] and "dialogue" not in found[-2]
+
+
+def test_texts_are_never_markup(browser: Any, workshop: Workshop, chirps: str) -> None:
+    replica = workshop.start(http_port=0)
+    hostile = '<img src=x onerror="hacked=1">&amp;\u202e🎉' + "W" * 70
+    steps = [
+        ["goto", page(replica)], ["wait", ".server.up"], ["click", "#speak"],
+        ["fill", "#utterance", hostile], ["fill", "#reply", hostile * 3], ["fill", ".signal textarea", hostile[-100:]],
+        ["fill", ".signal input", "<b>"], ["click", "#ask"], ["wait", "#result-body:not([hidden])"],
+        ["click", "#go-on"], ["text", "#history"], ["text", "#commands"],
+        ["evaluate", "document.images.length"], ["evaluate", "document.documentElement.scrollWidth"],
+    ]  # fmt: skip
+    found, _, problems = browser(microphone=chirps, steps=steps, width=360)
+    assert problems == [] and hostile in found[10] and "<b>" in found[11]
+    assert found[-2:] == [1, 360]
+
+
+def test_a_recording_is_dropped_beside(browser: Any, workshop: Workshop, chirps: str) -> None:
+    replica = workshop.start(http_port=0)
+    dropped = """
+        (() => {
+            const dataTransfer = new DataTransfer();
+            dataTransfer.items.add(new File(["no audio"], "notes.txt"));
+            const event = new DragEvent("drop", { dataTransfer, bubbles: true, cancelable: true });
+            document.querySelector("footer").dispatchEvent(event);
+            return event.defaultPrevented;
+        })()
+    """
+    steps = [
+        ["goto", page(replica)], ["wait", ".server.up"], ["evaluate", dropped],
+        ["until", "#mic-state", "notes.txt is no audio"],
+    ]  # fmt: skip
+    assert browser(microphone=chirps, steps=steps)[0][2] is True
 
 
 def test_a_file_that_is_no_audio(browser: Any, workshop: Workshop, chirps: str, tmp_path: Path) -> None:

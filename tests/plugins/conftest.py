@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import socket
+import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -19,6 +22,37 @@ def raw(pcm: bytes, tmp_path: Path) -> str:
     path = tmp_path / "pcm"
     path.write_bytes(pcm)
     return str(path)
+
+
+class HangsUp:
+    """A port where whoever calls is hung up on."""
+
+    def __init__(self) -> None:
+        self._socket = socket.create_server(("127.0.0.1", 0))
+        self.port = self._socket.getsockname()[1]
+        self.calls = 0
+        self._thread = threading.Thread(target=self._serve)
+        self._thread.start()
+
+    def _serve(self) -> None:
+        with suppress(OSError):
+            while True:
+                called, _ = self._socket.accept()
+                self.calls += 1
+                called.close()
+
+    def close(self) -> None:
+        with suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+        self._socket.close()
+        self._thread.join()
+
+
+@pytest.fixture
+def hangs_up() -> Iterator[HangsUp]:
+    made = HangsUp()
+    yield made
+    made.close()
 
 
 @pytest.fixture(scope="session")

@@ -4,18 +4,20 @@ A line of JSON is a run, the line that it answers with what came of it.
 """
 
 import asyncio
+import importlib.metadata
 import importlib.util
 import json
 import logging
 import sys
-from collections.abc import Callable
+from collections.abc import AsyncIterable, AsyncIterator, Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from livekit import rtc
-from livekit.agents import AgentSession, APIConnectOptions, function_tool, llm
-from livekit.plugins.carryover import STT
+from livekit.agents import Agent, AgentSession, APIConnectOptions, function_tool, llm, stt
+from livekit.plugins.carryover import STT, ContextAgentMixin
 
 from carryover import Endpointing
 
@@ -68,7 +70,7 @@ async def stream(call: dict[str, Any]) -> dict[str, Any]:
         errors.append([type(event.error).__name__, event.recoverable, str(event.error)])
 
     owner.on("error", noted)
-    made = owner.stream(conn_options=OPTIONS)
+    made = owner.stream(conn_options=replace(OPTIONS, timeout=call.get("timeout_s", OPTIONS.timeout)))
     events: list[dict[str, Any]] = []
 
     async def collect() -> None:
@@ -83,6 +85,10 @@ async def stream(call: dict[str, Any]) -> dict[str, Any]:
         if what == "audio":
             for frame in frames(Path(given[0]).read_bytes()):
                 made.push_frame(frame)
+        elif what == "stereo":  # at 48 kHz, whose second channel is silent
+            samples = Path(given[0]).read_bytes()
+            wide = b"".join(3 * (samples[place : place + 2] + b"\0\0") for place in range(0, len(samples), 2))
+            made.push_frame(rtc.AudioFrame(wide, 48_000, 2, len(wide) // 4))
         elif what == "silence":
             for frame in frames(bytes(int(given[0] * RATE) * 2)):
                 made.push_frame(frame)
@@ -134,8 +140,9 @@ class Session:
         self.stt = STT(server=call["target"])
         self.microphone, self.loudspeaker = example.Microphone(), example.Loudspeaker()
         self.assistant = example.Assistant()
+        behind = call.get("adapter") == "fallback"
         self.session: AgentSession = AgentSession(
-            stt=self.stt,
+            stt=stt.FallbackAdapter([STT(server="127.0.0.1:1"), self.stt]) if behind else self.stt,
             llm=example.ScriptedLLM(replies),
             tts=example.SilentTTS(),
             turn_handling={"turn_detection": "stt"},
@@ -169,6 +176,32 @@ async def interruption(call: dict[str, Any]) -> dict[str, Any]:
     await handle
     await held.close()
     return {"dialogue": held.stt.dialogue.id, "turn": held.stt.dialogue.turn}
+
+
+class Shouting(ContextAgentMixin, Agent):
+    """Has a node of its own."""
+
+    async def transcription_node(self, text: AsyncIterable[str], model_settings: Any) -> AsyncIterator[str]:
+        async for piece in text:
+            yield piece.upper()
+
+
+class Behind(Agent, ContextAgentMixin):
+    """Has its bases the other way round."""
+
+
+async def early(call: dict[str, Any]) -> dict[str, Any]:
+    """What an agent says, until it is recorded; it is being spoken then."""
+    held = Session(call, load(call["example"]), [])
+    agents = {"Shouting": Shouting, "Behind": Behind}
+    await held.session.start(agents[call["agent"]](instructions="") if "agent" in call else held.assistant)
+    handle = held.session.say(call["text"])
+    await until(lambda: held.stt.dialogue._replied)
+    await held.stt.dialogue.recorded()
+    spoken = handle.done()
+    await handle.interrupt()
+    await held.close()
+    return {"dialogue": held.stt.dialogue.id, "turn": held.stt.dialogue.turn, "spoken": spoken}
 
 
 async def tool(call: dict[str, Any]) -> dict[str, Any]:
@@ -220,8 +253,12 @@ async def pasted(call: dict[str, Any]) -> dict[str, Any]:
     return {"assistant": bases, "entities": list(names["stt"].dialogue._entities)}
 
 
+async def version(call: dict[str, Any]) -> str:
+    return importlib.metadata.version(call["distribution"])
+
+
 logging.disable(logging.WARNING)
-CALLS = {call.__name__: call for call in (stream, recognize, dialogue, interruption, tool, pasted)}
+CALLS = {call.__name__: call for call in (stream, recognize, dialogue, interruption, early, tool, pasted, version)}
 for line in iter(sys.stdin.readline, ""):
     if line == "go on\n":  # what replaced a server has done so
         continue

@@ -7,18 +7,22 @@ import asyncio
 import importlib.util
 import json
 import sys
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import AsyncGenerator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from loguru import logger
 from pipecat.frames import frames as fr
 from pipecat.observers.base_observer import BaseObserver, FramePushed
+from pipecat.pipeline.parallel_pipeline import ParallelPipeline
 from pipecat.pipeline.pipeline import Pipeline
 from pipecat.pipeline.worker import PipelineParams
 from pipecat.processors.aggregators.llm_context import LLMContext
 from pipecat.processors.aggregators.llm_response_universal import LLMContextAggregatorPair
-from pipecat.processors.frame_processor import FrameDirection
+from pipecat.processors.frame_processor import FrameDirection, FrameProcessor
+from pipecat.services.settings import TTSSettings
+from pipecat.services.tts_service import TTSService
 from pipecat.tests.utils import SleepFrame, run_test
 from pipecat.transports.base_transport import TransportParams
 
@@ -48,6 +52,7 @@ class Seen(BaseObserver):
     def __init__(self) -> None:
         super().__init__(observe_every_push=False)
         self.counts: dict[str, int] = {}
+        self.last_s = 0.0
 
     def take(self, name: str) -> None:
         self.counts[name] = self.counts.get(name, 0) + 1
@@ -55,6 +60,50 @@ class Seen(BaseObserver):
     async def on_push_frame(self, data: FramePushed) -> None:
         if data.direction is FrameDirection.DOWNSTREAM or isinstance(data.frame, fr.ErrorFrame):
             self.take(type(data.frame).__name__)
+
+
+class SilentTTS(TTSService):
+    """Speaks without a sound."""
+
+    def __init__(self) -> None:
+        super().__init__(settings=TTSSettings(model=None, voice=None, language=None))
+
+    async def run_tts(self, text: str, context_id: str) -> AsyncGenerator[fr.Frame | None, None]:
+        yield None
+
+
+class Guard(FrameProcessor):
+    """Writes a reply anew before it is spoken."""
+
+    async def process_frame(self, frame: fr.Frame, direction: FrameDirection) -> None:
+        await super().process_frame(frame, direction)
+        if isinstance(frame, fr.LLMTextFrame):
+            return
+        if isinstance(frame, fr.LLMFullResponseEndFrame):
+            await self.push_frame(fr.TextFrame("Whom do you"))
+            await self.push_frame(fr.TextFrame("mean?"))
+        await self.push_frame(frame, direction)
+
+
+class Classifier(FrameProcessor):
+    """A language model that writes for others than the user."""
+
+    async def process_frame(self, frame: fr.Frame, direction: FrameDirection) -> None:
+        await super().process_frame(frame, direction)
+        await self.push_frame(frame, direction)
+        if isinstance(frame, fr.LLMContextUserTurnFrame):
+            await self.push_frame(fr.LLMFullResponseStartFrame())
+            await self.push_frame(fr.LLMTextFrame("CONVERSATION"))
+            await self.push_frame(fr.LLMFullResponseEndFrame())
+
+
+class Dropped(FrameProcessor):
+    """Where its text ends."""
+
+    async def process_frame(self, frame: fr.Frame, direction: FrameDirection) -> None:
+        await super().process_frame(frame, direction)
+        if not isinstance(frame, fr.LLMTextFrame | fr.LLMFullResponseStartFrame | fr.LLMFullResponseEndFrame):
+            await self.push_frame(frame, direction)
 
 
 def audio_frames(samples: bytes) -> Iterator[fr.Frame]:
@@ -91,10 +140,11 @@ def scripted(steps: list[Any], stt: CarryoverSTTService, seen: Seen) -> Iterator
             yield fr.VADUserStartedSpeakingFrame()
         elif what == "stopped":
             yield fr.VADUserStoppedSpeakingFrame(stop_secs=0.2)
-        elif what == "write":
-            yield fr.LLMFullResponseStartFrame()
-            yield from (fr.LLMTextFrame(word) for word in given)
-            yield fr.LLMFullResponseEndFrame()
+        elif what in ("write", "write unspoken"):
+            written = [fr.LLMFullResponseStartFrame(), *map(fr.LLMTextFrame, given), fr.LLMFullResponseEndFrame()]
+            for frame in written:
+                frame.skip_tts = what == "write unspoken"
+                yield frame
         elif what == "wait":
             yield from until(lambda name=given[0], count=given[1]: seen.counts.get(name, 0) >= count, given)
         elif what == "recorded":
@@ -104,6 +154,8 @@ def scripted(steps: list[Any], stt: CarryoverSTTService, seen: Seen) -> Iterator
             yield fr.STTUpdateSettingsFrame(delta=delta)
             wanted = delta.given_fields()
             yield from until(lambda wanted=wanted: wanted.items() <= stt._settings.given_fields().items())
+        elif what == "time":
+            seen.last_s = time.monotonic()
         elif what == "frame":
             yield getattr(fr, given[0])(**given[1])
         else:
@@ -114,6 +166,8 @@ async def run(call: dict[str, Any]) -> dict[str, Any]:
     """The service alone, with steps."""
     settings = CarryoverSTTService.Settings(**call.get("settings", {}))
     stt = CarryoverSTTService(server=call["target"], settings=settings, **call.get("service", {}))
+    for signal, entries in call.get("entities", {}).items():
+        stt.set_entities(signal, entries)
     seen, errors, failed = Seen(), [], list[str]()
 
     @stt.event_handler("on_connected")
@@ -131,8 +185,14 @@ async def run(call: dict[str, Any]) -> dict[str, Any]:
     observers: list[BaseObserver] = [seen]
     if call.get("observed", True):
         observers.append(CarryoverContextObserver(stt, tools=call.get("tools")))
+    behind: dict[str, list[FrameProcessor]] = {
+        "": [],
+        "tts": [SilentTTS()],
+        "guard": [Guard(), SilentTTS()],
+        "classifier": [ParallelPipeline([Classifier(), Dropped()], [SilentTTS()], [SilentTTS()])],
+    }
     frames, _ = await run_test(
-        stt,
+        Pipeline([stt, *behind[call.get("behind", "")]]),
         frames_to_send=without_end(scripted(call["steps"], stt, seen), failed),
         observers=observers,
         pipeline_params=PARAMS,
@@ -143,6 +203,7 @@ async def run(call: dict[str, Any]) -> dict[str, Any]:
         "errors": errors,
         "failed": failed,
         "connected": seen.counts.get("connected", 0),
+        "ended_s": time.monotonic() - seen.last_s,
         "dialogue": stt.dialogue.id,
         "turn": stt.dialogue.turn,
     }
@@ -156,6 +217,7 @@ def shown(frame: fr.Frame) -> dict[str, Any]:
         made["words"] = len(frame.result.words) if frame.result else 0
     if isinstance(frame, fr.TranscriptionFrame) and frame.result:
         made["finalized"] = frame.finalized
+        made["end_s"] = frame.result.end_s
         made["status"] = frame.result.context.status
         made["turn"] = frame.result.context.context_turn
         made["signals"] = sorted({word.signal for word in frame.result.context.biased_words})

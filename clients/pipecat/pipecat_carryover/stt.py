@@ -22,6 +22,7 @@ from pipecat.frames.frames import (
     ProposedUserStoppedSpeakingFrame,
     StartFrame,
     STTMetadataFrame,
+    STTMuteFrame,
     TranscriptionFrame,
     VADUserStoppedSpeakingFrame,
 )
@@ -61,7 +62,7 @@ _Message: TypeAlias = Callable[[_Stream], Awaitable[None]]
 _WAITING = 1000
 """The most messages that wait for a server that cannot be reached: 10 s of audio in frames of 10 ms."""
 _LAST_RESULT_S = 5.0
-_FIRST_WAIT_S, _LONGEST_WAIT_S = 0.25, 8.0
+_FIRST_WAIT_S, _LONGEST_WAIT_S = 0.25, 2.0
 
 
 @dataclass
@@ -159,7 +160,7 @@ class CarryoverSTTService(EagerEndOfTurnSTTServiceMixin, STTService):
         self._observed = False
         self._interrupted = False
         self._turn_open = False
-        self._connected = False
+        self._connected = self._unreachable = False
         self._unanswered = Unanswered(16_000)
         self._report: PhraseReport | None = None
         self._outbox: asyncio.Queue[_Message] = asyncio.Queue()
@@ -201,13 +202,14 @@ class CarryoverSTTService(EagerEndOfTurnSTTServiceMixin, STTService):
         """Have a stream opened with the first audio."""
         await super().start(frame)
         self._unanswered = Unanswered(self.sample_rate)
+        self._dialogue.begin()
         if self._running is None:
             self._running = self.create_task(self._run(), name="carryover_stream")
 
     async def stop(self, frame: EndFrame) -> None:
         """End the audio and wait for the last transcript."""
-        self._put(lambda stream: stream.end())
-        if self._running is not None:
+        if self._running is not None and not self._unreachable:
+            self._put(lambda stream: stream.end())
             await asyncio.wait([self._running], timeout=_LAST_RESULT_S)
         await super().stop(frame)
         with suppress(TimeoutError):
@@ -240,6 +242,8 @@ class CarryoverSTTService(EagerEndOfTurnSTTServiceMixin, STTService):
         await super().process_frame(frame, direction)
         if isinstance(frame, VADUserStoppedSpeakingFrame) and not self._turn_detection:
             self.request_finalize()
+            self._put(lambda stream: stream.finalize())
+        elif isinstance(frame, STTMuteFrame) and frame.mute:  # what comes after it is another utterance
             self._put(lambda stream: stream.finalize())
 
     def observe(self) -> Dialogue:
@@ -289,18 +293,21 @@ class CarryoverSTTService(EagerEndOfTurnSTTServiceMixin, STTService):
     async def _run(self) -> None:
         """Keep a stream open until the audio ends."""
         wait_s = _FIRST_WAIT_S
+        first: _Message | None = None
         while True:
-            first = await self._outbox.get()  # a stream without any audio would not stay open
+            first = first or await self._outbox.get()  # a stream without any audio would not stay open
             accepted = False
             try:
                 async with self._open() as stream:
                     await stream.send(b"")  # waits until the server has accepted the stream
                     accepted = self._connected = True
+                    self._unreachable = False
                     await self._call_event_handler("on_connected")
-                    await self._converse(stream, first)
+                    message, first = first, None
+                    await self._converse(stream, message)
                 return
             except CarryoverError as error:
-                self._connected = False
+                self._connected, self._unreachable = False, not accepted
                 await self._abandon_utterance()
                 await self._call_event_handler("on_connection_error", str(error))
                 if accepted:

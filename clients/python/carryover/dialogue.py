@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import re
+import sys
 import time
 import uuid
 from collections import deque
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from carryover import aio
+from carryover.entries import entries_of
 from carryover.errors import CarryoverError, ChangeRequestError
 from carryover.messages import Entry
 
+__all__ = ["Dialogue", "entries_of"]
+
 _log = logging.getLogger("carryover")
+_MOST_ALIASES = 16
 
 
 class Dialogue:
@@ -24,7 +29,8 @@ class Dialogue:
 
     A turn is what the user says and what the assistant replies to it; every reply expects speech. Streams name the
     dialogue and no turn, so that each utterance is recognised with the latest context. What cannot be recorded is left
-    out with a warning in the log, which holds no text: recognition goes on without it.
+    out with a warning in the log, which holds no text: recognition goes on without it. Of what is longer than the
+    server takes, the end of a text is recorded, and the first entries of a signal.
 
     To be used in the event loop of its client.
 
@@ -38,17 +44,27 @@ class Dialogue:
         self._client = client
         self._prefix = uuid.uuid4().hex[:8]  # whoever goes on with a dialogue begins turns of its own
         self._number = 1
-        self._replied = False
+        self._replied = self._closed = False
+        self._expects = False  # speech, so that what comes to be known is recorded at once
         self._heard: list[str] = []
         self._unspoken: list[tuple[str, str]] = []
         self._entities: dict[str, tuple[str | Entry, ...]] = {}
         self._waiting: deque[tuple[str, dict[str, Any]]] = deque()
         self._recording: asyncio.Task[None] | None = None
+        self._limits: Mapping[str, float] | None = None  # the server's, since it first refused something
 
     @property
     def turn(self) -> str:
         """The turn that is under way: it begins when the user speaks after a reply."""
         return f"{self._prefix}-{self._number}"
+
+    def begin(self) -> None:
+        """Say that the user may speak before the assistant has: what services know is recorded at once."""
+        if self._expects or self._heard or self._number > 1:
+            return
+        self._expects = True
+        if self._entities:
+            self._record(self.turn, entities=dict(self._entities), expect_speech=True)
 
     def heard(self, text: str) -> None:
         """Take what the user said; it is recorded with the reply."""
@@ -56,13 +72,14 @@ class Dialogue:
             return
         if self._replied:
             self._number += 1
-            self._replied = False
+        self._replied = self._expects = False
         self._heard.append(text.strip())
 
     def reply(self, text: str) -> None:
         """Record what the assistant is about to say, as soon as that is known: its context is made while it speaks."""
         if not text.strip():
             return
+        self._unspoken = [one for one in self._unspoken if one[0] == self.turn]  # nobody may say that it was spoken
         self._unspoken.append((self.turn, text.strip()))
         self._record_reply(text.strip())
 
@@ -88,26 +105,29 @@ class Dialogue:
     def set_entities(self, signal: str, entries: Sequence[str | Entry]) -> None:
         """Say what a service knows, from now on and until it is set again.
 
-        The entries are recorded with each turn; where the turn under way has its reply already, at once. What earlier
-        turns had stays possible as long as the server reads these turns (`context.turns`), behind what is new.
+        The entries are recorded with each turn; at once, where the turn under way has its reply already, or nobody has
+        spoken yet (`begin`). What earlier turns had stays possible as long as the server reads these turns
+        (`context.turns`), behind what is new.
 
         Args:
             signal: a name that the model reads: contacts, devices, places, ..., or one of your own.
             entries: by importance; none: the service knows nothing any more.
 
         Raises:
-            ChangeRequestError: the entries are one string.
+            ChangeRequestError: the entries are one string, or hold something else than names and entries.
         """
         if isinstance(entries, str):
             raise ChangeRequestError(f"entities: give a list of entries of {signal}, not one string")
         known = tuple(entries)
+        for entry in known:
+            _check_entry(signal, entry)
         if self._entities.get(signal, ()) == known:
             return
         if not known:
             del self._entities[signal]
             return
         self._entities[signal] = known
-        if self._replied:
+        if self._expects:
             self._record(self.turn, entities={signal: known}, expect_speech=True)
 
     async def recorded(self) -> None:
@@ -116,7 +136,8 @@ class Dialogue:
             await asyncio.wait([self._recording])
 
     async def close(self) -> None:
-        """Leave out what is not recorded yet."""
+        """Leave out what is not recorded yet, and what follows."""
+        self._closed = True
         if self._recording is not None:
             self._recording.cancel()
             await asyncio.wait([self._recording])
@@ -124,12 +145,14 @@ class Dialogue:
     def _record_reply(self, text: str) -> None:
         user = " ".join(self._heard) or None
         self._heard.clear()
-        self._replied = True
+        self._replied = self._expects = True
         self._record(
             self.turn, user=user, reply=text, entities=dict(self._entities) or None, speak=True, expect_speech=True
         )
 
     def _record(self, turn: str, **events: Any) -> None:
+        if self._closed:
+            return
         self._waiting.append((turn, {**events, "time": time.time()}))  # replicas' clocks may differ
         if self._recording is None or self._recording.done():
             self._recording = asyncio.get_running_loop().create_task(self._record_waiting())
@@ -138,45 +161,77 @@ class Dialogue:
         while self._waiting:
             turn, events = self._waiting.popleft()
             try:
-                await self._client.record(self.id, turn, **events)
+                await self._record_within_limits(turn, events)
             except CarryoverError as error:
                 _log.warning("a turn is not recorded, its context will be missing: %s", error)
 
-
-def entries_of(result: object, *, text: str = "name", id: str = "id", aliases: str = "aliases") -> list[Entry]:  # noqa: A002
-    """The entries that a tool's result lists, for `Dialogue.set_entities`.
-
-    Args:
-        result: a list of names or of objects with these keys; an object that is one, or that has one list; or the JSON
-            text of any of them.
-        text: the key of an object's name. Objects without it are left out.
-        id: of its id.
-        aliases: of its other names.
-
-    Raises:
-        ChangeRequestError: the result is none of these.
-    """
-    if isinstance(result, str | bytes):
+    async def _record_within_limits(self, turn: str, events: dict[str, Any]) -> None:
+        if self._limits is not None:
+            events = _within(self._limits, events)
         try:
-            result = json.loads(result)
-        except (ValueError, RecursionError):
-            result = None
-    if isinstance(result, Mapping):
-        lists = [value for value in result.values() if isinstance(value, list | tuple)]
-        result = [result] if text in result else lists[0] if len(lists) == 1 else None
-    if not isinstance(result, list | tuple):
-        raise ChangeRequestError(
-            f"entities: give a list of names or of objects with {text!r}, an object with one such list, or its JSON"
-        )
-    found = []
-    for one in result:
-        if isinstance(one, str):
-            found.append(Entry(one))
-        elif isinstance(one, Mapping) and one.get(text):
-            others = one.get(aliases) or ()
-            named = [str(other) for other in (others if isinstance(others, list | tuple) else [others])]
-            found.append(Entry(str(one[text]), id=str(one.get(id) or ""), aliases=tuple(named)))
-    return found
+            await self._client.record(self.id, turn, **events)
+        except ChangeRequestError as error:
+            if self._limits is None:
+                _log.warning("a turn is recorded as far as the server takes it: %s", error)
+                self._limits = (await self._client.server_info()).limits
+                await self._record_within_limits(turn, events)
+            elif events.pop("entities", None) and events.keys() - {"time"}:
+                _log.warning("a turn is recorded without its entities: %s", error)
+                await self._client.record(self.id, turn, **events)
+            else:
+                raise
+
+
+def _check_entry(signal: str, entry: object) -> None:
+    names: list[object]
+    if isinstance(entry, Entry):
+        names, wrong = [entry.text, entry.id, *entry.aliases], "texts for its text, id and aliases"
+    else:
+        names, wrong = [entry], "names or entries; carryover.dialogue.entries_of makes them of a tool's result"
+    for name in names:
+        if not isinstance(name, str):
+            raise ChangeRequestError(f"entities: of {signal}, give {wrong}, not {type(name).__name__}")
+
+
+def _within(limits: Mapping[str, float], events: Mapping[str, Any]) -> dict[str, Any]:
+    """What a server takes of events: of a text its end, where the question is."""
+    most = int(limits.get("text_characters", sys.maxsize))
+    made = dict(events)
+    for kind in ("user", "reply"):
+        if made.get(kind):
+            made[kind] = _end(_encodable(made[kind]), most)
+    known = {signal: _fitting(limits, entries) for signal, entries in (made.get("entities") or {}).items()}
+    made["entities"] = {signal: entries for signal, entries in known.items() if entries} or None
+    return made
+
+
+def _fitting(limits: Mapping[str, float], entries: Sequence[str | Entry]) -> list[Entry]:
+    """The first entries of a signal, as many as a server takes; names that are too long for it are left out."""
+    longest = int(limits.get("phrase_characters", sys.maxsize))
+    room = int(limits.get("entries", sys.maxsize))
+    made = []
+    for entry in (Entry(one) if isinstance(one, str) else one for one in entries):
+        text = _encodable(entry.text).strip()
+        names = [_encodable(alias) for alias in entry.aliases]
+        aliases = [alias for alias in names if alias.strip() and len(alias) <= longest][:_MOST_ALIASES]
+        if not text or len(text) > longest:
+            continue
+        room -= 1 + len(aliases)
+        if room < 0:
+            break
+        made.append(replace(entry, text=text, aliases=tuple(aliases)))
+    return made
+
+
+def _end(text: str, most: int) -> str:
+    """The last words of a text."""
+    end = text[-most:]
+    return end if len(text) <= most else end.partition(" ")[2] or end
+
+
+def _encodable(text: str) -> str:
+    """A text with its halves of surrogate pairs put together, or left out."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "ignore")
 
 
 def _words(text: str) -> list[str]:

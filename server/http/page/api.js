@@ -2,6 +2,7 @@
 
 const KEY = "carryover-key";
 const STREAM = "carryover.v1.Recognizer/StreamingRecognize";
+const GOING_AWAY = 1001; // a server that ends closes so what still runs
 
 export class CallError extends Error {
   constructor(code, message) {
@@ -64,9 +65,9 @@ export function openStream(config, respond) {
       else respond(response);
     };
     socket.onclose = async (event) => {
-      if (event.wasClean) resolve();
-      else if (opened) reject(new CallError("unavailable", "the connection broke off"));
-      else reject(await whyRefused(url));
+      if (event.wasClean && event.code !== GOING_AWAY) resolve();
+      else if (opened) reject(new CallError("unavailable", "the server ended the stream before its result"));
+      else reject(await whyRefused());
     };
   });
   return {
@@ -77,9 +78,10 @@ export function openStream(config, respond) {
   };
 }
 
-/** Browsers do not say why a WebSocket was refused; a GET of its path does. */
-async function whyRefused(url) {
+/** Browsers do not say why a WebSocket was refused; a GET of its path does, unless the reason is gone by then. */
+async function whyRefused() {
   const response = await fetch(STREAM, { headers: headers() }).catch(() => null);
   if (response === null) return new CallError("unavailable", "the server does not answer");
-  return refusal(response);
+  const error = await refusal(response);
+  return error.code === "invalid_argument" ? new CallError("unavailable", "the stream was refused; try again") : error;
 }

@@ -1,27 +1,32 @@
 // The page: asks, listens, shows.
 
 import { call, CallError, key, openStream } from "./api.js";
-import { decodeFile, openMicrophone, peak, piecesOf, speak, wake, wavOf } from "./audio.js";
+import { decodeFile, hush, openMicrophone, peak, piecesOf, speak, wake, wavOf } from "./audio.js";
 import { commandsOf } from "./commands.js";
 import { Dialogue } from "./dialogue.js";
 import { $ } from "./dom.js";
-import { showFinal, showLive } from "./results.js";
+import { plainOf, showFinal, showLive, showNothing, textOf } from "./results.js";
 import { drawTimeline } from "./timeline.js";
 
 const CONFIG = {
   encoding: "LINEAR16", interim_results: true, max_alternatives: 8, enable_word_time_offsets: true,
   voice_activity_events: true,
 };
-const ONE_UTTERANCE = { single_utterance: true };
-const WHOLE_FILE = { endpointing: { likely_silence_s: 10, trailing_silence_s: 10 } };
+const ONE_UTTERANCE = { single_utterance: true, endpointing: { start_timeout_s: 10 } };
 const SETTLED = ["READY", "FAILED", "EXPIRED"];
 const POLL_MS = 60;
 
-const dialogue = new Dialogue();
+const MICROPHONE = {
+  NotAllowedError: "The browser does not allow the microphone.",
+  NotFoundError: "There is no microphone.",
+  NotReadableError: "The microphone is not to be had; another program may use it.",
+};
+
 let turn = {}; // of the timeline
 let recorded = null; // what was sent last to RecordEvents
-let heard = null; // the last audio: { pieces, rate, options, result }
-let microphone = null;
+let heard = null; // the last audio: { pieces, rate, options, results }
+let listening = null; // to the microphone, or to a file: { end, stop }
+const dialogue = new Dialogue(begin);
 
 function say(text, aloud = false) {
   $("mic-state").textContent = text;
@@ -30,7 +35,6 @@ function say(text, aloud = false) {
 
 /** Says what went wrong; where the server is gone, that it is, which the browser's own words would hide. */
 async function fail(error) {
-  if (error instanceof CallError && error.code === "unauthenticated") askForKey();
   say(error.message || String(error), true);
   if (!(await connect())) say("The server is not reachable.", true);
 }
@@ -44,7 +48,10 @@ async function connect() {
     $("server").className = "server up";
     $("server").textContent = `Carryover ${info.version} · ${info.model_version.split("-").slice(0, 2).join("-")}`;
     $("server").title = `model ${info.model_version}, context ${info.context_model_version || "off"}`;
-    $("key-form").hidden = true;
+    if (!$("key-form").hidden) {
+      $("key-form").hidden = true;
+      $("ask").focus();
+    }
     return true;
   } catch (error) {
     $("server").className = "server down";
@@ -59,25 +66,27 @@ function askForKey() {
   $("key").focus();
 }
 
-$("key-form").onsubmit = (event) => {
+$("key-form").onsubmit = async (event) => {
   event.preventDefault();
   key.set($("key").value.trim());
   $("key").value = "";
-  connect();
+  drawCommands();
+  await connect();
+  $("key-state").textContent = $("announce").textContent = $("server").textContent;
 };
 
 // Asking
 
 $("ask-form").onsubmit = async (event) => {
   event.preventDefault();
+  $("reply").value = dialogue.reply;
+  if (!$("ask-form").reportValidity()) return; // nothing but blanks
   wake();
   stopListening();
   const message = dialogue.ask();
   const here = (turn = { asked: Date.now() });
   recorded = message;
-  $("dialogue-id").textContent = dialogue.id;
-  drawCommands();
-  drawTimeline(turn);
+  forget();
   say("The assistant asks …");
   $("answer").scrollIntoView({ block: "nearest" });
   try {
@@ -89,6 +98,7 @@ $("ask-form").onsubmit = async (event) => {
     if (spoken) draw(here, { speech: spoken });
     if (!here.audio) await listen(); // unless a recording has answered
   } catch (error) {
+    hush();
     fail(error);
   }
 };
@@ -104,7 +114,7 @@ function watch(here, { dialogue_id, turn_id }) {
     const dropped = ["DROPPED", "SUPERSEDED"].includes(status.outcome);
     if (!SETTLED.includes(status.state) && !dropped) setTimeout(() => look().catch(giveUp), POLL_MS);
   };
-  const giveUp = (error) => here === turn && fail(error);
+  const giveUp = (error) => draw(here, { reason: error.message });
   look().catch(giveUp);
 }
 
@@ -116,30 +126,37 @@ function draw(here, more) {
 // Listening
 
 $("mic").onclick = async () => {
-  if (microphone) {
-    microphone.end();
+  if (listening) {
+    listening.end();
     return;
   }
-  if ("speechSynthesis" in window) speechSynthesis.cancel();
+  hush();
   await listen();
 };
 
 async function listen() {
-  if (microphone) return;
-  if (turn.audio) turn = {}; // pressed again, without a question
+  if (listening) return;
+  if (turn.audio) turn = { before: dialogue.turn > 0 }; // pressed again, without a question
   const pieces = [];
   const here = turn;
   let stream = null;
   let device = null;
-  const mine = (microphone = {
-    end: () => (stream ? stream.end() : stopListening()),
-    stop: () => {
+  let ended = false;
+  const mine = (listening = {
+    end() {
+      if (!stream || ended) return leave("Press to talk.");
+      ended = true;
+      device.stop();
+      stream.end();
+      say("Waiting for the result …");
+    },
+    stop() {
       device?.stop();
       stream?.close();
     },
   });
   $("mic").setAttribute("aria-pressed", "true");
-  $("mic-name").textContent = "Stop";
+  showLive("", "");
   say("Waiting for the microphone …");
   try {
     device = await openMicrophone((piece) => {
@@ -149,36 +166,38 @@ async function listen() {
       $("mic").style.setProperty("--level", String(Math.sqrt(loud)));
       pieces.push(piece);
       stream?.send(piece);
-    });
-    if (microphone !== mine) return device.stop();
+    }, () => listening === mine && leave("The microphone is gone."));
+    if (listening !== mine) return device.stop();
     say("Listening …", true);
     const said = { pieces, rate: device.rate, options: ONE_UTTERANCE };
     stream = streamOf(said, dialogue.answering, here);
     pieces.forEach((piece) => stream.send(piece));
-    said.result = await stream.result;
-    if (microphone === mine) finished(said, here);
+    said.results = await stream.results;
+    if (listening === mine) finished(said, here);
   } catch (error) {
-    if (microphone === mine) {
-      fail(error.name === "NotAllowedError" ? new Error("The browser does not allow the microphone.") : error);
-    }
+    if (listening === mine) fail(MICROPHONE[error.name] ? new Error(MICROPHONE[error.name]) : error);
   } finally {
-    if (microphone === mine) stopListening();
+    if (listening === mine) stopListening();
   }
 }
 
 /** Ends listening at once; what was said is dropped, unless its result is there. */
 function stopListening() {
-  const last = microphone;
-  microphone = null;
+  const last = listening;
+  listening = null;
   last?.stop();
   $("mic").setAttribute("aria-pressed", "false");
-  $("mic-name").textContent = "Listen";
   $("mic").style.setProperty("--level", "0");
 }
 
-/** A stream whose results are shown as they come; its `result` is the final one. */
+function leave(why) {
+  stopListening();
+  say(why, true);
+}
+
+/** A stream whose results are shown as they come; its `results` are the final ones in which something was said. */
 function streamOf({ rate, options }, answering, here, quiet = false) {
-  let final = null;
+  const finals = [];
   let before = "";
   const audioStart = () => here.audio?.from ?? Date.now();
   const stream = openStream({ ...CONFIG, ...options, ...answering, sample_rate_hertz: rate }, (response) => {
@@ -188,27 +207,28 @@ function streamOf({ rate, options }, answering, here, quiet = false) {
       draw(here, begins ? { begin: here.begin ?? at } : { end: at });
     }
     for (const result of response.results ?? []) {
-      const text = result.alternatives[0].transcript ?? "";
+      const text = textOf([...finals.slice(-2), result]); // there is little room
       const stage = result.is_final ? "final" : result.likely_final ? "likely" : "partial";
-      if (result.is_final && (final === null || text)) final = result;
+      if (result.is_final && result.alternatives[0].transcript) finals.push(result);
       if (quiet) continue;
       showLive(text, before, stage);
       before = text;
       if (stage === "partial") say(`Listening … stability ${Math.round(100 * (result.stability ?? 0))} %`);
     }
   });
-  return { ...stream, result: stream.done.then(() => final) };
+  return { ...stream, results: stream.done.then(() => finals) };
 }
 
 function finished(said, here) {
-  if (said.result === null) {
-    say("Nothing was said.", true);
+  if (!$("server").classList.contains("up")) connect();
+  if (said.results.length === 0) {
+    say("Nothing was heard.", true);
     return;
   }
   heard = said;
   draw(here, { final: Date.now() });
   say("Press to talk again.");
-  $("announce").textContent = showFinal(said.result);
+  $("announce").textContent = showFinal(said.results);
   $("result").scrollIntoView({ block: "nearest" });
   $("again-result").hidden = true;
   $("save").hidden = false;
@@ -220,29 +240,38 @@ function finished(said, here) {
 // Files
 
 async function take(file) {
+  hush();
   stopListening();
+  showLive("", "");
   say(`Reading ${file.name} …`);
+  let stream = null;
+  const mine = (listening = { end: () => leave("Press to talk."), stop: () => stream?.close() });
   try {
     const { rate, samples } = await decodeFile(file).catch(() => {
       throw new Error(`${file.name} is no audio that this browser reads.`);
     });
-    if (turn.audio) turn = {};
+    if (listening !== mine) return;
+    if (turn.audio) turn = { before: dialogue.turn > 0 };
+    const here = turn;
     const pieces = piecesOf(samples, rate);
-    turn.audio = { from: Date.now(), peaks: pieces.map(peak) };
-    const said = { pieces, rate, options: WHOLE_FILE };
-    said.result = await resend(said, dialogue.answering, turn);
-    finished(said, turn);
+    draw(here, { audio: { from: Date.now(), peaks: pieces.map(peak), file: true } });
+    const said = { pieces, rate, options: {} };
+    stream = resend(said, dialogue.answering, here);
+    said.results = await stream.results;
+    if (listening === mine) finished(said, here);
   } catch (error) {
-    fail(error);
+    if (listening === mine) fail(error);
+  } finally {
+    if (listening === mine) stopListening();
   }
 }
 
-/** The result of audio that is there already. */
+/** A stream of audio that is there already. */
 function resend(said, answering, here, quiet = false) {
   const stream = streamOf(said, answering, here, quiet);
   said.pieces.forEach((piece) => stream.send(piece));
   stream.end();
-  return stream.result;
+  return stream;
 }
 
 $("file").onchange = () => {
@@ -250,7 +279,8 @@ $("file").onchange = () => {
   $("file").value = "";
 };
 for (const [name, over] of [["dragenter", true], ["dragover", true], ["dragleave", false], ["drop", false]]) {
-  $("drop").addEventListener(name, (event) => {
+  addEventListener(name, (event) => { // anywhere: a file that is dropped beside would replace the page
+    if (!event.dataTransfer.types.includes("Files")) return;
     event.preventDefault();
     $("drop").classList.toggle("over", over);
     if (name === "drop" && event.dataTransfer.files[0]) take(event.dataTransfer.files[0]);
@@ -262,9 +292,10 @@ for (const [name, over] of [["dragenter", true], ["dragover", true], ["dragleave
 $("again").onclick = async () => {
   $("again").disabled = true;
   try {
-    const result = await resend(heard, {}, {}, true);
-    const text = result?.alternatives[0].transcript || "(nothing)";
-    const same = text === (heard.result.context?.plain_transcript || "(nothing)");
+    const said = heard;
+    const text = textOf(await resend(said, {}, {}, true).results) || "(nothing)";
+    if (heard !== said) return;
+    const same = text === (plainOf(said.results) || "(nothing)");
     $("again-result").hidden = false;
     $("again-result").textContent = `The same audio without any context: “${text}”${same ? ", as heard above" : ""}.`;
     $("announce").textContent = $("again-result").textContent;
@@ -275,13 +306,15 @@ $("again").onclick = async () => {
   }
 };
 
-$("go-on").onclick = () => dialogue.goOn(heard.result.alternatives[0].transcript ?? "");
+$("go-on").onclick = () => dialogue.goOn(textOf(heard.results));
 
 $("erase").onclick = async () => {
-  const { id } = dialogue;
-  begin();
+  const ids = [...dialogue.former, dialogue.id];
+  stopListening();
   try {
-    const { items_deleted: items = 0 } = await call("Context/DeleteDialogue", { dialogue_id: id });
+    let items = 0;
+    for (const dialogue_id of ids) items += (await call("Context/DeleteDialogue", { dialogue_id })).items_deleted ?? 0;
+    begin(); // where it fails, it can be tried again
     say(items ? `Erased: ${items} items.` : "There was nothing to erase.", true);
   } catch (error) {
     fail(error);
@@ -291,20 +324,37 @@ $("erase").onclick = async () => {
 $("new").onclick = begin;
 
 function begin() {
+  hush();
   stopListening();
   dialogue.begin();
   turn = {};
   recorded = null;
+  forget();
+  say("Press to talk, or ask first.");
+}
+
+/** Shows nothing of the last answer any more, and what is known of the turn now. */
+function forget() {
+  heard = null;
+  showLive("", "");
+  showNothing();
+  $("save").hidden = true;
   drawTimeline(turn);
   drawCommands();
 }
 
 $("copy").onclick = async () => {
-  await navigator.clipboard.writeText($("commands").textContent);
-  $("announce").textContent = "Copied.";
+  try {
+    await navigator.clipboard.writeText($("commands").textContent);
+    $("copied").textContent = "Copied.";
+  } catch {
+    getSelection().selectAllChildren($("commands"));
+    $("copied").textContent = "The browser does not allow it; they are selected.";
+  }
 };
 
 function drawCommands() {
+  $("copied").textContent = "";
   $("commands").textContent = commandsOf(recorded, dialogue.answering);
 }
 

@@ -2,6 +2,8 @@
 
 const MOST_HERTZ = 48000;
 const WORDS_A_SECOND = 2.7;
+const VOICE_MS = 3000; // a voice that has not begun by then will not
+const LOOK_MS = 200;
 
 let context = null;
 
@@ -20,13 +22,15 @@ export function wake() {
   context.resume();
 }
 
-/** Listens until `stop`. `take` is given each piece of 40 ms. */
-export async function openMicrophone(take) {
+/** Listens until `stop`. `take` is given each piece of 40 ms; `lost` is called where the microphone goes away. */
+export async function openMicrophone(take, lost) {
+  if (!navigator.mediaDevices) throw new Error("A browser gives its microphone to pages with https and of this machine only.");
   wake();
   await context.ready;
   const media = await navigator.mediaDevices.getUserMedia({
     audio: { channelCount: 1, echoCancellation: true, noiseSuppression: false, autoGainControl: true },
   });
+  for (const track of media.getTracks()) track.onended = lost;
   const source = context.createMediaStreamSource(media);
   const pieces = new AudioWorkletNode(context, "pieces", {
     numberOfOutputs: 0, channelCount: 1, channelCountMode: "explicit",
@@ -90,28 +94,64 @@ export function wavOf(pieces, rate) {
   return new Blob([head, ...pieces], { type: "audio/wav" });
 }
 
-/**
- * Has the browser speak; where it has no voice it waits as long as that takes (`silent`). `started` is given the moment,
- * and so is the result, { from, to, silent }: milliseconds since 1970.
- */
-export async function speak(text, started) {
-  const silent = !("speechSynthesis" in window) || speechSynthesis.getVoices().length === 0;
-  let from = Date.now();
-  const begins = () => started({ from: (from = Date.now()), silent });
-  await new Promise((resolve) => {
-    if (silent) {
-      begins();
-      setTimeout(resolve, (text.split(/\s+/).length / WORDS_A_SECOND) * 1000);
-      return;
-    }
-    const utterance = new SpeechSynthesisUtterance(text);
-    utterance.lang = "en-US";
-    utterance.onstart = begins;
-    utterance.onend = utterance.onerror = resolve;
-    speechSynthesis.cancel();
-    speechSynthesis.speak(utterance);
-  });
-  return { from, to: Date.now(), silent };
+let hushed = null;
+let spoken = []; // a browser forgets an utterance that nobody holds, and then never says that it has ended
+
+/** Ends what is spoken. */
+export function hush() {
+  hushed?.();
+  hushed = null;
+  if ("speechSynthesis" in window) speechSynthesis.cancel();
 }
 
+/**
+ * Has the browser speak; where it has no voice it waits as long as that takes (`silent`). `started` is given the moment,
+ * and so is the result, { from, to, silent }: milliseconds since 1970; null where it was hushed before it began.
+ */
+export async function speak(text, started) {
+  hush();
+  const asked = Date.now();
+  const took = (text.split(/\s+/).length / WORDS_A_SECOND) * 1000;
+  let speech = null;
+  let finish = null;
+  const ended = new Promise((resolve) => (finish = hushed = resolve));
+  const begins = (silent) => {
+    speech = { from: Date.now(), silent };
+    started(speech);
+    if (silent) setTimeout(finish, took);
+  };
+  let looking = null;
+  if (!("speechSynthesis" in window) || speechSynthesis.getVoices().length === 0) begins(true);
+  else {
+    spoken = portions(text).map((portion) => {
+      const utterance = new SpeechSynthesisUtterance(portion);
+      utterance.lang = "en-US";
+      utterance.onstart = () => hushed === finish && !speech && begins(false);
+      return utterance;
+    });
+    spoken.at(-1).onend = () => speech?.silent || finish();
+    spoken.forEach((utterance) => speechSynthesis.speak(utterance));
+    looking = setInterval(() => { // some browsers never begin, some never say that they have ended
+      const waited = Date.now() - (speech?.from ?? asked);
+      const still = (speechSynthesis.speaking || speechSynthesis.pending) && waited < VOICE_MS + 3 * took;
+      if (speech && !speech.silent && !still) finish();
+      if (!speech && waited > VOICE_MS) {
+        begins(true);
+        speechSynthesis.cancel();
+      }
+    }, LOOK_MS);
+  }
+  await ended;
+  clearInterval(looking);
+  if (hushed === finish) hush();
+  return speech && { ...speech, to: Date.now() };
+}
+
+/** A text in parts of some ten seconds: Chromium's voices from the network fall silent after fifteen. */
+function portions(text) {
+  if (text.length <= 150) return [text];
+  return text.match(/.{1,150}[.!?](?=\s|$)|.{1,150}(?=\s|$)|.{150}/gs);
+}
+
+addEventListener("pagehide", hush);
 if ("speechSynthesis" in window) speechSynthesis.getVoices(); // has the browser load them

@@ -17,13 +17,16 @@ export function commandsOf(recorded, answering) {
     );
   }
   const own = Object.entries(answering).map(([name, value]) => ` -F ${name}=${value}`).join("");
-  const grpc = answering.dialogue_id ? ` --dialogue ${answering.dialogue_id} --turn ${answering.turn_id}` : "";
+  const grpc = [
+    answering.dialogue_id ? ` --dialogue ${answering.dialogue_id} --turn ${answering.turn_id}` : "",
+    key.get() ? " --key-file KEY_FILE" : "",
+  ].join("");
   lines.push(
     answering.dialogue_id ? "# the answer, recognised with it" : "# a recording",
     `curl ${base}/v1/audio/transcriptions${signed} \\`,
     `  -F file=@answer.wav -F max_alternatives=8${own}`,
     "",
-    "# or over gRPC, word by word",
+    "# or over gRPC, word by word (--server HOST:PORT where it is not 127.0.0.1:50051)",
     `./scripts/stream_client answer.wav --nbest 8${grpc}`,
   );
   return lines.join("\n");

@@ -29,11 +29,15 @@ export const EXAMPLES = [
 const SIGNALS = ["contacts", "devices", "places", "screen", "preferences", "device_type"];
 
 export class Dialogue {
-  constructor() {
+  /** `begin` is called for a new one. */
+  constructor(begin) {
     $("signals").after(make("datalist", { id: "signal-names" }, ...SIGNALS.map((name) => make("option", { value: name }))));
     for (const example of EXAMPLES) {
       const chip = make("button", { type: "button", "aria-pressed": "false" }, example.name);
-      chip.onclick = () => this.show(example);
+      chip.onclick = () => {
+        begin();
+        this.show(example);
+      };
       $("examples").append(chip);
     }
     $("add-signal").onclick = () => this.#row("places", []).querySelector("input").select();
@@ -43,29 +47,42 @@ export class Dialogue {
 
   /** A new one. */
   begin() {
-    this.id = `page-${crypto.randomUUID().slice(-12)}`;
-    this.turn = 0;
-    this.asked = false;
+    this.former = [];
+    this.#rename();
     this.history = [];
     this.#drawHistory();
+  }
+
+  #rename() {
+    const parts = crypto.getRandomValues(new Uint32Array(2)); // randomUUID is for pages with https only
+    this.id = `page-${[...parts].map((part) => part.toString(36)).join("")}`;
+    this.turn = 0;
+    this.question = null; // that has no answer yet
     $("dialogue-id").textContent = this.id;
   }
 
   show(example) {
-    this.begin();
     $("utterance").value = example.utterance;
     $("reply").value = example.reply;
     $("signals").replaceChildren();
     for (const [signal, entries] of Object.entries(example.signals)) this.#row(signal, entries);
-    for (const chip of $("examples").children) chip.setAttribute("aria-pressed", chip.textContent === example.name);
-    $("say").textContent = example.say ? `Answer, for example: “${example.say}”.` : "";
+    this.#point(example);
+  }
+
+  /** Shows which example this is; null: none. */
+  #point(example) {
+    for (const chip of $("examples").children) chip.setAttribute("aria-pressed", chip.textContent === example?.name);
+    $("say").textContent = example ? `Answer, for example: “${example.say}”.` : "";
   }
 
   /** The turn that is asked now, as RecordEvents takes it. */
   ask() {
-    if (this.asked && this.history.length === 0) this.begin(); // asked anew: nothing came of the last one
+    if (this.turn === 1 && this.question) {
+      this.former.push(this.id); // asked anew: nothing came of the last one
+      this.#rename();
+    }
     this.turn += 1;
-    this.asked = true;
+    this.question = { you: this.utterance, assistant: this.reply };
     const bodies = [
       this.utterance && { utterance: { text: this.utterance } },
       { reply: { text: this.reply } },
@@ -79,15 +96,16 @@ export class Dialogue {
 
   /** Of the turn that answers; nothing where nothing was asked. */
   get answering() {
-    return this.asked ? { dialogue_id: this.id, turn_id: String(this.turn + 1) } : {};
+    return this.turn ? { dialogue_id: this.id, turn_id: String(this.turn + 1) } : {};
   }
 
   /** The answer becomes what the user said. */
   goOn(answer) {
-    this.history.push({ you: this.utterance, assistant: this.reply });
+    if (this.question) this.history.push(this.question);
+    this.question = null;
     $("utterance").value = answer;
     $("reply").value = "";
-    $("say").textContent = "";
+    this.#point(null);
     this.#drawHistory();
     $("reply").focus();
   }
@@ -106,17 +124,20 @@ export class Dialogue {
         row.querySelector("input").value.trim(),
         row.querySelector("textarea").value.split("\n").map((line) => line.trim()).filter(Boolean),
       ])
-      .filter(([signal, entries]) => signal && entries.length);
+      .filter(([, entries]) => entries.length);
   }
 
   #row(signal, entries) {
-    const name = make("input", { "aria-label": "Signal", list: "signal-names", value: signal, maxlength: 64 });
+    const name = make("input", { "aria-label": "Signal", list: "signal-names", value: signal, required: true });
     const lines = make("textarea", {
       "aria-label": "Entries, one a line", rows: Math.max(2, Math.min(6, entries.length)), spellcheck: "false",
     }, entries.join("\n"));
     const remove = make("button", { type: "button", "aria-label": "Remove this signal", title: "Remove" }, "✕");
     const row = make("div", { class: "signal" }, name, lines, remove);
-    remove.onclick = () => row.remove();
+    remove.onclick = () => {
+      row.remove();
+      $("add-signal").focus();
+    };
     $("signals").append(row);
     return row;
   }
@@ -125,7 +146,11 @@ export class Dialogue {
     $("history").hidden = this.history.length === 0;
     $("history").replaceChildren(
       ...this.history.map(({ you, assistant }) =>
-        make("li", {}, you && make("p", { class: "you" }, you), make("p", { class: "assistant" }, assistant))),
+        make("li", {}, you && said("you", "You: ", you), said("assistant", "The assistant: ", assistant))),
     );
   }
+}
+
+function said(speaker, name, text) {
+  return make("p", { class: speaker }, make("span", { class: "visually-hidden" }, name), text);
 }

@@ -24,15 +24,31 @@ export function showLive(text, before, stage) {
   for (const one of $("stages").children) one.classList.toggle("on", one.dataset.stage === stage);
 }
 
-/** A final result. */
-export function showFinal(result) {
-  const best = result.alternatives[0];
-  const text = best.transcript ?? "";
-  const context = result.context ?? {};
-  const plain = context.plain_transcript ?? "";
-  const { removed, added } = diff(plain, text);
-  $("plain").replaceChildren(...marked(removed, "del", plain));
-  $("final").replaceChildren(...marked(added, "mark", text));
+/** The text of results. */
+export function textOf(results) {
+  return results.map((one) => one.alternatives[0].transcript).filter(Boolean).join(" ");
+}
+
+/** What was heard without the context. */
+export function plainOf(results) {
+  return results.map((one) => one.context?.plain_transcript).filter(Boolean).join(" ");
+}
+
+/** No result, as it was before there was one. */
+export function showNothing() {
+  $("no-result").hidden = false;
+  $("result-body").hidden = true;
+}
+
+/** The final results of an answer: one, or several of a long recording. Returns what is said of them aloud. */
+export function showFinal(results) {
+  const text = textOf(results);
+  const contexts = results.map((one) => one.context ?? {});
+  const context = contexts.find((one) => one.changed) ?? contexts[0];
+  const plain = plainOf(results);
+  const both = results.map((one) => diff(plainOf([one]), textOf([one])));
+  $("plain").replaceChildren(...marked(both.flatMap((one) => one.removed), "del", plain));
+  $("final").replaceChildren(...marked(both.flatMap((one) => one.added), "mark", text));
   $("no-result").hidden = true;
   $("result-body").hidden = false;
   $("result-body").classList.remove("fresh");
@@ -40,9 +56,9 @@ export function showFinal(result) {
   const applied = context.status === "APPLIED";
   $("status").className = `status ${applied ? "applied" : context.status === "FAILED" ? "failed" : ""}`;
   const what = applied && !context.changed ? "the context agrees with what was heard" : ADVICE[context.status];
-  $("status").replaceChildren(make("b", {}, context.status ?? "UNSPECIFIED"), context.reason || what || "");
-  showWhy(context);
-  showAlternatives(result, plain);
+  $("status").replaceChildren(make("b", {}, context.status ?? "UNSPECIFIED"), " ", context.reason || what || "");
+  showWhy(contexts);
+  showAlternatives(results);
   return `Final result: ${text || "nothing was said"}. Heard by itself: ${plain || "nothing"}. Context: ${context.status}.`;
 }
 
@@ -51,41 +67,60 @@ function marked(words, tag, text) {
   return words.flatMap(({ word, same }, i) => [i ? " " : "", same ? word : make(tag, {}, word)]);
 }
 
-function showWhy(context) {
-  const words = context.biased_words ?? [];
+function showWhy(contexts) {
+  const words = contexts.flatMap((one) => one.biased_words ?? []);
   $("no-why").hidden = words.length > 0;
   $("why").hidden = words.length === 0;
   fill("why", words.map((one) => [
     one.word,
     one.phrase,
     one.signal,
-    number(one.nats === undefined ? "" : `+${one.nats.toFixed(1)}`),
+    number(one.nats === undefined ? "" : signed(one.nats)),
   ]));
-  const notes = [];
-  const rank = words.find((one) => one.rank)?.rank;
-  if (rank) notes.push(`Without the context's score this transcript would rank ${rank}.`);
-  const meant = (context.meant ?? []).map((one) => `${one.entry}${one.entry_id ? ` (${one.entry_id})` : ""}, ${one.signal}`);
-  if (meant.length) notes.push(`It names ${meant.join(" or ")}.`);
-  $("why-note").textContent = notes.join(" ");
+  const meant = contexts.flatMap((one) => one.meant ?? []).map((one) => `${one.entry}${one.entry_id ? ` (${one.entry_id})` : ""}, ${one.signal}`);
+  $("why-note").textContent = meant.length ? `It names ${meant.join(" or ")}.` : "";
 }
 
-function showAlternatives(result, plain) {
-  fill("nbest", result.alternatives.map((one, i) => [
+function showAlternatives(results) {
+  const rows = results.flatMap((result) => [
+    ...(results.length > 1 ? [make("th", { colspan: 7 }, `${seconds(result.start)} to ${seconds(result.end)}`)] : []),
+    ...alternatives(result),
+  ]);
+  fill("nbest", rows);
+}
+
+function alternatives({ alternatives, context }) {
+  const plain = context?.plain_transcript ?? "";
+  const without = (one) => (one.score ?? 0) - (one.context_score ?? 0);
+  return alternatives.map((one, i) => [
     number(String(i + 1)),
+    // equal ones stay in their order
+    number(String(1 + alternatives.filter((other, j) => without(other) - without(one) > (j < i ? -1e-9 : 1e-9)).length)),
     one.transcript || "(nothing)",
     number((one.score ?? 0).toFixed(1)),
-    number(`${Math.round(100 * (one.confidence ?? 0))} %`),
+    number(one.context_score === undefined ? "" : signed(one.context_score)),
+    number(`${Math.round(100 * (one.confidence ?? 0))}\u00a0%`),
     make("span", { class: `origin ${one.from_context ? "context" : ""}` },
-      one.from_context ? "context" : one.transcript === plain ? "heard first" : "heard"),
-  ]));
+      one.from_context ? "context" : (one.transcript ?? "") === plain ? "heard first" : "heard"),
+  ]);
+}
+
+function signed(nats) {
+  return `${nats < 0 ? "" : "+"}${nats.toFixed(1)}`;
+}
+
+function seconds(time) {
+  return `${(time ?? 0).toFixed(1)} s`;
 }
 
 function number(text) {
   return make("span", { class: "number" }, text);
 }
 
+/** Rows of cells; a row that is one element is a heading of those below it. */
 function fill(table, rows) {
-  const cells = (row) => row.map((cell) =>
-    make("td", { class: cell instanceof Element && cell.className === "number" ? "number" : false }, cell));
-  $(table).tBodies[0].replaceChildren(...rows.map((row) => make("tr", {}, ...cells(row))));
+  const cell = (one) => make("td", { class: one instanceof Element && one.className === "number" ? "number" : false }, one);
+  $(table).tBodies[0].replaceChildren(
+    ...rows.map((row) => make("tr", {}, ...(row instanceof Element ? [row] : row.map(cell)))),
+  );
 }

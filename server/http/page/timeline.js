@@ -5,12 +5,13 @@ import { $ } from "./dom.js";
 const SVG = "http://www.w3.org/2000/svg";
 const BAR = 26;
 const NARROW = 460;
+const MOST_POINTS = 1000;
 
 let drawn = {};
 
 /**
- * Draws what is known of a turn. Moments are milliseconds since 1970: asked, speech { from, to }, states
- * [{ state, at }], audio { from, peaks }, begin, end, final, the clock's milliseconds.
+ * Draws what is known of a turn. Moments are milliseconds since 1970: asked (or `before` this turn), speech
+ * { from, to }, states [{ state, at }] and their reason, audio { from, peaks, file }, begin, end, final.
  */
 export function drawTimeline(turn) {
   drawn = turn;
@@ -19,7 +20,7 @@ export function drawTimeline(turn) {
   $("window-body").hidden = start === undefined;
   if (start === undefined) return;
   const known = [
-    start + 500, turn.speech?.to, turn.final, ...(turn.states ?? []).map((one) => one.at),
+    start + 500, turn.speech?.to, turn.audio?.file ? undefined : turn.final, ...(turn.states ?? []).map((one) => one.at),
     turn.audio && turn.audio.from + 40 * turn.audio.peaks.length,
   ].filter((one) => one !== undefined);
   const end = Math.max(...known) + 100;
@@ -28,7 +29,7 @@ export function drawTimeline(turn) {
   const x = (at) => place.left + ((at - start) / (end - start)) * (width - place.left - 2);
   const bottom = place.top(2) + BAR + 6;
   const svg = element("svg", {
-    viewBox: `0 0 ${width} ${bottom + 16}`, width, height: bottom + 16, role: "img", "aria-label": describe(turn),
+    viewBox: `0 0 ${width} ${bottom + 16}`, width, height: bottom + 16, "aria-hidden": "true", // the text says it all
   });
   for (const at of ticks(end - start, width - place.left)) {
     svg.append(
@@ -43,7 +44,7 @@ export function drawTimeline(turn) {
     );
   });
   const note = (text) => element("text", { x: place.left + 10, y: place.top(0) + 17 }, text);
-  if (!turn.asked) svg.append(note("nothing was asked"));
+  if (!turn.asked) svg.append(note(turn.before ? "asked before" : "nothing was asked"));
   else if (!turn.speech) svg.append(note("not spoken"));
   else {
     const kind = turn.speech.silent ? "silent" : "assistant";
@@ -52,7 +53,7 @@ export function drawTimeline(turn) {
   }
   drawStates(svg, turn, x, end, place.top(1));
   if (turn.audio) svg.append(wave(turn.audio, x, place.top(2) + BAR / 2));
-  if (turn.final !== undefined) {
+  if (turn.final !== undefined && !turn.audio.file) {
     const at = x(turn.final);
     svg.append(
       element("line", { class: "moment", x1: at, x2: at, y1: 18, y2: bottom }),
@@ -101,7 +102,7 @@ export function describe(turn) {
   const seconds = (ms) => `${(ms / 1000).toFixed(1)} s`;
   const states = turn.states ?? [];
   const ready = states.find((one) => one.state === "READY");
-  if (turn.speech?.to && turn.speech.silent) parts.push(`The browser has no voice; it waited ${seconds(turn.speech.to - turn.speech.from)}, as long as the question takes to say.`);
+  if (turn.speech?.to && turn.speech.silent) parts.push(`The browser has no voice; it waited ${seconds(turn.speech.to - turn.speech.from)} in its place.`);
   else if (turn.speech?.to) parts.push(`The question took ${seconds(turn.speech.to - turn.speech.from)} to speak.`);
   if (ready) {
     const took = ["READING", "ENCODING"].flatMap((name) => {
@@ -113,6 +114,12 @@ export function describe(turn) {
     parts.push(`Its context was ready ${Math.round(ready.at - states[0].at)} ms after it was recorded${how}${before}.`);
   } else if (states.length) {
     parts.push(`Its context is ${states[states.length - 1].state.toLowerCase()}${turn.reason ? `: ${turn.reason}` : ""}.`);
+  } else if (turn.reason) {
+    parts.push(`What became of its context is not known: ${turn.reason}.`);
+  }
+  if (turn.audio?.file) {
+    const took = turn.final === undefined ? "" : `; its result was there after ${seconds(turn.final - turn.audio.from)}`;
+    return [...parts, `The recording lasts ${seconds(40 * turn.audio.peaks.length)}${took}.`].join(" ");
   }
   const start = turn.asked ?? turn.audio?.from;
   if (turn.begin !== undefined) parts.push(`You began to speak at ${seconds(turn.begin - start)}`.concat(
@@ -122,8 +129,10 @@ export function describe(turn) {
 }
 
 function wave({ from, peaks }, x, middle) {
-  const most = Math.max(0.05, ...peaks);
-  const points = peaks.map((peak, i) => [x(from + 40 * i), Math.max(0.8, (peak / most) ** 0.7 * BAR * 0.46)]);
+  const step = Math.ceil(peaks.length / MOST_POINTS);
+  const shown = Array.from({ length: Math.ceil(peaks.length / step) }, (_, i) => Math.max(...peaks.slice(i * step, (i + 1) * step)));
+  const most = Math.max(0.05, ...shown);
+  const points = shown.map((peak, i) => [x(from + 40 * step * i), Math.max(0.8, (peak / most) ** 0.7 * BAR * 0.46)]);
   const upper = points.map(([at, high]) => `${at.toFixed(1)} ${(middle - high).toFixed(1)}`);
   const lower = points.reverse().map(([at, high]) => `${at.toFixed(1)} ${(middle + high).toFixed(1)}`);
   return element("path", { class: "you", d: `M${[...upper, ...lower].join("L")}Z` });

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import AsyncIterable, AsyncIterator
-from typing import Any
+from collections.abc import AsyncIterable, AsyncIterator, Iterator
+from functools import partial
+from typing import Any, Self, cast
 
+from livekit.agents import stt
 from livekit.plugins.carryover.stt import STT
 
 from carryover.dialogue import Dialogue
@@ -17,26 +19,44 @@ class ContextAgentMixin:
         class Assistant(ContextAgentMixin, Agent): ...
 
     The framework itself says what was spoken when playback has ended: too late for the context to be made while the
-    agent speaks. Only speech that is really played is recorded, so that nothing of a preemptive reply is that is
-    dropped. After an interruption `STT` corrects what was recorded.
+    agent speaks. Only speech that is really played is recorded, so that nothing of a preemptive reply that is dropped
+    is. After an interruption `STT` corrects what was recorded.
+
+    The text is what the agent's `transcription_node` makes of it, its own one too. The recogniser may stand behind the
+    framework's adapters.
     """
 
-    async def transcription_node(self, text: AsyncIterable[str], model_settings: Any) -> AsyncIterable[str] | None:
-        """Pass the text on, and record it when it is complete."""
-        node = super().transcription_node(text, model_settings)  # type: ignore[misc]
-        if inspect.isawaitable(node):
-            node = await node
-        dialogue = self._dialogue()
-        return node if node is None or dialogue is None else _recorded(node, dialogue)
-
-    def _dialogue(self) -> Dialogue | None:
-        agent: Any = self
-        return next((stt.dialogue for stt in (agent.stt, agent.session.stt) if isinstance(stt, STT)), None)
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        """Read along in the node that the agent's class has in the end."""
+        made: Any = super().__new__(cls)
+        made.transcription_node = partial(_transcription_node, made, made.transcription_node)
+        return cast(Self, made)
 
 
-async def _recorded(text: AsyncIterable[str], dialogue: Dialogue) -> AsyncIterator[str]:
+async def _transcription_node(agent: Any, node: Any, text: AsyncIterable[str], model_settings: Any) -> Any:
+    """Pass the text on, and record it when it is complete."""
+    source = node(text, model_settings)
+    if inspect.isawaitable(source):
+        source = await source
+    dialogues = [one.dialogue for one in _recognisers(agent.stt or agent.session.stt)]
+    return source if source is None or not dialogues else _recorded(source, dialogues)
+
+
+def _recognisers(recogniser: Any) -> Iterator[STT]:
+    """Those behind the framework's adapters."""
+    if isinstance(recogniser, STT):
+        yield recogniser
+    elif isinstance(recogniser, stt.FallbackAdapter):
+        for one in recogniser._stt_instances:
+            yield from _recognisers(one)
+    elif isinstance(recogniser, stt.StreamAdapter | stt.MultiSpeakerAdapter):
+        yield from _recognisers(recogniser.wrapped_stt)
+
+
+async def _recorded(text: AsyncIterable[str], dialogues: list[Dialogue]) -> AsyncIterator[str]:
     written = []
     async for piece in text:
         written.append(piece)
         yield piece
-    dialogue.reply("".join(written))
+    for dialogue in dialogues:
+        dialogue.reply("".join(written))

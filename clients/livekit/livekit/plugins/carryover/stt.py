@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import asyncio
 import dataclasses
+import json
 import logging
 import time
 import uuid
@@ -53,6 +54,10 @@ _log = logging.getLogger("livekit.plugins.carryover")
 _RATE = 16_000
 _LANGUAGE = LanguageCode("en")
 _LAST_RECORD_S = 5.0
+_LONGEST_OUTPUT = 200_000
+"""Of a tool's output as Python: a quarter of a second, in which the event loop stands still."""
+_WITHIN = 0.9
+"""Of the framework's timeout: whatever takes longer counts as connected, and is tried for ever."""
 _BOOST = 5.0
 """Nats, the server's own default; key terms of the framework have none of their own."""
 
@@ -151,15 +156,10 @@ class STT(stt.STT):
         session.on("function_tools_executed", take)
 
     def _take_output(self, signal: str, name: str, output: str) -> None:
-        result: object = output
-        with suppress(ValueError, SyntaxError):  # the framework writes a tool's result as Python does
-            result = ast.literal_eval(output)
         try:
-            entries = entries_of(result)
+            self.set_entities(signal, entries_of(_value(output)))
         except ChangeRequestError as error:
-            _log.warning("the result of %s lists no entries: %s", name, error)
-        else:
-            self.set_entities(signal, entries)
+            _log.warning("the result of %s gives no entries: %s", name, error)
 
     def update_options(
         self,
@@ -220,6 +220,7 @@ class STT(stt.STT):
         conn_options: APIConnectOptions = DEFAULT_API_CONNECT_OPTIONS,
     ) -> SpeechStream:
         """Recognise audio while it comes in; the language is English."""
+        self._dialogue.begin()
         made = SpeechStream(self, conn_options)
         self._streams.add(made)
         return made
@@ -256,10 +257,17 @@ class SpeechStream(stt.RecognizeStream):
             self._updating.add(task)
             task.add_done_callback(self._updating.discard)
 
+    def push_frame(self, frame: rtc.AudioFrame) -> None:
+        """Take audio of any rate; of several channels, which the framework's resampler would mix up, the first."""
+        if frame.num_channels > 1:
+            frame = rtc.AudioFrame(_mono(frame), frame.sample_rate, 1, frame.samples_per_channel)
+        super().push_frame(frame)
+
     async def _run(self) -> None:
         if self._begin_s is None:
             self._begin_s = self.start_time_offset
-        if not await self._take_first_frame():  # a stream without any audio would not stay open
+        unanswered = self._taken_s > self._used_s
+        if not unanswered and not await self._take_first_frame():  # a stream without any audio would not stay open
             return
         owner = self._owner
         accepted = False
@@ -276,12 +284,15 @@ class SpeechStream(stt.RecognizeStream):
         try:
             async with stream:
                 self._open = stream  # updates wait in it until it is accepted
-                await stream.send(b"")
+                async with asyncio.timeout(_WITHIN * self._conn_options.timeout):
+                    await stream.send(b"")
                 accepted = True
                 self.start_time = time.time()
                 await self._converse(stream)
         except CarryoverError as error:
             raise _api_error(error, accepted=accepted) from error
+        except TimeoutError:
+            raise APITimeoutError("the server did not accept the stream in time") from None
         finally:
             self._open = None
             self._end_speech(None)
@@ -412,6 +423,17 @@ def _joined(data: list[stt.SpeechData]) -> stt.SpeechData:
         confidence=sum(one.confidence for one in said) / len(said),
         words=[word for one in said for word in one.words or ()] or None,
     )
+
+
+def _value(output: str) -> object:
+    """What a tool returned: the framework writes it as Python does, but a text as it is."""
+    with suppress(ValueError, RecursionError):
+        return json.loads(output)
+    if len(output) > _LONGEST_OUTPUT:
+        raise ChangeRequestError(f"it has more than {_LONGEST_OUTPUT} characters; call set_entities in the tool")
+    with suppress(ValueError, SyntaxError, MemoryError, RecursionError, TypeError):
+        return ast.literal_eval(output)
+    return output
 
 
 def _mono(frame: rtc.AudioFrame) -> bytes:
