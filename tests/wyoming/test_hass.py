@@ -16,7 +16,7 @@ from carryover_wyoming.conversations import AWAITED_S, Conversations, Place, exc
 from carryover_wyoming.hass import HomeAssistant
 from carryover_wyoming.hass_socket import HassError, HassSocket, HassTokenError, connected, websocket_url
 from carryover_wyoming.names import MOST_ENTRIES, Names, Thing, merged, request_names
-from tests.wyoming.conftest import answers, bridge, recording, run, send, transcribed, until
+from tests.wyoming.conftest import RATE, answers, bridge, recording, run, send, transcribed, until
 from tests.wyoming.hass_stand_in import TOKEN, HassStandIn, running
 from tests.wyoming.test_bridge import BAUER
 
@@ -339,10 +339,15 @@ def test_which_conversation_awaits_an_answer() -> None:
         place = conversations.take_awaited()
         assert place == Place(told["dialogue"], "1")
         assert conversations.take_awaited() is None  # once
+        conversations.give_back(place)  # nothing was said
+        conversations.give_back(Place("another", "1"))
+        assert conversations.take_awaited() == place and conversations.take_awaited() is None
 
         await changed("a", first, ("the beam", "Done."))
         assert [one["turn"] for one in recorder.recorded] == ["0", "1"]
         assert recorder.recorded[1]["expect_speech"] is False and recorder.recorded[1]["entities"] is None
+        assert conversations.take_awaited() is None
+        conversations.give_back(place)  # too late: it has gone on
         assert conversations.take_awaited() is None
 
         await changed("b", ("", "Shall I lock the door?"))  # the assistant speaks first
@@ -461,6 +466,12 @@ def test_a_question_and_its_answer_with_the_trained_models(shipped: Any) -> None
             place = known["c1"].answer
             assert place is not None
             await asyncio.to_thread(shipped.wait_for, "READY", place.dialogue)
+            assert (await transcribed(client, bytes(RATE)))["text"] == ""  # a microphone that was opened in vain
+            await until(lambda: known["c1"].answer == place)
+            await send(client, recording(BAUER)[:3])
+            await client.disconnect()  # whoever leaves before the end has not answered
+            await until(lambda: made.bridge._satellites == {} and known["c1"].answer == place)
+            await client.connect()
             *events, stop = recording(BAUER)
             await send(client, events)
             await asyncio.to_thread(shipped.run, shipped.store_answered())
