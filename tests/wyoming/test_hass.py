@@ -296,6 +296,26 @@ def log(*turns: tuple[str, str]) -> dict[str, Any]:
     return {"content": content, "continue_conversation": bool(turns) and turns[-1][1].endswith("?")}
 
 
+def test_conversations_that_end_at_once_are_all_erased(caplog: pytest.LogCaptureFixture) -> None:
+    """Home Assistant forgets in batches, every five minutes."""
+
+    async def work() -> None:
+        recorder = Recorder()
+        conversations = Conversations(recorder, Names)  # type: ignore[arg-type]
+        recording = asyncio.get_running_loop().create_task(conversations.run())
+        names = [str(number) for number in range(200)]
+        for name in names:
+            conversations.changed(name, log(("one", "Done.")))
+        await until(lambda: len(recorder.recorded) == len(names))
+        for name in names:
+            conversations.ended(name)
+        await until(lambda: len(recorder.erased) == len(names))
+        recording.cancel()
+
+    run(work())
+    assert not caplog.text
+
+
 def test_turns_of_a_chat_log() -> None:
     assert exchanges_of({}) == exchanges_of(log()) == []
     assert exchanges_of(log(("", "Hello?"), ("yes", ""))) == [("", "Hello?"), ("yes", "")]
