@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ssl
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -195,13 +196,13 @@ class HassStandIn:
                 return None, {"event_type": "initial_state", "data": log}
         raise RefusedError("unknown_command")
 
-    async def start(self, port: int = 0) -> int:
+    async def start(self, port: int = 0, tls: ssl.SSLContext | None = None) -> int:
         """Listen; the port."""
         application = web.Application()
         application.router.add_get("/api/websocket", self._serve)
         self._runner = web.AppRunner(application, shutdown_timeout=1.0)
         await self._runner.setup()
-        self._site = web.TCPSite(self._runner, "127.0.0.1", port)
+        self._site = web.TCPSite(self._runner, "127.0.0.1", port, ssl_context=tls)
         await self._site.start()
         return int(self._runner.addresses[0][1])
 
