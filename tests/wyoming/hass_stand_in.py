@@ -30,6 +30,7 @@ class HassStandIn:
     Attributes:
         asked: the types of all commands, in order.
         administrator: whether the token is one's.
+        unknown: commands that its version does not have.
         slow: commands are answered only once it is set.
     """
 
@@ -43,6 +44,7 @@ class HassStandIn:
         self.logs: dict[str, list[dict[str, Any]]] = {}
         self.asked: list[str] = []
         self.administrator = True
+        self.unknown: set[str] = set()
         self.slow = asyncio.Event()
         self.slow.set()
         self.connections: list[web.WebSocketResponse] = []
@@ -157,6 +159,8 @@ class HassStandIn:
         try:
             if command["type"] in ADMINISTRATORS and not self.administrator:
                 raise RefusedError("unauthorized")
+            if command["type"] in self.unknown:
+                raise RefusedError("unknown_command")
             result, first = self._result(command)
         except RefusedError as error:
             refusal = {"code": str(error), "message": "for people"}

@@ -149,11 +149,25 @@ def test_a_token_that_is_no_administrators(caplog: pytest.LogCaptureFixture) -> 
         house = a_house()
         house.administrator = False
         async with running(house) as url, following(url) as hass:
-            await until(lambda: "is the token an administrator's?" in caplog.text)
+            await until(lambda: "cannot be read: refused: unauthorized; give the token of" in caplog.text)
             assert await asyncio.wait_for(hass.current_names(), 0.5) == Names()
 
     run(work())
     assert "refuses conversations (unauthorized)" in caplog.text
+
+
+def test_an_older_home_assistant(caplog: pytest.LogCaptureFixture) -> None:
+    """It has names, and no chat logs that could be followed."""
+
+    async def work() -> None:
+        house = a_house()
+        house.unknown = {"conversation/chat_log/subscribe_index"}
+        async with running(house) as url, following(url) as hass:
+            await until(lambda: len(hass.names))
+            await until(lambda: "refuses conversations (unknown_command); it is older than 2026.2" in caplog.text)
+
+    run(work())
+    assert "administrator" not in caplog.text
 
 
 def test_strange_answers_change_nothing(caplog: pytest.LogCaptureFixture) -> None:

@@ -115,7 +115,7 @@ class HomeAssistant:
             except HassError as error:
                 if not error.code:
                     raise
-                _log.warning("the names of the house cannot be read: %s; is the token an administrator's?", error)
+                _log.warning("the names of the house cannot be read: %s; %s", error, _advice(error))
             except (KeyError, TypeError, AttributeError) as error:
                 _log.warning("the names of the house cannot be read: %s in an answer", type(error).__name__)
             if not self._changed.is_set():
@@ -189,6 +189,12 @@ async def _allowed(subscription: Awaitable[None], what: str) -> bool:
     except HassError as error:
         if not error.code:
             raise
-        _log.warning("Home Assistant refuses %s (%s); give the token of an administrator", what, error.code)
+        _log.warning("Home Assistant refuses %s (%s); %s", what, error.code, _advice(error))
         return False
     return True
+
+
+def _advice(error: HassError) -> str:
+    if error.code == "unknown_command":
+        return "it is older than 2026.2, with which the bridge was tried"
+    return "give the token of an administrator"
