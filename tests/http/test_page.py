@@ -158,6 +158,17 @@ def test_a_key(browser: Any, workshop: Workshop, chirps: str, tmp_path: Path) ->
     assert '"authorization: Bearer $KEY"' in found[-1]
 
 
+def test_a_browser_that_keeps_nothing(browser: Any, workshop: Workshop, chirps: str) -> None:
+    replica = workshop.start(http_port=0)
+    blocked = """
+        Object.defineProperty(window, "sessionStorage", {
+            get() { throw new DOMException("blocked", "SecurityError"); },
+        });
+    """
+    steps = [["goto", page(replica)], ["wait", ".server.up"], ["click", "#mic"], ["until", "#announce", "Final result"]]
+    assert browser(microphone=chirps, steps=steps, script=blocked)[2] == []
+
+
 def test_by_keyboard_and_ear(browser: Any, workshop: Workshop, chirps: str) -> None:
     replica = workshop.start(http_port=0)
     active = "document.activeElement.id || document.activeElement.className"

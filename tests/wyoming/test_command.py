@@ -23,6 +23,7 @@ from wyoming.info import Describe
 
 from carryover_wyoming import announce, command
 from carryover_wyoming.command import main
+from server.access import make_key
 from tests.support.registry import environment_with, skip_where_out_of_reach
 from tests.support.waiting import PATIENCE_S
 from tests.support.waiting import until as until_now
@@ -66,6 +67,15 @@ def test_no_server(capsys: pytest.CaptureFixture[str], free: int, monkeypatch: p
     monkeypatch.setattr(command, "_FIRST_ANSWER_S", 1.0)
     line = said(capsys, "--server", f"127.0.0.1:{free}")
     assert f"no Carryover server answers at 127.0.0.1:{free}; start it, or name another by --server" in line
+
+
+def test_a_server_that_asks_for_a_key(capsys: pytest.CaptureFixture[str], workshop: Any, tmp_path: Path) -> None:
+    keys = tmp_path / "keys"
+    keys.write_text(make_key("acme")[1] + "\n")
+    server = ("--server", f"127.0.0.1:{workshop.start(access={'keys_file': keys}).port}")
+    assert "asks for a key: name a file that holds it (--key-file)" in said(capsys, *server)
+    (tmp_path / "key").write_text("wrong")
+    assert "does not know the key (--key-file)" in said(capsys, *server, "--key-file", str(tmp_path / "key"))
 
 
 def test_files_and_options(capsys: pytest.CaptureFixture[str], shared: Any, tmp_path: Path, free: int) -> None:

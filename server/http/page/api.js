@@ -11,10 +11,24 @@ export class CallError extends Error {
   }
 }
 
+let held = kept((storage) => storage.getItem(KEY)) ?? "";
+
 export const key = {
-  get: () => sessionStorage.getItem(KEY) ?? "",
-  set: (value) => sessionStorage.setItem(KEY, value),
+  get: () => held,
+  set(value) {
+    held = value;
+    kept((storage) => storage.setItem(KEY, value));
+  },
 };
+
+/** What is done with the tab's storage; null where the browser keeps nothing, as when all cookies are blocked. */
+function kept(use) {
+  try {
+    return use(sessionStorage);
+  } catch {
+    return null;
+  }
+}
 
 function headers() {
   return key.get() ? { authorization: `Bearer ${key.get()}` } : {};

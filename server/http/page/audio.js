@@ -150,7 +150,7 @@ export async function speak(text, started) {
 /** A text in parts of some ten seconds: Chromium's voices from the network fall silent after fifteen. */
 function portions(text) {
   if (text.length <= 150) return [text];
-  return text.match(/.{1,150}[.!?](?=\s|$)|.{1,150}(?=\s|$)|.{150}/gs);
+  return text.match(/.{1,149}[.!?](?=\s|$)|.{1,150}(?=\s|$)|.{150}/gs);
 }
 
 addEventListener("pagehide", hush);
