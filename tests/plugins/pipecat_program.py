@@ -303,9 +303,10 @@ async def pasted(call: dict[str, Any]) -> dict[str, Any]:
         def output(self) -> Any:
             return example.Loudspeaker(TransportParams())
 
-    context = LLMContextAggregatorPair(LLMContext())
+    user, assistant = LLMContextAggregatorPair(LLMContext())
     names: dict[str, Any] = {
-        "transport": Transport(), "context": context, "llm": example.ScriptedLLM([]), "tts": example.SilentTTS(),
+        "transport": Transport(), "user_aggregator": user, "assistant_aggregator": assistant,
+        "llm": example.ScriptedLLM([]), "tts": example.SilentTTS(),
     }  # fmt: skip
     exec(compile(call["code"], "pasted", "exec"), names)
     await names["stt"].cleanup()
