@@ -262,6 +262,33 @@ def test_closing_leaves_out_what_waits_and_what_follows(caplog: pytest.LogCaptur
     asyncio.run(hold())
 
 
+def test_entities_that_change_all_the_time_hold_nothing_up(workshop: Any) -> None:
+    """As those of a screen; a turn holds 256 events."""
+    replica = workshop.start(context__turns=1)
+    records: list[Any] = []
+
+    async def hold(dialogue: Dialogue) -> None:
+        record = dialogue._client.record
+
+        async def noted(*ids: str, **events: Any) -> bool:
+            records.append(events)
+            return await record(*ids, **events)
+
+        dialogue._client.record = noted  # type: ignore[method-assign]
+        dialogue.begin()
+        for number in range(30):
+            for part in range(10):
+                dialogue.set_entities(f"screen {part}", [f"item {number} {part}"])
+            await dialogue.recorded()
+        dialogue.heard("call meg")
+        dialogue.reply(QUESTION)
+
+    read = run(replica, hold)
+    assert [turn.text for turn in read.turns] == ["call meg", QUESTION]
+    assert {f"item 29 {part}" for part in range(10)} <= {entry.text for entry in read.entries}
+    assert len(records) < 40, "what is outdated before it is recorded is not recorded"
+
+
 @pytest.mark.parametrize(
     "entries",
     ["Meg", [{"name": "Meg"}], [None], [Entry("Meg", id=17)], [Entry("Meg", aliases=(1,))]],  # type: ignore[arg-type]

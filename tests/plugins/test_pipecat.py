@@ -84,6 +84,12 @@ def test_utterances_that_end_by_themselves(pipecat: RemoteClient, shared: Any, p
     assert not of(ran, "EagerTranscriptionFrame", "ProposedUserStartedSpeakingFrame")
 
 
+def test_frames_of_two_channels(pipecat: RemoteClient, patient: Any, pcm: bytes, raw: str) -> None:
+    ran = run(pipecat, patient, ["started"], ["stereo", raw], ["stopped"], FIRST_FINAL)
+    (expected,) = patient.finals(pcm, automatic_punctuation=True)
+    assert of(ran, "TranscriptionFrame")[0]["text"] == expected.alternatives[0].transcript
+
+
 def test_a_transcript_of_what_was_said_before_a_pause_is_not_the_last(
     pipecat: RemoteClient, shared: Any, raw: str
 ) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, TypeAlias
 
@@ -15,6 +15,7 @@ from pipecat.frames.frames import (
     CancelFrame,
     EndFrame,
     Frame,
+    InputAudioRawFrame,
     InterimTranscriptionFrame,
     InterruptionFrame,
     LLMContextUserTurnFrame,
@@ -227,6 +228,13 @@ class CarryoverSTTService(EagerEndOfTurnSTTServiceMixin, STTService):
         """Close the connection."""
         await super().cleanup()
         await self._close()
+
+    async def process_audio_frame(self, frame: InputAudioRawFrame, direction: FrameDirection) -> None:
+        """Take audio; of several channels the first."""
+        if frame.num_channels > 1:
+            first = memoryview(frame.audio).cast("h")[:: frame.num_channels].tobytes()
+            frame = replace(frame, audio=first, num_channels=1)
+        await super().process_audio_frame(frame, direction)
 
     async def run_stt(self, audio: bytes) -> AsyncGenerator[Frame | None, None]:
         """Send audio; transcripts come when they are there."""
