@@ -112,10 +112,11 @@ class ContextManager:
                 status = await self._known(task, turn, besides="")
                 if status.generation != recorded.generation or all(known.turn != turn for known in status.turns):
                     return False
-        if not self.enabled or not recorded.trigger:
+        if not self.enabled:
             return False
-        self._learn(dialogue, recorded.generation, task.began)
-        return self.trigger(dialogue, turn, recorded)
+        if recorded.generation:
+            self._learn(dialogue, recorded.generation, task.began)
+        return recorded.trigger and self.trigger(dialogue, turn, recorded)
 
     def trigger(self, dialogue: DialogueId, turn: str, recorded: Recorded) -> bool:
         """Start to make the context of a recorded turn that expects speech, unless it is there. Never waits."""

@@ -262,6 +262,33 @@ def test_closing_leaves_out_what_waits_and_what_follows(caplog: pytest.LogCaptur
     asyncio.run(hold())
 
 
+def test_entities_that_change_all_the_time_hold_nothing_up(workshop: Any) -> None:
+    """As those of a screen; a turn holds 256 events."""
+    replica = workshop.start(context__turns=1)
+    records: list[Any] = []
+
+    async def hold(dialogue: Dialogue) -> None:
+        record = dialogue._client.record
+
+        async def noted(*ids: str, **events: Any) -> bool:
+            records.append(events)
+            return await record(*ids, **events)
+
+        dialogue._client.record = noted  # type: ignore[method-assign]
+        dialogue.begin()
+        for number in range(30):
+            for part in range(10):
+                dialogue.set_entities(f"screen {part}", [f"item {number} {part}"])
+            await dialogue.recorded()
+        dialogue.heard("call meg")
+        dialogue.reply(QUESTION)
+
+    read = run(replica, hold)
+    assert [turn.text for turn in read.turns] == ["call meg", QUESTION]
+    assert {f"item 29 {part}" for part in range(10)} <= {entry.text for entry in read.entries}
+    assert len(records) < 40, "what is outdated before it is recorded is not recorded"
+
+
 @pytest.mark.parametrize(
     "entries",
     ["Meg", [{"name": "Meg"}], [None], [Entry("Meg", id=17)], [Entry("Meg", aliases=(1,))]],  # type: ignore[arg-type]
@@ -269,6 +296,8 @@ def test_closing_leaves_out_what_waits_and_what_follows(caplog: pytest.LogCaptur
 def test_what_is_no_list_of_entries_is_told_at_once(entries: Any) -> None:
     with pytest.raises(ChangeRequestError, match="of contacts"):
         Dialogue(aio.Client()).set_entities("contacts", entries)
+    with pytest.raises(ChangeRequestError, match="name the signal"):
+        Dialogue(aio.Client()).set_entities(None, ["Meg"])  # type: ignore[arg-type]
 
 
 MEG = {"name": "Meg Bauer", "id": 17, "aliases": ["Mum"], "phone": "1"}
@@ -314,6 +343,14 @@ class Model:
         {"contacts": [Model()]},
         Model(),
         [{"displayName": "Meg Bauer", "ID": 3, "id": "17", "aliases": ["Mum"]}],
+        [{"friendly_name": "Meg Bauer", "Id": 17, "Aliases": ["Mum"], "company": "Acme"}],
+        {
+            "hits": {
+                "total": {"value": 1},
+                "hits": [{"_id": "17", "_source": {"NAME": "Meg Bauer", "aliases": ["Mum"]}}],
+            }
+        },
+        {"data": {"people": {"edges": [{"node": MEG}], "pageInfo": {"hasNextPage": False}}}},
         [{"title": "Dr.", "firstName": "Meg", "last_name": "Bauer", "id": 17, "aliases": ["Mum"]}],
         [{"id": 17, "properties": {"firstname": "Meg", "lastname": "Bauer"}, "aliases": ["Mum"]}],
         [{"id": 17, "name": {"first": "Meg", "last": "Bauer"}, "aliases": ["Mum", None]}],
@@ -329,7 +366,7 @@ def test_entries_of_names_and_of_other_keys() -> None:
     assert entries_of(["Lamp", "Oven"]) == [Entry("Lamp"), Entry("Oven")] and entries_of([]) == []
     assert entries_of({"Lamp"}) == entries_of({"Lamp": 1}.keys()) == [Entry("Lamp")]
     devices = [{"caption": "Lamp", "name": "light.lamp", "uid": "l1", "short": "light"}]
-    assert entries_of([{"name": "Lamp", "aliases": 7}]) == [Entry("Lamp", aliases=("7",))]
+    assert entries_of([{"name": "Lamp", "aliases": 7, "id": {"n": 1}}]) == [Entry("Lamp", aliases=("7",))]
     assert entries_of(devices, text="caption", id="uid", aliases="short") == [
         Entry("Lamp", id="l1", aliases=("light",))
     ]
@@ -350,7 +387,15 @@ def test_what_is_no_list_of_entries_is_refused(result: Any) -> None:
         entries_of(result)
 
 
-@pytest.mark.parametrize("result", [[{"phone": "2"}], [1, 2], [["Meg", 1]], {"found": [{"caption": "Meg"}]}])
+@pytest.mark.parametrize(
+    "result",
+    [
+        [{"phone": "2"}],
+        [1, 2],
+        [["Meg", 1]],
+        {"found": [{"caption": "Meg"}]},
+    ],
+)
 def test_a_list_without_any_name_is_refused(result: Any) -> None:
     """Else what was known before would be forgotten."""
     with pytest.raises(ChangeRequestError, match="none of . results has a name"):

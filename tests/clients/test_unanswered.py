@@ -22,6 +22,7 @@ def test_what_is_answered_is_forgotten() -> None:
     unanswered = sent(Unanswered(16_000))
     unanswered.answered(0.035)
     unanswered.answered(0.02)
+    assert unanswered.until_s == 0.1
     pieces, seconds = unanswered.again()
     assert (pieces, round(seconds, 6)) == (PIECES[3:], 0.07), "a piece that is answered in part is kept"
 

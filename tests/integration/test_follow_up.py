@@ -384,6 +384,17 @@ def test_a_dialogue_that_was_erased_elsewhere_and_begun_anew(workshop: Any, dial
     assert heard() == (pb.ContextInfo.APPLIED, "fourth")
 
 
+def test_a_turns_status_is_not_that_of_an_erased_one_of_its_name(workshop: Any, dialogue: str) -> None:
+    """What is recorded at a replica tells it of an erasure elsewhere, whether it expects speech or not."""
+    here = workshop.start()
+    there = workshop.start(clock=here.clock)
+    here.ask(dialogue, "1")
+    here.wait_for("READY", dialogue, "1")
+    there.context.DeleteDialogue(context_pb2.DeleteDialogueRequest(dialogue_id=dialogue), timeout=60)
+    here.record(dialogue, "1", context_pb2.Event(utterance=context_pb2.Utterance(text="call sam")))
+    assert here.status(dialogue, "1").state == context_pb2.RECORDED
+
+
 @pytest.mark.parametrize("what", ["dialogue", "tenant"])
 def test_an_erasure_elsewhere_during_a_job(workshop: Any, dialogue: str, pcm: bytes, what: str) -> None:
     """What the job makes is stored nowhere and used for no turn."""

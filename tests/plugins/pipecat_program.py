@@ -132,6 +132,10 @@ def scripted(steps: list[Any], stt: CarryoverSTTService, seen: Seen) -> Iterator
     for what, *given in steps:
         if what == "audio":
             yield from audio_frames(Path(given[0]).read_bytes())
+        elif what == "stereo":  # whose second channel is silent
+            samples = Path(given[0]).read_bytes()
+            both = b"".join(samples[place : place + 2] + b"\0\0" for place in range(0, len(samples), 2))
+            yield fr.UserAudioRawFrame(audio=both, sample_rate=RATE, num_channels=2, user_id="Meg")
         elif what == "silence":
             yield from audio_frames(bytes(int(given[0] * RATE) * 2))
         elif what == "nothing":
@@ -303,9 +307,10 @@ async def pasted(call: dict[str, Any]) -> dict[str, Any]:
         def output(self) -> Any:
             return example.Loudspeaker(TransportParams())
 
-    context = LLMContextAggregatorPair(LLMContext())
+    user, assistant = LLMContextAggregatorPair(LLMContext())
     names: dict[str, Any] = {
-        "transport": Transport(), "context": context, "llm": example.ScriptedLLM([]), "tts": example.SilentTTS(),
+        "transport": Transport(), "user_aggregator": user, "assistant_aggregator": assistant,
+        "llm": example.ScriptedLLM([]), "tts": example.SilentTTS(),
     }  # fmt: skip
     exec(compile(call["code"], "pasted", "exec"), names)
     await names["stt"].cleanup()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ssl
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -29,6 +30,7 @@ class HassStandIn:
     Attributes:
         asked: the types of all commands, in order.
         administrator: whether the token is one's.
+        unknown: commands that its version does not have.
         slow: commands are answered only once it is set.
     """
 
@@ -42,6 +44,7 @@ class HassStandIn:
         self.logs: dict[str, list[dict[str, Any]]] = {}
         self.asked: list[str] = []
         self.administrator = True
+        self.unknown: set[str] = set()
         self.slow = asyncio.Event()
         self.slow.set()
         self.connections: list[web.WebSocketResponse] = []
@@ -156,6 +159,8 @@ class HassStandIn:
         try:
             if command["type"] in ADMINISTRATORS and not self.administrator:
                 raise RefusedError("unauthorized")
+            if command["type"] in self.unknown:
+                raise RefusedError("unknown_command")
             result, first = self._result(command)
         except RefusedError as error:
             refusal = {"code": str(error), "message": "for people"}
@@ -195,13 +200,13 @@ class HassStandIn:
                 return None, {"event_type": "initial_state", "data": log}
         raise RefusedError("unknown_command")
 
-    async def start(self, port: int = 0) -> int:
+    async def start(self, port: int = 0, tls: ssl.SSLContext | None = None) -> int:
         """Listen; the port."""
         application = web.Application()
         application.router.add_get("/api/websocket", self._serve)
         self._runner = web.AppRunner(application, shutdown_timeout=1.0)
         await self._runner.setup()
-        self._site = web.TCPSite(self._runner, "127.0.0.1", port)
+        self._site = web.TCPSite(self._runner, "127.0.0.1", port, ssl_context=tls)
         await self._site.start()
         return int(self._runner.addresses[0][1])
 

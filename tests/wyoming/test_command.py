@@ -7,12 +7,13 @@ import os
 import re
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import threading
 import tomllib
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,11 +24,13 @@ from wyoming.info import Describe
 
 from carryover_wyoming import announce, command
 from carryover_wyoming.command import main
+from server.access import make_key
+from tests.support.certificates import Authority
 from tests.support.registry import environment_with, skip_where_out_of_reach
 from tests.support.waiting import PATIENCE_S
 from tests.support.waiting import until as until_now
 from tests.wyoming.conftest import answers, recording, run, send, transcribed, until
-from tests.wyoming.hass_stand_in import HassStandIn, running
+from tests.wyoming.hass_stand_in import TOKEN, HassStandIn, running
 
 CLIENTS = Path(__file__).parents[2] / "clients"
 COMMAND = [sys.executable, "-m", "carryover_wyoming.command"]
@@ -66,6 +69,15 @@ def test_no_server(capsys: pytest.CaptureFixture[str], free: int, monkeypatch: p
     monkeypatch.setattr(command, "_FIRST_ANSWER_S", 1.0)
     line = said(capsys, "--server", f"127.0.0.1:{free}")
     assert f"no Carryover server answers at 127.0.0.1:{free}; start it, or name another by --server" in line
+
+
+def test_a_server_that_asks_for_a_key(capsys: pytest.CaptureFixture[str], workshop: Any, tmp_path: Path) -> None:
+    keys = tmp_path / "keys"
+    keys.write_text(make_key("acme")[1] + "\n")
+    server = ("--server", f"127.0.0.1:{workshop.start(access={'keys_file': keys}).port}")
+    assert "asks for a key: name a file that holds it (--key-file)" in said(capsys, *server)
+    (tmp_path / "key").write_text("wrong")
+    assert "does not know the key (--key-file)" in said(capsys, *server, "--key-file", str(tmp_path / "key"))
 
 
 def test_files_and_options(capsys: pytest.CaptureFixture[str], shared: Any, tmp_path: Path, free: int) -> None:
@@ -192,6 +204,34 @@ def test_it_starts_before_home_assistant_and_survives_it(shared: Any, pcm: bytes
             bridge.process.send_signal(signal.SIGINT)
             assert await asyncio.to_thread(bridge.wait) == 0
             assert "Meg" not in "".join(bridge.lines)
+
+    run(work())
+
+
+def test_a_home_assistant_with_a_certificate_of_its_own(
+    shared: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    authority = Authority(tmp_path, "ca")
+    files = authority.issue("house")
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    tls.load_cert_chain(files["certificate"], files["key"])
+    monkeypatch.setenv("HASS_TOKEN", TOKEN)
+
+    async def says(line: str, arguments: Sequence[str]) -> None:
+        async with AsyncExitStack() as stack:  # the house answers here while the bridge starts there
+            starting = started(*arguments)
+            bridge = await asyncio.to_thread(starting.__enter__)
+            stack.push_async_callback(asyncio.to_thread, starting.__exit__, None, None, None)
+            await until(lambda: line in "".join(bridge.lines))
+
+    async def work() -> None:
+        house = HassStandIn()
+        url = f"https://localhost:{await house.start(tls=tls)}"
+        arguments = ("--server", f"127.0.0.1:{shared.port}", "--uri", "tcp://127.0.0.1:0", "--hass-url", url)
+        await says("SSL_CERT_FILE", arguments)
+        monkeypatch.setenv("SSL_CERT_FILE", str(authority.ca))
+        await says("connected with Home Assistant", arguments)
+        await house.stop()
 
     run(work())
 

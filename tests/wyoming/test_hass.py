@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -16,7 +16,7 @@ from carryover_wyoming.conversations import AWAITED_S, Conversations, Place, exc
 from carryover_wyoming.hass import HomeAssistant
 from carryover_wyoming.hass_socket import HassError, HassSocket, HassTokenError, connected, websocket_url
 from carryover_wyoming.names import MOST_ENTRIES, Names, Thing, merged, request_names
-from tests.wyoming.conftest import answers, bridge, recording, run, send, transcribed, until
+from tests.wyoming.conftest import RATE, answers, bridge, recording, run, send, transcribed, until
 from tests.wyoming.hass_stand_in import TOKEN, HassStandIn, running
 from tests.wyoming.test_bridge import BAUER
 
@@ -56,6 +56,9 @@ class Told:
 
     def ended(self, conversation: str) -> None:
         self.calls.append((conversation, None))
+
+    def only(self, conversations: Collection[str]) -> None:
+        self.calls.append(("only", sorted(conversations)))
 
 
 @asynccontextmanager
@@ -146,11 +149,25 @@ def test_a_token_that_is_no_administrators(caplog: pytest.LogCaptureFixture) -> 
         house = a_house()
         house.administrator = False
         async with running(house) as url, following(url) as hass:
-            await until(lambda: "is the token an administrator's?" in caplog.text)
+            await until(lambda: "cannot be read: refused: unauthorized; give the token of" in caplog.text)
             assert await asyncio.wait_for(hass.current_names(), 0.5) == Names()
 
     run(work())
     assert "refuses conversations (unauthorized)" in caplog.text
+
+
+def test_an_older_home_assistant(caplog: pytest.LogCaptureFixture) -> None:
+    """It has names, and no chat logs that could be followed."""
+
+    async def work() -> None:
+        house = a_house()
+        house.unknown = {"conversation/chat_log/subscribe_index"}
+        async with running(house) as url, following(url) as hass:
+            await until(lambda: len(hass.names))
+            await until(lambda: "refuses conversations (unknown_command); it is older than 2026.2" in caplog.text)
+
+    run(work())
+    assert "administrator" not in caplog.text
 
 
 def test_strange_answers_change_nothing(caplog: pytest.LogCaptureFixture) -> None:
@@ -228,13 +245,43 @@ def test_conversations_are_followed_as_home_assistant_tells_them() -> None:
             await until(lambda: ("old", [("what time is it", "Noon.")]) in told.calls)
             await house.begin("c1", "turn on the light")
             await until(lambda: house.asked.count("conversation/chat_log/subscribe") > 2)  # asked for in vain so far
-            assert all(conversation == "old" for conversation, _ in told.calls)
+            assert all(conversation in ("old", "only") for conversation, _ in told.calls)
             await house.reply("c1", "turn on the light", "Let me see.", "Which one?")
             await until(lambda: told.calls[-1] == ("c1", [("turn on the light", "Let me see. Which one?")]))
             await house.turn("c1", "the beam", "Done.")
             await until(lambda: told.calls[-1][1][1:] == [("the beam", "Done.")])
             await house.end("c1")
             await until(lambda: told.calls[-1] == ("c1", None))
+
+    run(work())
+
+
+def test_what_home_assistant_has_forgotten_by_a_new_start_is_over() -> None:
+    """It says nothing of it: it sends the conversations that are there, and nothing at all where there are none."""
+
+    async def work() -> None:
+        house = a_house()
+        await house.reply("old", "which light", "Which one?")
+        port = await house.start()
+        told = Told()
+        async with following(f"http://127.0.0.1:{port}", told):
+            await until(lambda: ("only", ["old"]) in told.calls)
+            await house.stop()
+            again = a_house()
+            await again.start(port)
+            await until(lambda: ("only", []) in told.calls)
+        await again.stop()
+
+        recorder = Recorder()
+        conversations = Conversations(recorder, Names)  # type: ignore[arg-type]
+        recording = asyncio.get_running_loop().create_task(conversations.run())
+        for conversation in ("old", "new"):
+            conversations.changed(conversation, log(("one", "Sure?")))
+        await until(lambda: len(recorder.recorded) == 2)
+        conversations.only(["new", "never seen"])
+        await until(lambda: recorder.erased == [recorder.recorded[0]["dialogue"]])
+        assert (taken := conversations.take_awaited()) and taken.dialogue == recorder.recorded[1]["dialogue"]
+        recording.cancel()
 
     run(work())
 
@@ -261,6 +308,26 @@ def log(*turns: tuple[str, str]) -> dict[str, Any]:
         content += [{"role": "user", "content": user}] if user else []
         content += [{"role": "assistant", "content": reply}] if reply else []
     return {"content": content, "continue_conversation": bool(turns) and turns[-1][1].endswith("?")}
+
+
+def test_conversations_that_end_at_once_are_all_erased(caplog: pytest.LogCaptureFixture) -> None:
+    """Home Assistant forgets in batches, every five minutes."""
+
+    async def work() -> None:
+        recorder = Recorder()
+        conversations = Conversations(recorder, Names)  # type: ignore[arg-type]
+        recording = asyncio.get_running_loop().create_task(conversations.run())
+        names = [str(number) for number in range(200)]
+        for name in names:
+            conversations.changed(name, log(("one", "Done.")))
+        await until(lambda: len(recorder.recorded) == len(names))
+        for name in names:
+            conversations.ended(name)
+        await until(lambda: len(recorder.erased) == len(names))
+        recording.cancel()
+
+    run(work())
+    assert not caplog.text
 
 
 def test_turns_of_a_chat_log() -> None:
@@ -306,10 +373,15 @@ def test_which_conversation_awaits_an_answer() -> None:
         place = conversations.take_awaited()
         assert place == Place(told["dialogue"], "1")
         assert conversations.take_awaited() is None  # once
+        conversations.give_back(place)  # nothing was said
+        conversations.give_back(Place("another", "1"))
+        assert conversations.take_awaited() == place and conversations.take_awaited() is None
 
         await changed("a", first, ("the beam", "Done."))
         assert [one["turn"] for one in recorder.recorded] == ["0", "1"]
         assert recorder.recorded[1]["expect_speech"] is False and recorder.recorded[1]["entities"] is None
+        assert conversations.take_awaited() is None
+        conversations.give_back(place)  # too late: it has gone on
         assert conversations.take_awaited() is None
 
         await changed("b", ("", "Shall I lock the door?"))  # the assistant speaks first
@@ -428,6 +500,12 @@ def test_a_question_and_its_answer_with_the_trained_models(shipped: Any) -> None
             place = known["c1"].answer
             assert place is not None
             await asyncio.to_thread(shipped.wait_for, "READY", place.dialogue)
+            assert (await transcribed(client, bytes(RATE)))["text"] == ""  # a microphone that was opened in vain
+            await until(lambda: known["c1"].answer == place)
+            await send(client, recording(BAUER)[:3])
+            await client.disconnect()  # whoever leaves before the end has not answered
+            await until(lambda: made.bridge._satellites == {} and known["c1"].answer == place)
+            await client.connect()
             *events, stop = recording(BAUER)
             await send(client, events)
             await asyncio.to_thread(shipped.run, shipped.store_answered())

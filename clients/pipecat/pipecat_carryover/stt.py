@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, TypeAlias
 
@@ -15,6 +15,7 @@ from pipecat.frames.frames import (
     CancelFrame,
     EndFrame,
     Frame,
+    InputAudioRawFrame,
     InterimTranscriptionFrame,
     InterruptionFrame,
     LLMContextUserTurnFrame,
@@ -91,9 +92,10 @@ class CarryoverSTTService(EagerEndOfTurnSTTServiceMixin, STTService):
     """Speech-to-text on a Carryover server, with the context of the dialogue.
 
     Unless `turn_detection` is set the pipeline's voice activity detection says when the user has stopped: the utterance
-    is ended at once, and its transcript is `finalized`. With `turn_detection` the server's endpointing leads: it
-    proposes the starts and ends of turns, and with `enable_eager_end_of_turn` its likely finals are answered ahead.
-    Otherwise likely finals are interim transcripts whose `result` is a `carryover.LikelyFinal`.
+    is ended at once, and its transcript is `finalized`, as is one that the server has ended before. With
+    `turn_detection` the server's endpointing leads: it proposes the starts and ends of turns, and with
+    `enable_eager_end_of_turn` its likely finals are answered ahead. Otherwise likely finals are interim transcripts
+    whose `result` is a `carryover.LikelyFinal`.
 
     What user and assistant say is recorded in a dialogue of this service's own. Put a `CarryoverContextObserver` beside
     it, so that the assistant's text is known before it is spoken.
@@ -161,6 +163,7 @@ class CarryoverSTTService(EagerEndOfTurnSTTServiceMixin, STTService):
         self._interrupted = False
         self._turn_open = False
         self._connected = self._unreachable = False
+        self._spoken_s = 0.0  # where speech ended in the stream, as voice activity detection has it
         self._unanswered = Unanswered(16_000)
         self._report: PhraseReport | None = None
         self._outbox: asyncio.Queue[_Message] = asyncio.Queue()
@@ -226,6 +229,13 @@ class CarryoverSTTService(EagerEndOfTurnSTTServiceMixin, STTService):
         await super().cleanup()
         await self._close()
 
+    async def process_audio_frame(self, frame: InputAudioRawFrame, direction: FrameDirection) -> None:
+        """Take audio; of several channels the first."""
+        if frame.num_channels > 1:
+            first = memoryview(frame.audio).cast("h")[:: frame.num_channels].tobytes()
+            frame = replace(frame, audio=first, num_channels=1)
+        await super().process_audio_frame(frame, direction)
+
     async def run_stt(self, audio: bytes) -> AsyncGenerator[Frame | None, None]:
         """Send audio; transcripts come when they are there."""
         self._put(partial(self._send_audio, audio))
@@ -242,7 +252,7 @@ class CarryoverSTTService(EagerEndOfTurnSTTServiceMixin, STTService):
         await super().process_frame(frame, direction)
         if isinstance(frame, VADUserStoppedSpeakingFrame) and not self._turn_detection:
             self.request_finalize()
-            self._put(lambda stream: stream.finalize())
+            self._put(partial(self._end_speech, frame.stop_secs))
         elif isinstance(frame, STTMuteFrame) and frame.mute:  # what comes after it is another utterance
             self._put(lambda stream: stream.finalize())
 
@@ -361,6 +371,10 @@ class CarryoverSTTService(EagerEndOfTurnSTTServiceMixin, STTService):
                 message = await self._outbox.get()
                 await message(stream)
 
+    async def _end_speech(self, ago_s: float, stream: _Stream) -> None:
+        self._spoken_s = self._unanswered.until_s - ago_s
+        await stream.finalize()
+
     async def _send_audio(self, audio: bytes, stream: _Stream) -> None:
         self._unanswered.sent(audio)
         await stream.send(audio)
@@ -368,6 +382,7 @@ class CarryoverSTTService(EagerEndOfTurnSTTServiceMixin, STTService):
     async def _send_again(self, stream: _Stream) -> None:
         """Send what the stream before this one has not answered."""
         pieces, _ = self._unanswered.again()
+        self._spoken_s = 0.0
         for piece in pieces:
             await self._send_audio(piece, stream)
         if pieces and self._finalize_requested:
@@ -410,7 +425,7 @@ class CarryoverSTTService(EagerEndOfTurnSTTServiceMixin, STTService):
                     time_now_iso8601(),
                     Language.EN,
                     result=result,
-                    finalized=self._turn_detection,
+                    finalized=self._turn_detection or result.end_s > self._spoken_s,  # none follows
                 )
             )
             await self._handle_transcription(result.transcript, True, Language.EN)

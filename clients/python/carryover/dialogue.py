@@ -22,6 +22,9 @@ __all__ = ["Dialogue", "entries_of"]
 
 _log = logging.getLogger("carryover")
 _MOST_ALIASES = 16
+_MOST_UPDATES = 64
+"""Of entities in a turn, which holds 256 events; after these another one begins."""
+_UPDATE = {"entities", "expect_speech", "time"}
 
 
 class Dialogue:
@@ -47,6 +50,7 @@ class Dialogue:
         self._replied = self._closed = False
         self._expects = False  # speech, so that what comes to be known is recorded at once
         self._heard: list[str] = []
+        self._updates = 0  # of entities while speech is expected
         self._unspoken: list[tuple[str, str]] = []
         self._entities: dict[str, tuple[str | Entry, ...]] = {}
         self._waiting: deque[tuple[str, dict[str, Any]]] = deque()
@@ -64,7 +68,7 @@ class Dialogue:
             return
         self._expects = True
         if self._entities:
-            self._record(self.turn, entities=dict(self._entities), expect_speech=True)
+            self._record_entities(self._entities)
 
     def heard(self, text: str) -> None:
         """Take what the user said; it is recorded with the reply."""
@@ -114,8 +118,11 @@ class Dialogue:
             entries: by importance; none: the service knows nothing any more.
 
         Raises:
-            ChangeRequestError: the entries are one string, or hold something else than names and entries.
+            ChangeRequestError: the signal is no string, or the entries are one, or hold something else than names and
+                entries.
         """
+        if not isinstance(signal, str):
+            raise ChangeRequestError(f"entities: name the signal (contacts, devices, ...), not {type(signal).__name__}")
         if isinstance(entries, str):
             raise ChangeRequestError(f"entities: give a list of entries of {signal}, not one string")
         known = tuple(entries)
@@ -128,7 +135,10 @@ class Dialogue:
             return
         self._entities[signal] = known
         if self._expects:
-            self._record(self.turn, entities={signal: known}, expect_speech=True)
+            self._updates += 1
+            if self._updates % _MOST_UPDATES == 0:
+                self._number += 1
+            self._record_entities({signal: known})
 
     async def recorded(self) -> None:
         """Wait until everything until now is recorded, or left out."""
@@ -149,6 +159,13 @@ class Dialogue:
         self._record(
             self.turn, user=user, reply=text, entities=dict(self._entities) or None, speak=True, expect_speech=True
         )
+
+    def _record_entities(self, known: Mapping[str, tuple[str | Entry, ...]]) -> None:
+        """Record entities at once, in place of those of this turn that wait to be recorded."""
+        waiting: Mapping[str, Any] = {}
+        if self._waiting and self._waiting[-1][0] == self.turn and self._waiting[-1][1].keys() == _UPDATE:
+            waiting = self._waiting.pop()[1]["entities"]
+        self._record(self.turn, entities={**waiting, **known}, expect_speech=True)
 
     def _record(self, turn: str, **events: Any) -> None:
         if self._closed:

@@ -11,7 +11,7 @@ from typing import Any
 from carryover.errors import ChangeRequestError
 from carryover.messages import Entry
 
-_NAMES, _TITLES = ("name", "displayname", "fullname"), ("title", "label")
+_NAMES, _TITLES = ("name", "displayname", "fullname", "friendlyname"), ("title", "label")
 _FIRST, _LAST = ("firstname", "givenname", "first", "given"), ("lastname", "familyname", "surname", "last", "family")
 _ERRORS = ("error", "errors")
 _DEEPEST = 8
@@ -23,10 +23,10 @@ def entries_of(result: object, *, text: str = "", id: str = "id", aliases: str =
     Args:
         result: a list of names or of objects that have one; an object that is one, or that has one such list, however
             deep; or the JSON text of any of them. Objects are mappings, dataclasses, named tuples and Pydantic models.
-        text: the key of an object's name; empty: the first of name, display name, full name, first and last name,
-            title and label that it has, in any spelling (`displayName`). Objects without it are left out.
-        id: the key of its id.
-        aliases: the key of its other names.
+        text: the key of an object's name; empty: the first of name, display name, full name, friendly name, first and
+            last name, title and label that it has, in any spelling (`displayName`). Objects without it are left out.
+        id: the key of its id, in any spelling.
+        aliases: the key of its other names, likewise.
 
     Raises:
         ChangeRequestError: the result is none of these, or none of its objects has a name.
@@ -111,23 +111,28 @@ def _entry(one: object, keys: _Keys) -> Entry | None:
         if len(inner) != 1:
             return None
         named = inner[0]
-    others = one.get(keys.aliases) or named.get(keys.aliases) or ()
+    others = _value(one, keys.aliases) or _value(named, keys.aliases) or ()
     listed = others if _is_list(others) else [others]
-    number = one.get(keys.id, named.get(keys.id))
     return Entry(
         _name(named, keys),
-        id="" if number is None else str(number),
-        aliases=tuple(str(other) for other in listed if other is not None),
+        id=_text(_value(one, keys.id)) or _text(_value(named, keys.id)),
+        aliases=tuple(said for other in listed if (said := _text(other))),
     )
 
 
-def _name(one: Mapping[Any, Any], keys: _Keys) -> str:
+def _value(one: Mapping[Any, Any], name: str) -> Any:
+    """What is under a key, as it is spelled or otherwise."""
+    return one.get(name, next((value for key, value in one.items() if _spelled(key) == _spelled(name)), None))
+
+
+def _name(one: Mapping[Any, Any], keys: _Keys, *, inner: bool = True) -> str:
+    """inner: a name may be an object itself: {"first": "Meg", "last": "Bauer"}."""
     if keys.text:
         return _text(one.get(keys.text))
     known = {_spelled(key): value for key, value in one.items()}
     for name in _NAMES:
         value = known.get(name)
-        if said := _name(value, keys) if isinstance(value, Mapping) else _text(value):
+        if said := _name(value, keys, inner=False) if inner and isinstance(value, Mapping) else _text(value):
             return said
     parts = [_first(known, _FIRST), _first(known, _LAST)]
     return " ".join(filter(None, parts)) or _first(known, _TITLES)

@@ -19,6 +19,11 @@ class Unanswered:
         self._pieces: deque[bytes] = deque()
         self._start = self._end = 0  # bytes of the stream before what is kept, and until now
 
+    @property
+    def until_s(self) -> float:
+        """Seconds of the stream until now."""
+        return self._end / self._bytes_per_s
+
     def sent(self, piece: bytes) -> None:
         """Keep a piece of the stream's audio."""
         self._pieces.append(piece)

@@ -39,7 +39,9 @@ async def announced(host: str, port: int, name: str) -> AsyncIterator[None]:
         zeroconf = AsyncZeroconf()
         await (await zeroconf.async_register_service(service))
     except (OSError, Error) as error:
-        raise AnnounceError(f"the server cannot be announced: {error}; leave out --zeroconf") from None
+        raise AnnounceError(
+            f"the server cannot be announced: {error}; give another name, or leave out --zeroconf"
+        ) from None
     try:
         yield
     finally:

@@ -13,7 +13,7 @@ from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
 
-from carryover import CarryoverError, DeadlineError, RetryLaterError, ServerInfo, aio
+from carryover import CarryoverError, CheckKeyError, DeadlineError, RetryLaterError, ServerInfo, aio
 from carryover_wyoming import __version__
 from carryover_wyoming.announce import AnnounceError, announced
 from carryover_wyoming.bridge import Address, Bridge, UriError, info
@@ -136,6 +136,9 @@ def _client(options: argparse.Namespace) -> aio.Client:
 async def _server_info(client: aio.Client, options: argparse.Namespace) -> ServerInfo:
     try:
         return await client.server_info(timeout_s=_FIRST_ANSWER_S)
+    except CheckKeyError:
+        what = "asks for a key: name a file that holds it" if options.key_file is None else "does not know the key"
+        raise StartError(f"the server at {options.server} {what} (--key-file)") from None
     except (RetryLaterError, DeadlineError):
         advice = "start it, or name another by --server"
         if options.ca is None:

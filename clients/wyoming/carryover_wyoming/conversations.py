@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -19,8 +19,8 @@ AWAITED_S = 60.0
 """Seconds after a question within which speech may be its answer."""
 
 _TIMEOUT_S = 5.0
-_MOST_WAITING = 64
 _MOST_KNOWN = 256
+_MOST_WAITING = 2 * _MOST_KNOWN
 _FIRST_TURNS = 4
 _MOST_CHARACTERS = 2000
 
@@ -47,6 +47,7 @@ class Place(NamedTuple):
 class _Conversation:
     recorded: list[Exchange]
     answer: Place | None = None
+    taken: Place | None = None
     since_s: float = 0.0
 
 
@@ -76,8 +77,13 @@ class Conversations:
         """A conversation is over: nothing awaits its answer any more, and it is erased."""
         known = self._known.get(conversation)
         if known is not None:
-            known.answer = None
+            known.answer = known.taken = None
             self._add(conversation, None)
+
+    def only(self, conversations: Collection[str]) -> None:
+        """All others are over, as those of before a new start of Home Assistant, of which it says nothing."""
+        for conversation in self._known.keys() - set(conversations):
+            self.ended(conversation)
 
     def take_awaited(self) -> Place | None:
         """Where speech that begins now belongs, if exactly one conversation awaits an answer: asked for once."""
@@ -85,8 +91,15 @@ class Conversations:
         waiting = [known for known in self._known.values() if known.answer and now_s - known.since_s < AWAITED_S]
         if len(waiting) != 1:
             return None
-        place, waiting[0].answer = waiting[0].answer, None
-        return place
+        known = waiting[0]
+        known.taken, known.answer = known.answer, None
+        return known.taken
+
+    def give_back(self, place: Place) -> None:
+        """Nothing was said there: its answer is awaited still, unless the conversation has gone on."""
+        for known in self._known.values():
+            if known.taken == place:
+                known.answer, known.taken = place, None
 
     async def run(self) -> None:
         """Record what has changed, one conversation after the other, for ever."""
@@ -121,7 +134,7 @@ class Conversations:
         ]
         if not new:
             return  # Home Assistant tells all of it again where the connection was lost
-        known.answer = None
+        known.answer = known.taken = None
         for number in new[-_FIRST_TURNS:]:
             user, reply = exchanges[number]
             expects = asks and number == count - 1

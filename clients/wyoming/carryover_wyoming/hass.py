@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Collection
 from contextlib import suppress
 from typing import Any, Protocol
 
@@ -32,6 +33,9 @@ class ChatListener(Protocol):
 
     def ended(self, conversation: str) -> None:
         """A conversation is over."""
+
+    def only(self, conversations: Collection[str]) -> None:
+        """There are these, and no others any more."""
 
 
 class HomeAssistant:
@@ -111,7 +115,7 @@ class HomeAssistant:
             except HassError as error:
                 if not error.code:
                     raise
-                _log.warning("the names of the house cannot be read: %s; is the token an administrator's?", error)
+                _log.warning("the names of the house cannot be read: %s; %s", error, _advice(error))
             except (KeyError, TypeError, AttributeError) as error:
                 _log.warning("the names of the house cannot be read: %s in an answer", type(error).__name__)
             if not self._changed.is_set():
@@ -129,7 +133,12 @@ class _Chats:
 
     async def follow(self) -> None:
         """Follow all, those that are there and those to come."""
-        await _allowed(self._socket.subscribe(self._index, "conversation/chat_log/subscribe_index"), "conversations")
+        if await _allowed(
+            self._socket.subscribe(self._index, "conversation/chat_log/subscribe_index"), "conversations"
+        ):
+            # Home Assistant sends those that are there with the subscription, or nothing; this is answered later.
+            await self._socket.command("config/floor_registry/list")
+            self._listener.only(self._followed)
 
     def _index(self, event: dict[str, Any]) -> None:
         logs = event.get("data")
@@ -173,11 +182,19 @@ class _Chats:
             await asyncio.sleep(_FOUND_S)
 
 
-async def _allowed(subscription: Any, what: str) -> None:
-    """Await a subscription, which Home Assistant may refuse."""
+async def _allowed(subscription: Awaitable[None], what: str) -> bool:
+    """Await a subscription. False: Home Assistant refuses it."""
     try:
         await subscription
     except HassError as error:
         if not error.code:
             raise
-        _log.warning("Home Assistant refuses %s (%s); give the token of an administrator", what, error.code)
+        _log.warning("Home Assistant refuses %s (%s); %s", what, error.code, _advice(error))
+        return False
+    return True
+
+
+def _advice(error: HassError) -> str:
+    if error.code == "unknown_command":
+        return "it is older than 2026.2, with which the bridge was tried"
+    return "give the token of an administrator"

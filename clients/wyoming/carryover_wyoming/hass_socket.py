@@ -140,6 +140,11 @@ async def connected(url: str, token: str) -> AsyncIterator[HassSocket]:
                 )
                 stack.push_async_callback(socket.close)
                 await _sign_in(socket, token)
+        except aiohttp.ClientConnectorCertificateError:
+            raise HassError(
+                f"the certificate of {url} is not trusted here: give --hass-url the name that it is for, or have the"
+                " variable SSL_CERT_FILE name a PEM file of who signed it"
+            ) from None
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             raise HassError(f"no Home Assistant answers at {url} ({type(error).__name__})") from None
         yield HassSocket(socket)

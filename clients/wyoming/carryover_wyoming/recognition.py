@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 from carryover import Final, InlineContext, ServerInfo, aio
@@ -22,10 +23,12 @@ class Utterance:
     Attributes:
         stream: in the server.
         place: which the request named.
+        unanswered: to be called where nothing was said.
     """
 
     stream: Stream[Any]
     place: Place | None
+    unanswered: Callable[[], None]
 
     def context(self, finals: Sequence[Final]) -> dict[str, str] | None:
         """What a transcript says of the dialogue that its request named, for the client to go on with."""
@@ -81,9 +84,11 @@ class Recognition:
         """
         request = request or self.request({})
         names = merged(await self._names.current_names() if self._names else Names(), request.names)
-        place = request.place
+        place, unanswered = request.place, _nothing
         if place is None and self._conversations is not None:
             place = self._conversations.take_awaited()
+            if place is not None:
+                unanswered = partial(self._conversations.give_back, place)
         stream = self._client.stream(
             rate=rate,
             interim_results=False,
@@ -94,4 +99,8 @@ class Recognition:
             endpointing=request.endpointing,
             single_utterance=request.endpointing is not None,
         )
-        return Utterance(stream, request.place)
+        return Utterance(stream, request.place, unanswered)
+
+
+def _nothing() -> None:
+    """Nobody asked."""

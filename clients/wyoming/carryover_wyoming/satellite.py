@@ -185,6 +185,7 @@ class _Recording:
         self._utterance = utterance
         self._write = write
         self._ended_s: float | None = None
+        self._text = ""
         self.answering = asyncio.get_running_loop().create_task(self._answer())
 
     async def _answer(self) -> None:
@@ -199,8 +200,8 @@ class _Recording:
                 if result.transcript:
                     await self._write(TranscriptChunk(" " * any(f.transcript for f in finals) + result.transcript))
                 finals.append(result)
-        text = " ".join(final.transcript for final in finals if final.transcript)
-        await self._write(Transcript(text, self._utterance.context(finals), LANGUAGE))
+        self._text = " ".join(final.transcript for final in finals if final.transcript)
+        await self._write(Transcript(self._text, self._utterance.context(finals), LANGUAGE))
         await self._write(TranscriptStop())
         late_ms = None if self._ended_s is None else round(1000 * (time.monotonic() - self._ended_s))
         statuses = sorted({final.context.status for final in finals})
@@ -224,6 +225,8 @@ class _Recording:
 
     async def close(self) -> None:
         """Leave the stream."""
+        if not self._text:
+            self._utterance.unanswered()
         self.answering.cancel()
         await self._utterance.stream.close()
         await asyncio.gather(self.answering, return_exceptions=True)

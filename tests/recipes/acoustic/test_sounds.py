@@ -6,6 +6,7 @@ import torch
 
 from recipes.acoustic import sounds
 from recipes.acoustic.losses import band_starts
+from tests.support.torchaudio_pair import need_torchaudio
 
 KINDS = [sounds.tones, sounds.dual_tones, sounds.hum, sounds.sweep, sounds.ring, sounds.chimes, sounds.melody,
          sounds.rhythm, sounds.clicks, sounds.machine]  # fmt: skip
@@ -30,6 +31,7 @@ def test_a_sound_is_the_seeds_and_has_a_peak_of_one() -> None:
 
 
 def test_an_utterance_without_words_has_its_band_at_the_start() -> None:
+    need_torchaudio()
     scores = torch.randn(2, 9, 5).log_softmax(-1)
     starts = band_starts(scores, torch.tensor([[1, 2], [0, 0]]), torch.tensor([9, 7]), torch.tensor([2, 0]), 0, 4)
     assert not starts[1].any()

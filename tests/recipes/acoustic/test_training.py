@@ -27,6 +27,7 @@ from recipes.acoustic.rendering import Rendered, render
 from recipes.acoustic.speech import SpeechCache, Utterance, batches, for_acoustic, say_in_a_row, trim
 from recipes.acoustic.train_acoustic import parse_shares
 from recipes.acoustic.training import Recipe, learning_rate, load_state, put_start, start_state, steps, train
+from tests.support.torchaudio_pair import need_torchaudio
 
 
 @pytest.fixture
@@ -84,6 +85,7 @@ def test_a_row_sounds_as_its_words_without_their_silences(corpus: Path, tmp_path
 
 
 def test_training_learns_checkpoints_and_resumes(corpus: Path, tmp_path: Path, tiny_tokenizer: Tokenizer) -> None:
+    need_torchaudio()
     cache = SpeechCache([corpus], tmp_path / "cache")
     seen: list[Any] = []
     recipe = Recipe(preset="tiny", hours=6 / 3600, batch_s=4.0, frozen_share=0.0, rnnt_share=0.3, head_lr=1e-2,
@@ -107,6 +109,7 @@ def test_training_learns_checkpoints_and_resumes(corpus: Path, tmp_path: Path, t
 def test_the_command_goes_on_from_shards_in_another_run(
     corpus: Path, tmp_path: Path, tiny_model: Transducer, tiny_tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    need_torchaudio()
     save_model(tmp_path / "given", tiny_model, tiny_tokenizer, "given")
     for split in ("train", "dev"):
         shutil.copy(corpus, corpus.parent / f"{split}-00.jsonl.gz")
@@ -123,6 +126,7 @@ def test_the_command_goes_on_from_shards_in_another_run(
 def test_training_goes_on_from_a_models_weights(
     corpus: Path, tmp_path: Path, tiny_model: Transducer, tiny_tokenizer: Tokenizer
 ) -> None:
+    need_torchaudio()
     save_model(tmp_path / "given", tiny_model, tiny_tokenizer, "given")
     recipe = Recipe(preset="tiny", hours=1 / 3600, batch_s=4.0, shares={}, head_lr=1e-9, encoder_lr=1e-9).from_model()
     put_start(tmp_path, tmp_path / "given", recipe, None)

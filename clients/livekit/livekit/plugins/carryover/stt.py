@@ -150,7 +150,7 @@ class STT(stt.STT):
 
         def take(event: Any) -> None:
             for call, output in event.zipped():
-                if call.name in tools and output is not None and not output.is_error:
+                if call.name in tools and output is not None and output.output and not output.is_error:
                     self._take_output(tools[call.name], call.name, output.output)
 
         session.on("function_tools_executed", take)
