@@ -60,8 +60,8 @@ def silence(field: str, milliseconds: float | None) -> pb.Endpointing:
 
 
 def check_english(field: str, code: str) -> None:
-    """Raise InvalidRequestError for a language that is not recognised; unset ("") is English."""
-    if code and code.replace("_", "-").split("-")[0].lower() != "en":
+    """Raise InvalidRequestError for a language that is not recognised; unset ("") is English, and so is its name."""
+    if code and code.replace("_", "-").split("-")[0].lower() not in ("en", "english"):
         raise InvalidRequestError(field, "only English is recognised here; send en-US, another en- code, or nothing")
 
 

@@ -24,6 +24,7 @@ from server.http.forms import read_form
 from server.http.recordings import FIELDS
 from server.settings import Limits
 from tests.http.conftest import call, form, metric, transcribe
+from tests.support.media_files import media_file
 from tests.support.pages import blocks
 from tests.support.remote_client import CallError, RemoteClient
 from tests.support.waiting import until
@@ -71,6 +72,12 @@ def test_the_formats(openai: RemoteClient, shared: Any, wav: str) -> None:
     assert asked(response_format="verbose_json")["words"] is None
     logprobs = asked(include=["logprobs"])["logprobs"]
     assert [one["token"] for one in logprobs] == [w.word for w in words]
+
+
+def test_what_a_browser_records(shared: Any) -> None:
+    webm = media_file("webm", "libopus", 48_000)
+    answer = transcribe(shared, ("file", webm), ("model", "whisper-1"), ("language", "english"))
+    assert answer.status == 200 and answer.json["text"] == text_of(ours(shared, webm)) != ""
 
 
 def test_subtitles(openai: RemoteClient, shared: Any, wav: str) -> None:

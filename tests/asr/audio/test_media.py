@@ -7,35 +7,17 @@ import subprocess
 import sys
 from importlib.machinery import ModuleSpec
 from pathlib import Path
-from typing import Any
 
 import av
 import numpy as np
 import pytest
-import soxr
 
 from asr.audio import Samples, media, media_decoder, read_at_16k, read_container
 from asr.errors import AudioError, AudioLengthError
-from tests.support.tiny_recognizer import speech
+from tests.support.media_files import SPEECH, media_file
 
-SPEECH = speech()
-RATE = 16_000
 BEYOND = 0.1
 """Seconds that a codec may add at the ends."""
-
-
-def written(kind: str, codec: str, rate: int = RATE, channels: int = 1, seconds: int = 3) -> bytes:
-    """A file of one codec."""
-    file, layout = io.BytesIO(), "mono" if channels == 1 else "stereo"
-    samples = soxr.resample(np.tile(SPEECH, seconds // 3), RATE, rate)
-    with av.open(file, "w", format=kind) as container:
-        stream: Any = container.add_stream(codec, rate=rate, layout=layout)
-        frame = av.AudioFrame.from_ndarray(np.repeat(samples, channels)[None].astype(np.float32), "flt", layout)
-        frame.sample_rate, frame.pts = rate, 0
-        resampler = av.AudioResampler(stream.format.name, layout, rate, frame_size=960)
-        for piece in (*resampler.resample(frame), *resampler.resample(None), None):
-            container.mux(stream.encode(piece))
-    return file.getvalue()
 
 
 def likeness(samples: Samples) -> float:
@@ -53,21 +35,21 @@ def likeness(samples: Samples) -> float:
     ],
 )  # fmt: skip
 def test_kinds_of_files(kind: str, codec: str, rate: int, channels: int) -> None:
-    data = written(kind, codec, rate, channels)
+    data = media_file(kind, codec, rate, channels)
     samples, found = read_container(data)
     assert found == rate and 0 <= len(samples) / rate - 3 < BEYOND
     assert likeness(read_at_16k(data)) > 0.9
 
 
 def test_what_is_there_of_a_file_that_was_cut_off_or_damaged() -> None:
-    webm = written("webm", "libopus", 48_000)
+    webm = media_file("webm", "libopus", 48_000)
     samples, rate = read_container(webm[: len(webm) // 2])
     assert 1 < len(samples) / rate < 2
     middle = len(webm) // 2
     damaged, _ = read_container(webm[:middle] + bytes(40) + webm[middle + 40 :])
     assert len(damaged) / rate > 1
     mp4 = b"\0\0\0\x20ftypM4A " + bytes(100)
-    for nothing in (webm[:300], webm[:4] + bytes(100), written("mp4", "aac")[:2000], mp4):
+    for nothing in (webm[:300], webm[:4] + bytes(100), media_file("mp4", "aac")[:2000], mp4):
         with pytest.raises(AudioError, match="(WebM|MP4).*, damaged or without an audio track; convert it to a WAV"):
             read_container(nothing)
 
@@ -95,7 +77,7 @@ def test_no_more_is_decoded_than_is_taken(monkeypatch: pytest.MonkeyPatch) -> No
 
     monkeypatch.setattr(subprocess, "Popen", popen)
     with pytest.raises(AudioLengthError, match="longer than 2 s"):
-        read_container(written("webm", "libopus", 48_000, seconds=60), 2.0)
+        read_container(media_file("webm", "libopus", 48_000, seconds=60), 2.0)
     (decoder,) = started
     assert decoder.poll() is not None
 
