@@ -7,11 +7,13 @@ import threading
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from benchmarks.voice_agents.follow_ups import recordings
 from tests.integration.conftest import dialogue, key, pcm, shared, shipped, tables, workshop
+from tests.support.waiting import until
 
 __all__ = ["dialogue", "key", "pcm", "shared", "shipped", "tables", "workshop"]
 
@@ -22,6 +24,14 @@ def raw(pcm: bytes, tmp_path: Path) -> str:
     path = tmp_path / "pcm"
     path.write_bytes(pcm)
     return str(path)
+
+
+def replaced(workshop: Any, replica: Any, **settings: Any) -> Any:
+    """Another server in the place of one that goes away while a stream runs."""
+    until(lambda: replica.call(lambda: replica.server.streams.running))
+    workshop.replicas.remove(replica)
+    replica.close()
+    return workshop.start(port=replica.port, **settings)
 
 
 class HangsUp:

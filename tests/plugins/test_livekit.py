@@ -16,12 +16,12 @@ import pytest
 from asr.context.types import Entry
 from benchmarks.voice_agents.follow_ups import FOLLOW_UPS, FollowUp
 from tests.clients.test_steering import UNENDING
+from tests.plugins.conftest import replaced
 from tests.support.frameworks import CLIENTS, LIVEKIT, install
 from tests.support.pages import blocks
 from tests.support.registry import environment_with, skip_where_out_of_reach
 from tests.support.remote_client import RemoteClient, remote_client
 from tests.support.replicas import Workshop
-from tests.support.waiting import until
 
 pytestmark = pytest.mark.slow
 BENCHMARK = str(CLIENTS.parent / "benchmarks/voice_agents/livekit_dialogues.py")
@@ -112,16 +112,9 @@ def test_a_broken_stream_loses_nothing(livekit: RemoteClient, workshop: Any, pcm
     """Another server takes the place of one that goes away in the middle of an utterance."""
     replica = workshop.start(drain_s=0, **UNENDING)
     others: list[Any] = []
-
-    def replace() -> None:
-        until(lambda: replica.call(lambda: replica.server.streams.running))
-        workshop.replicas.remove(replica)
-        replica.close()
-        others.append(workshop.start(port=replica.port, **UNENDING))
-
     (ran,) = livekit(
         "stream", target=target(replica), steps=[["audio", raw], ["error"], ["audio", raw], ["flush"], FIRST_FINAL],
-        before_audio=replace,
+        before_audio=lambda: others.append(replaced(workshop, replica, **UNENDING)),
     )  # fmt: skip
     (expected,) = others[0].finals(pcm + pcm, automatic_punctuation=True, enable_word_time_offsets=True)
     best, final = expected.alternatives[0], of(ran, "final_transcript")[0]

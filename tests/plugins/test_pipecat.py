@@ -14,6 +14,7 @@ import pytest
 from asr.context.types import Entry, Turn
 from benchmarks.voice_agents.follow_ups import FOLLOW_UPS, FollowUp
 from tests.clients.test_steering import UNENDING
+from tests.plugins.conftest import replaced
 from tests.support.frameworks import CLIENTS, PIPECAT, install
 from tests.support.pages import blocks
 from tests.support.registry import environment_with, skip_where_out_of_reach
@@ -173,16 +174,9 @@ def test_a_broken_stream_loses_nothing(pipecat: RemoteClient, workshop: Any, pcm
     """Another server takes the place of one that goes away in the middle of an utterance."""
     replica = workshop.start(drain_s=0, **UNENDING)
     others: list[Any] = []
-
-    def replace() -> None:
-        until(lambda: replica.call(lambda: replica.server.streams.running))
-        workshop.replicas.remove(replica)
-        replica.close()
-        others.append(workshop.start(port=replica.port, **UNENDING))
-
     ran = run(
         pipecat, replica, ["started"], ["audio", raw], ["wait", "broken", 1], ["stopped"], FIRST_FINAL,
-        before_audio=replace,
+        before_audio=lambda: others.append(replaced(workshop, replica, **UNENDING)),
     )  # fmt: skip
     (expected,) = others[0].finals(pcm, automatic_punctuation=True)
     final, *_ = of(ran, "TranscriptionFrame")
