@@ -93,7 +93,13 @@ def test_a_likely_final_is_told_with_its_context(workshop: Any, pcm: bytes, dial
     replica.wait_for("READY", dialogue)
     call = {"dialogue_id": dialogue, "turn_id": "2", "max_alternatives": 4}
     audio = pcm + bytes(2 * 16_000 * 2)
-    results = [r for response in replica.stream(audio, interim_results=True, **call) for r in response.results]
+
+    def spoken() -> Iterator[bytes]:
+        for start in range(0, len(audio), 3200):
+            replica.run(replica.store_answered())  # it is asked again at each utterance
+            yield audio[start : start + 3200]
+
+    results = [r for response in replica.stream(spoken(), interim_results=True, **call) for r in response.results]
     likely = [result for result in results if result.likely_final]
     assert likely and not any(result.is_final or result.HasField("context") for result in likely)
     assert all(r.alternatives[0].transcript == "meg bauer" and r.stability == 1 for r in likely)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -157,7 +157,7 @@ class Replica:
         self.loop.close()
 
     def stream(
-        self, audio: bytes | Sequence[bytes], *, chunk: int = 6400, deadline_s: float = DEADLINE_S, **config: Any
+        self, audio: bytes | Iterable[bytes], *, chunk: int = 6400, deadline_s: float = DEADLINE_S, **config: Any
     ) -> list[recognizer_pb2.StreamingRecognizeResponse]:
         """All responses to a stream of LINEAR16 audio (or whatever `config` says). Raises grpc.RpcError."""
         settings = {"encoding": recognizer_pb2.LINEAR16, "sample_rate_hertz": RATE, **config}
